@@ -1,0 +1,155 @@
+//! Requests and responses.
+
+use super::framing::FrameError;
+use crate::cbor::item::Items;
+use crate::cbor::{Item, Kind, TAG_EMBEDDED_CBOR, Writer, scan};
+
+/// One request: the parts that matter, as they came.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Given back with the response; null if absent.
+    pub id: Option<Item<'a>>,
+    /// The name of the method.
+    pub method: Option<Item<'a>>,
+    /// Its parameters.
+    pub params: Option<Item<'a>>,
+}
+
+/// What one message asks for.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// A single request, to be answered by a response.
+    Single(Request<'a>),
+    /// A list of requests, to be answered by a list of responses.
+    Batch(Items<'a>),
+    /// Null: the client is done with the connection.
+    Goodbye,
+}
+
+impl<'a> Message<'a> {
+    /// Checks a message that was cut off its stream, and looks at what it is.
+    ///
+    /// # Errors
+    /// `Malformed` or `NotARequest`.
+    pub fn parse(bytes: &'a [u8], depth_max: usize) -> Result<Self, FrameError> {
+        scan::check(bytes, depth_max)?;
+        let item = Item::from_checked(bytes);
+        match item.kind() {
+            Kind::Map(_) => Ok(Self::Single(Request::from_map(item))),
+            Kind::Array(items) => Ok(Self::Batch(items)),
+            Kind::Null => Ok(Self::Goodbye),
+            _ => Err(FrameError::NotARequest {
+                found: item.kind_name(),
+            }),
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// The request that a map is. Keys may be text or bytes, in any order; others are disregarded.
+    #[must_use]
+    pub fn from_map(map: Item<'a>) -> Self {
+        let mut request = Self {
+            id: None,
+            method: None,
+            params: None,
+        };
+        for (key, value) in map.as_map().into_iter().flatten() {
+            match key.as_string_bytes().as_deref() {
+                Some(b"id") => request.id = Some(value),
+                Some(b"method") => request.method = Some(value),
+                Some(b"params") => request.params = Some(value),
+                _ => {}
+            }
+        }
+        request
+    }
+
+    /// The id as it is to be given back.
+    #[must_use]
+    pub fn id_bytes(&self) -> &'a [u8] {
+        self.id.map_or(NULL, Item::bytes)
+    }
+}
+
+/// The id of a response to what had none.
+pub const NULL: &[u8] = &[0xf6];
+
+/// Begins a successful response; its result must be written next.
+pub fn begin_success(out: &mut Vec<u8>, id: &[u8]) {
+    let mut writer = Writer::new(out);
+    writer.map(2);
+    writer.bytes(b"id");
+    writer.encoded(id);
+    writer.bytes(b"result");
+}
+
+/// Writes a failed response. Its message is a byte string, since Python 2 can't print every text.
+pub fn write_failure(out: &mut Vec<u8>, id: &[u8], message: &str) {
+    let mut writer = Writer::new(out);
+    writer.map(2);
+    writer.bytes(b"id");
+    writer.encoded(id);
+    writer.bytes(b"error");
+    writer.map(1);
+    writer.bytes(b"message");
+    writer.bytes(message.as_bytes());
+}
+
+/// Puts a response, or a list of responses, into the frame that goes over the wire.
+pub fn write_frame(out: &mut Vec<u8>, response: &[u8]) {
+    out.reserve(response.len() + FRAME_HEAD_MAX);
+    let mut writer = Writer::new(out);
+    writer.tag(TAG_EMBEDDED_CBOR);
+    writer.bytes(response);
+}
+
+/// Bytes of a tag 24 and the longest byte string head.
+const FRAME_HEAD_MAX: usize = 11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_with_keys_in_any_form_and_order() {
+        let bytes = b"\xa4\x66params\x80\x46method\x43now\x61x\x00\x42id\x18\x2a";
+        let Ok(Message::Single(request)) = Message::parse(bytes, 10) else {
+            panic!("not a request")
+        };
+        assert_eq!(request.id_bytes(), b"\x18\x2a");
+        assert_eq!(request.method.map(Item::bytes), Some(&b"\x43now"[..]));
+        assert_eq!(request.params.map(Item::bytes), Some(&b"\x80"[..]));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        assert!(matches!(
+            Message::parse(b"\x05", 10),
+            Err(FrameError::NotARequest { .. })
+        ));
+        assert!(matches!(
+            Message::parse(b"\xa1\x05", 10),
+            Err(FrameError::Malformed(_))
+        ));
+        assert!(matches!(
+            Message::parse(b"\xa0\xa0", 10),
+            Err(FrameError::Malformed(_))
+        ));
+        assert!(matches!(
+            Message::parse(b"", 10),
+            Err(FrameError::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn responses_are_framed_with_their_length() {
+        let (mut response, mut out) = (Vec::new(), Vec::new());
+        write_failure(&mut response, NULL, "no");
+        write_frame(&mut out, &response);
+        assert_eq!(
+            out,
+            b"\xd8\x18\x57\xa2\x42id\xf6\x45error\xa1\x47message\x42no"
+        );
+    }
+}

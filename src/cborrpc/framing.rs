@@ -1,0 +1,243 @@
+//! Cutting whole messages off a stream of bytes.
+
+use crate::cbor::Head;
+use crate::cbor::scan::{Progress, ScanError, Scanner};
+use std::ops::Range;
+
+/// Why a stream of bytes can't be cut any further. The connection has to be closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A message announces, or has reached, more bytes than allowed.
+    #[error(
+        "message of more than {limit} bytes (limit max_message_bytes): send less in one request"
+    )]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// Not CBOR, or nested too deeply.
+    #[error("message is not acceptable CBOR: {0}")]
+    Malformed(#[from] ScanError),
+    /// A CBOR item that can't be a request.
+    #[error("expected a request (a map, a list of maps, or tag 24 around one), got {found}")]
+    NotARequest {
+        /// The kind of item that stands there.
+        found: &'static str,
+    },
+}
+
+/// What is at the start of a buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Not yet a whole message: read more.
+    Incomplete,
+    /// A whole message.
+    Complete {
+        /// Where the request's own CBOR item is, without a tag 24 and its byte string header.
+        message: Range<usize>,
+        /// How many bytes to drop from the buffer when the message is done with.
+        consumed: usize,
+    },
+}
+
+/// What a message may be at the most.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameLimits {
+    /// Bytes of one message, its tag 24 and byte string header included.
+    pub message_bytes_max: usize,
+    /// Levels of arrays, maps and tags within each other.
+    pub depth_max: usize,
+}
+
+/// Finds where messages end. One for each connection; it keeps its progress within a message.
+#[derive(Debug)]
+pub struct Framer {
+    limits: FrameLimits,
+    scanner: Scanner,
+}
+
+/// The first byte of the frame that clients send: tag 24, with its number in the next byte.
+const EMBEDDED_CBOR_FIRST: u8 = 0xd8;
+
+impl Framer {
+    /// A framer at the start of a message.
+    #[must_use]
+    pub fn new(limits: FrameLimits) -> Self {
+        Self {
+            limits,
+            scanner: Scanner::new(limits.depth_max, limits.message_bytes_max),
+        }
+    }
+
+    /// Looks for one whole message at the start of `buffered`, the bytes that are not consumed yet.
+    ///
+    /// After `Complete` the next call must be given what follows the consumed bytes. A message
+    /// within tag 24 is only cut off here; its content has yet to be checked.
+    ///
+    /// # Errors
+    /// See [`FrameError`]; the stream can't be used any further.
+    pub fn next(&mut self, buffered: &[u8]) -> Result<Frame, FrameError> {
+        match buffered {
+            [] | [EMBEDDED_CBOR_FIRST] => Ok(Frame::Incomplete),
+            [EMBEDDED_CBOR_FIRST, 24, embedded @ ..] => self.next_embedded(embedded),
+            [first, ..] => self.next_bare(*first, buffered),
+        }
+    }
+
+    fn next_embedded(&mut self, embedded: &[u8]) -> Result<Frame, FrameError> {
+        const TAG_LEN: usize = 2;
+        let Some(&first) = embedded.first() else {
+            return Ok(Frame::Incomplete);
+        };
+        // A chunked byte string can't be handed on as one span; no client sends one.
+        if first >> 5 != 2 || first == 0x5f {
+            return Err(FrameError::NotARequest {
+                found: "tag 24 without a definite byte string",
+            });
+        }
+        let head = match Head::read(embedded) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(Frame::Incomplete),
+            Err(()) => {
+                return Err(ScanError::BadByte {
+                    at: TAG_LEN,
+                    byte: first,
+                }
+                .into());
+            }
+        };
+        let start = TAG_LEN + head.len;
+        let end = usize::try_from(head.argument)
+            .ok()
+            .and_then(|length| length.checked_add(start))
+            .filter(|end| *end <= self.limits.message_bytes_max)
+            .ok_or(FrameError::TooLarge {
+                limit: self.limits.message_bytes_max,
+            })?;
+        if embedded.len() + TAG_LEN < end {
+            return Ok(Frame::Incomplete);
+        }
+        Ok(Frame::Complete {
+            message: start..end,
+            consumed: end,
+        })
+    }
+
+    fn next_bare(&mut self, first: u8, buffered: &[u8]) -> Result<Frame, FrameError> {
+        let found = match first >> 5 {
+            4 | 5 => None,
+            0 | 1 => Some("an integer"),
+            2 => Some("a byte string"),
+            3 => Some("a text string"),
+            6 => Some("another tag"),
+            // A bare null is how a client says that it is done.
+            _ if first == 0xf6 => None,
+            _ => Some("a simple value or float"),
+        };
+        if let Some(found) = found {
+            return Err(FrameError::NotARequest { found });
+        }
+        match self.scanner.advance(buffered) {
+            Ok(Progress::Incomplete) if buffered.len() >= self.limits.message_bytes_max => {
+                Err(FrameError::TooLarge {
+                    limit: self.limits.message_bytes_max,
+                })
+            }
+            Ok(Progress::Incomplete) => Ok(Frame::Incomplete),
+            Ok(Progress::Complete(end)) if end > self.limits.message_bytes_max => {
+                Err(FrameError::TooLarge {
+                    limit: self.limits.message_bytes_max,
+                })
+            }
+            Ok(Progress::Complete(end)) => {
+                self.scanner.reset();
+                Ok(Frame::Complete {
+                    message: 0..end,
+                    consumed: end,
+                })
+            }
+            Err(ScanError::TooLong { limit }) => Err(FrameError::TooLarge { limit }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: FrameLimits = FrameLimits {
+        message_bytes_max: 1000,
+        depth_max: 10,
+    };
+
+    #[test]
+    fn messages_are_cut_off_whole_in_tag_24_or_bare() {
+        for (bytes, message) in [
+            (&b"\xd8\x18\x42\xa0\xa0"[..], 3..5),
+            (b"\xd8\x18\x58\x01\xa0", 4..5),
+            (b"\xa1\x01\x02", 0..3),
+            (b"\x9f\xa0\xff", 0..3),
+            (b"\xf6", 0..1),
+        ] {
+            for end in 0..bytes.len() {
+                assert_eq!(
+                    Framer::new(LIMITS).next(&bytes[..end]),
+                    Ok(Frame::Incomplete)
+                );
+            }
+            let whole = Frame::Complete {
+                message,
+                consumed: bytes.len(),
+            };
+            let mut framer = Framer::new(LIMITS);
+            assert_eq!(framer.next(bytes), Ok(whole));
+            let with_more = [bytes, b"\xa0"].concat();
+            assert!(
+                matches!(framer.next(&with_more), Ok(Frame::Complete { consumed, .. }) if consumed == bytes.len())
+            );
+        }
+    }
+
+    #[test]
+    fn messages_over_the_limit_are_refused_as_soon_as_that_is_known() {
+        let too_large = Err(FrameError::TooLarge { limit: 1000 });
+        assert_eq!(
+            Framer::new(LIMITS).next(b"\xd8\x18\x5b\x40\0\0\0\0\0\0\0"),
+            too_large
+        );
+        assert_eq!(Framer::new(LIMITS).next(b"\xd8\x18\x59\x03\xe8"), too_large);
+        assert_eq!(
+            Framer::new(LIMITS).next(b"\x9b\x40\0\0\0\0\0\0\0"),
+            too_large
+        );
+        let mut endless = vec![0x9f];
+        endless.resize(1000, 0);
+        assert_eq!(Framer::new(LIMITS).next(&endless), too_large);
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for bytes in [
+            &b"\x01"[..],
+            b"\x41a",
+            b"\x61a",
+            b"\xd8\x19\xa0",
+            b"\xf5",
+            b"\xd8\x18\xa0",
+            b"\xd8\x18\x5f\x41\xa0\xff",
+        ] {
+            assert!(
+                matches!(
+                    Framer::new(LIMITS).next(bytes),
+                    Err(FrameError::NotARequest { .. })
+                ),
+                "{bytes:x?}"
+            );
+        }
+        assert!(matches!(
+            Framer::new(LIMITS).next(b"\xa1\xff"),
+            Err(FrameError::Malformed(_))
+        ));
+    }
+}

@@ -1,0 +1,289 @@
+//! `coordinated serve`: the daemon.
+
+use super::values::{parse_bytes, parse_duration};
+use crate::cbor::EMPTY_MAP;
+use crate::cborrpc::config;
+use crate::cborrpc::framing::FrameLimits;
+use crate::clock::{Clock, SystemClock};
+use crate::jobserver::{JobServer, Settings};
+use crate::limits::RequestLimits;
+use crate::server::{Limits, ListenAddress, Server};
+use crate::store::{Options, SqliteStore, Synchronous};
+use clap::ValueEnum;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What `serve` can be told. Every flag may also come from the environment.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The database file, made if it isn't there; `:memory:` for one that is forgotten at the end
+    #[arg(
+        long,
+        env = "COORDINATED_DB",
+        value_name = "FILE",
+        default_value = "coordinate.db"
+    )]
+    db: PathBuf,
+
+    /// Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given several times
+    #[arg(
+        long,
+        env = "COORDINATED_LISTEN",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:5932"
+    )]
+    listen: Vec<ListenAddress>,
+
+    /// The namespace that CBOR-RPC clients see
+    #[arg(
+        long,
+        env = "COORDINATED_NAMESPACE",
+        value_name = "NAME",
+        default_value = ""
+    )]
+    namespace: String,
+
+    /// A YAML file that clients get by get_config
+    #[arg(long, env = "COORDINATED_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// How much to log to standard error
+    #[arg(
+        long,
+        env = "COORDINATED_LOG",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    log: LogLevel,
+
+    /// How log lines look
+    #[arg(
+        long,
+        env = "COORDINATED_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+
+    /// What survives a power cut: `full`, all that was answered; `normal`, all but the last moments;
+    /// `off`, maybe nothing. A crash of the daemon alone loses nothing in any case
+    #[arg(
+        long,
+        env = "COORDINATED_SYNCHRONOUS",
+        value_name = "MODE",
+        default_value = "full"
+    )]
+    synchronous: SynchronousMode,
+
+    /// How long leases and workers that ran out while the daemon was down live on after its start
+    #[arg(
+        long,
+        env = "COORDINATED_LEASE_GRACE",
+        value_name = "TIME",
+        default_value = "30s",
+        value_parser = parse_duration
+    )]
+    lease_grace: Duration,
+
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// The limits, each with its reason.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Size of one message: the largest that the originals' clients send is a tenth of it
+    #[arg(long, env = "COORDINATED_MAX_MESSAGE", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
+    max_message: usize,
+
+    /// Levels of containers within each other in a message: far more than data written by people
+    #[arg(
+        long,
+        env = "COORDINATED_MAX_DEPTH",
+        value_name = "N",
+        default_value_t = 100
+    )]
+    max_depth: usize,
+
+    /// Open connections: each costs some KiB of memory and an open file
+    #[arg(
+        long,
+        env = "COORDINATED_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
+    max_connections: usize,
+
+    /// Answers of one connection that wait to be sent; beyond it, nothing is read from it
+    #[arg(long, env = "COORDINATED_MAX_UNSENT", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
+    max_unsent: usize,
+
+    /// Answers of all connections that wait to be sent; beyond it, nothing is read from those that
+    /// have some
+    #[arg(long, env = "COORDINATED_MAX_UNSENT_TOTAL", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
+    max_unsent_total: usize,
+
+    /// How long a half-received message, or an answer that nobody takes, may stand still. Idle
+    /// connections stay open for ever
+    #[arg(long, env = "COORDINATED_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    stall_timeout: Duration,
+
+    /// Length of a work unit's name: names are index keys
+    #[arg(long, env = "COORDINATED_MAX_UNIT_NAME", value_name = "SIZE", default_value = "64KiB", value_parser = parse_bytes)]
+    max_unit_name: usize,
+
+    /// Length of the name of a work spec, a worker or a lock owner: they are kept in memory
+    #[arg(long, env = "COORDINATED_MAX_SPEC_NAME", value_name = "SIZE", default_value = "1KiB", value_parser = parse_bytes)]
+    max_spec_name: usize,
+
+    /// Work units that one get_work hands out: others wait meanwhile
+    #[arg(
+        long,
+        env = "COORDINATED_MAX_JOBS",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
+    max_jobs: usize,
+
+    /// Requests in one list of requests: others wait meanwhile
+    #[arg(
+        long,
+        env = "COORDINATED_MAX_BATCH",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
+    max_batch: usize,
+
+    /// Handed-out units that are remembered for each connection, to recognise late reports
+    #[arg(
+        long,
+        env = "COORDINATED_MAX_REMEMBERED",
+        value_name = "N",
+        default_value_t = 1_000
+    )]
+    max_remembered: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SynchronousMode {
+    Full,
+    Normal,
+    Off,
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// If the daemon can't start, or has to stop because the disk failed.
+pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    start_log(args.log, args.log_format);
+    let config = read_config(args.config.as_deref())?;
+    let mut clock = SystemClock::start();
+    let now = clock.now();
+
+    let options = Options {
+        synchronous: match args.synchronous {
+            SynchronousMode::Full => Synchronous::Full,
+            SynchronousMode::Normal => Synchronous::Normal,
+            SynchronousMode::Off => Synchronous::Off,
+        },
+        lease_grace: args.lease_grace,
+    };
+    let store = SqliteStore::open(&args.db, &options, now)?;
+    let limits = &args.limits;
+    let settings = Settings {
+        namespace: args.namespace.clone(),
+        config,
+        depth_max: limits.max_depth,
+        limits: RequestLimits {
+            unit_name_bytes_max: limits.max_unit_name,
+            spec_name_bytes_max: limits.max_spec_name,
+            get_work_units_max: limits.max_jobs,
+            batch_requests_max: limits.max_batch,
+            session_attempts_max: limits.max_remembered,
+        },
+    };
+    let mut service = JobServer::new(store, settings, Box::new(rand::rng()), now)?;
+
+    let mut server = Server::bind(&args.listen, limits.for_server())?;
+    server.stop_on_signals()?;
+    tracing::debug!(db = %args.db.display(), "database is open");
+    let served = server.run(&mut service, &mut clock);
+    log_calls(&service);
+    let closed = service.into_store().close();
+    served?;
+    closed?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+impl LimitArgs {
+    fn for_server(&self) -> Limits {
+        Limits {
+            frame: FrameLimits {
+                message_bytes_max: self.max_message,
+                depth_max: self.max_depth,
+            },
+            connections_max: self.max_connections,
+            unsent_bytes_max: self.max_unsent,
+            unsent_total_bytes_max: self.max_unsent_total,
+            stall_max: self.stall_timeout,
+            ..Limits::default()
+        }
+    }
+}
+
+fn start_log(level: LogLevel, format: LogFormat) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}
+
+fn read_config(path: Option<&Path>) -> Result<Vec<u8>, String> {
+    let Some(path) = path else {
+        return Ok(EMPTY_MAP.to_vec());
+    };
+    let shown = path.display();
+    let yaml = std::fs::read_to_string(path)
+        .map_err(|error| format!("can't read configuration {shown}: {error}; check --config"))?;
+    config::encode_yaml(&yaml).map_err(|error| format!("configuration {shown}: {error}"))
+}
+
+fn log_calls(service: &JobServer<SqliteStore>) {
+    let mut calls: Vec<_> = service.calls().iter().collect();
+    calls.sort();
+    for (method, count) in calls {
+        tracing::debug!(method, count, "calls served");
+    }
+}

@@ -1,0 +1,51 @@
+//! What can go wrong in an operation, told apart by who can mend it.
+
+use super::name::Name;
+
+/// Why an operation did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such work spec.
+    #[error("no such work spec {0}")]
+    NoSuchWorkSpec(Name),
+    /// There is no such work unit.
+    #[error("no work unit {name} in work spec {work_spec}")]
+    NoSuchWorkUnit {
+        /// The work spec in which it was looked for.
+        work_spec: Name,
+        /// The name that was looked for.
+        name: Name,
+    },
+    /// There is no such worker.
+    #[error("no such worker {0}")]
+    NoSuchWorker(Name),
+    /// The request is well-formed, but the present state forbids it.
+    #[error("{0}")]
+    Refused(String),
+    /// The caller gave a value that can't be used.
+    #[error("{0}")]
+    Invalid(String),
+    /// The file could not be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Why the file could not be read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StorageError {
+    /// There is no room for what would have to be written. All of the batch is undone.
+    #[error("the disk is full: {0}; make room, then send the request again")]
+    Full(String),
+    /// Another program holds a lock on the file.
+    #[error("another program has the database locked: {0}; send the request again")]
+    Busy(String),
+    /// A write or sync failed, so what is on the disk is not known.
+    #[error("the outcome is not known, since writing failed: {0}")]
+    Unknown(String),
+    /// Anything else, which leaves the file as it was.
+    #[error("database error: {0}")]
+    Other(String),
+}
+
+/// The result of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,40 @@
+//! What happens by itself when time passes.
+
+use super::attempt::AttemptStatus;
+use super::storage::Storage;
+use super::work_unit::UnitStatus;
+use super::{Operation, Result};
+use crate::limits;
+
+impl<S: Storage> Operation<'_, S> {
+    /// Ends the leases, delays, workers and locks whose time is over. Must run before an operation
+    /// that looks at any of them, whenever [`Storage::due`] says that something may be over.
+    ///
+    /// Of the delayed units only so many become available at a time: the others are not later than
+    /// their delay says, they only look delayed for longer.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn expire(&mut self) -> Result<()> {
+        for mut attempt in self.store.attempts_to_expire(self.now)? {
+            attempt.end_as(AttemptStatus::Expired, self.now);
+            self.store.update_attempt(&attempt)?;
+            if let Some(mut unit) = self.store.get_work_unit(attempt.unit)?
+                && unit.active == Some(attempt.id)
+            {
+                unit.make_available(self.now);
+                self.store.update_work_unit(UnitStatus::Pending, &unit)?;
+            }
+        }
+        for mut unit in self
+            .store
+            .units_no_longer_delayed(self.now, limits::SWEEP_UNITS)?
+        {
+            unit.make_available(self.now);
+            self.store.update_work_unit(UnitStatus::Delayed, &unit)?;
+        }
+        self.store.delete_expired_workers(self.now)?;
+        self.store.delete_expired_locks(self.now)?;
+        Ok(self.store.refresh_due()?)
+    }
+}

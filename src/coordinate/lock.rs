@@ -1,0 +1,299 @@
+//! Locks: claims on paths in a tree of names, each by an owner and with an expiry.
+
+use super::storage::Storage;
+use super::{Error, Name, Operation, Result};
+use crate::cbor::{Item, Kind, Writer};
+use crate::clock::Timestamp;
+use crate::limits::RequestLimits;
+use std::time::Duration;
+
+/// A place in the tree of locks: the labels that lead to it from the root, which is the empty path.
+///
+/// It is kept as bytes such that what lies below a path begins with the path's bytes: each label is
+/// marked as a string or another value, its zero bytes are escaped, and an end mark follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockPath {
+    bytes: Vec<u8>,
+    /// Where each label ends in `bytes`.
+    ends: Vec<usize>,
+    text: String,
+}
+
+const STRING: u8 = b's';
+const OTHER: u8 = b'v';
+
+impl LockPath {
+    /// The path that a list or tuple of labels is. Labels may be of any type; a byte and a text
+    /// string of the same bytes are the same label.
+    ///
+    /// # Errors
+    /// `Invalid` if it is no list, or too long.
+    pub fn from_item(item: Item<'_>, limits: &RequestLimits) -> Result<Self> {
+        let Some(labels) = item.as_list() else {
+            return Err(Error::Invalid(format!(
+                "path: expected a list or tuple of labels, got {}",
+                item.kind_name()
+            )));
+        };
+        let mut path = Self {
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            text: String::new(),
+        };
+        for label in labels {
+            path.push(label);
+        }
+        let (len, max) = (path.bytes.len(), limits.unit_name_bytes_max);
+        if len > max {
+            return Err(Error::Invalid(format!(
+                "path: {len} bytes long, at most {max} are allowed"
+            )));
+        }
+        Ok(path)
+    }
+
+    /// The path of a single label, a string.
+    #[must_use]
+    pub fn top_level(label: &Name) -> Self {
+        let mut path = Self {
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            text: String::new(),
+        };
+        path.push_bytes(STRING, label.bytes());
+        path
+    }
+
+    fn push(&mut self, label: Item<'_>) {
+        if !self.ends.is_empty() {
+            self.text.push('/');
+        }
+        if let Some(string) = label.as_string_bytes() {
+            self.push_bytes(STRING, &string);
+            match std::str::from_utf8(&string) {
+                Ok(text) => self.text.push_str(text),
+                Err(_) => self.text.push_str(&string.escape_ascii().to_string()),
+            }
+        } else {
+            let canonical = canonical_bytes(label);
+            self.push_bytes(OTHER, &canonical);
+            self.text.push_str(&canonical.escape_ascii().to_string());
+        }
+    }
+
+    fn push_bytes(&mut self, kind: u8, content: &[u8]) {
+        self.bytes.push(kind);
+        for &byte in content {
+            self.bytes.push(byte);
+            if byte == 0 {
+                self.bytes.push(0xff);
+            }
+        }
+        self.bytes.extend_from_slice(&[0, 1]);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// The bytes that it is kept as.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The labels with slashes between them, for people.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The bytes of all paths above it, the root included.
+    pub fn prefixes(&self) -> impl Iterator<Item = &[u8]> {
+        let above = self.ends.split_last().map_or(&[][..], |(_, above)| above);
+        let root = if self.ends.is_empty() {
+            None
+        } else {
+            Some(&[][..])
+        };
+        root.into_iter()
+            .chain(above.iter().filter_map(|end| self.bytes.get(..*end)))
+    }
+}
+
+/// Numbers have many encodings; the shortest one is used to compare them.
+fn canonical_bytes(label: Item<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes);
+    match label.kind() {
+        Kind::Unsigned(value) => writer.unsigned(value),
+        Kind::Float(value) => writer.float(value),
+        _ => writer.encoded(label.bytes()),
+    }
+    bytes
+}
+
+/// A lock that is held.
+#[derive(Debug, Clone)]
+pub struct Lock {
+    /// Who holds it.
+    pub owner: Name,
+    /// Until when.
+    pub expiration: Timestamp,
+}
+
+impl<S: Storage> Operation<'_, S> {
+    /// Locks all paths, or none. Paths within one call may lie above each other.
+    ///
+    /// # Errors
+    /// `Refused` if one of them can't be locked; `Storage`.
+    pub fn lock(&mut self, owner: &Name, timeout: Duration, paths: &[LockPath]) -> Result<()> {
+        for path in paths {
+            if !self.is_lockable(path)? {
+                return Err(Error::Refused(format!("{:?} is not lockable", path.text())));
+            }
+        }
+        for path in paths {
+            self.take_lock(owner, timeout, path)?;
+        }
+        Ok(())
+    }
+
+    /// Locks those of the paths that can be locked, in order; says which these are.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn lock_some(
+        &mut self,
+        owner: &Name,
+        timeout: Duration,
+        paths: &[LockPath],
+    ) -> Result<Vec<bool>> {
+        let mut locked = Vec::with_capacity(paths.len());
+        for path in paths {
+            let lockable = self.is_lockable(path)?;
+            if lockable {
+                self.take_lock(owner, timeout, path)?;
+            }
+            locked.push(lockable);
+        }
+        Ok(locked)
+    }
+
+    /// Renews the locks of all paths, or of none.
+    ///
+    /// # Errors
+    /// `Refused` if `owner` does not hold one of them; `Storage`.
+    pub fn renew_locks(
+        &mut self,
+        owner: &Name,
+        timeout: Duration,
+        paths: &[LockPath],
+    ) -> Result<()> {
+        self.check_owner(owner, paths)?;
+        for path in paths {
+            self.take_lock(owner, timeout, path)?;
+        }
+        Ok(())
+    }
+
+    /// The owner of each path itself; a lock above or below it does not show.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn read_locks(&mut self, paths: &[LockPath]) -> Result<Vec<Option<Name>>> {
+        let mut owners = Vec::with_capacity(paths.len());
+        for path in paths {
+            owners.push(self.store.find_lock(path.bytes())?.map(|lock| lock.owner));
+        }
+        Ok(owners)
+    }
+
+    /// Gives up the locks of all paths, or of none.
+    ///
+    /// # Errors
+    /// `Refused` if `owner` does not hold one of them; `Storage`.
+    pub fn unlock(&mut self, owner: &Name, paths: &[LockPath]) -> Result<()> {
+        self.check_owner(owner, paths)?;
+        for path in paths {
+            self.store.delete_lock(path.bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Removes the locks of a path and of all below it, whoever owns them.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn delete_locks_under(&mut self, path: &LockPath) -> Result<()> {
+        Ok(self.store.delete_locks_under(path.bytes())?)
+    }
+
+    fn is_lockable(&mut self, path: &LockPath) -> Result<bool> {
+        for prefix in path.prefixes() {
+            if self.store.find_lock(prefix)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(!self.store.is_locked_at_or_under(path.bytes())?)
+    }
+
+    fn take_lock(&mut self, owner: &Name, timeout: Duration, path: &LockPath) -> Result<()> {
+        let lock = Lock {
+            owner: owner.clone(),
+            expiration: self.now.plus(timeout),
+        };
+        Ok(self.store.put_lock(path, &lock)?)
+    }
+
+    fn check_owner(&mut self, owner: &Name, paths: &[LockPath]) -> Result<()> {
+        for path in paths {
+            let holder = match self.store.find_lock(path.bytes())? {
+                Some(lock) if lock.owner == *owner => continue,
+                Some(lock) => lock.owner.to_string(),
+                None => "nobody".to_owned(),
+            };
+            let text = path.text();
+            return Err(Error::Refused(format!(
+                "{text:?} is held by {holder}, not by {owner}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(labels: &[&[u8]]) -> LockPath {
+        let mut path = LockPath {
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            text: String::new(),
+        };
+        for label in labels {
+            path.push_bytes(STRING, label);
+        }
+        path
+    }
+
+    #[test]
+    fn the_paths_above_a_path_are_the_root_and_its_proper_prefixes() {
+        let below = path(&[b"a", b"b"]);
+        assert_eq!(
+            below.prefixes().collect::<Vec<_>>(),
+            [&b""[..], path(&[b"a"]).bytes()]
+        );
+        assert_eq!(path(&[]).prefixes().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_bytes_of_one_path_begin_with_those_of_another_just_if_it_lies_below(
+            one in prop::collection::vec(prop::collection::vec(0..3_u8, 0..3), 0..3),
+            other in prop::collection::vec(prop::collection::vec(0..3_u8, 0..3), 0..3),
+        ) {
+            let of = |labels: &[Vec<u8>]| path(&labels.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            prop_assert_eq!(of(&one).bytes().starts_with(of(&other).bytes()), one.starts_with(&other));
+        }
+    }
+}

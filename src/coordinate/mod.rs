@@ -1,0 +1,58 @@
+//! The coordinate API: every operation, and the rules, in plain types.
+//!
+//! Knows no wire protocol, no SQL, no sockets and no clock: it is given the time, a source of chance
+//! and a [`storage::Storage`], and is called by whatever speaks a protocol. Data dictionaries are
+//! CBOR bytes, of which it reads single fields.
+
+mod attempt;
+mod chaining;
+mod error;
+mod expiry;
+mod lock;
+mod name;
+mod new_unit;
+pub mod number;
+mod report;
+mod scheduler;
+pub mod storage;
+mod work;
+mod work_spec;
+mod work_unit;
+mod worker;
+
+pub use attempt::{Attempt, AttemptId, AttemptStatus, HandedOut};
+pub use error::{Error, Result, StorageError};
+pub use lock::{Lock, LockPath};
+pub use name::Name;
+pub use new_unit::NewUnit;
+pub use report::{LEASE_DEFAULT, LEASE_MAX, Lease, Outcome, Report, Wish};
+pub use work::{Assignment, WorkRequest};
+pub use work_spec::{Control, Counts, Meta, WorkSpec, WorkSpecId, limit_from_integer};
+pub use work_unit::{Deletion, PriorityChange, UnitReport, UnitStatus, WorkUnit, WorkUnitId};
+pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats};
+
+use crate::clock::Timestamp;
+use crate::limits::RequestLimits;
+use rand::Rng;
+
+/// Identifies a namespace: a world of its own of work specs and workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespaceId(pub i64);
+
+/// One operation: what it works on. It is begun and ended by [`storage::Storage::operation`], and
+/// either happens whole or not at all.
+pub struct Operation<'a, S> {
+    /// Where everything is kept.
+    pub store: &'a mut S,
+    /// The world that the caller lives in.
+    pub namespace: NamespaceId,
+    /// The present time.
+    pub now: Timestamp,
+    /// What a request may hold.
+    pub limits: &'a RequestLimits,
+    /// The source of chance.
+    pub random: &'a mut dyn Rng,
+}
+
+#[cfg(test)]
+pub(crate) const EMPTY_DEFINITION: &[u8] = crate::cbor::EMPTY_MAP;

@@ -1,0 +1,126 @@
+//! Units to be added, in the forms in which clients write them.
+
+use super::number;
+use super::{Error, Name, Result};
+use crate::cbor::{EMPTY_MAP, Item};
+use crate::limits::RequestLimits;
+use std::time::Duration;
+
+/// A unit to be added.
+#[derive(Clone, Debug)]
+pub struct NewUnit<'a> {
+    /// Its name.
+    pub name: Name,
+    /// Its data dictionary.
+    pub data: Item<'a>,
+    /// Its priority, if one is stated.
+    pub priority: Option<f64>,
+    /// How long it must wait, if that is stated.
+    pub delay: Option<Duration>,
+}
+
+impl<'a> NewUnit<'a> {
+    /// A unit of which only the name and the data are stated.
+    ///
+    /// # Errors
+    /// `Invalid` if the name is no string or too long, or the data are no map.
+    pub fn from_name_and_data(
+        name: Item<'a>,
+        data: Option<Item<'a>>,
+        limits: &RequestLimits,
+    ) -> Result<Self> {
+        let found = name.kind_name();
+        let name = Name::from_item(name)
+            .ok_or_else(|| Error::Invalid(format!("key: expected a string, got {found}")))?;
+        let (len, bytes_max) = (name.bytes().len(), limits.unit_name_bytes_max);
+        if len > bytes_max {
+            return Err(Error::Invalid(format!(
+                "key {name}: {len} bytes long, at most {bytes_max} are allowed"
+            )));
+        }
+        let data = match data {
+            Some(data) if data.as_map().is_some() => data,
+            Some(data) if !data.is_null() => {
+                let found = data.kind_name();
+                return Err(Error::Invalid(format!(
+                    "data of {name}: expected a map, got {found}"
+                )));
+            }
+            _ => Item::from_checked(EMPTY_MAP),
+        };
+        Ok(Self {
+            name,
+            data,
+            priority: None,
+            delay: None,
+        })
+    }
+
+    /// Reads one item of `add_work_units`, or of a finished unit's `output`: a key, or a list or
+    /// tuple of key, data, meta and priority, of which the last two may be left out.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is wrong.
+    pub fn from_item(item: Item<'a>, limits: &RequestLimits) -> Result<Self> {
+        let Some(mut fields) = item.as_list() else {
+            return match Name::from_item(item) {
+                Some(_) => Self::from_name_and_data(item, None, limits),
+                None => Err(Error::Invalid(format!(
+                    "expected a key, or a list of key, data, meta and priority, got {}",
+                    item.kind_name()
+                ))),
+            };
+        };
+        let (Some(name), Some(data)) = (fields.next(), fields.next()) else {
+            return Err(Error::Invalid(
+                "expected a list of at least a key and its data".to_owned(),
+            ));
+        };
+        let mut unit = Self::from_name_and_data(name, Some(data), limits)?;
+        if let Some(meta) = fields.next().filter(|meta| !meta.is_null()) {
+            unit.read_meta(meta)?;
+        }
+        if let Some(priority) = fields.next().filter(|priority| !priority.is_null()) {
+            unit.priority = Some(unit.number("priority", priority)?);
+        }
+        if fields.next().is_some() {
+            return Err(Error::Invalid(format!(
+                "{}: expected at most a key, data, meta and priority",
+                unit.name
+            )));
+        }
+        Ok(unit)
+    }
+
+    fn read_meta(&mut self, meta: Item<'_>) -> Result<()> {
+        if meta.as_map().is_none() {
+            let (name, found) = (&self.name, meta.kind_name());
+            return Err(Error::Invalid(format!(
+                "meta of {name}: expected a map, got {found}"
+            )));
+        }
+        if let Some(priority) = meta.get_some("priority") {
+            self.priority = Some(self.number("priority", priority)?);
+        }
+        if let Some(delay) = meta.get_some("delay") {
+            self.delay = Some(number::duration_from_seconds(self.number("delay", delay)?));
+        }
+        Ok(())
+    }
+
+    fn number(&self, what: &str, value: Item<'_>) -> Result<f64> {
+        match number::as_float(value) {
+            Some(number) if number.is_nan() => Err(Error::Invalid(format!(
+                "{what} of {}: NaN is no {what}",
+                self.name
+            ))),
+            Some(number) => Ok(number),
+            None => {
+                let (name, found) = (&self.name, value.kind_name());
+                Err(Error::Invalid(format!(
+                    "{what} of {name}: expected a number, got {found}"
+                )))
+            }
+        }
+    }
+}

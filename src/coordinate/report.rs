@@ -1,0 +1,371 @@
+//! Reports on work units: renewals, results, releases and retries, and who may make them.
+//!
+//! The rules are the two tables of PROTOCOL, section 8: what a report does in each status, and what
+//! becomes of one by a worker whose attempt is no longer the active one.
+
+use super::attempt::{Attempt, AttemptStatus, HandedOut};
+use super::storage::Storage;
+use super::work_unit::{UnitStatus, WorkUnit};
+use super::{Error, Name, Operation, Result, WorkSpecId};
+use std::time::Duration;
+
+/// The lease of an attempt for which none, or an absurd one, was asked.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(300);
+/// The longest lease.
+pub const LEASE_MAX: Duration = Duration::from_secs(86_400);
+
+/// What a report wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Give the unit back, or retry it.
+    Available,
+    /// Take the unit, or keep it.
+    Pending,
+    /// It is done.
+    Finished,
+    /// It can't be done.
+    Failed,
+    /// Keep the unit if it is pending.
+    Renew,
+}
+
+/// A lease that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// From now on for so long.
+    For(Duration),
+    /// It ends now.
+    Over,
+}
+
+/// A report on a unit.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// What it wants.
+    pub wish: Wish,
+    /// The new lease, if one is given.
+    pub lease: Option<Lease>,
+    /// The new data dictionary, if one is given.
+    pub data: Option<&'a [u8]>,
+    /// Who reports, if that is said.
+    pub worker: Option<Name>,
+    /// How long a unit that is given back must wait.
+    pub delay: Option<Duration>,
+}
+
+/// What a report did. A refusal is not an error: what it said is kept in the attempt's history.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It counts, or was a repeat of one that did.
+    Accepted,
+    /// It does not count, for this reason.
+    Refused(String),
+}
+
+impl<S: Storage> Operation<'_, S> {
+    /// Takes a report on a work unit. `handed_out` are the attempts of the connection that reports.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
+    pub fn report(
+        &mut self,
+        handed_out: &HandedOut,
+        work_spec: &Name,
+        name: &Name,
+        report: &Report<'_>,
+    ) -> Result<Outcome> {
+        let spec = self.work_spec(work_spec)?.id;
+        let Some(unit) = self.store.find_work_unit(spec, name)? else {
+            return Err(Error::NoSuchWorkUnit {
+                work_spec: work_spec.clone(),
+                name: name.clone(),
+            });
+        };
+        let own = match &report.worker {
+            Some(worker) => self.last_attempt_by(&unit, worker)?,
+            None => match handed_out.find(unit.id) {
+                Some(id) => self.store.get_attempt(id)?,
+                None => None,
+            },
+        };
+        match own {
+            Some(attempt) if unit.active != Some(attempt.id) => {
+                self.report_late(unit, attempt, name, report)
+            }
+            _ => self
+                .report_in_turn(unit, report)
+                .map(|()| Outcome::Accepted),
+        }
+    }
+
+    fn last_attempt_by(&mut self, unit: &WorkUnit, worker: &Name) -> Result<Option<Attempt>> {
+        let mut next = unit.last;
+        while let Some(id) = next {
+            let Some(attempt) = self.store.get_attempt(id)? else {
+                break;
+            };
+            if attempt.worker.as_ref() == Some(worker) {
+                return Ok(Some(attempt));
+            }
+            next = attempt.previous;
+        }
+        Ok(None)
+    }
+
+    /// A report by somebody whose attempt is the active one, or who holds none.
+    fn report_in_turn(&mut self, unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+        use UnitStatus as Is;
+        match (unit.status, report.wish) {
+            (Is::Available | Is::Delayed, Wish::Available | Wish::Renew) => {
+                self.amend(unit, report)
+            }
+            (Is::Pending, Wish::Available) => self.give_back(unit, report),
+            (Is::Finished | Is::Failed, Wish::Available) => self.retry(unit, report),
+
+            (Is::Pending, Wish::Pending | Wish::Renew) => match report.lease {
+                Some(Lease::Over) => self.give_back(unit, report),
+                _ => self.renew(unit, report),
+            },
+            (_, Wish::Pending) => self.take(unit, report),
+            (Is::Finished | Is::Failed, Wish::Renew) => Ok(()),
+
+            (Is::Finished, Wish::Finished) | (Is::Failed, Wish::Failed) => {
+                self.amend_completed(&unit, report)
+            }
+            (Is::Finished, Wish::Failed) => Ok(()),
+            (_, Wish::Finished) => self.complete(unit, AttemptStatus::Finished, report),
+            (_, Wish::Failed) => self.complete(unit, AttemptStatus::Failed, report),
+        }
+    }
+
+    /// A report by somebody whose attempt is not, or no longer, the active one.
+    fn report_late(
+        &mut self,
+        mut unit: WorkUnit,
+        mut own: Attempt,
+        name: &Name,
+        report: &Report<'_>,
+    ) -> Result<Outcome> {
+        if report.wish == Wish::Available && unit.status.is_completed() {
+            self.retry(unit, report)?;
+            return Ok(Outcome::Accepted);
+        }
+        if own.status.is_reported() {
+            return Ok(Outcome::Accepted);
+        }
+        self.note_late_data(&mut own, report)?;
+        if unit
+            .superseded
+            .is_some_and(|superseded| own.id <= superseded)
+        {
+            return Ok(Outcome::Refused(format!(
+                "work unit {name} was added again with new data since it was handed out: ask for it anew"
+            )));
+        }
+        match (unit.status, report.wish) {
+            (UnitStatus::Available | UnitStatus::Delayed, wish) => {
+                if wish == Wish::Available
+                    || report.lease == Some(Lease::Over) && wish == Wish::Renew
+                {
+                    return Ok(Outcome::Accepted);
+                }
+                self.reactivate(&mut unit, own)?;
+                self.report_in_turn(unit, report)?;
+                Ok(Outcome::Accepted)
+            }
+            (UnitStatus::Finished | UnitStatus::Failed, Wish::Finished | Wish::Failed) => {
+                Ok(Outcome::Accepted)
+            }
+            _ => {
+                let active = match unit.active {
+                    Some(id) => self.store.get_attempt(id)?,
+                    None => None,
+                };
+                let holder = match active.and_then(|attempt| attempt.worker) {
+                    Some(worker) => format!("worker {worker}"),
+                    None => "another worker".to_owned(),
+                };
+                Ok(Outcome::Refused(format!(
+                    "the lease of work unit {name} was lost; {holder} has it now"
+                )))
+            }
+        }
+    }
+
+    /// Keeps what a late report says in the history of its attempt.
+    fn note_late_data(&mut self, own: &mut Attempt, report: &Report<'_>) -> Result<()> {
+        if let Some(data) = report.data {
+            self.store_attempt_data(own, data)?;
+        }
+        if own.held && matches!(report.wish, Wish::Finished | Wish::Failed) {
+            own.held = false;
+            self.store.update_attempt(own)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an attempt whose lease ran out the active one of its available unit again.
+    fn reactivate(&mut self, unit: &mut WorkUnit, mut own: Attempt) -> Result<()> {
+        let before = unit.status;
+        own.status = AttemptStatus::Pending;
+        own.end = None;
+        own.held = own.worker.is_some();
+        own.expiration = own.expiration.max(self.now.plus(LEASE_DEFAULT));
+        self.store.update_attempt(&own)?;
+        unit.active = Some(own.id);
+        unit.status = UnitStatus::Pending;
+        Ok(self.store.update_work_unit(before, unit)?)
+    }
+
+    /// Stores data on a unit that nobody has, and delays it if that is asked.
+    fn amend(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+        if let Some(data) = report.data {
+            self.store.set_work_unit_data(unit.id, data)?;
+        }
+        if let Some(delay) = report.delay {
+            let before = unit.status;
+            unit.not_before = Some(self.now.plus(delay));
+            unit.make_available(self.now);
+            self.store.update_work_unit(before, &unit)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the active attempt of a pending unit and makes the unit available.
+    fn give_back(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+        if let Some(mut attempt) = self.active_attempt(&unit)? {
+            let status = match report.delay {
+                Some(_) => AttemptStatus::Retryable,
+                None => AttemptStatus::Expired,
+            };
+            attempt.end_as(status, self.now);
+            attempt.held = false;
+            self.store.update_attempt(&attempt)?;
+            if let Some(data) = report.data {
+                self.store_attempt_data(&attempt, data)?;
+            }
+        }
+        if let Some(delay) = report.delay {
+            unit.not_before = Some(self.now.plus(delay));
+        }
+        let before = unit.status;
+        unit.make_available(self.now);
+        Ok(self.store.update_work_unit(before, &unit)?)
+    }
+
+    /// Makes a finished or failed unit available again, with its own data. History is kept.
+    fn retry(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+        if let Some(data) = report.data {
+            self.store.set_work_unit_data(unit.id, data)?;
+        }
+        unit.not_before = report.delay.map(|delay| self.now.plus(delay));
+        let before = unit.status;
+        unit.make_available(self.now);
+        Ok(self.store.update_work_unit(before, &unit)?)
+    }
+
+    fn renew(&mut self, unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+        let Some(mut attempt) = self.active_attempt(&unit)? else {
+            return Ok(());
+        };
+        if let Some(Lease::For(lease)) = report.lease {
+            attempt.expiration = self.now.plus(lease);
+        }
+        if let Some(worker) = &report.worker {
+            attempt.worker = Some(worker.clone());
+            attempt.held = true;
+        }
+        self.store.update_attempt(&attempt)?;
+        if let Some(data) = report.data {
+            self.store_attempt_data(&attempt, data)?;
+        }
+        Ok(())
+    }
+
+    /// Opens an attempt for whoever says that the unit is pending.
+    fn take(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+        let before = unit.status;
+        let lease = match report.lease {
+            Some(Lease::For(lease)) => lease,
+            Some(Lease::Over) => return Ok(()),
+            None => LEASE_DEFAULT,
+        };
+        let attempt = self.open_attempt(&mut unit, report.worker.as_ref(), lease)?;
+        if let Some(data) = report.data {
+            self.store_attempt_data(&attempt, data)?;
+        }
+        Ok(self.store.update_work_unit(before, &unit)?)
+    }
+
+    /// Ends the active attempt, or one made for this report, with a result.
+    fn complete(
+        &mut self,
+        mut unit: WorkUnit,
+        status: AttemptStatus,
+        report: &Report<'_>,
+    ) -> Result<()> {
+        let before = unit.status;
+        let mut attempt = match self.active_attempt(&unit)? {
+            Some(attempt) => attempt,
+            None => self.open_attempt(&mut unit, report.worker.as_ref(), Duration::ZERO)?,
+        };
+        attempt.end_as(status, self.now);
+        self.store.update_attempt(&attempt)?;
+        if let Some(data) = report.data {
+            self.store_attempt_data(&attempt, data)?;
+        }
+        unit.status = match status {
+            AttemptStatus::Finished => UnitStatus::Finished,
+            _ => UnitStatus::Failed,
+        };
+        self.store.update_work_unit(before, &unit)?;
+        if unit.status == UnitStatus::Finished {
+            self.chain_output(&unit, report.data)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the data of a repeated result.
+    fn amend_completed(&mut self, unit: &WorkUnit, report: &Report<'_>) -> Result<()> {
+        if let Some(data) = report.data
+            && let Some(attempt) = self.active_attempt(unit)?
+        {
+            self.store_attempt_data(&attempt, data)?;
+        }
+        Ok(())
+    }
+
+    fn active_attempt(&mut self, unit: &WorkUnit) -> Result<Option<Attempt>> {
+        match unit.active {
+            Some(id) => Ok(self.store.get_attempt(id)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Fails an available unit on behalf of `worker`, who would have got it once too often.
+    pub(super) fn fail_after_too_many_retries(
+        &mut self,
+        mut unit: WorkUnit,
+        worker: &Name,
+    ) -> Result<()> {
+        let mut attempt = self.open_attempt(&mut unit, Some(worker), Duration::ZERO)?;
+        attempt.end_as(AttemptStatus::Failed, self.now);
+        self.store.update_attempt(&attempt)?;
+        self.store_attempt_data(&attempt, TOO_MANY_RETRIES)?;
+        unit.status = UnitStatus::Failed;
+        Ok(self.store.update_work_unit(UnitStatus::Available, &unit)?)
+    }
+
+    /// Looks up the spec of a unit's successor, if it has one that exists.
+    pub(super) fn successor_of(&self, spec: WorkSpecId) -> Option<(Name, Option<WorkSpecId>)> {
+        let then = self.store.get_work_spec(spec)?.meta.then.clone()?;
+        let id = self
+            .store
+            .find_work_spec(self.namespace, &then)
+            .map(|spec| spec.id);
+        Some((then, id))
+    }
+}
+
+/// `{'traceback': 'too many retries'}`
+const TOO_MANY_RETRIES: &[u8] = b"\xa1\x49traceback\x50too many retries";

@@ -1,0 +1,311 @@
+//! What the operations need of a database.
+//!
+//! An engine implements [`Storage`] and a trait for each family of tables; the SQLite one is
+//! [`crate::store`]. It stores and finds, and decides nothing. Except where [`Storage`] says
+//! otherwise, methods may be called only within [`Storage::operation`], and fail with any
+//! [`StorageError`].
+
+use super::attempt::{Attempt, AttemptId};
+use super::error::{Result, StorageError};
+use super::lock::{Lock, LockPath};
+use super::work_spec::{Meta, WorkSpec, WorkSpecId};
+use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
+use super::worker::{Worker, WorkerStats};
+use super::{Name, NamespaceId};
+use crate::clock::Timestamp;
+
+/// What an operation may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It only reads.
+    Read,
+    /// It may write.
+    Write,
+}
+
+/// An available unit with all that handing it out needs.
+#[derive(Debug)]
+pub struct AvailableUnit {
+    /// The unit.
+    pub unit: WorkUnit,
+    /// Its name.
+    pub name: Name,
+    /// Its data dictionary, encoded.
+    pub data: Vec<u8>,
+}
+
+/// A unit with its names.
+#[derive(Debug)]
+pub struct NamedUnit {
+    /// The unit.
+    pub unit: WorkUnit,
+    /// Its name.
+    pub name: Name,
+    /// The name of its work spec.
+    pub work_spec: Name,
+}
+
+/// Which units to list.
+#[derive(Clone, Debug)]
+pub struct UnitQuery {
+    /// Only those in these statuses; all if `None`.
+    pub statuses: Option<Vec<UnitStatus>>,
+    /// From this name on, included.
+    pub start: Option<Name>,
+    /// So many at the most.
+    pub limit: usize,
+}
+
+/// The result of storing or finding.
+pub type StorageResult<T> = std::result::Result<T, StorageError>;
+
+/// Takes a unit's name and data dictionary. An error ends the listing.
+pub type VisitUnit<'a> = dyn FnMut(&Name, &[u8]) -> Result<()> + 'a;
+
+/// Listing units, which may take long.
+pub trait UnitLister {
+    /// Shows `visit` the units with their data (that of the active attempt if it has some), sorted
+    /// by the bytes of their names.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `NoSuchWorkSpec` if the spec has gone, `Storage`.
+    fn list_work_units(
+        &mut self,
+        spec: &WorkSpec,
+        query: &UnitQuery,
+        visit: &mut VisitUnit<'_>,
+    ) -> Result<()>;
+}
+
+/// A database: transactions, and the families of tables.
+pub trait Storage:
+    WorkSpecStore + WorkUnitStore + AttemptStore + WorkerStore + LockStore + UnitLister + 'static
+{
+    /// Reads committed state on another thread.
+    type Reader: UnitLister + Send + 'static;
+
+    /// Runs one operation in the current batch, which is begun if need be. If it fails, all that it
+    /// wrote is undone, and the rest of the batch stands.
+    ///
+    /// # Errors
+    /// What `run` fails with, or `Storage` if the batch could not be begun.
+    fn operation<T>(
+        &mut self,
+        access: Access,
+        run: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T>;
+
+    /// True if the batch can't go on: it is to be committed, which tells what became of it.
+    fn batch_is_broken(&self) -> bool;
+
+    /// Ends the batch. What it wrote is on disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// `Unknown` if nobody can know what is on the disk now; otherwise nothing of the batch stands.
+    fn commit(&mut self) -> StorageResult<()>;
+
+    /// The earliest time at which a lease, a delay, a worker or a lock may be over. It may be too
+    /// early, never too late.
+    fn due(&self) -> Option<Timestamp>;
+
+    /// Finds out anew what is due first.
+    ///
+    /// # Errors
+    /// Any [`StorageError`].
+    fn refresh_due(&mut self) -> StorageResult<()>;
+
+    /// A way to read committed state on another thread, if the engine has one.
+    fn reader(&self) -> Option<Self::Reader>;
+}
+
+/// Namespaces and work specs.
+pub trait WorkSpecStore {
+    /// The namespace of a name, which is made if it is new.
+    fn namespace(&mut self, name: &str) -> StorageResult<NamespaceId>;
+
+    /// The work spec of a name. Costs no query.
+    fn find_work_spec(&self, namespace: NamespaceId, name: &Name) -> Option<&WorkSpec>;
+
+    /// A work spec. Costs no query.
+    fn get_work_spec(&self, id: WorkSpecId) -> Option<&WorkSpec>;
+
+    /// All work specs, sorted by the bytes of their names. Costs no query.
+    fn work_specs(&self, namespace: NamespaceId) -> impl Iterator<Item = &WorkSpec>;
+
+    /// The dictionary of a work spec, encoded.
+    fn work_spec_definition(&mut self, id: WorkSpecId) -> StorageResult<Vec<u8>>;
+
+    /// Adds a work spec.
+    fn insert_work_spec(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+        definition: &[u8],
+        meta: &Meta,
+    ) -> StorageResult<WorkSpecId>;
+
+    /// Gives a work spec another dictionary and meta; `name` may come in another form than before.
+    fn replace_work_spec(
+        &mut self,
+        id: WorkSpecId,
+        name: &Name,
+        definition: &[u8],
+        meta: &Meta,
+    ) -> StorageResult<()>;
+
+    /// Changes how a work spec is scheduled.
+    fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()>;
+
+    /// Deletes a work spec with its units and their attempts, of which no query shows any from now
+    /// on. [`Storage::purge`] removes them from the file.
+    fn discard_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()>;
+
+    /// Deletes all units of a work spec in the same way. The spec gets another identity.
+    fn empty_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()>;
+
+    /// Removes up to `limit` units of deleted specs from the file. True if there is more to do.
+    fn purge(&mut self, limit: usize) -> StorageResult<bool>;
+}
+
+/// Work units.
+pub trait WorkUnitStore {
+    /// The unit of a name.
+    fn find_work_unit(&mut self, spec: WorkSpecId, name: &Name) -> StorageResult<Option<WorkUnit>>;
+
+    /// A unit.
+    fn get_work_unit(&mut self, id: WorkUnitId) -> StorageResult<Option<WorkUnit>>;
+
+    /// A unit's own data dictionary, encoded.
+    fn work_unit_data(&mut self, id: WorkUnitId) -> StorageResult<Vec<u8>>;
+
+    /// Adds a unit: delayed if it has a `not_before`, else available.
+    fn insert_work_unit(
+        &mut self,
+        spec: WorkSpecId,
+        name: &Name,
+        priority: f64,
+        not_before: Option<Timestamp>,
+        data: &[u8],
+    ) -> StorageResult<WorkUnit>;
+
+    /// Stores a changed unit, which was in the status `before`.
+    fn update_work_unit(&mut self, before: UnitStatus, unit: &WorkUnit) -> StorageResult<()>;
+
+    /// Stores a unit's own data.
+    fn set_work_unit_data(&mut self, id: WorkUnitId, data: &[u8]) -> StorageResult<()>;
+
+    /// Deletes a unit with its attempts.
+    fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()>;
+
+    /// The available units with the highest priority, those with the lowest names first.
+    fn best_available_units(
+        &mut self,
+        spec: WorkSpecId,
+        limit: usize,
+    ) -> StorageResult<Vec<AvailableUnit>>;
+
+    /// The first `limit` units in a status, in no particular order.
+    fn work_units_in_status(
+        &mut self,
+        spec: WorkSpecId,
+        status: UnitStatus,
+        limit: usize,
+    ) -> StorageResult<Vec<WorkUnit>>;
+
+    /// Delayed units whose time has come, the earliest first.
+    fn units_no_longer_delayed(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> StorageResult<Vec<WorkUnit>>;
+}
+
+/// Attempts.
+pub trait AttemptStore {
+    /// Adds an attempt; its `id` is disregarded, and a new one given back.
+    fn insert_attempt(&mut self, attempt: &Attempt) -> StorageResult<AttemptId>;
+
+    /// An attempt.
+    fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>>;
+
+    /// Stores a changed attempt.
+    fn update_attempt(&mut self, attempt: &Attempt) -> StorageResult<()>;
+
+    /// The data dictionary as an attempt left it, encoded; `None` if it changed nothing.
+    fn attempt_data(&mut self, id: AttemptId) -> StorageResult<Option<Vec<u8>>>;
+
+    /// Stores the data of an attempt, and the traceback in them.
+    fn set_attempt_data(
+        &mut self,
+        id: AttemptId,
+        data: &[u8],
+        traceback: Option<&str>,
+    ) -> StorageResult<()>;
+
+    /// Pending attempts whose lease is over.
+    fn attempts_to_expire(&mut self, now: Timestamp) -> StorageResult<Vec<Attempt>>;
+
+    /// Notes that a worker is no longer busy with attempts that are not pending.
+    fn release_lost_attempts(&mut self, worker: &Name) -> StorageResult<()>;
+
+    /// The units that a worker is busy with, maybe in vain, the earliest attempt first.
+    fn held_units(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+    ) -> StorageResult<Vec<NamedUnit>>;
+}
+
+/// Workers.
+pub trait WorkerStore {
+    /// Adds a worker, or replaces what is known of it.
+    fn upsert_worker(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Worker,
+        environment: Option<&[u8]>,
+    ) -> StorageResult<()>;
+
+    /// Removes a worker, which then is busy with nothing. False if there is no such worker.
+    fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool>;
+
+    /// Removes the workers whose time is over.
+    fn delete_expired_workers(&mut self, now: Timestamp) -> StorageResult<()>;
+
+    /// A worker with its environment.
+    fn find_worker(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+    ) -> StorageResult<Option<(Worker, Option<Vec<u8>>)>>;
+
+    /// All workers, sorted by the bytes of their names.
+    fn workers(&mut self, namespace: NamespaceId) -> StorageResult<Vec<Worker>>;
+
+    /// The names of a worker's children, sorted by their bytes.
+    fn children(&mut self, namespace: NamespaceId, parent: &Name) -> StorageResult<Vec<Name>>;
+
+    /// How many workers there are.
+    fn worker_stats(&mut self, namespace: NamespaceId) -> StorageResult<WorkerStats>;
+}
+
+/// Locks.
+pub trait LockStore {
+    /// The lock of just this path.
+    fn find_lock(&mut self, path: &[u8]) -> StorageResult<Option<Lock>>;
+
+    /// True if this path or one below it is locked.
+    fn is_locked_at_or_under(&mut self, path: &[u8]) -> StorageResult<bool>;
+
+    /// Adds or replaces a lock.
+    fn put_lock(&mut self, path: &LockPath, lock: &Lock) -> StorageResult<()>;
+
+    /// Removes the lock of just this path.
+    fn delete_lock(&mut self, path: &[u8]) -> StorageResult<()>;
+
+    /// Removes the locks of this path and of all below it.
+    fn delete_locks_under(&mut self, path: &[u8]) -> StorageResult<()>;
+
+    /// Removes the locks whose time is over.
+    fn delete_expired_locks(&mut self, now: Timestamp) -> StorageResult<()>;
+}

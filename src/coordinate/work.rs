@@ -1,0 +1,186 @@
+//! Handing out work.
+
+use super::attempt::AttemptId;
+use super::scheduler;
+use super::storage::{AvailableUnit, Storage};
+use super::work_spec::{WorkSpec, WorkSpecId};
+use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
+use super::{Name, Operation, Result};
+use crate::cbor::EMPTY_MAP;
+use std::time::Duration;
+
+/// What a worker asks for.
+#[derive(Debug)]
+pub struct WorkRequest<'a> {
+    /// How many units at the most. All of them will be of one work spec.
+    pub max_units: usize,
+    /// For how long.
+    pub lease: Duration,
+    /// Of which work specs; of any if empty.
+    pub work_specs: &'a [Name],
+    /// Of specs with which runtimes.
+    pub runtimes: &'a [String],
+}
+
+/// A unit that was handed out.
+#[derive(Debug)]
+pub struct Assignment {
+    /// Its identity.
+    pub unit: WorkUnitId,
+    /// The attempt that holds it now.
+    pub attempt: AttemptId,
+    /// The name of its work spec.
+    pub work_spec: Name,
+    /// Its name.
+    pub name: Name,
+    /// Its data dictionary, encoded.
+    pub data: Vec<u8>,
+}
+
+impl<S: Storage> Operation<'_, S> {
+    /// Gives `worker` the best available units, opening an attempt for each.
+    ///
+    /// An empty list means that nothing is available now: not an error, ask again later.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn get_work(
+        &mut self,
+        worker: &Name,
+        request: &WorkRequest<'_>,
+    ) -> Result<Vec<Assignment>> {
+        let mut given = Vec::new();
+        while let Some(id) = self.choose_work_spec(request) {
+            let Some(spec) = self.store.get_work_spec(id) else {
+                break;
+            };
+            let (work_spec, meta, pending) =
+                (spec.name.clone(), spec.meta.clone(), spec.counts.pending);
+            if spec.counts.available == 0 {
+                let unit = self.make_continuous_unit(id)?;
+                given.push(self.hand_out(unit, work_spec, worker, request.lease)?);
+                break;
+            }
+            let room = [
+                meta.max_getwork,
+                meta.max_running.map(|max| max.saturating_sub(pending)),
+            ];
+            let count = room
+                .into_iter()
+                .flatten()
+                .fold(request.max_units, |count, room| {
+                    count.min(usize::try_from(room).unwrap_or(usize::MAX))
+                });
+            while given.len() < count {
+                let units = self.store.best_available_units(id, count - given.len())?;
+                if units.is_empty() {
+                    break;
+                }
+                for unit in units {
+                    if self.has_had_all_retries(&unit.unit, meta.max_retries)? {
+                        self.fail_after_too_many_retries(unit.unit, worker)?;
+                    } else {
+                        given.push(self.hand_out(
+                            unit,
+                            work_spec.clone(),
+                            worker,
+                            request.lease,
+                        )?);
+                    }
+                }
+            }
+            if !given.is_empty() {
+                break;
+            }
+        }
+        if !given.is_empty() {
+            // A child that gets other work has let go of what it lost.
+            self.store.release_lost_attempts(worker)?;
+        }
+        Ok(given)
+    }
+
+    fn choose_work_spec(&mut self, request: &WorkRequest<'_>) -> Option<WorkSpecId> {
+        let now = self.now;
+        let may_give = |spec: &&WorkSpec| {
+            let (meta, counts) = (&spec.meta, &spec.counts);
+            !meta.paused
+                && meta.weight > 0
+                && meta.max_running.is_none_or(|max| counts.pending < max)
+                && (counts.available > 0
+                    || meta.continuous
+                        && counts.pending == 0
+                        && meta.next_continuous.is_none_or(|next| next <= now))
+                && request.runtimes.contains(&meta.runtime)
+                && (request.work_specs.is_empty() || request.work_specs.contains(&spec.name))
+        };
+        scheduler::choose(
+            self.store.work_specs(self.namespace).filter(may_give),
+            self.random,
+        )
+    }
+
+    fn hand_out(
+        &mut self,
+        unit: AvailableUnit,
+        work_spec: Name,
+        worker: &Name,
+        lease: Duration,
+    ) -> Result<Assignment> {
+        let AvailableUnit {
+            mut unit,
+            name,
+            data,
+        } = unit;
+        let attempt = self.open_attempt(&mut unit, Some(worker), lease)?.id;
+        self.store.update_work_unit(UnitStatus::Available, &unit)?;
+        Ok(Assignment {
+            unit: unit.id,
+            attempt,
+            work_spec,
+            name,
+            data,
+        })
+    }
+
+    fn has_had_all_retries(&mut self, unit: &WorkUnit, max_retries: Option<u64>) -> Result<bool> {
+        let (Some(max_retries), Some(last)) = (max_retries, unit.last) else {
+            return Ok(false);
+        };
+        Ok(self
+            .store
+            .get_attempt(last)?
+            .is_some_and(|last| last.number >= max_retries))
+    }
+
+    /// Makes the next unit of a continuous spec, and notes when the one after it is due.
+    fn make_continuous_unit(&mut self, spec: WorkSpecId) -> Result<AvailableUnit> {
+        let mut name = self.continuous_unit_name();
+        while self.store.find_work_unit(spec, &name)?.is_some() {
+            // An earlier unit of the same microsecond: it must not be overwritten.
+            name = Name::from_bytes([name.bytes(), b"1"].concat());
+        }
+        let data = EMPTY_MAP.to_vec();
+        let unit = self.store.insert_work_unit(spec, &name, 0.0, None, &data)?;
+        if let Some(spec) = self.store.get_work_spec(spec) {
+            let (id, mut meta) = (spec.id, spec.meta.clone());
+            meta.next_continuous = Some(self.now.plus(meta.interval.unwrap_or_default()));
+            self.store.update_work_spec_meta(id, &meta)?;
+        }
+        Ok(AvailableUnit { unit, name, data })
+    }
+
+    /// The time in seconds with a fraction, as decimal text: what the Python client expects.
+    fn continuous_unit_name(&self) -> Name {
+        let (seconds, micros) = (
+            self.now.0.div_euclid(1_000_000),
+            self.now.0.rem_euclid(1_000_000),
+        );
+        let millis = micros / 1000;
+        if micros % 1000 == 0 {
+            Name::from_bytes(format!("{seconds}.{millis:03}"))
+        } else {
+            Name::from_bytes(format!("{seconds}.{micros:06}"))
+        }
+    }
+}

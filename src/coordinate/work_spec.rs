@@ -1,0 +1,310 @@
+//! Work specs: what their dictionaries say, and the operations on them.
+
+use super::number::{self, is_true};
+use super::storage::Storage;
+use super::{Error, Name, Operation, Result};
+use crate::cbor::Item;
+use crate::clock::Timestamp;
+use std::time::Duration;
+
+/// Identifies a work spec in the file. A spec that is deleted and set again gets another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkSpecId(pub i64);
+
+/// A work spec without its dictionary: what scheduling needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkSpec {
+    /// Its identity.
+    pub id: WorkSpecId,
+    /// Its name.
+    pub name: Name,
+    /// How it is scheduled.
+    pub meta: Meta,
+    /// How many units it has in each status.
+    pub counts: Counts,
+}
+
+/// How the units of a work spec are scheduled: derived from its dictionary, then changed by
+/// `control_work_spec`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// No units are handed out.
+    pub paused: bool,
+    /// Its share among specs of the same priority; none at 0 and below.
+    pub weight: i64,
+    /// Specs of a lower priority wait while this one has work.
+    pub priority: f64,
+    /// Makes units by itself when it has none.
+    pub continuous: bool,
+    /// Whether `continuous` may be turned on.
+    pub can_be_continuous: bool,
+    /// How long to wait at least between two units that are made so.
+    pub interval: Option<Duration>,
+    /// When the next unit may be made so.
+    pub next_continuous: Option<Timestamp>,
+    /// How many units may be pending at a time.
+    pub max_running: Option<u64>,
+    /// How many units one call hands out at the most.
+    pub max_getwork: Option<u64>,
+    /// How many attempts of one unit are handed out at the most.
+    pub max_retries: Option<u64>,
+    /// The work spec that gets the output of finished units.
+    pub then: Option<Name>,
+    /// What runs the units; only workers that ask for this runtime get them.
+    pub runtime: String,
+    /// Memory that a unit needs, as its author says. Not used in scheduling.
+    pub min_gb: f64,
+}
+
+/// How many units a work spec has in each status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Waiting to be handed out.
+    pub available: u64,
+    /// To be handed out later.
+    pub delayed: u64,
+    /// Leased to a worker.
+    pub pending: u64,
+    /// Done.
+    pub finished: u64,
+    /// Given up.
+    pub failed: u64,
+}
+
+impl Counts {
+    /// All units.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.available + self.delayed + self.pending + self.finished + self.failed
+    }
+}
+
+const WEIGHT_DEFAULT: i64 = 20;
+
+impl Meta {
+    /// Derives the meta of a work spec from its dictionary (PROTOCOL, "Work spec keys").
+    ///
+    /// # Errors
+    /// `Invalid` if a value is of a type that can't be converted.
+    pub fn from_definition(definition: Item<'_>) -> Result<Self> {
+        let keys = Definition(definition);
+        let weight = match (keys.integer("weight")?, keys.integer("nice")?) {
+            (Some(weight), _) => weight.max(1),
+            (None, nice) => WEIGHT_DEFAULT.saturating_sub(nice.unwrap_or(0)).max(1),
+        };
+        let continuous = keys.boolean("continuous");
+        Ok(Self {
+            paused: keys.boolean("disabled"),
+            weight,
+            priority: keys.float("priority")?.unwrap_or(0.0),
+            continuous,
+            can_be_continuous: continuous,
+            interval: keys.float("interval")?.map(number::duration_from_seconds),
+            next_continuous: None,
+            max_running: keys.limit("max_running")?,
+            max_getwork: keys.limit("max_getwork")?,
+            max_retries: keys.limit("max_retries")?,
+            then: keys.name("then")?,
+            runtime: keys.text("runtime")?.unwrap_or_default(),
+            min_gb: keys.float("min_gb")?.unwrap_or(0.0),
+        })
+    }
+}
+
+/// A limit, where 0 means none.
+#[must_use]
+pub fn limit_from_integer(value: i64) -> Option<u64> {
+    u64::try_from(value).ok().filter(|value| *value > 0)
+}
+
+/// Reads the keys of a work spec dictionary; null counts as absent.
+struct Definition<'a>(Item<'a>);
+
+impl Definition<'_> {
+    fn read<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        convert: impl Fn(Item<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.0.get_some(key) else {
+            return Ok(None);
+        };
+        convert(value).map(Some).ok_or_else(|| {
+            let found = value.kind_name();
+            Error::Invalid(format!(
+                "work spec key {key:?}: expected {expected}, got {found}"
+            ))
+        })
+    }
+
+    fn integer(&self, key: &str) -> Result<Option<i64>> {
+        self.read(key, "an integer", number::as_integer_or_numeral)
+    }
+
+    fn limit(&self, key: &str) -> Result<Option<u64>> {
+        Ok(self.integer(key)?.and_then(limit_from_integer))
+    }
+
+    fn float(&self, key: &str) -> Result<Option<f64>> {
+        self.read(key, "a number", |value| {
+            number::as_float_or_numeral(value).filter(|value| !value.is_nan())
+        })
+    }
+
+    fn boolean(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(is_true)
+    }
+
+    fn name(&self, key: &str) -> Result<Option<Name>> {
+        self.read(key, "the name of a work spec", Name::from_item)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<String>> {
+        self.read(key, "a text string", |value| {
+            String::from_utf8(value.as_string_bytes()?.into_owned()).ok()
+        })
+    }
+}
+
+/// Reads and checks the name that a work spec dictionary gives itself.
+fn name_of(definition: Item<'_>, bytes_max: usize) -> Result<Name> {
+    let invalid = |what: String| Error::Invalid(format!("work spec key \"name\": {what}"));
+    let Some(value) = definition.get_some("name") else {
+        return Err(invalid("missing; every work spec needs a name".to_owned()));
+    };
+    let Some(name) = Name::from_item(value) else {
+        return Err(invalid(format!(
+            "expected a string, got {}",
+            value.kind_name()
+        )));
+    };
+    match name.bytes() {
+        [] => Err(invalid("empty; every work spec needs a name".to_owned())),
+        bytes if bytes.len() > bytes_max => Err(invalid(format!(
+            "{} bytes long, at most {bytes_max} are allowed",
+            bytes.len()
+        ))),
+        bytes if std::str::from_utf8(bytes).is_err() => {
+            Err(invalid(format!("{name} is not UTF-8")))
+        }
+        _ => Ok(name),
+    }
+}
+
+/// What `control_work_spec` may change; `None` leaves a value as it is.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Whether units are handed out.
+    pub paused: Option<bool>,
+    /// The share among specs of the same priority.
+    pub weight: Option<i64>,
+    /// The time between units made by itself; `Some(None)` for none.
+    pub interval: Option<Option<Duration>>,
+    /// How many units may be pending at a time; `Some(None)` for no limit.
+    pub max_running: Option<Option<u64>>,
+    /// Whether units are made by itself.
+    pub continuous: Option<bool>,
+}
+
+impl<S: Storage> Operation<'_, S> {
+    /// Creates a work spec, or replaces its dictionary and all that derives from it. Its units stay,
+    /// and so does the time of its next continuous unit.
+    ///
+    /// # Errors
+    /// `Invalid` if the dictionary has no proper name, or a value that can't be converted.
+    pub fn set_work_spec(&mut self, definition: Item<'_>) -> Result<()> {
+        let name = name_of(definition, self.limits.spec_name_bytes_max)?;
+        let mut meta = Meta::from_definition(definition)?;
+        match self
+            .store
+            .find_work_spec(self.namespace, &name)
+            .map(|spec| (spec.id, spec.meta.next_continuous))
+        {
+            Some((id, next_continuous)) => {
+                meta.next_continuous = next_continuous;
+                self.store
+                    .replace_work_spec(id, &name, definition.bytes(), &meta)?;
+            }
+            None => {
+                self.store
+                    .insert_work_spec(self.namespace, &name, definition.bytes(), &meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The work spec of a name.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`.
+    pub fn work_spec(&self, name: &Name) -> Result<&WorkSpec> {
+        self.store
+            .find_work_spec(self.namespace, name)
+            .ok_or_else(|| Error::NoSuchWorkSpec(name.clone()))
+    }
+
+    /// The dictionary of a work spec, as it came.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn work_spec_definition(&mut self, name: &Name) -> Result<Vec<u8>> {
+        let id = self.work_spec(name)?.id;
+        Ok(self.store.work_spec_definition(id)?)
+    }
+
+    /// The names of all work specs from `start` on, sorted by their bytes.
+    pub fn work_spec_names(&self, start: Option<&Name>) -> Vec<Name> {
+        self.store
+            .work_specs(self.namespace)
+            .map(|spec| spec.name.clone())
+            .filter(|name| start.is_none_or(|start| name >= start))
+            .collect()
+    }
+
+    /// Changes how a work spec is scheduled.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`; `Refused` if it can't be continuous.
+    pub fn control_work_spec(&mut self, name: &Name, control: &Control) -> Result<()> {
+        let spec = self.work_spec(name)?;
+        let (id, mut meta) = (spec.id, spec.meta.clone());
+        if control.continuous == Some(true) && !meta.can_be_continuous {
+            return Err(Error::Refused(format!(
+                "work spec {name} can't be made continuous: its definition does not say continuous"
+            )));
+        }
+        meta.paused = control.paused.unwrap_or(meta.paused);
+        meta.weight = control.weight.unwrap_or(meta.weight);
+        meta.interval = control.interval.unwrap_or(meta.interval);
+        meta.max_running = control.max_running.unwrap_or(meta.max_running);
+        meta.continuous = control.continuous.unwrap_or(meta.continuous);
+        Ok(self.store.update_work_spec_meta(id, &meta)?)
+    }
+
+    /// Deletes a work spec with its units and their attempts. It is gone at once for all who ask;
+    /// what it leaves in the file is removed in small steps later.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn delete_work_spec(&mut self, name: &Name) -> Result<()> {
+        let id = self.work_spec(name)?.id;
+        Ok(self.store.discard_work_spec(id)?)
+    }
+
+    /// Deletes all work specs; gives how many there were.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn clear(&mut self) -> Result<usize> {
+        let ids: Vec<WorkSpecId> = self
+            .store
+            .work_specs(self.namespace)
+            .map(|spec| spec.id)
+            .collect();
+        for id in &ids {
+            self.store.discard_work_spec(*id)?;
+        }
+        Ok(ids.len())
+    }
+}

@@ -1,0 +1,316 @@
+//! Work units: their states, and the operations on them that are not about doing the work.
+
+use super::attempt::AttemptId;
+use super::new_unit::NewUnit;
+use super::storage::{Storage, UnitQuery, VisitUnit};
+use super::{Error, Name, Operation, Result, WorkSpecId};
+use crate::cbor::Item;
+use crate::clock::Timestamp;
+use std::collections::HashMap;
+
+/// Identifies a work unit in the file. Never used again while the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkUnitId(pub i64);
+
+/// The status of a work unit. The numbers are those in the file; all but `Delayed` are on the wire too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnitStatus {
+    /// Waiting to be handed out.
+    Available = 1,
+    /// To become available at a given time.
+    Delayed = 2,
+    /// Leased to a worker.
+    Pending = 3,
+    /// Done.
+    Finished = 4,
+    /// Given up, until somebody retries it.
+    Failed = 5,
+}
+
+impl UnitStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Available,
+        Self::Delayed,
+        Self::Pending,
+        Self::Finished,
+        Self::Failed,
+    ];
+
+    /// True for finished and failed units.
+    #[must_use]
+    pub fn is_completed(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed)
+    }
+}
+
+/// A work unit without its name and data: what decides over its changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkUnit {
+    /// Its identity.
+    pub id: WorkUnitId,
+    /// The work spec that it belongs to.
+    pub work_spec: WorkSpecId,
+    /// Where it stands.
+    pub status: UnitStatus,
+    /// Higher ones are handed out first.
+    pub priority: f64,
+    /// Not handed out before this time.
+    pub not_before: Option<Timestamp>,
+    /// The attempt that decides the status: there is one if it is pending, finished or failed.
+    pub active: Option<AttemptId>,
+    /// The newest attempt.
+    pub last: Option<AttemptId>,
+    /// The newest attempt from before the unit was added again.
+    pub superseded: Option<AttemptId>,
+}
+
+impl WorkUnit {
+    /// Makes the unit available, or delayed if its time has not come.
+    pub fn make_available(&mut self, now: Timestamp) {
+        self.active = None;
+        self.status = if self.not_before.is_some_and(|not_before| not_before > now) {
+            UnitStatus::Delayed
+        } else {
+            UnitStatus::Available
+        };
+    }
+}
+
+/// What `get_work_unit_status` tells of a unit.
+#[derive(Debug)]
+pub struct UnitReport {
+    /// Its status.
+    pub status: UnitStatus,
+    /// The end of the lease, or the time of completion.
+    pub expiration: Option<Timestamp>,
+    /// Who has it, or had it when it was completed.
+    pub worker: Option<Name>,
+    /// The `traceback` in its data, encoded.
+    pub traceback: Option<Vec<u8>>,
+}
+
+/// Which units to delete.
+#[derive(Debug)]
+pub enum Deletion<'a> {
+    /// All of the work spec's.
+    All,
+    /// Those of these names; if a status set is given, only those that are in it.
+    Named(&'a [Name], Option<&'a [UnitStatus]>),
+    /// Those in these statuses.
+    InStatus(&'a [UnitStatus]),
+}
+
+/// How to change a priority.
+#[derive(Clone, Copy, Debug)]
+pub enum PriorityChange {
+    /// To this value.
+    Set(f64),
+    /// By this value.
+    Adjust(f64),
+}
+
+/// Units that are read at a time when many are to be deleted.
+const DELETE_CHUNK: usize = 1_000;
+
+impl<S: Storage> Operation<'_, S> {
+    /// Adds units, or gives those that exist new data and priority and makes them available again.
+    /// The last of several with the same name counts.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn add_work_units(&mut self, work_spec: &Name, units: &[NewUnit<'_>]) -> Result<()> {
+        let spec = self.work_spec(work_spec)?.id;
+        self.add_units_to(spec, units)
+    }
+
+    pub(super) fn add_units_to(&mut self, spec: WorkSpecId, units: &[NewUnit<'_>]) -> Result<()> {
+        let mut last_of_name = HashMap::with_capacity(units.len());
+        for (index, unit) in units.iter().enumerate() {
+            last_of_name.insert(&unit.name, index);
+        }
+        for (index, unit) in units.iter().enumerate() {
+            if last_of_name.get(&unit.name) == Some(&index) {
+                self.add_unit(spec, unit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_unit(&mut self, spec: WorkSpecId, new: &NewUnit<'_>) -> Result<()> {
+        let priority = new.priority.unwrap_or(0.0);
+        let not_before = new
+            .delay
+            .filter(|delay| !delay.is_zero())
+            .map(|delay| self.now.plus(delay));
+        let Some(mut unit) = self.store.find_work_unit(spec, &new.name)? else {
+            self.store
+                .insert_work_unit(spec, &new.name, priority, not_before, new.data.bytes())?;
+            return Ok(());
+        };
+        let before = unit.status;
+        if before == UnitStatus::Pending {
+            // Its worker goes on in vain: what it reports is about data that is no longer there.
+            self.expire_active_attempt(&unit)?;
+        }
+        unit.priority = priority;
+        unit.not_before = not_before;
+        unit.superseded = unit.last;
+        unit.make_available(self.now);
+        self.store.update_work_unit(before, &unit)?;
+        self.store.set_work_unit_data(unit.id, new.data.bytes())?;
+        Ok(())
+    }
+
+    /// Shows `visit` units with their data, sorted by the bytes of their names.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`, and what `visit` fails with.
+    pub fn list_work_units(
+        &mut self,
+        work_spec: &Name,
+        query: &UnitQuery,
+        visit: &mut VisitUnit<'_>,
+    ) -> Result<()> {
+        let spec = self.work_spec(work_spec)?.clone();
+        self.store.list_work_units(&spec, query, visit)
+    }
+
+    /// The data of the unit of a name: as its active attempt left it, else its own.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn find_work_unit_data(
+        &mut self,
+        spec: WorkSpecId,
+        name: &Name,
+    ) -> Result<Option<Vec<u8>>> {
+        match self.store.find_work_unit(spec, name)? {
+            Some(unit) => Ok(Some(self.effective_data(&unit)?)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn effective_data(&mut self, unit: &WorkUnit) -> Result<Vec<u8>> {
+        if let Some(active) = unit.active
+            && let Some(data) = self.store.attempt_data(active)?
+        {
+            return Ok(data);
+        }
+        Ok(self.store.work_unit_data(unit.id)?)
+    }
+
+    /// Where each of the named units stands, in the order of the names; `None` for unknown ones.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn work_unit_reports(
+        &mut self,
+        work_spec: &Name,
+        names: &[Name],
+    ) -> Result<Vec<Option<UnitReport>>> {
+        let spec = self.work_spec(work_spec)?.id;
+        names
+            .iter()
+            .map(|name| self.work_unit_report(spec, name))
+            .collect()
+    }
+
+    fn work_unit_report(&mut self, spec: WorkSpecId, name: &Name) -> Result<Option<UnitReport>> {
+        let Some(unit) = self.store.find_work_unit(spec, name)? else {
+            return Ok(None);
+        };
+        let active = match unit.active {
+            Some(id) => self.store.get_attempt(id)?,
+            None => None,
+        };
+        let data = self.effective_data(&unit)?;
+        let traceback = Item::from_checked(&data).get("traceback");
+        Ok(Some(UnitReport {
+            status: unit.status,
+            expiration: active
+                .as_ref()
+                .map(|attempt| attempt.end.unwrap_or(attempt.expiration)),
+            worker: active.and_then(|attempt| attempt.worker),
+            traceback: traceback.map(|value| value.bytes().to_vec()),
+        }))
+    }
+
+    /// Changes the priority of the named units, whatever their status. Unknown ones are passed over.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`; `Invalid` if a priority would be no number any more; `Storage`.
+    pub fn prioritize_work_units(
+        &mut self,
+        work_spec: &Name,
+        names: &[Name],
+        change: PriorityChange,
+    ) -> Result<()> {
+        let spec = self.work_spec(work_spec)?.id;
+        for name in names {
+            let Some(mut unit) = self.store.find_work_unit(spec, name)? else {
+                continue;
+            };
+            unit.priority = match change {
+                PriorityChange::Set(priority) => priority,
+                PriorityChange::Adjust(by) => unit.priority + by,
+            };
+            if unit.priority.is_nan() {
+                return Err(Error::Invalid(format!(
+                    "priority of work unit {name}: the sum of infinities is no number"
+                )));
+            }
+            self.store.update_work_unit(unit.status, &unit)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes units with their attempts; gives how many.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn delete_work_units(&mut self, work_spec: &Name, which: &Deletion<'_>) -> Result<u64> {
+        let spec = self.work_spec(work_spec)?;
+        let (id, total) = (spec.id, spec.counts.total());
+        match *which {
+            Deletion::All => {
+                if total > 0 {
+                    self.store.empty_work_spec(id)?;
+                }
+                Ok(total)
+            }
+            Deletion::Named(names, statuses) => {
+                let mut deleted = 0;
+                for name in names {
+                    if let Some(unit) = self.store.find_work_unit(id, name)?
+                        && statuses.is_none_or(|statuses| statuses.contains(&unit.status))
+                    {
+                        self.store.delete_work_unit(&unit)?;
+                        deleted += 1;
+                    }
+                }
+                Ok(deleted)
+            }
+            Deletion::InStatus(statuses) => self.delete_units_in(id, statuses),
+        }
+    }
+
+    fn delete_units_in(&mut self, spec: WorkSpecId, statuses: &[UnitStatus]) -> Result<u64> {
+        let mut deleted = 0;
+        for status in statuses {
+            loop {
+                let units = self
+                    .store
+                    .work_units_in_status(spec, *status, DELETE_CHUNK)?;
+                for unit in &units {
+                    self.store.delete_work_unit(unit)?;
+                    deleted += 1;
+                }
+                if units.len() < DELETE_CHUNK {
+                    break;
+                }
+            }
+        }
+        Ok(deleted)
+    }
+}

@@ -1,0 +1,152 @@
+//! Workers: who is alive, and what their children are busy with.
+
+use super::storage::Storage;
+use super::work_unit::UnitStatus;
+use super::{Error, Name, Operation, Result};
+use crate::clock::Timestamp;
+use std::time::Duration;
+
+/// A worker that is alive.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    /// Its name.
+    pub name: Name,
+    /// The worker that looks after it.
+    pub parent: Option<Name>,
+    /// What it says that it is doing: RUN, IDLE, TERMINATE, or anything else.
+    pub mode: Option<Name>,
+    /// When it was last heard of.
+    pub heartbeat: Timestamp,
+    /// When it counts as dead if it is not heard of again.
+    pub expiration: Timestamp,
+}
+
+/// How many workers there are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct WorkerStats {
+    /// All that are alive.
+    pub workers: u64,
+    /// Those that have a parent.
+    pub children: u64,
+}
+
+/// A unit that a worker is busy with, maybe in vain.
+#[derive(Debug)]
+pub struct HeldUnit {
+    /// The name of its work spec.
+    pub work_spec: Name,
+    /// Its name.
+    pub name: Name,
+    /// Its data dictionary, encoded.
+    pub data: Vec<u8>,
+    /// Who has the unit at present, or had it when it was completed.
+    pub owner: Option<Name>,
+    /// The end of that owner's lease, or the time of completion.
+    pub expiration: Option<Timestamp>,
+}
+
+/// A heartbeat.
+#[derive(Debug)]
+pub struct Heartbeat<'a> {
+    /// Who is alive.
+    pub worker: &'a Name,
+    /// What it says that it is doing.
+    pub mode: Option<Name>,
+    /// For how long it is to count as alive.
+    pub lifetime: Duration,
+    /// What it says of itself: a dictionary, encoded.
+    pub environment: Option<&'a [u8]>,
+    /// The worker that looks after it.
+    pub parent: Option<Name>,
+}
+
+impl<S: Storage> Operation<'_, S> {
+    /// Registers a worker, or notes that it is still alive.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn heartbeat(&mut self, heartbeat: Heartbeat<'_>) -> Result<()> {
+        let worker = Worker {
+            name: heartbeat.worker.clone(),
+            parent: heartbeat.parent,
+            mode: heartbeat.mode,
+            heartbeat: self.now,
+            expiration: self.now.plus(heartbeat.lifetime),
+        };
+        Ok(self
+            .store
+            .upsert_worker(self.namespace, &worker, heartbeat.environment)?)
+    }
+
+    /// Removes a worker from all lists. Its leases go on.
+    ///
+    /// # Errors
+    /// `NoSuchWorker`, `Storage`.
+    pub fn unregister_worker(&mut self, name: &Name) -> Result<()> {
+        if self.store.delete_worker(self.namespace, name)? {
+            Ok(())
+        } else {
+            Err(Error::NoSuchWorker(name.clone()))
+        }
+    }
+
+    /// All workers that are alive, sorted by the bytes of their names.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn workers(&mut self) -> Result<Vec<Worker>> {
+        Ok(self.store.workers(self.namespace)?)
+    }
+
+    /// A worker with what it says of itself, if it is alive.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn worker(&mut self, name: &Name) -> Result<Option<(Worker, Option<Vec<u8>>)>> {
+        Ok(self.store.find_worker(self.namespace, name)?)
+    }
+
+    /// How many workers are alive.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn worker_stats(&mut self) -> Result<WorkerStats> {
+        Ok(self.store.worker_stats(self.namespace)?)
+    }
+
+    /// What each living child of a worker is busy with. A unit whose lease the child has lost stays
+    /// in its list, with the present owner, so that its parent can see that it works in vain.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn child_work_units(&mut self, parent: &Name) -> Result<Vec<(Name, Vec<HeldUnit>)>> {
+        let mut lists = Vec::new();
+        for child in self.store.children(self.namespace, parent)? {
+            let mut units = Vec::new();
+            for unit in self.store.held_units(self.namespace, &child)? {
+                units.push(self.held_unit(unit)?);
+            }
+            lists.push((child, units));
+        }
+        Ok(lists)
+    }
+
+    fn held_unit(&mut self, held: super::storage::NamedUnit) -> Result<HeldUnit> {
+        let data = self.effective_data(&held.unit)?;
+        let active = match held.unit.active {
+            Some(id) => self.store.get_attempt(id)?,
+            None => None,
+        };
+        let expiration = active.as_ref().map(|attempt| match held.unit.status {
+            UnitStatus::Pending => attempt.expiration,
+            _ => attempt.end.unwrap_or(attempt.expiration),
+        });
+        Ok(HeldUnit {
+            work_spec: held.work_spec,
+            name: held.name,
+            data,
+            owner: active.and_then(|attempt| attempt.worker),
+            expiration,
+        })
+    }
+}

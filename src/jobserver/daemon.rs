@@ -1,0 +1,64 @@
+//! What the daemon says of itself.
+
+use super::method::Call;
+use crate::cbor::Writer;
+use crate::clock::Timestamp;
+use crate::coordinate::Result;
+use crate::coordinate::storage::Storage;
+use std::collections::HashMap;
+
+/// The facts about the daemon that methods may ask for.
+pub(super) struct Daemon<'a> {
+    pub(super) started: Timestamp,
+    pub(super) config: &'a [u8],
+    pub(super) calls: &'a HashMap<&'static str, u64>,
+}
+
+/// The version of the protocol's additions that this daemon speaks.
+const PROTOCOL: u64 = 1;
+
+/// The additions to the originals' protocol that are there.
+const FEATURES: &[&str] = &[
+    "server_info",
+    "runtimes",
+    "delay",
+    "worker_id",
+    "update_work_units",
+];
+
+pub(super) fn get_config<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    super::reply::ok_pair(out, |writer| writer.encoded(call.daemon.config));
+    Ok(())
+}
+
+pub(super) fn now<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    Writer::new(out).integer(call.operation.now.0.div_euclid(1_000_000));
+    Ok(())
+}
+
+pub(super) fn server_info<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let mut writer = Writer::new(out);
+    writer.map(7);
+    writer.bytes(b"server");
+    writer.bytes(b"coordinated");
+    writer.bytes(b"version");
+    writer.bytes(env!("CARGO_PKG_VERSION").as_bytes());
+    writer.bytes(b"protocol");
+    writer.unsigned(PROTOCOL);
+    writer.bytes(b"features");
+    writer.array(FEATURES.len());
+    for feature in FEATURES {
+        writer.bytes(feature.as_bytes());
+    }
+    writer.bytes(b"started");
+    writer.float(call.daemon.started.as_seconds());
+    writer.bytes(b"now");
+    writer.float(call.operation.now.as_seconds());
+    writer.bytes(b"calls");
+    writer.map(call.daemon.calls.len());
+    for (method, count) in call.daemon.calls {
+        writer.bytes(method.as_bytes());
+        writer.unsigned(*count);
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Methods on locks.
+
+use super::method::Call;
+use super::params::Param;
+use super::reply::{Nothing, answer_in_band, ok_pair, true_pair, write_name};
+use crate::cbor::{Item, Writer};
+use crate::coordinate::number::duration_from_seconds;
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{Error, LockPath, Name, Result};
+use crate::limits::RequestLimits;
+use std::time::Duration;
+
+/// The timeout of a lock that states none.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest timeout.
+const TIMEOUT_MAX: Duration = Duration::from_secs(1_000_000);
+
+/// The parameters that the methods which change locks share.
+struct LockRequest<'a> {
+    owner: Name,
+    timeout: Duration,
+    keys: Keys<'a>,
+}
+
+impl<'a> LockRequest<'a> {
+    fn read<S: Storage>(call: &Call<'a, S>) -> Result<Self> {
+        let seconds = call.params.get("timeout").number()?;
+        let timeout = if seconds <= 0.0 {
+            TIMEOUT_DEFAULT
+        } else {
+            duration_from_seconds(seconds)
+        };
+        Ok(Self {
+            owner: call.params.get("locker_id").name()?,
+            timeout: timeout.min(TIMEOUT_MAX),
+            keys: Keys::read(call.params.get("keys"), call.operation.limits)?,
+        })
+    }
+}
+
+/// Paths, and the items that they came as.
+struct Keys<'a> {
+    items: Vec<Item<'a>>,
+    paths: Vec<LockPath>,
+}
+
+impl<'a> Keys<'a> {
+    fn read(keys: Param<'a>, limits: &RequestLimits) -> Result<Self> {
+        let items: Vec<Item<'a>> = keys.list()?.collect();
+        let mut paths = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            paths.push(LockPath::from_item(*item, limits).map_err(|error| {
+                Error::Invalid(format!("parameter keys: item {index}: {error}"))
+            })?);
+        }
+        Ok(Self { items, paths })
+    }
+}
+
+pub(super) fn lock<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let request = LockRequest::read(call)?;
+    let locked = call
+        .operation
+        .lock(&request.owner, request.timeout, &request.keys.paths);
+    if answer_in_band(out, Nothing::False, locked)?.is_some() {
+        true_pair(out);
+    }
+    Ok(())
+}
+
+pub(super) fn locksome<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let request = LockRequest::read(call)?;
+    let locked = call
+        .operation
+        .lock_some(&request.owner, request.timeout, &request.keys.paths)?;
+    ok_pair(out, |writer| {
+        writer.array(locked.len());
+        for (item, locked) in request.keys.items.iter().zip(&locked) {
+            if *locked {
+                writer.encoded(item.bytes())
+            } else {
+                writer.null()
+            }
+        }
+    });
+    Ok(())
+}
+
+pub(super) fn renew<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let request = LockRequest::read(call)?;
+    let renewed = call
+        .operation
+        .renew_locks(&request.owner, request.timeout, &request.keys.paths);
+    if answer_in_band(out, Nothing::False, renewed)?.is_some() {
+        true_pair(out);
+    }
+    Ok(())
+}
+
+pub(super) fn readlock<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let keys = Keys::read(call.params.get("keys"), call.operation.limits)?;
+    let owners = call.operation.read_locks(&keys.paths)?;
+    let mut writer = Writer::new(out);
+    writer.array(owners.len());
+    for owner in &owners {
+        write_name(&mut writer, owner.as_ref());
+    }
+    Ok(())
+}
+
+pub(super) fn unlock<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let owner = call.params.get("locker_id").name()?;
+    let keys = Keys::read(call.params.get("keys"), call.operation.limits)?;
+    let unlocked = call.operation.unlock(&owner, &keys.paths);
+    if answer_in_band(out, Nothing::False, unlocked)?.is_some() {
+        true_pair(out);
+    }
+    Ok(())
+}
+
+/// Removes locks only, whatever its name says.
+pub(super) fn delete_namespace<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let prefix = call.params.get("prefix").name()?;
+    call.operation
+        .delete_locks_under(&LockPath::top_level(&prefix))?;
+    Writer::new(out).unsigned(0);
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The methods: one table, from names to functions.
+
+use super::params::Params;
+use super::{Session, daemon, locks, specs, units, work, workers};
+use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::{Operation, Result};
+
+/// What a method looks like from outside.
+#[derive(Debug)]
+pub struct MethodInfo {
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// The names of its parameters, in order.
+    pub params: &'static [&'static str],
+    /// How many of them must be given.
+    pub required: usize,
+    /// Whether it may change anything.
+    pub access: Access,
+}
+
+/// A method.
+pub(super) struct Method<S: Storage> {
+    pub(super) info: MethodInfo,
+    /// Runs the operation and writes its result.
+    pub(super) run: fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>,
+}
+
+/// One call of a method.
+pub(super) struct Call<'a, S: Storage> {
+    pub(super) operation: Operation<'a, S>,
+    pub(super) params: Params<'a>,
+    pub(super) session: &'a mut Session,
+    pub(super) daemon: daemon::Daemon<'a>,
+    /// Reads beside the loop, if this call may be answered later.
+    pub(super) reader: Option<S::Reader>,
+    /// Set by a method that leaves its result to be written later.
+    pub(super) deferred: Option<Deferred>,
+}
+
+/// The rest of a call, to be run beside the loop: writes the result.
+pub(super) struct Deferred {
+    pub(super) method: &'static str,
+    pub(super) run: WriteResult,
+}
+
+type WriteResult = Box<dyn FnOnce(&mut Vec<u8>) -> Result<()> + Send>;
+
+const fn reads<S: Storage>(
+    name: &'static str,
+    params: &'static [&'static str],
+    run: fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>,
+) -> Method<S> {
+    Method {
+        info: MethodInfo {
+            name,
+            params,
+            required: params.len(),
+            access: Access::Read,
+        },
+        run,
+    }
+}
+
+const fn writes<S: Storage>(
+    name: &'static str,
+    params: &'static [&'static str],
+    run: fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>,
+) -> Method<S> {
+    Method {
+        info: MethodInfo {
+            name,
+            params,
+            required: params.len(),
+            access: Access::Write,
+        },
+        run,
+    }
+}
+
+impl<S: Storage> Method<S> {
+    /// The same method with so many of its parameters optional, the last ones.
+    const fn optional(mut self, count: usize) -> Self {
+        self.info.required -= count;
+        self
+    }
+
+    /// All methods.
+    pub(super) const ALL: &'static [Self] = &[
+        writes("set_work_spec", &["work_spec"], specs::set_work_spec),
+        reads("get_work_spec", &["work_spec_name"], specs::get_work_spec),
+        reads("list_work_specs", &["options"], specs::list_work_specs),
+        writes(
+            "control_work_spec",
+            &["work_spec_name", "options"],
+            specs::control_work_spec,
+        ),
+        reads(
+            "get_work_spec_meta",
+            &["work_spec_name"],
+            specs::get_work_spec_meta,
+        ),
+        writes("del_work_spec", &["work_spec_name"], specs::del_work_spec),
+        writes("clear", &[], specs::clear),
+        reads("archive", &["options"], specs::archive).optional(1),
+        writes(
+            "add_work_units",
+            &["work_spec_name", "work_unit_key_vals"],
+            units::add_work_units,
+        ),
+        reads(
+            "count_work_units",
+            &["work_spec_name"],
+            units::count_work_units,
+        ),
+        reads(
+            "get_work_units",
+            &["work_spec_name", "options"],
+            units::get_work_units,
+        ),
+        reads(
+            "get_work_unit_status",
+            &["work_spec_name", "work_unit_keys"],
+            units::get_work_unit_status,
+        ),
+        writes(
+            "prioritize_work_units",
+            &["work_spec_name", "options"],
+            units::prioritize_work_units,
+        ),
+        writes(
+            "del_work_units",
+            &["work_spec_name", "options"],
+            units::del_work_units,
+        ),
+        writes("get_work", &["worker_id", "options"], work::get_work),
+        writes(
+            "update_work_unit",
+            &["work_spec_name", "work_unit_key", "options"],
+            work::update_work_unit,
+        ),
+        writes(
+            "update_work_units",
+            &["work_spec_name", "updates"],
+            work::update_work_units,
+        ),
+        writes(
+            "worker_heartbeat",
+            &["worker_id", "mode", "expire_seconds", "data", "parent"],
+            workers::worker_heartbeat,
+        ),
+        writes(
+            "worker_unregister",
+            &["worker_id"],
+            workers::worker_unregister,
+        ),
+        reads("list_worker_modes", &[], workers::list_worker_modes),
+        reads("mode_counts", &[], workers::mode_counts),
+        reads("get_worker_info", &["worker_id"], workers::get_worker_info),
+        reads("worker_stats", &[], workers::worker_stats),
+        reads(
+            "get_child_work_units",
+            &["worker_id"],
+            workers::get_child_work_units,
+        ),
+        writes("lock", &["locker_id", "timeout", "keys"], locks::lock),
+        writes(
+            "locksome",
+            &["locker_id", "timeout", "keys"],
+            locks::locksome,
+        ),
+        writes("renew", &["locker_id", "timeout", "keys"], locks::renew),
+        reads("readlock", &["keys"], locks::readlock),
+        writes("unlock", &["locker_id", "keys"], locks::unlock),
+        writes("delete_namespace", &["prefix"], locks::delete_namespace),
+        reads("get_config", &[], daemon::get_config),
+        reads("now", &[], daemon::now),
+        reads("server_info", &[], daemon::server_info),
+    ];
+}

@@ -1,0 +1,419 @@
+//! CBOR-RPC: translates requests into operations of [`crate::coordinate`], and their results into
+//! responses.
+//!
+//! Old wire words and forms are known here and nowhere else. Knows no SQL and no sockets: it is
+//! handed whole messages by [`crate::server`], and storage by whoever starts it.
+
+mod daemon;
+mod locks;
+mod method;
+mod params;
+mod reply;
+mod specs;
+mod units;
+mod work;
+mod workers;
+
+pub use method::MethodInfo;
+
+use crate::cbor::Item;
+use crate::cborrpc::envelope::{self, Message, Request};
+use crate::cborrpc::framing::FrameError;
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::{Error, HandedOut, NamespaceId, Operation, Result, StorageError};
+use crate::limits::{self, RequestLimits};
+use crate::server::{BatchError, Handled, Job, Service};
+use method::{Call, Deferred, Method};
+use params::Params;
+use rand::Rng;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How to serve.
+pub struct Settings {
+    /// The namespace that clients see.
+    pub namespace: String,
+    /// What `get_config` answers: an encoded map.
+    pub config: Vec<u8>,
+    /// Levels of containers within each other that a message may have.
+    pub depth_max: usize,
+    /// What a request may hold.
+    pub limits: RequestLimits,
+}
+
+/// The service behind the sockets.
+pub struct JobServer<S: Storage> {
+    store: S,
+    namespace: NamespaceId,
+    settings: Settings,
+    random: Box<dyn Rng>,
+    started: Timestamp,
+    methods: HashMap<&'static [u8], &'static Method<S>>,
+    /// How often each method was called.
+    calls: HashMap<&'static str, u64>,
+    /// Operations in the present batch.
+    batch_operations: usize,
+    /// Bytes of the answers in the present batch.
+    batch_answer_bytes: usize,
+    /// True if the present batch has begun to write, so that its answers depend on its commit.
+    batch_may_write: bool,
+}
+
+/// What is remembered for one connection.
+pub struct Session {
+    handed_out: HandedOut,
+}
+
+/// An answer that waits for its batch.
+pub struct Answer {
+    response: Vec<u8>,
+    /// What to answer to if the batch does not commit; `None` if that makes no difference.
+    if_undone: Option<RequestIds>,
+}
+
+/// The ids of the requests in a message.
+enum RequestIds {
+    Single(Vec<u8>),
+    Batch(Vec<Vec<u8>>),
+}
+
+/// Operations after which a batch commits: more would make the first ones wait too long.
+const BATCH_OPERATIONS_MAX: usize = 1_000;
+
+/// Bytes of answers after which a batch commits: they all wait in memory for it.
+const BATCH_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long the loop may sleep when nothing is due.
+const TICK_MAX: Duration = Duration::from_secs(60);
+
+/// How long the loop may sleep while units of deleted specs are still to be removed: others get
+/// their turns in between.
+const PURGE_PAUSE: Duration = Duration::from_millis(1);
+
+impl<S: Storage> JobServer<S> {
+    /// A service that keeps its state in `store`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn new(
+        mut store: S,
+        settings: Settings,
+        random: Box<dyn Rng>,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let name = settings.namespace.clone();
+        let namespace = store.operation(Access::Write, |store| Ok(store.namespace(&name)?))?;
+        store.commit()?;
+        let methods = Method::ALL
+            .iter()
+            .map(|method| (method.info.name.as_bytes(), method))
+            .collect();
+        Ok(Self {
+            store,
+            namespace,
+            settings,
+            random,
+            started: now,
+            methods,
+            calls: HashMap::new(),
+            batch_operations: 0,
+            batch_answer_bytes: 0,
+            batch_may_write: false,
+        })
+    }
+
+    /// All methods, as they look from outside.
+    pub fn methods() -> impl Iterator<Item = &'static MethodInfo> {
+        Method::<S>::ALL.iter().map(|method| &method.info)
+    }
+
+    /// The store, when the service has ended.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    /// How often each method was called.
+    #[must_use]
+    pub fn calls(&self) -> &HashMap<&'static str, u64> {
+        &self.calls
+    }
+
+    /// Runs one request and appends its response. `Some` if the response is still to be made.
+    fn run(
+        &mut self,
+        session: &mut Session,
+        request: &Request<'_>,
+        now: Timestamp,
+        may_defer: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<Deferred> {
+        let start = out.len();
+        envelope::begin_success(out, request.id_bytes());
+        match self.dispatch(session, request, now, may_defer, out) {
+            Ok(deferred) => deferred,
+            Err((method, error)) => {
+                tracing::debug!(method, %error, "request failed");
+                out.truncate(start);
+                envelope::write_failure(out, request.id_bytes(), &format!("{method}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        session: &mut Session,
+        request: &Request<'_>,
+        now: Timestamp,
+        may_defer: bool,
+        out: &mut Vec<u8>,
+    ) -> std::result::Result<Option<Deferred>, (&'static str, Error)> {
+        let method = self
+            .find_method(request)
+            .map_err(|error| ("request", error))?;
+        let info = &method.info;
+        *self.calls.entry(info.name).or_default() += 1;
+        let of_method = |error| (info.name, error);
+        self.batch_operations += 1;
+        self.expire(now).map_err(of_method)?;
+        let params = Params::assign(
+            info.params,
+            info.required,
+            request.params,
+            &self.settings.limits,
+        )
+        .map_err(of_method)?;
+        self.batch_may_write |= info.access == Access::Write;
+        let daemon = daemon::Daemon {
+            started: self.started,
+            config: &self.settings.config,
+            calls: &self.calls,
+        };
+        let (namespace, limits, random) =
+            (self.namespace, &self.settings.limits, &mut *self.random);
+        let reader = if may_defer { self.store.reader() } else { None };
+        self.store
+            .operation(info.access, |store| {
+                let operation = Operation {
+                    store,
+                    namespace,
+                    now,
+                    limits,
+                    random,
+                };
+                let mut call = Call {
+                    operation,
+                    params,
+                    session,
+                    daemon,
+                    reader,
+                    deferred: None,
+                };
+                (method.run)(&mut call, out)?;
+                Ok(call.deferred)
+            })
+            .map_err(of_method)
+    }
+
+    fn find_method(&self, request: &Request<'_>) -> Result<&'static Method<S>> {
+        let Some(name) = request.method else {
+            return Err(Error::Invalid(
+                "no method named: expected a map with a method".to_owned(),
+            ));
+        };
+        let Some(bytes) = name.as_string_bytes() else {
+            let found = name.kind_name();
+            return Err(Error::Invalid(format!(
+                "method: expected a string, got {found}"
+            )));
+        };
+        self.methods.get(&*bytes).copied().ok_or_else(|| {
+            let shown = bytes
+                .get(..bytes.len().min(100))
+                .unwrap_or_default()
+                .escape_ascii();
+            Error::Invalid(format!("unknown method {shown}"))
+        })
+    }
+
+    /// Lets pass what is over, before anybody looks at it.
+    fn expire(&mut self, now: Timestamp) -> Result<()> {
+        if self.store.due().is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.batch_may_write = true;
+        let (namespace, limits, random) =
+            (self.namespace, &self.settings.limits, &mut *self.random);
+        self.store.operation(Access::Write, |store| {
+            Operation {
+                store,
+                namespace,
+                now,
+                limits,
+                random,
+            }
+            .expire()
+        })
+    }
+
+    fn run_batch(
+        &mut self,
+        session: &mut Session,
+        requests: &[Item<'_>],
+        now: Timestamp,
+    ) -> Vec<u8> {
+        let mut out = Vec::new();
+        crate::cbor::Writer::new(&mut out).array(requests.len());
+        for request in requests {
+            if request.as_map().is_some() {
+                self.run(session, &Request::from_map(*request), now, false, &mut out);
+            } else {
+                let found = request.kind_name();
+                let problem = format!("request: expected a map, got {found}");
+                envelope::write_failure(&mut out, envelope::NULL, &problem);
+            }
+        }
+        out
+    }
+
+    fn answer(&mut self, response: Vec<u8>, ids: impl FnOnce() -> RequestIds) -> Handled<Answer> {
+        self.batch_answer_bytes += response.len();
+        let if_undone = self.batch_may_write.then(ids);
+        Handled::Answer(Answer {
+            response,
+            if_undone,
+        })
+    }
+}
+
+impl<S: Storage> Service for JobServer<S> {
+    type Session = Session;
+    type Answer = Answer;
+
+    fn open_session(&mut self) -> Session {
+        Session {
+            handed_out: HandedOut::new(self.settings.limits.session_attempts_max),
+        }
+    }
+
+    fn handle(&mut self, session: &mut Session, message: &[u8], now: Timestamp) -> Handled<Answer> {
+        match Message::parse(message, self.settings.depth_max) {
+            Ok(Message::Single(request)) => {
+                let mut response = Vec::new();
+                match self.run(session, &request, now, true, &mut response) {
+                    Some(deferred) => {
+                        Handled::Later(into_job(deferred, request.id_bytes().to_vec()))
+                    }
+                    None => {
+                        self.answer(response, || RequestIds::Single(request.id_bytes().to_vec()))
+                    }
+                }
+            }
+            Ok(Message::Batch(requests)) => {
+                let requests: Vec<Item<'_>> = requests.collect();
+                let (count, max) = (requests.len(), self.settings.limits.batch_requests_max);
+                if count > max {
+                    let mut response = Vec::new();
+                    let problem =
+                        format!("request: {count} in one list, at most {max} are allowed");
+                    envelope::write_failure(&mut response, envelope::NULL, &problem);
+                    return Handled::Answer(Answer {
+                        response,
+                        if_undone: None,
+                    });
+                }
+                let response = self.run_batch(session, &requests, now);
+                self.answer(response, || {
+                    let id = |request: &Item<'_>| Request::from_map(*request).id_bytes().to_vec();
+                    RequestIds::Batch(requests.iter().map(id).collect())
+                })
+            }
+            Ok(Message::Goodbye) => Handled::Close,
+            Err(error) => Handled::Refuse(error),
+        }
+    }
+
+    fn batch_is_full(&self) -> bool {
+        self.batch_operations >= BATCH_OPERATIONS_MAX
+            || self.batch_answer_bytes >= BATCH_ANSWER_BYTES_MAX
+            || self.store.batch_is_broken()
+    }
+
+    fn commit(&mut self) -> std::result::Result<(), BatchError> {
+        self.batch_operations = 0;
+        self.batch_answer_bytes = 0;
+        self.batch_may_write = false;
+        self.store.commit().map_err(|error| match error {
+            StorageError::Unknown(_) => BatchError::Unknown(error.to_string()),
+            _ => BatchError::RolledBack(error.to_string()),
+        })
+    }
+
+    fn write_answer(
+        &self,
+        answer: Answer,
+        outcome: &std::result::Result<(), BatchError>,
+        out: &mut Vec<u8>,
+    ) {
+        let response = match (outcome, answer.if_undone) {
+            (Err(error), Some(ids)) => failed_response(&ids, &error.to_string()),
+            _ => answer.response,
+        };
+        envelope::write_frame(out, &response);
+    }
+
+    fn write_refusal(&self, error: &FrameError, out: &mut Vec<u8>) {
+        let mut response = Vec::new();
+        envelope::write_failure(&mut response, envelope::NULL, &format!("request: {error}"));
+        envelope::write_frame(out, &response);
+    }
+
+    fn tick(&mut self, now: Timestamp) -> std::result::Result<Duration, BatchError> {
+        let expired = self.expire(now);
+        let purged = self
+            .store
+            .operation(Access::Write, |store| Ok(store.purge(limits::SWEEP_UNITS)?));
+        self.commit()?;
+        if let Err(error) = expired {
+            tracing::warn!(%error, "what was over could not be ended, will be tried again");
+        }
+        match purged {
+            Ok(true) => return Ok(PURGE_PAUSE),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "deleted work specs could not be removed yet"),
+        }
+        Ok(self
+            .store
+            .due()
+            .map_or(TICK_MAX, |due| due.since(now).min(TICK_MAX)))
+    }
+}
+
+fn failed_response(ids: &RequestIds, problem: &str) -> Vec<u8> {
+    let mut response = Vec::new();
+    match ids {
+        RequestIds::Single(id) => envelope::write_failure(&mut response, id, problem),
+        RequestIds::Batch(ids) => {
+            crate::cbor::Writer::new(&mut response).array(ids.len());
+            for id in ids {
+                envelope::write_failure(&mut response, id, problem);
+            }
+        }
+    }
+    response
+}
+
+fn into_job(deferred: Deferred, id: Vec<u8>) -> Job {
+    Box::new(move || {
+        let mut response = Vec::new();
+        envelope::begin_success(&mut response, &id);
+        if let Err(error) = (deferred.run)(&mut response) {
+            response.clear();
+            envelope::write_failure(&mut response, &id, &format!("{}: {error}", deferred.method));
+        }
+        let mut frame = Vec::new();
+        envelope::write_frame(&mut frame, &response);
+        frame
+    })
+}

@@ -1,0 +1,309 @@
+//! Reading parameters and options, with errors that name them.
+
+use crate::cbor::item::Items;
+use crate::cbor::{Item, Kind};
+use crate::coordinate::number::{as_float, as_integer_or_numeral};
+use crate::coordinate::{Error, Name, Result, UnitStatus};
+use crate::limits::RequestLimits;
+use std::borrow::Cow;
+
+/// The parameters of a call, in the order in which its method declares them.
+#[derive(Debug)]
+pub(super) struct Params<'a> {
+    names: &'static [&'static str],
+    values: Vec<Option<Item<'a>>>,
+    limits: &'a RequestLimits,
+}
+
+impl<'a> Params<'a> {
+    /// Assigns what came, a list by position or a map by name, to the parameters of a method, of
+    /// which the first `required` must be there.
+    pub(super) fn assign(
+        names: &'static [&'static str],
+        required: usize,
+        given: Option<Item<'a>>,
+        limits: &'a RequestLimits,
+    ) -> Result<Self> {
+        let Some(given) = given else {
+            return Err(Error::Invalid(
+                "params: missing; expected a list or a map".to_owned(),
+            ));
+        };
+        let values = match (given.kind(), given.as_list()) {
+            (_, Some(items)) => Self::by_position(names, items)?,
+            (Kind::Map(_), None) => Self::by_name(names, given)?,
+            _ => {
+                let found = given.kind_name();
+                return Err(Error::Invalid(format!(
+                    "params: expected a list or a map, got {found}"
+                )));
+            }
+        };
+        for (name, value) in names.iter().zip(&values).take(required) {
+            if value.is_none() {
+                let expected = names.join(", ");
+                return Err(Error::Invalid(format!(
+                    "parameter {name}: missing; expected {expected}"
+                )));
+            }
+        }
+        Ok(Self {
+            names,
+            values,
+            limits,
+        })
+    }
+
+    fn by_position(
+        names: &'static [&'static str],
+        mut items: Items<'a>,
+    ) -> Result<Vec<Option<Item<'a>>>> {
+        let values = names.iter().map(|_| items.next()).collect();
+        if items.next().is_some() {
+            let (count, expected) = (names.len(), names.join(", "));
+            return Err(Error::Invalid(format!(
+                "too many parameters: expected {count} at most ({expected})"
+            )));
+        }
+        Ok(values)
+    }
+
+    fn by_name(names: &'static [&'static str], map: Item<'a>) -> Result<Vec<Option<Item<'a>>>> {
+        let mut values = vec![None; names.len()];
+        for (key, value) in map.as_map().into_iter().flatten() {
+            let key = key.as_string_bytes().unwrap_or(Cow::Borrowed(b"?"));
+            match names
+                .iter()
+                .zip(&mut values)
+                .find(|(name, _)| *name.as_bytes() == *key)
+            {
+                Some((_, slot)) => *slot = Some(value),
+                None => {
+                    let (key, expected) = (key.escape_ascii(), names.join(", "));
+                    return Err(Error::Invalid(format!(
+                        "parameter {key}: unknown; expected {expected}"
+                    )));
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// The parameter of a name.
+    pub(super) fn get(&self, name: &'static str) -> Param<'a> {
+        let position = self.names.iter().position(|known| *known == name);
+        let value = position.and_then(|position| self.values.get(position).copied().flatten());
+        Param {
+            what: "parameter",
+            name,
+            value,
+            limits: self.limits,
+        }
+    }
+}
+
+/// A parameter or an option: its name, and its value if it is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Param<'a> {
+    what: &'static str,
+    name: &'static str,
+    value: Option<Item<'a>>,
+    limits: &'a RequestLimits,
+}
+
+impl<'a> Param<'a> {
+    fn error(&self, problem: impl std::fmt::Display) -> Error {
+        Error::Invalid(format!("{} {}: {problem}", self.what, self.name))
+    }
+
+    fn mismatch(&self, expected: &str) -> Error {
+        let found = self.value.map_or("nothing", Item::kind_name);
+        self.error(format_args!("expected {expected}, got {found}"))
+    }
+
+    /// The value, with null taken for absent.
+    pub(super) fn item(&self) -> Option<Item<'a>> {
+        self.value.filter(|value| !value.is_null())
+    }
+
+    /// True if there is a value, be it null.
+    pub(super) fn is_given(&self) -> bool {
+        self.value.is_some()
+    }
+
+    fn convert<T>(
+        &self,
+        expected: &str,
+        convert: impl FnOnce(Item<'a>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.item() {
+            Some(value) => convert(value)
+                .map(Some)
+                .ok_or_else(|| self.mismatch(expected)),
+            None => Ok(None),
+        }
+    }
+
+    fn required<T>(&self, expected: &str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| self.mismatch(expected))
+    }
+
+    /// A name of at most so many bytes.
+    fn short_name(&self, bytes_max: usize) -> Result<Option<Name>> {
+        let name = self.convert("a string", Name::from_item)?;
+        match &name {
+            Some(name) if name.bytes().len() > bytes_max => {
+                let len = name.bytes().len();
+                Err(self.error(format_args!(
+                    "{len} bytes long, at most {bytes_max} are allowed"
+                )))
+            }
+            _ => Ok(name),
+        }
+    }
+
+    /// The name of a work spec, a worker or a lock owner, or a mode.
+    pub(super) fn optional_name(&self) -> Result<Option<Name>> {
+        self.short_name(self.limits.spec_name_bytes_max)
+    }
+
+    /// As [`Param::optional_name`], but it must be there.
+    pub(super) fn name(&self) -> Result<Name> {
+        self.required("a string", self.optional_name()?)
+    }
+
+    /// A work unit's name. One that is longer than any unit's finds none, and is no error.
+    pub(super) fn unit_name(&self) -> Result<Name> {
+        self.required("a string", self.convert("a string", Name::from_item)?)
+    }
+
+    /// As [`Param::unit_name`], if it is there.
+    pub(super) fn optional_unit_name(&self) -> Result<Option<Name>> {
+        self.convert("a string", Name::from_item)
+    }
+
+    /// A list or tuple.
+    pub(super) fn list(&self) -> Result<Items<'a>> {
+        self.required("a list", self.optional_list()?)
+    }
+
+    /// A list or tuple, if it is there.
+    pub(super) fn optional_list(&self) -> Result<Option<Items<'a>>> {
+        self.convert("a list", Item::as_list)
+    }
+
+    /// A list of strings, if it is there.
+    pub(super) fn optional_names(&self) -> Result<Option<Vec<Name>>> {
+        let Some(items) = self.optional_list()? else {
+            return Ok(None);
+        };
+        let mut names = Vec::new();
+        for (index, item) in items.enumerate() {
+            let name = Name::from_item(item).ok_or_else(|| {
+                let found = item.kind_name();
+                self.error(format_args!("item {index}: expected a string, got {found}"))
+            })?;
+            names.push(name);
+        }
+        Ok(Some(names))
+    }
+
+    /// A list of strings.
+    pub(super) fn names(&self) -> Result<Vec<Name>> {
+        self.required("a list of strings", self.optional_names()?)
+    }
+
+    /// A map.
+    pub(super) fn map(&self) -> Result<Item<'a>> {
+        self.required("a map", self.optional_map()?)
+    }
+
+    /// A map, if it is there.
+    pub(super) fn optional_map(&self) -> Result<Option<Item<'a>>> {
+        self.convert("a map", |value| value.as_map().map(|_| value))
+    }
+
+    /// An integer, if it is there; numerals are taken too.
+    pub(super) fn optional_integer(&self) -> Result<Option<i64>> {
+        self.convert("an integer", as_integer_or_numeral)
+    }
+
+    /// A number that is one, if it is there.
+    pub(super) fn optional_number(&self) -> Result<Option<f64>> {
+        self.convert("a number", |value| {
+            as_float(value).filter(|value| !value.is_nan())
+        })
+    }
+
+    /// A number that is one.
+    pub(super) fn number(&self) -> Result<f64> {
+        self.required("a number", self.optional_number()?)
+    }
+
+    /// Work unit statuses as clients number them, one or a list, if there are any. BLOCKED, and
+    /// numbers that mean nothing, match no unit.
+    pub(super) fn optional_statuses(&self) -> Result<Option<Vec<UnitStatus>>> {
+        let Some(value) = self.item() else {
+            return Ok(None);
+        };
+        let expected = "a status number or a list of them";
+        let mut statuses = Vec::new();
+        let mut add = |item: Item<'_>| {
+            let number = as_integer_or_numeral(item).ok_or_else(|| self.mismatch(expected))?;
+            statuses.extend_from_slice(statuses_of(number));
+            Ok::<(), Error>(())
+        };
+        match value.as_list() {
+            Some(items) => items.into_iter().try_for_each(&mut add)?,
+            None => add(value)?,
+        }
+        Ok(Some(statuses))
+    }
+}
+
+/// The statuses that a client means by a number: delayed units look available to it.
+fn statuses_of(number: i64) -> &'static [UnitStatus] {
+    match number {
+        1 => &[UnitStatus::Available, UnitStatus::Delayed],
+        3 => &[UnitStatus::Pending],
+        4 => &[UnitStatus::Finished],
+        5 => &[UnitStatus::Failed],
+        _ => &[],
+    }
+}
+
+/// An options map; null is one without options.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options<'a> {
+    map: Option<Item<'a>>,
+    limits: &'a RequestLimits,
+}
+
+impl<'a> Options<'a> {
+    /// Reads a parameter that holds options.
+    pub(super) fn read(param: Param<'a>) -> Result<Self> {
+        Ok(Self {
+            map: param.optional_map()?,
+            limits: param.limits,
+        })
+    }
+
+    /// The options that a map holds.
+    pub(super) fn from_map(map: Item<'a>, limits: &'a RequestLimits) -> Self {
+        Self {
+            map: Some(map),
+            limits,
+        }
+    }
+
+    /// The option of a name.
+    pub(super) fn get(&self, name: &'static str) -> Param<'a> {
+        let value = self.map.and_then(|map| map.get(name));
+        Param {
+            what: "option",
+            name,
+            value,
+            limits: self.limits,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Methods on work specs.
+
+use super::method::Call;
+use super::params::Options;
+use super::reply::{Nothing, answer_in_band, ok_pair, true_pair, write_limit, write_name};
+use crate::cbor::{Item, Writer};
+use crate::coordinate::number::{duration_from_seconds, is_true};
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{Control, Error, Meta, Result, limit_from_integer};
+use crate::limits;
+use std::time::Duration;
+
+const RUNNABLE: i64 = 1;
+const PAUSED: i64 = 2;
+
+pub(super) fn set_work_spec<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let definition = call.params.get("work_spec").map()?;
+    call.operation.set_work_spec(definition)?;
+    true_pair(out);
+    Ok(())
+}
+
+pub(super) fn get_work_spec<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let name = call.params.get("work_spec_name").name()?;
+    match call.operation.work_spec_definition(&name) {
+        Ok(definition) => write_definition(&mut Writer::new(out), &definition),
+        Err(Error::NoSuchWorkSpec(_)) => Writer::new(out).null(),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Writes a work spec dictionary. Its `module` and `run_function` go out as byte strings: the Python
+/// 2 worker imports by them, and that refuses text.
+fn write_definition(writer: &mut Writer<'_>, definition: &[u8]) {
+    let item = Item::from_checked(definition);
+    let must_be_bytes = |key: Item<'_>, value: Item<'_>| {
+        let key = key.as_string_bytes();
+        value.is_text() && matches!(key.as_deref(), Some(b"module" | b"run_function"))
+    };
+    let entries = || item.as_map().into_iter().flatten();
+    if !entries().any(|(key, value)| must_be_bytes(key, value)) {
+        writer.encoded(definition);
+        return;
+    }
+    writer.map(entries().count());
+    for (key, value) in entries() {
+        writer.encoded(key.bytes());
+        match value.as_string_bytes() {
+            Some(bytes) if must_be_bytes(key, value) => writer.bytes(&bytes),
+            _ => writer.encoded(value.bytes()),
+        }
+    }
+}
+
+pub(super) fn list_work_specs<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let options = Options::read(call.params.get("options"))?;
+    let start = options.get("start").optional_name()?;
+    let limit = options.get("limit").optional_integer()?;
+    let mut names = call.operation.work_spec_names(start.as_ref());
+    // A limit of none at all would never come to an end.
+    let limit = limit.map_or(names.len(), |limit| {
+        usize::try_from(limit).unwrap_or(0).max(1)
+    });
+    let next = if limit < names.len() {
+        names.drain(limit..).next()
+    } else {
+        None
+    };
+
+    let mut writer = Writer::new(out);
+    writer.array(2);
+    writer.array(names.len());
+    for name in &names {
+        let definition = call.operation.work_spec_definition(name)?;
+        if writer.len() + definition.len() > limits::ANSWER_BYTES_MAX {
+            return Err(Error::Invalid(
+                "option limit: the answer is too long, ask for fewer".to_owned(),
+            ));
+        }
+        write_definition(&mut writer, &definition);
+    }
+    write_name(&mut writer, next.as_ref());
+    Ok(())
+}
+
+pub(super) fn control_work_spec<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let name = call.params.get("work_spec_name").name()?;
+    let control = read_control(Options::read(call.params.get("options"))?)?;
+    let controlled = call.operation.control_work_spec(&name, &control);
+    if answer_in_band(out, Nothing::False, controlled)?.is_some() {
+        true_pair(out);
+    }
+    Ok(())
+}
+
+fn read_control(options: Options<'_>) -> Result<Control> {
+    let status = options.get("status").optional_integer()?;
+    let paused = match status {
+        None => None,
+        Some(RUNNABLE) => Some(false),
+        Some(PAUSED) => Some(true),
+        Some(other) => {
+            return Err(Error::Invalid(format!(
+                "option status: expected {RUNNABLE} (runnable) or {PAUSED} (paused), got {other}"
+            )));
+        }
+    };
+    // For these two null is a wish: no interval, no limit.
+    let (interval, max_running) = (options.get("interval"), options.get("max_running"));
+    let interval_seconds = interval.optional_number()?;
+    let running = max_running.optional_integer()?;
+    Ok(Control {
+        paused,
+        weight: options.get("weight").optional_integer()?,
+        interval: interval
+            .is_given()
+            .then(|| interval_seconds.map(duration_from_seconds)),
+        max_running: max_running
+            .is_given()
+            .then(|| running.and_then(limit_from_integer)),
+        continuous: options.get("continuous").item().map(is_true),
+    })
+}
+
+pub(super) fn get_work_spec_meta<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let name = call.params.get("work_spec_name").name()?;
+    let meta = call
+        .operation
+        .work_spec(&name)
+        .map(|spec| spec.meta.clone());
+    if let Some(meta) = answer_in_band(out, Nothing::Null, meta)? {
+        ok_pair(out, |writer| write_meta(writer, &meta));
+    }
+    Ok(())
+}
+
+fn write_meta(writer: &mut Writer<'_>, meta: &Meta) {
+    writer.map(5);
+    writer.bytes(b"status");
+    writer.integer(if meta.paused { PAUSED } else { RUNNABLE });
+    writer.bytes(b"continuous");
+    writer.boolean(meta.continuous);
+    writer.bytes(b"interval");
+    write_seconds(writer, meta.interval);
+    writer.bytes(b"max_running");
+    write_limit(writer, meta.max_running);
+    writer.bytes(b"weight");
+    writer.integer(meta.weight);
+}
+
+/// A span of time in seconds, as an integer where it is one.
+fn write_seconds(writer: &mut Writer<'_>, span: Option<Duration>) {
+    match span {
+        None => writer.null(),
+        Some(span) if span.subsec_nanos() == 0 => writer.unsigned(span.as_secs()),
+        Some(span) => writer.float(span.as_secs_f64()),
+    }
+}
+
+pub(super) fn del_work_spec<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let name = call.params.get("work_spec_name").name()?;
+    let deleted = call.operation.delete_work_spec(&name);
+    if answer_in_band(out, Nothing::False, deleted)?.is_some() {
+        true_pair(out);
+    }
+    Ok(())
+}
+
+pub(super) fn clear<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let count = call.operation.clear()?;
+    Writer::new(out).unsigned(count as u64);
+    Ok(())
+}
+
+/// Removes old completed units beyond configured limits. There are no such limits, and so nothing is
+/// removed, as in the original without any.
+pub(super) fn archive<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let options = Options::read(call.params.get("options"))?;
+    options.get("work_spec_names").optional_names()?;
+    Writer::new(out).null();
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Methods on work units.
+
+use super::method::{Call, Deferred};
+use super::params::Options;
+use super::reply::{
+    Nothing, answer_in_band, failed_pair, ok_pair, true_pair, write_name, write_time,
+};
+use crate::cbor::Writer;
+use crate::coordinate::storage::{Storage, UnitLister, UnitQuery};
+use crate::coordinate::{
+    Counts, Deletion, Error, Name, NewUnit, PriorityChange, Result, UnitReport, UnitStatus,
+    WorkSpec,
+};
+use crate::limits;
+
+/// The number by which clients know a status. To them a delayed unit is an available one.
+fn status_number(status: UnitStatus) -> u64 {
+    match status {
+        UnitStatus::Available | UnitStatus::Delayed => 1,
+        UnitStatus::Pending => 3,
+        UnitStatus::Finished => 4,
+        UnitStatus::Failed => 5,
+    }
+}
+
+pub(super) fn add_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let items = call.params.get("work_unit_key_vals").list()?;
+    let mut units = Vec::new();
+    for (index, item) in items.enumerate() {
+        units.push(
+            NewUnit::from_item(item, call.operation.limits).map_err(|error| {
+                Error::Invalid(format!(
+                    "parameter work_unit_key_vals: item {index}: {error}"
+                ))
+            })?,
+        );
+    }
+    let added = call.operation.add_work_units(&spec, &units);
+    if answer_in_band(out, Nothing::False, added)?.is_some() {
+        true_pair(out);
+    }
+    Ok(())
+}
+
+pub(super) fn count_work_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let counts = call.operation.work_spec(&spec).map(|spec| spec.counts);
+    if let Some(counts) = answer_in_band(out, Nothing::False, counts)? {
+        ok_pair(out, |writer| write_counts(writer, &counts));
+    }
+    Ok(())
+}
+
+fn write_counts(writer: &mut Writer<'_>, counts: &Counts) {
+    let by_status = [
+        (UnitStatus::Available, counts.available + counts.delayed),
+        (UnitStatus::Pending, counts.pending),
+        (UnitStatus::Finished, counts.finished),
+        (UnitStatus::Failed, counts.failed),
+    ];
+    let some = || by_status.iter().filter(|(_, count)| *count > 0);
+    writer.map(some().count());
+    for (status, count) in some() {
+        writer.unsigned(status_number(*status));
+        writer.unsigned(*count);
+    }
+}
+
+pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let name = call.params.get("work_spec_name").name()?;
+    let options = Options::read(call.params.get("options"))?;
+    let names = options.get("work_unit_keys").optional_names()?;
+    let limit = options.get("limit").optional_integer()?;
+    let limit = limit.map_or(limits::LIST_UNITS_DEFAULT, |limit| {
+        usize::try_from(limit).unwrap_or(0)
+    });
+    let query = UnitQuery {
+        statuses: options.get("state").optional_statuses()?,
+        start: options.get("start").optional_unit_name()?,
+        limit: limit.min(limits::LIST_UNITS_MAX),
+    };
+    let spec = call.operation.work_spec(&name).cloned();
+    let Some(spec) = answer_in_band(out, Nothing::Null, spec)? else {
+        return Ok(());
+    };
+    if let Some(names) = names.filter(|names| !names.is_empty()) {
+        return write_named_units(call, &spec, &names, out);
+    }
+    match call.reader.take() {
+        Some(mut reader) if is_long(&query) => {
+            call.deferred = Some(Deferred {
+                method: "get_work_units",
+                run: Box::new(move |out| write_units(&mut reader, &spec, &query, out)),
+            });
+            Ok(())
+        }
+        _ => write_units(call.operation.store, &spec, &query, out),
+    }
+}
+
+/// True if listing may take long enough to hold others up. One by status may have to pass over any
+/// number of units in other ones.
+fn is_long(query: &UnitQuery) -> bool {
+    query.limit > limits::LIST_UNITS_INLINE_MAX || query.statuses.is_some()
+}
+
+fn write_units(
+    lister: &mut impl UnitLister,
+    spec: &WorkSpec,
+    query: &UnitQuery,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let mut list = Vec::new();
+    let mut count = 0;
+    let mut visit = |name: &Name, data: &[u8]| {
+        check_answer_length(list.len() + data.len())?;
+        count += 1;
+        write_unit(&mut Writer::new(&mut list), name, Some(data));
+        Ok(())
+    };
+    let listed = lister.list_work_units(spec, query, &mut visit);
+    if answer_in_band(out, Nothing::Null, listed)?.is_some() {
+        ok_pair(out, |writer| {
+            writer.array(count);
+            writer.encoded(&list);
+        });
+    }
+    Ok(())
+}
+
+fn write_named_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    spec: &WorkSpec,
+    names: &[Name],
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let mut writer = Writer::new(out);
+    writer.array(2);
+    writer.array(names.len());
+    for name in names {
+        let data = call.operation.find_work_unit_data(spec.id, name)?;
+        check_answer_length(writer.len() + data.as_ref().map_or(0, Vec::len))?;
+        write_unit(&mut writer, name, data.as_deref());
+    }
+    writer.null();
+    Ok(())
+}
+
+fn check_answer_length(len: usize) -> Result<()> {
+    let max = limits::ANSWER_BYTES_MAX;
+    if len > max {
+        return Err(Error::Invalid(format!(
+            "the answer would be longer than {max} bytes: ask for fewer units at a time"
+        )));
+    }
+    Ok(())
+}
+
+fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8]>) {
+    writer.tuple(2);
+    name.write(writer);
+    match data {
+        Some(data) => writer.encoded(data),
+        None => writer.null(),
+    }
+}
+
+pub(super) fn get_work_unit_status<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let names = call.params.get("work_unit_keys").names()?;
+    let reports = call.operation.work_unit_reports(&spec, &names);
+    if let Some(reports) = answer_in_band(out, Nothing::Null, reports)? {
+        ok_pair(out, |writer| {
+            writer.array(reports.len());
+            for report in &reports {
+                match report {
+                    Some(report) => write_report(writer, report),
+                    None => writer.null(),
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+fn write_report(writer: &mut Writer<'_>, report: &UnitReport) {
+    let optional = [report.worker.is_some(), report.traceback.is_some()];
+    writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
+    writer.bytes(b"status");
+    writer.unsigned(status_number(report.status));
+    writer.bytes(b"expiration");
+    write_time(writer, report.expiration);
+    if report.worker.is_some() {
+        writer.bytes(b"worker_id");
+        write_name(writer, report.worker.as_ref());
+    }
+    if let Some(traceback) = &report.traceback {
+        writer.bytes(b"traceback");
+        writer.encoded(traceback);
+    }
+}
+
+pub(super) fn prioritize_work_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let options = Options::read(call.params.get("options"))?;
+    let names = options.get("work_unit_keys").optional_names()?;
+    let priority = options
+        .get("priority")
+        .optional_number()?
+        .map(PriorityChange::Set);
+    let adjustment = options
+        .get("adjustment")
+        .optional_number()?
+        .map(PriorityChange::Adjust);
+    let known = call.operation.work_spec(&spec).map(|_| ());
+    if answer_in_band(out, Nothing::False, known)?.is_none() {
+        return Ok(());
+    }
+    let Some(names) = names else {
+        failed_pair(out, Nothing::False, "missing work_unit_keys");
+        return Ok(());
+    };
+    if let Some(change) = priority.or(adjustment) {
+        call.operation
+            .prioritize_work_units(&spec, &names, change)?;
+    }
+    true_pair(out);
+    Ok(())
+}
+
+pub(super) fn del_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let options = Options::read(call.params.get("options"))?;
+    let all = options
+        .get("all")
+        .item()
+        .is_some_and(crate::coordinate::number::is_true);
+    let names = options.get("work_unit_keys").optional_names()?;
+    let statuses = options.get("state").optional_statuses()?;
+    let which = match (all, &names, &statuses) {
+        (true, _, _) => Some(Deletion::All),
+        (_, Some(names), statuses) => Some(Deletion::Named(names, statuses.as_deref())),
+        (_, None, Some(statuses)) => Some(Deletion::InStatus(statuses)),
+        (_, None, None) => None,
+    };
+    let deleted = match &which {
+        Some(which) => call.operation.delete_work_units(&spec, which),
+        None => match call.operation.work_spec(&spec) {
+            Ok(_) => Err(Error::Refused(
+                "no usable options to del_work_units".to_owned(),
+            )),
+            Err(error) => Err(error),
+        },
+    };
+    if let Some(count) = answer_in_band(out, Nothing::Zero, deleted)? {
+        ok_pair(out, |writer| writer.unsigned(count));
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Methods of workers at work: getting units, and reporting on them.
+
+use super::method::Call;
+use super::params::{Options, Param};
+use super::reply::{Nothing, answer_in_band, failed_pair, ok_pair, true_pair};
+use crate::cbor::Writer;
+use crate::coordinate::number::duration_from_seconds;
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{
+    Assignment, Error, LEASE_DEFAULT, LEASE_MAX, Lease, Name, Outcome, Report, Result, Wish,
+    WorkRequest,
+};
+use std::time::Duration;
+
+/// Shorter leases than this, in seconds, are taken for a mistake by `get_work`.
+const LEASE_SECONDS_MIN: f64 = 1.0;
+
+pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let worker = call.params.get("worker_id").name()?;
+    let options = Options::read(call.params.get("options"))?;
+    let max_jobs = options
+        .get("max_jobs")
+        .optional_integer()?
+        .unwrap_or(1)
+        .max(1);
+    let work_specs = options
+        .get("work_spec_names")
+        .optional_names()?
+        .unwrap_or_default();
+    let runtimes = match options.get("runtimes").optional_names()? {
+        Some(names) => names
+            .iter()
+            .map(|name| String::from_utf8_lossy(name.bytes()).into_owned())
+            .collect(),
+        None => vec![String::new()],
+    };
+    let lease = options.get("lease_time").optional_number()?;
+    let request = WorkRequest {
+        max_units: usize::try_from(max_jobs)
+            .unwrap_or(1)
+            .min(call.operation.limits.get_work_units_max),
+        lease: lease.map_or(LEASE_DEFAULT, lease_to_begin),
+        work_specs: &work_specs,
+        runtimes: &runtimes,
+    };
+    let given = call.operation.get_work(&worker, &request)?;
+    for assignment in &given {
+        call.session
+            .handed_out
+            .remember(assignment.unit, assignment.attempt);
+    }
+    ok_pair(out, |writer| match (max_jobs, &given[..]) {
+        (1, []) => {
+            writer.tuple(3);
+            (0..3).for_each(|_| writer.null());
+        }
+        (1, [assignment, ..]) => write_assignment(writer, assignment),
+        _ => {
+            writer.array(given.len());
+            given
+                .iter()
+                .for_each(|assignment| write_assignment(writer, assignment));
+        }
+    });
+    Ok(())
+}
+
+/// The lease that a worker gets with a unit. What is out of bounds becomes the default, not the bound
+/// (PROTOCOL, "Constants").
+fn lease_to_begin(seconds: f64) -> Duration {
+    if seconds < LEASE_SECONDS_MIN {
+        LEASE_DEFAULT
+    } else {
+        bounded_lease(seconds)
+    }
+}
+
+fn bounded_lease(seconds: f64) -> Duration {
+    if seconds > LEASE_MAX.as_secs_f64() {
+        LEASE_DEFAULT
+    } else {
+        duration_from_seconds(seconds)
+    }
+}
+
+fn write_assignment(writer: &mut Writer<'_>, assignment: &Assignment) {
+    writer.tuple(3);
+    assignment.work_spec.write(writer);
+    assignment.name.write(writer);
+    writer.encoded(&assignment.data);
+}
+
+pub(super) fn update_work_unit<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let unit = call.params.get("work_unit_key").unit_name()?;
+    let options = Options::read(call.params.get("options"))?;
+    let outcome = update(call, &spec, &unit, options);
+    write_outcome(out, outcome)
+}
+
+/// Many updates in one call: all are taken in order, and each has its own answer.
+pub(super) fn update_work_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let updates = call.params.get("updates").list()?;
+    let known = call.operation.work_spec(&spec).map(|_| ());
+    if answer_in_band(out, Nothing::Null, known)?.is_none() {
+        return Ok(());
+    }
+    let mut answers = Vec::new();
+    let mut count = 0;
+    for (index, item) in updates.enumerate() {
+        let pair: Vec<_> = item.as_list().into_iter().flatten().take(3).collect();
+        let (name, options) = match pair[..] {
+            [name, options] if options.as_map().is_some() => (Name::from_item(name), options),
+            _ => (None, item),
+        };
+        let invalid =
+            |problem: String| Error::Invalid(format!("parameter updates: item {index}: {problem}"));
+        let name =
+            name.ok_or_else(|| invalid("expected a list of a key and options".to_owned()))?;
+        let outcome = update(
+            call,
+            &spec,
+            &name,
+            Options::from_map(options, call.operation.limits),
+        );
+        write_outcome(&mut answers, outcome).map_err(|error| match error {
+            Error::Invalid(problem) => invalid(problem),
+            other => other,
+        })?;
+        count += 1;
+    }
+    ok_pair(out, |writer| {
+        writer.array(count);
+        writer.encoded(&answers);
+    });
+    Ok(())
+}
+
+fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
+    match answer_in_band(out, Nothing::False, outcome)? {
+        Some(Outcome::Accepted) => true_pair(out),
+        Some(Outcome::Refused(reason)) => failed_pair(out, Nothing::False, &reason),
+        None => {}
+    }
+    Ok(())
+}
+
+fn update<S: Storage>(
+    call: &mut Call<'_, S>,
+    spec: &Name,
+    unit: &Name,
+    options: Options<'_>,
+) -> Result<Outcome> {
+    let lease = read_lease(options.get("lease_time"))?;
+    let wish = match (options.get("status").optional_integer()?, lease) {
+        (None | Some(0), None) => return Err(Error::Refused("nothing to do".to_owned())),
+        (None | Some(0), Some(_)) => Wish::Renew,
+        (Some(1), _) => Wish::Available,
+        (Some(3), _) => Wish::Pending,
+        (Some(4), _) => Wish::Finished,
+        (Some(5), _) => Wish::Failed,
+        (Some(other), _) => {
+            return Err(Error::Invalid(format!(
+                "option status: expected 1 (available), 3 (pending), 4 (finished) or 5 (failed), got {other}"
+            )));
+        }
+    };
+    let report = Report {
+        wish,
+        lease,
+        data: options.get("data").optional_map()?.map(|data| data.bytes()),
+        worker: options.get("worker_id").optional_name()?,
+        delay: options
+            .get("delay")
+            .optional_number()?
+            .map(duration_from_seconds),
+    };
+    call.operation
+        .report(&call.session.handed_out, spec, unit, &report)
+}
+
+/// The lease that a report asks for. Zero and less give the unit back.
+fn read_lease(lease_time: Param<'_>) -> Result<Option<Lease>> {
+    Ok(lease_time.optional_number()?.map(|seconds| {
+        if seconds <= 0.0 {
+            Lease::Over
+        } else {
+            Lease::For(bounded_lease(seconds))
+        }
+    }))
+}

@@ -1,0 +1,179 @@
+//! Methods of and about workers.
+
+use super::method::Call;
+use super::reply::{Nothing, answer_in_band, ok_pair, true_pair, write_name, write_time};
+use crate::cbor::{EMPTY_MAP, Item, Writer};
+use crate::coordinate::number::duration_from_seconds;
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{Heartbeat, HeldUnit, Name, Result};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The lifetime of a worker that asked for a negative one.
+const LIFETIME_IF_NEGATIVE: Duration = Duration::from_secs(300);
+/// The longest lifetime.
+const LIFETIME_MAX: Duration = Duration::from_secs(86_400);
+/// The lifetime of a worker that asked for a longer one (PROTOCOL, "Constants").
+const LIFETIME_IF_TOO_LONG: Duration = Duration::from_secs(3_600);
+
+pub(super) fn worker_heartbeat<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let worker = call.params.get("worker_id").name()?;
+    let (lifetime, note) = lifetime(call.params.get("expire_seconds").number()?);
+    let environment = call.params.get("data").optional_map()?;
+    let parent = call.params.get("parent").optional_name()?;
+    call.operation.heartbeat(Heartbeat {
+        worker: &worker,
+        mode: call.params.get("mode").optional_name()?,
+        lifetime,
+        environment: environment.map(Item::bytes),
+        // An empty name means no parent.
+        parent: parent.filter(|parent| !parent.bytes().is_empty()),
+    })?;
+    let mut writer = Writer::new(out);
+    writer.array(2);
+    writer.boolean(true);
+    match note {
+        Some(note) => writer.bytes(note.as_bytes()),
+        None => writer.null(),
+    }
+    Ok(())
+}
+
+fn lifetime(seconds: f64) -> (Duration, Option<&'static str>) {
+    if seconds < 0.0 {
+        (
+            LIFETIME_IF_NEGATIVE,
+            Some("negative expire_seconds: 5 minutes taken instead"),
+        )
+    } else if seconds > LIFETIME_MAX.as_secs_f64() {
+        (
+            LIFETIME_IF_TOO_LONG,
+            Some("expire_seconds of more than a day: one hour taken instead"),
+        )
+    } else {
+        (duration_from_seconds(seconds), None)
+    }
+}
+
+pub(super) fn worker_unregister<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let worker = call.params.get("worker_id").name()?;
+    let unregistered = call.operation.unregister_worker(&worker);
+    if answer_in_band(out, Nothing::False, unregistered)?.is_some() {
+        true_pair(out);
+    }
+    Ok(())
+}
+
+pub(super) fn list_worker_modes<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let workers = call.operation.workers()?;
+    ok_pair(out, |writer| {
+        writer.map(workers.len());
+        for worker in &workers {
+            worker.name.write(writer);
+            write_name(writer, worker.mode.as_ref());
+        }
+    });
+    Ok(())
+}
+
+pub(super) fn mode_counts<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let mut counts: BTreeMap<Option<Name>, u64> = BTreeMap::new();
+    for worker in call.operation.workers()? {
+        *counts.entry(worker.mode).or_default() += 1;
+    }
+    ok_pair(out, |writer| {
+        writer.map(counts.len());
+        for (mode, count) in &counts {
+            write_name(writer, mode.as_ref());
+            writer.unsigned(*count);
+        }
+    });
+    Ok(())
+}
+
+pub(super) fn get_worker_info<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let worker = call.params.get("worker_id").name()?;
+    let now = call.operation.now;
+    match call.operation.worker(&worker)? {
+        None => ok_pair(out, |writer| writer.null()),
+        Some((worker, environment)) => {
+            let age = now.since(worker.heartbeat);
+            let environment = environment.as_deref().unwrap_or(EMPTY_MAP);
+            ok_pair(out, |writer| write_environment(writer, environment, age));
+        }
+    }
+    Ok(())
+}
+
+/// Writes a worker's environment with the time since its last heartbeat added.
+fn write_environment(writer: &mut Writer<'_>, environment: &[u8], age: Duration) {
+    let entries = || {
+        Item::from_checked(environment)
+            .as_map()
+            .into_iter()
+            .flatten()
+    };
+    let is_age = |key: Item<'_>| key.as_string_bytes().as_deref() == Some(b"age_seconds");
+    let others = || entries().filter(|(key, _)| !is_age(*key));
+    writer.map(others().count() + 1);
+    for (key, value) in others() {
+        writer.encoded(key.bytes());
+        writer.encoded(value.bytes());
+    }
+    writer.bytes(b"age_seconds");
+    writer.float(age.as_secs_f64());
+}
+
+pub(super) fn worker_stats<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let stats = call.operation.worker_stats()?;
+    let mut writer = Writer::new(out);
+    writer.map(3);
+    writer.bytes(b"num_workers");
+    writer.unsigned(stats.workers);
+    writer.bytes(b"num_children");
+    writer.unsigned(stats.children);
+    // Every worker expires some time.
+    writer.bytes(b"num_expirable");
+    writer.unsigned(stats.workers);
+    Ok(())
+}
+
+pub(super) fn get_child_work_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let parent = call.params.get("worker_id").name()?;
+    let children = call.operation.child_work_units(&parent)?;
+    ok_pair(out, |writer| {
+        writer.map(children.len());
+        for (child, units) in &children {
+            child.write(writer);
+            writer.array(units.len());
+            units.iter().for_each(|unit| write_held_unit(writer, unit));
+        }
+    });
+    Ok(())
+}
+
+fn write_held_unit(writer: &mut Writer<'_>, unit: &HeldUnit) {
+    writer.map(5);
+    writer.bytes(b"work_spec_name");
+    unit.work_spec.write(writer);
+    writer.bytes(b"work_unit_key");
+    unit.name.write(writer);
+    writer.bytes(b"work_unit_data");
+    writer.encoded(&unit.data);
+    writer.bytes(b"worker_id");
+    write_name(writer, unit.owner.as_ref());
+    writer.bytes(b"expires");
+    write_time(writer, unit.expiration);
+}

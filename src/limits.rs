@@ -1,0 +1,51 @@
+//! The limits of what one request may hold or ask for, each with its reason.
+//!
+//! What bounds messages and connections is in [`crate::server::Limits`]. Every field of the two has a
+//! flag; the constants here follow from the protocol, or are how the work is cut into steps.
+
+/// What one request may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Bytes of a work unit's name, or a lock's path. They are index keys: one that does not fit a
+    /// page costs overflow pages at each look-up.
+    pub unit_name_bytes_max: usize,
+    /// Bytes of a work spec's, a worker's or a lock owner's name. They are kept in memory, and shown
+    /// in lists.
+    pub spec_name_bytes_max: usize,
+    /// Work units that one `get_work` hands out: each costs some writes, and others wait meanwhile.
+    pub get_work_units_max: usize,
+    /// Requests in one batch message: they run one after the other while all others wait.
+    pub batch_requests_max: usize,
+    /// Handed-out attempts that are remembered for a connection, to recognise late reports: 16 bytes
+    /// each, on each of thousands of connections.
+    pub session_attempts_max: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            unit_name_bytes_max: 64 * 1024,
+            spec_name_bytes_max: 1024,
+            get_work_units_max: 10_000,
+            batch_requests_max: 10_000,
+            session_attempts_max: 1_000,
+        }
+    }
+}
+
+/// Work units that `get_work_units` lists when the client does not say (PROTOCOL, "Constants").
+pub const LIST_UNITS_DEFAULT: usize = 1_000;
+
+/// Work units that `get_work_units` lists at the most (PROTOCOL, "Constants").
+pub const LIST_UNITS_MAX: usize = 10_000;
+
+/// Work units that are listed within the loop. Longer lists are made beside it, so that they hold
+/// nobody up; for short ones the way there would take longer than the list.
+pub const LIST_UNITS_INLINE_MAX: usize = 200;
+
+/// Delayed units that become available, or units of deleted specs that are removed, before somebody
+/// else gets a turn: a few milliseconds of work.
+pub const SWEEP_UNITS: usize = 500;
+
+/// Bytes of one answer, beyond which a listing is refused: what a client may send, it can read.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;

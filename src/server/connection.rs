@@ -1,0 +1,378 @@
+//! One connection: its buffers, and how far it has come.
+
+use super::limits::{IDLE_BUFFER_BYTES, MESSAGES_PER_TURN};
+use super::socket::{Peer, Socket};
+use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
+use mio::event::Event;
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+/// What is still to come on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Messages and answers.
+    Open,
+    /// Only answers: the peer asked for the end, or sent what can't be read. What it sends is
+    /// dropped.
+    Ending,
+    /// Nothing: our side is shut, and what the peer sends is dropped until it closes too.
+    Lingering,
+}
+
+/// Why a connection has been without progress for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stall {
+    /// It sent half a message.
+    HalfAMessage,
+    /// It doesn't take its answers.
+    UnmovingAnswers,
+}
+
+/// A peer, what it has sent and what it will be sent.
+pub(super) struct Connection<S> {
+    pub(super) peer: Peer,
+    pub(super) phase: Phase,
+    /// In the queue of the connections that have something to do.
+    pub(super) queued: bool,
+    /// A long read is under way, and messages wait for its end.
+    pub(super) busy: bool,
+    /// Messages that may still be handled in this turn.
+    pub(super) messages_left: u32,
+    socket: Socket,
+    session: S,
+    framer: Framer,
+    input: Buffer,
+    output: Buffer,
+    /// The system may have more bytes for us. Events come only at changes, so this has to be kept.
+    readable: bool,
+    /// The system may take more bytes from us.
+    writable: bool,
+    /// The peer has closed its side, so the end of file comes without another event.
+    hung_up: bool,
+    /// The end of file was read.
+    at_end: bool,
+    /// No whole message is left in `input`.
+    starved: bool,
+    input_moved: Instant,
+    output_moved: Instant,
+}
+
+impl<S> Connection<S> {
+    pub(super) fn new(
+        socket: Socket,
+        peer: Peer,
+        session: S,
+        limits: FrameLimits,
+        now: Instant,
+    ) -> Self {
+        Self {
+            peer,
+            phase: Phase::Open,
+            queued: false,
+            busy: false,
+            messages_left: MESSAGES_PER_TURN,
+            socket,
+            session,
+            framer: Framer::new(limits),
+            input: Buffer::default(),
+            output: Buffer::default(),
+            readable: true,
+            writable: true,
+            hung_up: false,
+            at_end: false,
+            starved: true,
+            input_moved: now,
+            output_moved: now,
+        }
+    }
+
+    pub(super) fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    /// Gives the socket back, to close it in a way of its own.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Bytes that were sent and have not been confirmed.
+    pub(super) fn undelivered(&self) -> usize {
+        self.socket.undelivered()
+    }
+
+    /// Takes note of what the system said. Errors are met by reading and writing.
+    pub(super) fn note(&mut self, event: &Event) {
+        let error = event.is_error();
+        self.readable |= event.is_readable() || event.is_read_closed() || error;
+        self.writable |= event.is_writable() || event.is_write_closed() || error;
+        self.hung_up |= event.is_read_closed() || error;
+    }
+
+    /// True if there are bytes to be had that are wanted, whenever messages may be taken.
+    pub(super) fn wants_to_read(&self) -> bool {
+        self.readable && !self.at_end && (self.starved || self.phase != Phase::Open)
+    }
+
+    /// True if a turn may find a message here, or the bytes for one.
+    pub(super) fn has_input(&self) -> bool {
+        self.phase == Phase::Open && (!self.starved || self.wants_to_read())
+    }
+
+    /// Reads once, into `scratch`, and keeps what belongs to messages. A read that fails is the end
+    /// of the input like any other: what came whole before it still counts.
+    pub(super) fn fill(&mut self, scratch: &mut [u8], now: Instant) {
+        let read = match self.socket.read(scratch) {
+            Ok(0) => {
+                self.end_of_input();
+                return;
+            }
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(peer = %self.peer, "cannot read: {error}");
+                self.end_of_input();
+                return;
+            }
+        };
+        // A stream that gave less than was asked for is empty, and its next byte is an event; only
+        // an end of file that is already there is not.
+        if read < scratch.len() && !self.hung_up {
+            self.readable = false;
+        }
+        if self.phase == Phase::Open {
+            self.input.append(scratch.get(..read).unwrap_or_default());
+            self.starved = false;
+            self.input_moved = now;
+        }
+    }
+
+    /// Reads all that is there, whether or not there was an event for it. From a peer that sends
+    /// faster than that, `enough` bytes are taken and a little more.
+    pub(super) fn fill_all(&mut self, scratch: &mut [u8], enough: usize, now: Instant) {
+        let mut asked = 0;
+        self.readable = true;
+        while self.phase == Phase::Open && self.readable && !self.at_end && asked <= enough {
+            asked += scratch.len();
+            self.fill(scratch, now);
+        }
+    }
+
+    fn end_of_input(&mut self) {
+        self.readable = false;
+        self.at_end = true;
+    }
+
+    /// The next whole message, which is now taken from the input, and the session to handle it
+    /// with.
+    pub(super) fn next_message(&mut self) -> Result<Option<(&mut S, &[u8])>, FrameError> {
+        if self.input.is_empty() {
+            self.input.release();
+            self.starved = true;
+            return Ok(None);
+        }
+        let framed = self.framer.next(self.input.bytes());
+        match framed {
+            Ok(Frame::Incomplete) => {
+                self.starved = true;
+                Ok(None)
+            }
+            Ok(Frame::Complete { message, consumed }) => {
+                self.messages_left = self.messages_left.saturating_sub(1);
+                let bytes = self.input.take(consumed);
+                Ok(Some((
+                    &mut self.session,
+                    bytes.get(message).unwrap_or_default(),
+                )))
+            }
+            Err(error) => {
+                self.end();
+                Err(error)
+            }
+        }
+    }
+
+    /// From now on only what was answered before is sent.
+    pub(super) fn end(&mut self) {
+        self.phase = Phase::Ending;
+        self.input = Buffer::default();
+    }
+
+    /// Appends bytes to send and gives how many they were.
+    pub(super) fn append(&mut self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let before = self.output.len();
+        if before == 0 {
+            self.output_moved = now;
+        }
+        self.output.append_with(write);
+        self.output.len() - before
+    }
+
+    /// Sends what the system takes in one write, and gives how much that was.
+    pub(super) fn flush(&mut self, now: Instant) -> io::Result<usize> {
+        if self.output.is_empty() || !self.writable {
+            return Ok(0);
+        }
+        match self.socket.write(self.output.bytes()) {
+            Ok(written) => {
+                self.output.take(written);
+                self.writable = self.output.is_empty();
+                self.output_moved = now;
+                if self.output.is_empty() {
+                    self.output.release();
+                }
+                Ok(written)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.writable = false;
+                Ok(0)
+            }
+            // The connection stays writable and is tried again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True if there is something to send that the system may take.
+    pub(super) fn wants_to_write(&self) -> bool {
+        self.writable && !self.output.is_empty()
+    }
+
+    /// True if nothing is left to do for this phase. In the phase `Ending` what follows is to shut
+    /// our side, unless the peer has closed too.
+    pub(super) fn phase_is_over(&self) -> bool {
+        !self.busy
+            && self.output.is_empty()
+            && match self.phase {
+                Phase::Open => self.at_end && self.starved,
+                Phase::Ending => true,
+                Phase::Lingering => self.at_end,
+            }
+    }
+
+    /// True if the peer has closed its side, or is gone.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
+        self.phase = Phase::Lingering;
+        self.socket.shutdown_write()
+    }
+
+    /// Why this connection should be closed, if it has not moved for `stall_max`. One that has an
+    /// event to be dealt with is not stalled, however long the loop was held up.
+    pub(super) fn stall(&self, stall_max: Duration, now: Instant) -> Option<Stall> {
+        let long_since = |moved| now.saturating_duration_since(moved) >= stall_max;
+        if !self.output.is_empty() {
+            let stalled = !self.writable && long_since(self.output_moved);
+            return stalled.then_some(Stall::UnmovingAnswers);
+        }
+        let half_a_message = self.starved && !self.input.is_empty();
+        let stalled =
+            half_a_message && !self.busy && !self.readable && long_since(self.input_moved);
+        stalled.then_some(Stall::HalfAMessage)
+    }
+}
+
+/// Bytes that are appended at the end and taken from the front.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// Where the bytes begin that have not been taken.
+    start: usize,
+}
+
+impl Buffer {
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    fn append(&mut self, more: &[u8]) {
+        self.make_room();
+        self.bytes.extend_from_slice(more);
+    }
+
+    fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.make_room();
+        write(&mut self.bytes);
+    }
+
+    /// Moves what is left to the front, once it is no more than what was taken: so no byte is moved
+    /// more often than another one is taken.
+    fn make_room(&mut self) {
+        if self.start > 0 && self.start >= self.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Takes `count` bytes from the front, at most all. They can be looked at until the next
+    /// change.
+    fn take(&mut self, count: usize) -> &[u8] {
+        let from = self.start;
+        self.start = from.saturating_add(count).min(self.bytes.len());
+        self.bytes.get(from..self.start).unwrap_or_default()
+    }
+
+    /// Gives memory back, for an empty buffer.
+    fn release(&mut self) {
+        self.start = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > IDLE_BUFFER_BYTES {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_gives_the_bytes_in_order_and_keeps_no_more_than_twice_what_it_holds() {
+        let mut buffer = Buffer::default();
+        let mut expected = 0u8;
+        let mut next = 0u8;
+        for _ in 0..1000 {
+            let piece: Vec<u8> = (0..100).map(|offset| next.wrapping_add(offset)).collect();
+            next = next.wrapping_add(100);
+            buffer.append(&piece);
+            let taken = buffer.take(97).to_vec();
+            assert_eq!(taken.first(), Some(&expected));
+            expected = expected.wrapping_add(97);
+            assert!(buffer.bytes.len() <= 2 * buffer.len() + 200);
+        }
+    }
+
+    #[test]
+    fn an_empty_buffer_gives_large_memory_back_and_keeps_a_little() {
+        let mut buffer = Buffer::default();
+        for (size, kept) in [(1 << 20, 0), (100, 100)] {
+            buffer.append(&vec![0; size]);
+            buffer.take(size);
+            assert!(buffer.is_empty());
+            buffer.release();
+            assert!(
+                buffer.bytes.capacity() >= kept && buffer.bytes.capacity() <= IDLE_BUFFER_BYTES
+            );
+        }
+    }
+}

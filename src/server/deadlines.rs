@@ -1,0 +1,88 @@
+//! What is due at a time: ticks, peers that have stalled, peers that linger; and the sleep until
+//! then.
+
+use super::ServerError;
+use super::connection::Stall;
+use super::limits::{
+    EVENTS_PER_POLL, SLEEP_MAX, SWEEP_INTERVAL_MAX, SWEEP_INTERVAL_MIN, TICK_RETRY,
+};
+use super::service::{BatchError, Service};
+use super::table::Key;
+use super::turn::EventLoop;
+use crate::clock::Clock;
+use std::time::{Duration, Instant};
+
+impl<S: Service, C: Clock> EventLoop<'_, S, C> {
+    /// How long the next poll may wait.
+    pub(super) fn sleep(&self) -> Duration {
+        if !self.ready.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let lingering = self.lingering.front().map(|(until, _)| *until);
+        let sweep = (self.connections.len() > 0).then_some(self.next_sweep);
+        let deadlines = [lingering, sweep, self.acceptor.next_try(now)];
+        deadlines
+            .into_iter()
+            .flatten()
+            .map(|deadline| deadline.saturating_duration_since(now))
+            .chain([SLEEP_MAX, self.next_tick.since(self.now)])
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// Lets the service do what is due by itself.
+    pub(super) fn tick(&mut self) -> Result<(), ServerError> {
+        if self.now < self.next_tick {
+            return Ok(());
+        }
+        let pause = match self.service.tick(self.now) {
+            Ok(pause) => pause,
+            Err(BatchError::RolledBack(reason)) => {
+                if let Some(unsaid) = self.rolled_back.say(self.instant) {
+                    tracing::warn!(unsaid, "what was due was rolled back: {reason}");
+                }
+                TICK_RETRY
+            }
+            Err(BatchError::Unknown(reason)) => return Err(ServerError::OutcomeUnknown(reason)),
+        };
+        self.next_tick = self.now.plus(pause);
+        Ok(())
+    }
+
+    /// Closes who was shut and has had time enough to read its last answer.
+    pub(super) fn close_lingering(&mut self) {
+        while let Some((_, key)) = self
+            .lingering
+            .pop_front_if(|(until, _)| *until <= self.instant)
+        {
+            self.close(key);
+        }
+    }
+
+    /// Closes who has not moved for too long. Skipped as long as there may be events that the last
+    /// poll had no room for: without them a connection can seem stalled that is not.
+    pub(super) fn close_stalled(&mut self) {
+        if self.instant < self.next_sweep || self.events.iter().count() >= EVENTS_PER_POLL {
+            return;
+        }
+        let (stall_max, now) = (self.limits.stall_max, self.instant);
+        self.next_sweep = now + (stall_max / 4).clamp(SWEEP_INTERVAL_MIN, SWEEP_INTERVAL_MAX);
+        let stalled: Vec<(Key, Stall)> = self
+            .connections
+            .iter()
+            .filter_map(|(key, connection)| Some((key, connection.stall(stall_max, now)?)))
+            .collect();
+        for (key, stall) in stalled {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            let peer = connection.peer;
+            match stall {
+                Stall::HalfAMessage => tracing::warn!(%peer, "closed: it sent only half a message"),
+                Stall::UnmovingAnswers => tracing::warn!(%peer, "closed: it takes no answers"),
+            }
+            self.reset(key);
+        }
+    }
+}

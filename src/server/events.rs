@@ -1,0 +1,130 @@
+//! What happens to the loop: events on sockets, signals, new connections, ends of long reads.
+
+use super::connection::Connection;
+use super::limits::ACCEPTS_PER_TURN;
+use super::service::Service;
+use super::socket::{Peer, Socket};
+use super::turn::{EventLoop, enqueue};
+use super::{LISTENERS, SIGNALS, ServerError, WAKER};
+use crate::clock::Clock;
+use mio::Token;
+use signal_hook::consts::SIGHUP;
+use signal_hook_mio::v1_0::Signals;
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+impl<S: Service, C: Clock> EventLoop<'_, S, C> {
+    /// Waits for events and takes note of them. Those who have some are then in `ready`.
+    pub(super) fn wait(&mut self, at_most: Duration) -> Result<(), ServerError> {
+        match self.poll.poll(&mut self.events, Some(at_most)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
+            Err(error) => return Err(ServerError::Poll(error)),
+        }
+        self.instant = Instant::now();
+        self.now = self.clock.now();
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                SIGNALS => take_signals(self.signals.as_mut(), &self.stop),
+                Token(token) if token < self.first_connection => {
+                    self.acceptor.note(token - LISTENERS);
+                }
+                Token(token) => {
+                    let Some(key) = self.connections.key_at(token - self.first_connection) else {
+                        continue;
+                    };
+                    let Some(connection) = self.connections.get_mut(key) else {
+                        continue;
+                    };
+                    connection.note(event);
+                    enqueue(&mut self.ready, key, connection);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the answers of long reads among what their connections are to be sent.
+    pub(super) fn take_finished_jobs(&mut self) {
+        while let Some(finished) = self.pool.next_finished() {
+            let Some(connection) = self.connections.get_mut(finished.key) else {
+                continue;
+            };
+            match finished.answer {
+                Ok(mut bytes) => {
+                    connection.busy = false;
+                    let added = connection.append(self.instant, |out| {
+                        if out.is_empty() {
+                            *out = bytes
+                        } else {
+                            out.append(&mut bytes)
+                        }
+                    });
+                    self.unsent_total += added;
+                    enqueue(&mut self.ready, finished.key, connection);
+                }
+                Err(panic) => {
+                    tracing::error!(peer = %connection.peer, "a long read panicked: {panic}");
+                    self.reset(finished.key);
+                }
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self) {
+        for index in 0..self.acceptor.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                let Some((socket, peer)) = self.acceptor.next(index, self.instant) else {
+                    break;
+                };
+                self.open(socket, peer);
+            }
+        }
+    }
+
+    fn open(&mut self, socket: Socket, peer: Peer) {
+        if self.connections.len() >= self.limits.connections_max {
+            socket.reset();
+            if let Some(unsaid) = self.refused_connections.say(self.instant) {
+                let limit = self.limits.connections_max;
+                tracing::warn!(%peer, unsaid, limit, "refused a connection: too many are open");
+            }
+            return;
+        }
+        let session = self.service.open_session();
+        let connection = Connection::new(socket, peer, session, self.limits.frame, self.instant);
+        let key = self.connections.insert(connection);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let token = Token(self.first_connection + key.slot());
+        match connection
+            .socket_mut()
+            .register(self.poll.registry(), token)
+        {
+            Ok(()) => {
+                tracing::debug!(%peer, "connection opened");
+                // Most have sent their first message by now, so that is looked for without an
+                // event.
+                enqueue(&mut self.ready, key, connection);
+            }
+            Err(error) => {
+                tracing::warn!(%peer, "a connection can't be watched: {error}");
+                self.reset(key);
+            }
+        }
+    }
+}
+
+fn take_signals(signals: Option<&mut Signals>, stop: &AtomicBool) {
+    for signal in signals.into_iter().flat_map(Signals::pending) {
+        if signal == SIGHUP {
+            tracing::info!("SIGHUP is ignored: there is nothing to load anew");
+        } else {
+            tracing::info!("signal {signal}: stopping");
+            stop.store(true, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Every limit of the loop, each with its unit and its reason.
+
+use crate::cborrpc::framing::FrameLimits;
+use std::io;
+use std::time::Duration;
+
+/// What a peer, or all of them together, may take from the daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The size and nesting of one message. 64 MiB is some ten times the largest request that
+    /// Coordinate programs send (20,000 work units of a few hundred bytes); 100 levels are beyond
+    /// any hand-written data and far from the end of a stack.
+    pub frame: FrameLimits,
+    /// Open connections, 10,000: hundreds of machines with dozens of workers each. One that is idle
+    /// costs a few KiB. Whoever comes beyond it is reset at once, which a client retries.
+    pub connections_max: usize,
+    /// Unsent bytes of one connection, 64 MiB, as much as the largest message. A client that sends
+    /// on and on without reading is not read from until it has taken some of its answers.
+    pub unsent_bytes_max: usize,
+    /// Unsent bytes of all connections, 512 MiB: slow readers together must not drive the machine
+    /// into swap. Beyond it, no connection is read from that has answers to take.
+    pub unsent_total_bytes_max: usize,
+    /// How long half a message, or an answer that nobody takes, may stand without a single byte of
+    /// progress: 60 s outlast every pause of a living network. A connection without either may be
+    /// idle for ever.
+    pub stall_max: Duration,
+    /// Threads for long reads, 2: they keep one processor each busy, and the loop needs one too.
+    pub job_threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame: FrameLimits {
+                message_bytes_max: 64 << 20,
+                depth_max: 100,
+            },
+            connections_max: 10_000,
+            unsent_bytes_max: 64 << 20,
+            unsent_total_bytes_max: 512 << 20,
+            stall_max: Duration::from_secs(60),
+            job_threads: 2,
+        }
+    }
+}
+
+/// Messages of one connection in one turn. Enough that a pipelining client shares each sync among
+/// many messages, few enough that the others wait for milliseconds.
+pub(super) const MESSAGES_PER_TURN: u32 = 64;
+
+/// Bytes read from one connection in one turn, and the size of the buffer that all of them are read
+/// through. A large request takes some dozen turns, between which others are answered.
+pub(super) const READ_BYTES_PER_TURN: usize = 512 << 10;
+
+/// Connections that may wait to be accepted, as far as the system allows that many.
+pub(super) const BACKLOG: i32 = 4096;
+
+/// Connections accepted from one listener in one turn.
+pub(super) const ACCEPTS_PER_TURN: usize = 256;
+
+/// Events taken from one poll. Beyond it the rest comes with the next poll.
+pub(super) const EVENTS_PER_POLL: usize = 1024;
+
+/// Capacity that an empty buffer keeps, so that small requests don't allocate anew each time. A
+/// connection has two buffers.
+pub(super) const IDLE_BUFFER_BYTES: usize = 2 << 10;
+
+/// How long a connection is read from, for nothing, after its last answer was sent and the write
+/// side was shut: closing at once with unread bytes is a reset, which takes the answer with it.
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// How long to accept nothing after the system had no room for another connection.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest time between two looks for stalled connections.
+pub(super) const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// The shortest, so that a tiny `stall_max` does not keep the loop spinning.
+pub(super) const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// The longest sleep, however far away the next deadline is.
+pub(super) const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// When to try a tick again that failed without harm.
+pub(super) const TICK_RETRY: Duration = Duration::from_secs(1);
+
+/// How often at most the same kind of trouble is logged.
+pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a clean stop may take to answer what was received.
+pub(super) const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// How long a clean stop then waits for the peers' systems to confirm that they have the answers.
+pub(super) const DELIVERY_MAX: Duration = Duration::from_secs(2);
+
+/// How long the loop tries to get its answers out after a commit whose outcome is unknown. Short:
+/// the sooner the process ends, the sooner it is started anew.
+pub(super) const FAILED_STOP_MAX: Duration = Duration::from_secs(1);
+
+/// How often to look whether sent bytes have arrived, which nothing gives an event for.
+pub(super) const DELIVERY_LOOK: Duration = Duration::from_millis(5);
+
+/// Open files beside the connections: the database and its readers, listeners, logs.
+const OTHER_FILES: u64 = 100;
+
+/// Raises this process's soft limit of open files to the hard one, and says how many that is.
+///
+/// The soft limit is 1,024 on most systems, for the sake of old programs that use `select`, and
+/// each connection is an open file.
+///
+/// # Errors
+/// If the system refuses. The old limit then still holds.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid rlimit for the call to fill in.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is a valid rlimit that the call only reads.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Raises the limit of open files and warns if it is too low for `limits`.
+pub(super) fn make_room_for(limits: &Limits) {
+    let wanted = u64::try_from(limits.connections_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(OTHER_FILES);
+    match raise_open_files_limit() {
+        Ok(files) if files < wanted => tracing::warn!(
+            "at most {files} files can be open, too few for {} connections: raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=)",
+            limits.connections_max
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!("cannot raise the limit of open files: {error}"),
+    }
+}

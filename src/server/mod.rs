@@ -1,0 +1,179 @@
+//! The event loop: listeners, connections, buffers, deadlines, signals and group commits.
+//!
+//! It knows bytes, batches and time, and leaves what a message means to a [`Service`]. One thread
+//! does everything but the long reads, in turns:
+//!
+//! 1. wait for events and read from the connections that have some;
+//! 2. hand their whole messages to the service, one of each connection after the other;
+//! 3. commit, so that all of them share one sync;
+//! 4. write the answers, in the order of each connection's messages.
+//!
+//! So nothing is answered that is not on disk. A connection without events costs no time, and next
+//! to no memory.
+
+mod accept;
+mod connection;
+mod deadlines;
+mod events;
+mod limits;
+mod listen;
+mod pool;
+mod service;
+mod socket;
+mod stop;
+mod table;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+pub use limits::{Limits, raise_open_files_limit};
+pub use listen::{BindError, ListenAddress, ParseListenAddressError};
+pub use service::{BatchError, Handled, Job, Service};
+
+use crate::clock::Clock;
+use listen::Listener;
+use mio::{Interest, Poll, Token, Waker};
+use pool::Pool;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use turn::EventLoop;
+
+/// Everything that can wake the loop: this, a signal, a listener (from `LISTENERS` on), or a
+/// connection (after the last listener).
+const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const LISTENERS: usize = 2;
+
+/// Why the loop ended other than by a stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A commit failed in a way that leaves open what is on the disk. Opening the file anew tells.
+    #[error(
+        "the disk failed, and what it holds of the last operations is unknown ({0}); check the \
+         disk and start anew"
+    )]
+    OutcomeUnknown(String),
+    /// The system failed to say what happens on the sockets.
+    #[error("cannot wait for events: {0}")]
+    Poll(io::Error),
+    /// The system has no means left for the threads of long reads.
+    #[error(
+        "cannot start the threads for long reads: {0}; raise the limit of processes (ulimit -u)"
+    )]
+    Threads(io::Error),
+}
+
+/// Sockets that listen, not yet served. Clients can connect already; they wait.
+pub struct Server {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    addresses: Vec<ListenAddress>,
+    limits: Limits,
+    waker: Arc<Waker>,
+    stop: Arc<AtomicBool>,
+    signals: Option<Signals>,
+}
+
+impl Server {
+    /// Listens at each of the addresses, and raises the limit of open files for the connections to
+    /// come.
+    ///
+    /// # Errors
+    /// See [`BindError`]; then nothing listens.
+    pub fn bind(listen: &[ListenAddress], limits: Limits) -> Result<Self, BindError> {
+        limits::make_room_for(&limits);
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut listeners = Vec::new();
+        for address in listen {
+            listeners.extend(Listener::bind(address)?);
+        }
+        if listeners.is_empty() {
+            return Err(BindError::NoAddress);
+        }
+        let mut addresses = Vec::new();
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(LISTENERS + index))?;
+            addresses.push(listener.local_address()?);
+        }
+        let stop = Arc::default();
+        Ok(Self {
+            poll,
+            listeners,
+            addresses,
+            limits,
+            waker,
+            stop,
+            signals: None,
+        })
+    }
+
+    /// The addresses that it really listens at, with the ports that the system chose. More than
+    /// were asked for if a name stands for several.
+    #[must_use]
+    pub fn local_addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// Makes SIGTERM and SIGINT stop the loop cleanly, and SIGHUP harmless. They hold for the whole
+    /// process, from now on: what comes before [`Server::run`] counts too.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn stop_on_signals(&mut self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        self.poll
+            .registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// A handle that stops the loop from another thread, as a signal does.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            stop: Arc::clone(&self.stop),
+            waker: Arc::clone(&self.waker),
+        }
+    }
+
+    /// Serves until it is told to stop: then it answers what was received, waits a few seconds at
+    /// most for the answers to arrive, and closes every connection by a reset.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub fn run<S: Service, C: Clock>(
+        self,
+        service: &mut S,
+        clock: &mut C,
+    ) -> Result<(), ServerError> {
+        let pool =
+            Pool::start(self.limits.job_threads, &self.waker).map_err(ServerError::Threads)?;
+        for address in &self.addresses {
+            tracing::info!("listening on {address}");
+        }
+        EventLoop::new(self, pool, service, clock).run()
+    }
+}
+
+/// Stops a running [`Server`]. See [`Server::stopper`].
+#[derive(Clone)]
+pub struct Stopper {
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Stopper {
+    /// Asks for a clean stop and returns at once. Without effect on a server that has ended.
+    ///
+    /// # Errors
+    /// If the loop can't be woken; it then stops at its next event.
+    pub fn stop(&self) -> io::Result<()> {
+        self.stop.store(true, Ordering::Release);
+        self.waker.wake()
+    }
+}

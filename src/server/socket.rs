@@ -1,0 +1,91 @@
+//! A connected stream socket, TCP or Unix, and what the loop asks of it beyond reading and writing.
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+/// Who is at the other end, for the log.
+#[derive(Clone, Copy)]
+pub(super) enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("a unix socket"),
+        }
+    }
+}
+
+/// The socket of one connection; never blocks.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Asks for every event there is, once and for all. Events come at changes only, so whoever
+    /// holds the socket has to remember what it may do.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, interest),
+            Self::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    /// Tells the peer that nothing more comes, and goes on receiving.
+    pub(super) fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Closes by a reset, which a Coordinate client answers with a retry; it takes an end-of-file
+    /// for "no data yet". What the peer's system has not confirmed is lost. A Unix socket knows no
+    /// reset and is just closed.
+    pub(super) fn reset(self) {
+        if let Self::Tcp(stream) = &self
+            && let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!("a connection is closed without a reset: {error}");
+        }
+    }
+
+    /// How many sent bytes the peer's system has not yet confirmed, as far as that matters: a
+    /// closed Unix socket still delivers.
+    pub(super) fn undelivered(&self) -> usize {
+        let Self::Tcp(stream) = self else { return 0 };
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the descriptor is open as long as `stream` lives, and TIOCOUTQ writes one c_int.
+        let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if result == 0 {
+            usize::try_from(bytes).unwrap_or(0)
+        } else {
+            0
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The end of the loop: answer what was received, and let go of the peers in a way that they retry.
+
+use super::ServerError;
+use super::limits::{DELIVERY_LOOK, DELIVERY_MAX, FAILED_STOP_MAX, STOP_MAX};
+use super::service::Service;
+use super::table::Key;
+use super::turn::{EventLoop, enqueue};
+use crate::clock::Clock;
+use std::time::{Duration, Instant};
+
+impl<S: Service, C: Clock> EventLoop<'_, S, C> {
+    /// Ends after a stop was asked for.
+    pub(super) fn stop_cleanly(mut self) -> Result<(), ServerError> {
+        tracing::info!(connections = self.connections.len(), "stopping");
+        self.acceptor.close();
+        let result = self.answer_what_was_received();
+        if result.is_err() {
+            self.stop_after_failure();
+            return result;
+        }
+        self.reset_all(Instant::now() + DELIVERY_MAX);
+        tracing::debug!("every connection is closed");
+        Ok(())
+    }
+
+    /// Ends after a failure: sends what can be sent, but handles nothing more.
+    pub(super) fn stop_after_failure(&mut self) {
+        self.acceptor.close();
+        let deadline = Instant::now() + FAILED_STOP_MAX;
+        loop {
+            for key in self.keys() {
+                self.settle(key);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.unsent_total == 0 || left.is_zero() || self.wait(left).is_err() {
+                break;
+            }
+        }
+        self.reset_all(deadline);
+    }
+
+    /// Reads what is there without waiting for more, and goes on until all of it is answered and
+    /// sent, or it takes too long.
+    fn answer_what_was_received(&mut self) -> Result<(), ServerError> {
+        let deadline = Instant::now() + STOP_MAX;
+        self.wait(Duration::ZERO)?;
+        self.read_what_is_there();
+        self.reading = false;
+        loop {
+            self.take_finished_jobs();
+            self.handle_ready()?;
+            let now = Instant::now();
+            if now >= deadline || self.is_all_sent() {
+                return Ok(());
+            }
+            let pause = if self.ready.is_empty() {
+                deadline - now
+            } else {
+                Duration::ZERO
+            };
+            self.wait(pause)?;
+        }
+    }
+
+    fn read_what_is_there(&mut self) {
+        for (key, connection) in self.connections.iter_mut() {
+            connection.fill_all(
+                &mut self.scratch,
+                self.limits.frame.message_bytes_max,
+                self.instant,
+            );
+            enqueue(&mut self.ready, key, connection);
+        }
+    }
+
+    fn is_all_sent(&self) -> bool {
+        self.ready.is_empty()
+            && self.unsent_total == 0
+            && !self
+                .connections
+                .iter()
+                .any(|(_, connection)| connection.busy)
+    }
+
+    /// Resets each connection as soon as what it was sent has arrived, for a reset takes with it
+    /// what has not, and all of them at the deadline.
+    fn reset_all(&mut self, deadline: Instant) {
+        loop {
+            let is_late = Instant::now() >= deadline;
+            for key in self.keys() {
+                let Some(connection) = self.connections.get_mut(key) else {
+                    continue;
+                };
+                // Of an answer that was not sent whole, nothing is of use to the peer.
+                if is_late || connection.unsent() > 0 || connection.undelivered() == 0 {
+                    self.reset(key);
+                }
+            }
+            if self.connections.len() == 0 {
+                return;
+            }
+            std::thread::sleep(DELIVERY_LOOK);
+        }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.connections.iter().map(|(key, _)| key).collect()
+    }
+}

@@ -1,0 +1,167 @@
+//! Peers that take more than their share: the limits.
+
+use super::*;
+use crate::server::limits::IDLE_BUFFER_BYTES;
+
+const MIB: usize = 1 << 20;
+
+/// Far more answers than the buffers of two systems and the server hold together.
+const MANY: usize = 200;
+
+fn small_limits() -> Limits {
+    Limits {
+        unsent_bytes_max: MIB,
+        ..Limits::default()
+    }
+}
+
+/// Lets a client ask for `MANY` MiB without reading, then another one be served: at each of its
+/// answers the slow one could have been given another four. Gives the slow one back when it has
+/// taken everything after all.
+fn one_is_slow(server: &Running) -> Client<TcpStream> {
+    let mut slow = server.connect();
+    let ask = message(&format!("big {MIB}"));
+    slow.send_bytes(&ask.repeat(MANY));
+    let mut quick = server.connect();
+    for number in 1..=MANY {
+        assert_eq!(quick.ask("quick"), format!("{number} quick"));
+    }
+    let big = server
+        .handled_by_now()
+        .iter()
+        .filter(|text| text.starts_with("big"))
+        .count();
+    assert!(
+        big < MANY / 2,
+        "{big} MiB were made for a peer that reads nothing"
+    );
+    for _ in 0..MANY {
+        assert_eq!(slow.receive().len(), MIB);
+    }
+    slow
+}
+
+#[test]
+fn who_takes_no_answers_is_not_read_from_while_others_go_on_and_nothing_is_lost() {
+    let server = start_with(small_limits(), |puppet| puppet.batch_max = 4);
+    let mut slow = one_is_slow(&server);
+    assert_eq!(slow.ask("now"), format!("{} now", MANY + 1));
+    server.stop().unwrap();
+}
+
+#[test]
+fn the_sum_of_unsent_bytes_holds_up_those_who_have_some_and_no_others() {
+    let limits = Limits {
+        unsent_total_bytes_max: MIB,
+        ..Limits::default()
+    };
+    let server = start_with(limits, |puppet| puppet.batch_max = 4);
+    let mut slow = one_is_slow(&server);
+    assert_eq!(slow.ask("now"), format!("{} now", MANY + 1));
+    server.stop().unwrap();
+}
+
+#[test]
+fn who_was_held_up_by_another_s_unsent_bytes_goes_on_when_those_are_gone() {
+    // Of each answer of 20 MiB some 4 go to the system, so two are beyond the limit and one is not.
+    let limits = Limits {
+        unsent_total_bytes_max: 24 * MIB,
+        ..Limits::default()
+    };
+    let server = start(limits);
+    let big = format!("big {}", 20 * MIB);
+    let mut held_up = server.connect_with_small_buffer();
+    held_up.send(&big);
+    server.wait_for(&big);
+    let mut other = server.connect_with_small_buffer();
+    other.send(&big);
+    server.wait_for(&big);
+    let mut quick = server.connect();
+    quick.ask("look");
+    held_up.send("then");
+    for _ in 0..10 {
+        quick.ask("look");
+    }
+    assert!(!server.handled_by_now().contains(&"then".to_owned()));
+    assert_eq!(other.receive().len(), 20 * MIB);
+    server.wait_for("then");
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_request_is_read_to_its_end_though_earlier_answers_are_not_taken() {
+    let server = start(Limits::default());
+    let mut client = server.connect();
+    client.send(&format!("big {}", 20 * MIB));
+    server.wait_for(&format!("big {}", 20 * MIB));
+    // More than the system's buffers hold: if the server did not read, this would not return.
+    let long = "z".repeat(20 * MIB);
+    client.send(&long);
+    assert_eq!(client.receive().len(), 20 * MIB);
+    assert_eq!(client.receive(), format!("2 {long}"));
+    server.stop().unwrap();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_reset_and_there_is_room_again_when_one_closes() {
+    let server = start(Limits {
+        connections_max: 2,
+        ..Limits::default()
+    });
+    let mut first = server.connect();
+    let mut second = server.connect();
+    assert_eq!(first.ask("a"), "1 a");
+    assert_eq!(second.ask("b"), "1 b");
+    assert_eq!(server.connect().end(), Err(io::ErrorKind::ConnectionReset));
+    drop(second);
+    // The close of the second is dealt with before this message, or in the same turn.
+    assert_eq!(first.ask("a"), "2 a");
+    assert_eq!(server.connect().ask("c"), "1 c");
+    server.stop().unwrap();
+}
+
+#[test]
+fn half_a_message_without_progress_is_reset_and_an_idle_connection_is_not() {
+    let server = start(Limits {
+        stall_max: Duration::from_millis(100),
+        ..Limits::default()
+    });
+    let mut idle = server.connect();
+    assert_eq!(idle.ask("hello"), "1 hello");
+    let mut halved = server.connect();
+    halved.send_bytes(&message("never whole")[..10]);
+    assert_eq!(halved.end(), Err(io::ErrorKind::ConnectionReset));
+    assert_eq!(idle.ask("still here"), "2 still here");
+    server.stop().unwrap();
+}
+
+#[test]
+fn answers_that_nobody_takes_are_given_up() {
+    let server = start(Limits {
+        stall_max: Duration::from_millis(100),
+        ..Limits::default()
+    });
+    let mut client = server.connect();
+    client.send(&format!("big {}", 50 * MIB));
+    server.wait_for(&format!("big {}", 50 * MIB));
+    // Its reset shows when the client sends, which it does without ever reading.
+    let more = message("more");
+    let error = (0..).find_map(|_| client.0.write_all(&more).err()).unwrap();
+    assert!(
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        ),
+        "{error}"
+    );
+    server.stop().unwrap();
+}
+
+#[test]
+fn a_connection_costs_little_when_it_is_idle() {
+    let connection = size_of::<crate::server::connection::Connection<()>>();
+    assert!(
+        connection + 2 * IDLE_BUFFER_BYTES < 10 << 10,
+        "{connection} bytes"
+    );
+}

@@ -1,0 +1,326 @@
+//! The loop as its peers see it: real sockets, and a service that does what a message says.
+
+mod backpressure;
+mod endings;
+mod messages;
+
+use super::{BatchError, Handled, Limits, ListenAddress, Server, ServerError, Service, Stopper};
+use crate::cborrpc::framing::FrameError;
+use crate::clock::{SystemClock, Timestamp};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How long a test waits for what must come. Only a broken loop makes it wait that long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the service tells the test, in the order of its doing.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    /// A session was opened.
+    Opened,
+    /// This message was handled.
+    Handled(String),
+    /// A batch of so many messages was to be committed.
+    Committed(usize),
+    /// What was due was done.
+    Ticked,
+}
+
+/// Does what a message says, by its first word:
+///
+/// - `big N`: answers N bytes.
+/// - `later ...`: answers from a job, once the test lets it go on.
+/// - `hold ...`: holds the whole loop up until the test lets it go on.
+/// - `panic`: panics in a job.
+/// - `fail`, `break`: lets its batch be rolled back, or end in an unknown outcome.
+/// - `doom`: lets the next tick end in an unknown outcome.
+/// - `nonsense`: is refused.
+/// - `close`: closes the connection.
+/// - all else is echoed, with the number that the message has on its connection.
+struct Puppet {
+    told: Sender<Told>,
+    /// What `later` and `hold` wait for: one message lets one of them go on.
+    gate: Arc<Mutex<Receiver<()>>>,
+    in_batch: usize,
+    batch_max: usize,
+    failure: Option<BatchError>,
+    tick_pause: Duration,
+    tick_failure: Option<BatchError>,
+}
+
+impl Puppet {
+    /// With what it tells to, and the gate that `later` and `hold` wait for.
+    fn new(told: Sender<Told>, gate: Receiver<()>) -> Self {
+        Self {
+            told,
+            gate: Arc::new(Mutex::new(gate)),
+            in_batch: 0,
+            batch_max: usize::MAX,
+            failure: None,
+            tick_pause: Duration::from_secs(3600),
+            tick_failure: None,
+        }
+    }
+}
+
+impl Service for Puppet {
+    type Session = usize;
+    type Answer = String;
+
+    fn open_session(&mut self) -> usize {
+        let _ = self.told.send(Told::Opened);
+        0
+    }
+
+    fn handle(&mut self, session: &mut usize, message: &[u8], _: Timestamp) -> Handled<String> {
+        let text = text_of(message);
+        let _ = self.told.send(Told::Handled(text.clone()));
+        self.in_batch += 1;
+        *session += 1;
+        match text.split(' ').next() {
+            Some("big") => Handled::Answer("x".repeat(text[4..].parse().unwrap())),
+            Some("later") => {
+                let gate = Arc::clone(&self.gate);
+                Handled::Later(Box::new(move || {
+                    let _ = gate.lock().unwrap().recv();
+                    packed(&text)
+                }))
+            }
+            Some("hold") => {
+                let _ = self.gate.lock().unwrap().recv();
+                Handled::Answer(text)
+            }
+            Some("panic") => Handled::Later(Box::new(|| panic!("as it was told to"))),
+            Some("nonsense") => Handled::Refuse(FrameError::NotARequest { found: "nonsense" }),
+            Some("close") => Handled::Close,
+            Some("fail") => {
+                self.failure = Some(BatchError::RolledBack("full".to_owned()));
+                Handled::Answer(text)
+            }
+            Some("break") => {
+                self.failure = Some(BatchError::Unknown("broken".to_owned()));
+                Handled::Answer(text)
+            }
+            Some("doom") => {
+                self.tick_failure = Some(BatchError::Unknown("doomed".to_owned()));
+                Handled::Answer(text)
+            }
+            _ => Handled::Answer(format!("{session} {text}")),
+        }
+    }
+
+    fn batch_is_full(&self) -> bool {
+        self.in_batch >= self.batch_max
+    }
+
+    fn commit(&mut self) -> Result<(), BatchError> {
+        let _ = self.told.send(Told::Committed(self.in_batch));
+        self.in_batch = 0;
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn write_answer(&self, answer: String, outcome: &Result<(), BatchError>, out: &mut Vec<u8>) {
+        match outcome {
+            Ok(()) => out.extend(packed(&answer)),
+            Err(error) => out.extend(packed(&format!("{answer}: {error}"))),
+        }
+    }
+
+    fn write_refusal(&self, error: &FrameError, out: &mut Vec<u8>) {
+        out.extend(packed(&format!("refused: {error}")));
+    }
+
+    fn tick(&mut self, _: Timestamp) -> Result<Duration, BatchError> {
+        let _ = self.told.send(Told::Ticked);
+        self.tick_failure.take().map_or(Ok(self.tick_pause), Err)
+    }
+}
+
+/// A message that says `text`: tag 24 around a map that has it as its only value.
+fn message(text: &str) -> Vec<u8> {
+    let value = [&[0xa1, 0x00, 0x5a], &length_of(text)[..], text.as_bytes()].concat();
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+    [&[0xd8, 0x18, 0x5a], &length[..], &value].concat()
+}
+
+/// What a message says, without its frame.
+fn text_of(message: &[u8]) -> String {
+    String::from_utf8(message[7..].to_vec()).unwrap()
+}
+
+/// An answer: the length, and the text.
+fn packed(text: &str) -> Vec<u8> {
+    [&length_of(text)[..], text.as_bytes()].concat()
+}
+
+fn length_of(text: &str) -> [u8; 4] {
+    u32::try_from(text.len()).unwrap().to_be_bytes()
+}
+
+/// A server that runs in a thread of its own and is stopped with the test.
+struct Running {
+    address: ListenAddress,
+    stopper: Stopper,
+    told: Receiver<Told>,
+    gate: Sender<()>,
+    thread: Option<JoinHandle<Result<(), ServerError>>>,
+}
+
+fn start(limits: Limits) -> Running {
+    start_with(limits, |_| {})
+}
+
+fn start_with(limits: Limits, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Running {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    run(Server::bind(&[listen], limits).unwrap(), change)
+}
+
+fn run(server: Server, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Running {
+    let address = server.local_addresses()[0].clone();
+    let stopper = server.stopper();
+    let (told_sender, told) = channel();
+    let (gate, gate_receiver) = channel();
+    let thread = thread::spawn(move || {
+        let mut puppet = Puppet::new(told_sender, gate_receiver);
+        change(&mut puppet);
+        server.run(&mut puppet, &mut SystemClock::start())
+    });
+    Running {
+        address,
+        stopper,
+        told,
+        gate,
+        thread: Some(thread),
+    }
+}
+
+impl Running {
+    fn connect(&self) -> Client<TcpStream> {
+        let stream = TcpStream::connect(self.address.to_string()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client(stream)
+    }
+
+    /// A peer whose system holds few bytes for it, so that an answer soon waits with the server.
+    fn connect_with_small_buffer(&self) -> Client<TcpStream> {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(32 << 10).unwrap();
+        let address: std::net::SocketAddr = self.address.to_string().parse().unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(stream)
+    }
+
+    /// Asks for a stop, and waits until the server has begun with it.
+    fn begin_to_stop(&self) {
+        self.stopper.stop().unwrap();
+        let address = self.address.to_string();
+        while TcpStream::connect(&address).is_ok() {
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until the service has been given this message.
+    fn wait_for(&self, text: &str) {
+        while self.next_told() != Told::Handled(text.to_owned()) {}
+    }
+
+    /// What the service told next, other than of ticks.
+    fn next_told(&self) -> Told {
+        loop {
+            let told = self.told.recv_timeout(PATIENCE).unwrap();
+            if told != Told::Ticked {
+                return told;
+            }
+        }
+    }
+
+    /// Everything that the service has told by now.
+    fn handled_by_now(&self) -> Vec<String> {
+        let handled = |told| {
+            if let Told::Handled(text) = told {
+                Some(text)
+            } else {
+                None
+            }
+        };
+        self.told.try_iter().filter_map(handled).collect()
+    }
+
+    fn stop(mut self) -> Result<(), ServerError> {
+        self.stopper.stop().unwrap();
+        self.ended()
+    }
+
+    /// Waits for the end of the loop.
+    fn ended(&mut self) -> Result<(), ServerError> {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A peer of the server.
+struct Client<T>(T);
+
+impl<T: Read + Write> Client<T> {
+    fn send(&mut self, text: &str) {
+        self.send_bytes(&message(text));
+    }
+
+    fn send_bytes(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+    }
+
+    fn receive(&mut self) -> String {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).unwrap();
+        let mut text = vec![0; u32::from_be_bytes(length) as usize];
+        self.0.read_exact(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    fn ask(&mut self, text: &str) -> String {
+        self.send(text);
+        self.receive()
+    }
+
+    /// What ends the connection, with nothing before it: `Ok` for an end of file.
+    fn end(&mut self) -> Result<(), io::ErrorKind> {
+        match self.0.read(&mut [0; 1]) {
+            Ok(read) => {
+                assert_eq!(read, 0, "bytes came instead of the end");
+                Ok(())
+            }
+            Err(error) => Err(error.kind()),
+        }
+    }
+}
+
+fn unix_client(path: &Path) -> Client<std::os::unix::net::UnixStream> {
+    let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Client(stream)
+}
+
+/// Closes a client's connection by a reset.
+fn reset(client: Client<TcpStream>) {
+    socket2::SockRef::from(&client.0)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}

@@ -1,0 +1,379 @@
+//! One turn of the loop after the other.
+
+use super::accept::{Acceptor, Occasionally};
+use super::connection::{Connection, Phase};
+use super::limits::{EVENTS_PER_POLL, LINGER_MAX, MESSAGES_PER_TURN, READ_BYTES_PER_TURN};
+use super::pool::Pool;
+use super::service::{BatchError, Handled, Job, Service};
+use super::table::{Key, Table};
+use super::{LISTENERS, Limits, Server, ServerError};
+use crate::cborrpc::framing::FrameError;
+use crate::clock::{Clock, Timestamp};
+use mio::{Events, Poll, Waker};
+use signal_hook_mio::v1_0::Signals;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The running loop.
+pub(super) struct EventLoop<'a, S: Service, C> {
+    pub(super) limits: Limits,
+    pub(super) acceptor: Acceptor,
+    pub(super) connections: Table<Connection<S::Session>>,
+    /// Connections that may have something to do, in the order of their turns.
+    pub(super) ready: VecDeque<Key>,
+    /// Bytes that wait to be sent, over all connections.
+    pub(super) unsent_total: usize,
+    /// False once the loop is stopping: what has not been read by then never is.
+    pub(super) reading: bool,
+    pub(super) scratch: Box<[u8]>,
+    /// The monotonic clock as of the last poll or commit.
+    pub(super) instant: Instant,
+    pub(super) service: &'a mut S,
+    pub(super) clock: &'a mut C,
+    /// What `clock` said after the last poll.
+    pub(super) now: Timestamp,
+    pub(super) poll: Poll,
+    pub(super) events: Events,
+    /// Wakes the poll, for the pool and whoever may stop the loop. Kept for as long as the poll.
+    _waker: Arc<Waker>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) signals: Option<Signals>,
+    pub(super) pool: Pool,
+    /// The token of the connection in slot 0.
+    pub(super) first_connection: usize,
+    /// Where each turn notes whose turn it is; kept for its memory.
+    turn: Vec<Key>,
+    /// Who goes on with the next turn; kept for its memory.
+    put_off: Vec<Key>,
+    /// What has been handled and waits for the commit, in order.
+    batch: Vec<Pending<S::Answer>>,
+    /// Some connection was not read from because of `unsent_total`.
+    held_up: bool,
+    /// Connections that are about to be closed, by the time to do it in any case.
+    pub(super) lingering: VecDeque<(Instant, Key)>,
+    pub(super) next_tick: Timestamp,
+    pub(super) next_sweep: Instant,
+    pub(super) refused_connections: Occasionally,
+    refused_messages: Occasionally,
+    pub(super) rolled_back: Occasionally,
+}
+
+/// What a connection gets when the batch has ended.
+enum Pending<A> {
+    Answer(Key, A),
+    Refusal(Key, FrameError),
+    Job(Key, Job),
+}
+
+/// How a connection goes on after a step.
+enum Step {
+    /// There may be another message: after the others, in this turn.
+    Again,
+    /// There may be more, but not in this turn.
+    NextTurn,
+    /// Nothing to do until something happens.
+    Wait,
+}
+
+impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
+    pub(super) fn new(server: Server, pool: Pool, service: &'a mut S, clock: &'a mut C) -> Self {
+        let instant = Instant::now();
+        let now = clock.now();
+        Self {
+            first_connection: LISTENERS + server.listeners.len(),
+            limits: server.limits,
+            acceptor: Acceptor::new(server.listeners),
+            connections: Table::new(),
+            ready: VecDeque::new(),
+            unsent_total: 0,
+            reading: true,
+            scratch: vec![0; READ_BYTES_PER_TURN].into_boxed_slice(),
+            instant,
+            service,
+            clock,
+            now,
+            poll: server.poll,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            _waker: server.waker,
+            stop: server.stop,
+            signals: server.signals,
+            pool,
+            turn: Vec::new(),
+            put_off: Vec::new(),
+            batch: Vec::new(),
+            held_up: false,
+            lingering: VecDeque::new(),
+            next_tick: now,
+            next_sweep: instant,
+            refused_connections: Occasionally::default(),
+            refused_messages: Occasionally::default(),
+            rolled_back: Occasionally::default(),
+        }
+    }
+
+    /// Turns until something asks for a stop, then stops.
+    pub(super) fn run(mut self) -> Result<(), ServerError> {
+        let result = self.serve();
+        match result {
+            Ok(()) => self.stop_cleanly(),
+            Err(error) => {
+                self.stop_after_failure();
+                Err(error)
+            }
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), ServerError> {
+        while !self.stop.load(Ordering::Acquire) {
+            self.wait(self.sleep())?;
+            self.take_finished_jobs();
+            self.accept();
+            self.close_lingering();
+            self.close_stalled();
+            self.handle_ready()?;
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// The middle of a turn: everybody in `ready` is read from, has messages handled, and is sent
+    /// the answers after the commit.
+    pub(super) fn handle_ready(&mut self) -> Result<(), ServerError> {
+        self.turn.clear();
+        self.turn.extend(&self.ready);
+        self.read();
+        let outcome = if self.handle_messages() {
+            self.service.commit()
+        } else {
+            Ok(())
+        };
+        // A peer's time to take its answers begins now, however long the disk took.
+        self.instant = Instant::now();
+        self.answer(&outcome);
+        for index in 0..self.turn.len() {
+            if let Some(key) = self.turn.get(index) {
+                self.settle(*key);
+            }
+        }
+        self.release_held_up();
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(BatchError::RolledBack(reason)) => {
+                if let Some(unsaid) = self.rolled_back.say(self.instant) {
+                    tracing::warn!(unsaid, "a batch was rolled back: {reason}");
+                }
+                Ok(())
+            }
+            Err(BatchError::Unknown(reason)) => Err(ServerError::OutcomeUnknown(reason)),
+        }
+    }
+
+    fn read(&mut self) {
+        for key in &self.turn {
+            let Some(connection) = self.connections.get_mut(*key) else {
+                continue;
+            };
+            connection.messages_left = MESSAGES_PER_TURN;
+            let may_read = self.reading && may_take(connection, &self.limits, self.unsent_total);
+            if may_read && connection.wants_to_read() {
+                connection.fill(&mut self.scratch, self.instant);
+            }
+        }
+    }
+
+    /// Hands messages to the service, one of each connection after the other, until there are none,
+    /// everybody has had a turn's worth, or the batch is full. True if there is something to
+    /// commit.
+    fn handle_messages(&mut self) -> bool {
+        let mut handled = false;
+        while let Some(key) = self.ready.pop_front() {
+            if self.service.batch_is_full() {
+                self.ready.push_front(key);
+                handled = true;
+                break;
+            }
+            match self.step(key, &mut handled) {
+                Step::Again => self.ready.push_back(key),
+                Step::NextTurn => self.put_off.push(key),
+                Step::Wait => {
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.queued = false;
+                    }
+                }
+            }
+        }
+        self.ready.extend(self.put_off.drain(..));
+        handled
+    }
+
+    fn step(&mut self, key: Key, handled: &mut bool) -> Step {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Step::Wait;
+        };
+        if !may_take(connection, &self.limits, self.unsent_total) {
+            self.held_up |= self.unsent_total > self.limits.unsent_total_bytes_max;
+            return Step::Wait;
+        }
+        if connection.phase == Phase::Open {
+            if connection.messages_left == 0 {
+                return Step::NextTurn;
+            }
+            match connection.next_message() {
+                Ok(None) => {}
+                Ok(Some((session, message))) => {
+                    *handled = true;
+                    match self.service.handle(session, message, self.now) {
+                        Handled::Answer(answer) => self.batch.push(Pending::Answer(key, answer)),
+                        Handled::Later(job) => {
+                            connection.busy = true;
+                            self.batch.push(Pending::Job(key, job));
+                        }
+                        Handled::Refuse(error) => {
+                            connection.end();
+                            self.refuse(key, error);
+                        }
+                        Handled::Close => connection.end(),
+                    }
+                    return Step::Again;
+                }
+                Err(error) => {
+                    self.refuse(key, error);
+                    return Step::Again;
+                }
+            }
+        }
+        if self.reading && connection.wants_to_read() {
+            Step::NextTurn
+        } else {
+            Step::Wait
+        }
+    }
+
+    /// Lets a connection that sent what can't be read be told so, after the answers before it.
+    fn refuse(&mut self, key: Key, error: FrameError) {
+        if let Some(unsaid) = self.refused_messages.say(self.instant) {
+            let peer = self
+                .connections
+                .get_mut(key)
+                .map(|connection| connection.peer);
+            let peer = peer.map(tracing::field::display);
+            tracing::info!(peer, unsaid, "refused a message: {error}");
+        }
+        self.batch.push(Pending::Refusal(key, error));
+    }
+
+    /// Puts the answers of the batch among what their connections are to be sent, and starts the
+    /// long reads.
+    fn answer(&mut self, outcome: &Result<(), BatchError>) {
+        let service = &*self.service;
+        for pending in self.batch.drain(..) {
+            let (Pending::Answer(key, _) | Pending::Refusal(key, _) | Pending::Job(key, _)) =
+                &pending;
+            let key = *key;
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            self.unsent_total += match pending {
+                Pending::Answer(_, answer) => connection.append(self.instant, |out| {
+                    service.write_answer(answer, outcome, out)
+                }),
+                Pending::Refusal(_, error) => {
+                    connection.append(self.instant, |out| service.write_refusal(&error, out))
+                }
+                Pending::Job(..) if matches!(outcome, Err(BatchError::Unknown(_))) => 0,
+                Pending::Job(_, job) => {
+                    self.pool.submit(key, job);
+                    0
+                }
+            };
+        }
+    }
+
+    /// The end of a turn for one connection: sends what can be sent, and closes what has come to
+    /// its end.
+    pub(super) fn settle(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match connection.flush(self.instant) {
+            Ok(written) => {
+                self.unsent_total -= written;
+                // Who was not read from for having too much unsent is looked at again.
+                let goes_on = written > 0 && connection.has_input();
+                if goes_on || connection.wants_to_write() {
+                    enqueue(&mut self.ready, key, connection);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(peer = %connection.peer, "cannot send: {error}");
+                self.reset(key);
+                return;
+            }
+        }
+        if !connection.phase_is_over() {
+            return;
+        }
+        if connection.phase == Phase::Ending && !connection.is_at_end() {
+            match connection.shutdown_write() {
+                Ok(()) => self.lingering.push_back((self.instant + LINGER_MAX, key)),
+                Err(_) => self.reset(key),
+            }
+        } else {
+            self.close(key);
+        }
+    }
+
+    /// Looks again at the connections that were held up by the sum of unsent bytes, if it allows.
+    fn release_held_up(&mut self) {
+        if !self.held_up || self.unsent_total > self.limits.unsent_total_bytes_max {
+            return;
+        }
+        self.held_up = false;
+        for (key, connection) in self.connections.iter_mut() {
+            if connection.has_input() {
+                enqueue(&mut self.ready, key, connection);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Connection<S::Session>> {
+        let connection = self.connections.remove(key)?;
+        self.unsent_total -= connection.unsent();
+        tracing::debug!(peer = %connection.peer, "connection closed");
+        Some(connection)
+    }
+
+    /// Closes a connection, whatever it was to be sent.
+    pub(super) fn close(&mut self, key: Key) {
+        drop(self.remove(key));
+    }
+
+    /// Closes a connection at once. What it has not yet received is lost.
+    pub(super) fn reset(&mut self, key: Key) {
+        if let Some(connection) = self.remove(key) {
+            connection.into_socket().reset();
+        }
+    }
+}
+
+/// True if a connection may be read from, and its messages be handled.
+fn may_take<T>(connection: &Connection<T>, limits: &Limits, unsent_total: usize) -> bool {
+    if connection.phase != Phase::Open {
+        // What it sends is dropped, and costs nothing.
+        return true;
+    }
+    let unsent = connection.unsent();
+    !connection.busy
+        && unsent <= limits.unsent_bytes_max
+        && (unsent == 0 || unsent_total <= limits.unsent_total_bytes_max)
+}
+
+/// Gives a connection its turn, once.
+pub(super) fn enqueue<T>(ready: &mut VecDeque<Key>, key: Key, connection: &mut Connection<T>) {
+    if !connection.queued {
+        connection.queued = true;
+        ready.push_back(key);
+    }
+}

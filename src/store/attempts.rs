@@ -1,0 +1,175 @@
+//! Attempts.
+
+use super::SqliteStore;
+use super::statement::{prepared, statements};
+use super::units::row_to_unit;
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{AttemptStore, NamedUnit, StorageResult};
+use crate::coordinate::{Attempt, AttemptId, AttemptStatus, Name, NamespaceId};
+use rusqlite::{Row, named_params};
+
+statements! {
+    GET_ATTEMPT = "
+        SELECT id, work_unit_id, previous_attempt_id, number, worker, status, held, start_us, end_us,
+               expiration_us
+          FROM attempt
+         WHERE id = :id";
+
+    INSERT_ATTEMPT = "
+        INSERT INTO attempt (id, work_unit_id, previous_attempt_id, number, worker, status, held,
+                             start_us, end_us, expiration_us)
+        VALUES (:id, :unit, :previous, :number, :worker, :status, :held, :start, :end, :expiration)";
+
+    UPDATE_ATTEMPT = "
+        UPDATE attempt
+           SET worker = :worker, status = :status, held = :held, end_us = :end,
+               expiration_us = :expiration,
+               traceback = CASE WHEN :status = 5 THEN traceback END
+         WHERE id = :id";
+
+    SELECT_ATTEMPT_DATA = "SELECT data FROM attempt WHERE id = :id";
+
+    UPDATE_ATTEMPT_DATA = "UPDATE attempt SET data = :data, traceback = :traceback WHERE id = :id";
+
+    /// Uses index attempt_pending.
+    TO_EXPIRE = "
+        SELECT id, work_unit_id, previous_attempt_id, number, worker, status, held, start_us, end_us,
+               expiration_us
+          FROM attempt
+         WHERE status = 3 AND expiration_us <= :now
+         ORDER BY expiration_us";
+
+    /// Uses index attempt_held.
+    RELEASE_LOST = "
+        UPDATE attempt SET held = 0
+         WHERE CAST(worker AS BLOB) = :worker AND held = 1 AND status <> 3";
+
+    /// Uses index attempt_held.
+    HELD_UNITS = "
+        SELECT work_unit.id, work_unit.work_spec_id, work_unit.status, work_unit.priority,
+               work_unit.not_before_us, work_unit.active_attempt_id, work_unit.last_attempt_id,
+               work_unit.superseded_attempt_id, work_unit.name, work_spec.name
+          FROM attempt
+          JOIN work_unit ON work_unit.id = attempt.work_unit_id
+          JOIN work_spec ON work_spec.id = work_unit.work_spec_id
+         WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1
+           AND work_spec.namespace_id = :namespace AND work_spec.deleted = 0
+         ORDER BY attempt.id";
+
+    LARGEST_ID_OF_ATTEMPTS = "SELECT max(id) FROM attempt";
+
+    FIRST_EXPIRATION_OF_ATTEMPTS = "SELECT min(expiration_us) FROM attempt WHERE status = 3";
+}
+
+pub(super) const LARGEST_ID: &str = LARGEST_ID_OF_ATTEMPTS;
+pub(super) const FIRST_EXPIRATION: &str = FIRST_EXPIRATION_OF_ATTEMPTS;
+
+fn row_to_attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
+    Ok(Attempt {
+        id: row.get(0)?,
+        unit: row.get(1)?,
+        previous: row.get(2)?,
+        number: row.get(3)?,
+        worker: row.get(4)?,
+        status: row.get(5)?,
+        held: row.get(6)?,
+        start: row.get(7)?,
+        end: row.get(8)?,
+        expiration: row.get(9)?,
+    })
+}
+
+impl AttemptStore for SqliteStore {
+    fn insert_attempt(&mut self, attempt: &Attempt) -> StorageResult<AttemptId> {
+        let id = AttemptId(self.next_attempt_id);
+        self.next_attempt_id += 1;
+        prepared(&self.connection, INSERT_ATTEMPT)?.execute(named_params! {
+            ":id": id,
+            ":unit": attempt.unit,
+            ":previous": attempt.previous,
+            ":number": attempt.number,
+            ":worker": attempt.worker,
+            ":status": attempt.status,
+            ":held": attempt.held,
+            ":start": attempt.start,
+            ":end": attempt.end,
+            ":expiration": attempt.expiration,
+        })?;
+        if attempt.status == AttemptStatus::Pending {
+            self.note_due(attempt.expiration);
+        }
+        Ok(id)
+    }
+
+    fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>> {
+        let mut statement = prepared(&self.connection, GET_ATTEMPT)?;
+        let mut rows = statement.query(named_params! {":id": id})?;
+        Ok(rows.next()?.map(row_to_attempt).transpose()?)
+    }
+
+    fn update_attempt(&mut self, attempt: &Attempt) -> StorageResult<()> {
+        prepared(&self.connection, UPDATE_ATTEMPT)?.execute(named_params! {
+            ":id": attempt.id,
+            ":worker": attempt.worker,
+            ":status": attempt.status,
+            ":held": attempt.held,
+            ":end": attempt.end,
+            ":expiration": attempt.expiration,
+        })?;
+        if attempt.status == AttemptStatus::Pending {
+            self.note_due(attempt.expiration);
+        }
+        Ok(())
+    }
+
+    fn attempt_data(&mut self, id: AttemptId) -> StorageResult<Option<Vec<u8>>> {
+        let mut statement = prepared(&self.connection, SELECT_ATTEMPT_DATA)?;
+        let mut rows = statement.query(named_params! {":id": id})?;
+        Ok(rows.next()?.map(|row| row.get(0)).transpose()?.flatten())
+    }
+
+    fn set_attempt_data(
+        &mut self,
+        id: AttemptId,
+        data: &[u8],
+        traceback: Option<&str>,
+    ) -> StorageResult<()> {
+        prepared(&self.connection, UPDATE_ATTEMPT_DATA)?.execute(named_params! {
+            ":id": id,
+            ":data": data,
+            ":traceback": traceback,
+        })?;
+        Ok(())
+    }
+
+    fn attempts_to_expire(&mut self, now: Timestamp) -> StorageResult<Vec<Attempt>> {
+        let mut statement = prepared(&self.connection, TO_EXPIRE)?;
+        let attempts = statement.query_map(named_params! {":now": now}, row_to_attempt)?;
+        Ok(attempts.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn release_lost_attempts(&mut self, worker: &Name) -> StorageResult<()> {
+        prepared(&self.connection, RELEASE_LOST)?
+            .execute(named_params! {":worker": worker.bytes()})?;
+        Ok(())
+    }
+
+    fn held_units(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+    ) -> StorageResult<Vec<NamedUnit>> {
+        let mut statement = prepared(&self.connection, HELD_UNITS)?;
+        let units = statement.query_map(
+            named_params! {":namespace": namespace, ":worker": worker.bytes()},
+            |row| {
+                Ok(NamedUnit {
+                    unit: row_to_unit(row)?,
+                    name: row.get(8)?,
+                    work_spec: row.get(9)?,
+                })
+            },
+        )?;
+        Ok(units.collect::<rusqlite::Result<_>>()?)
+    }
+}

@@ -1,0 +1,81 @@
+//! Locks.
+
+use super::SqliteStore;
+use super::statement::{prepared, statements};
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{LockStore, StorageResult};
+use crate::coordinate::{Lock, LockPath};
+use rusqlite::named_params;
+
+statements! {
+    FIND_LOCK = "SELECT owner, expiration_us FROM lock WHERE path = :path";
+
+    FIND_LOCK_UNDER = "SELECT 1 FROM lock WHERE path >= :path AND path < :end LIMIT 1";
+
+    PUT_LOCK = "
+        INSERT INTO lock (path, path_text, owner, expiration_us)
+        VALUES (:path, :path_text, :owner, :expiration)
+        ON CONFLICT (path) DO UPDATE SET owner = excluded.owner, expiration_us = excluded.expiration_us";
+
+    DELETE_LOCK = "DELETE FROM lock WHERE path = :path";
+
+    DELETE_LOCKS_UNDER = "DELETE FROM lock WHERE path >= :path AND path < :end";
+
+    /// Uses index lock_by_expiration.
+    DELETE_EXPIRED_LOCKS = "DELETE FROM lock WHERE expiration_us <= :now";
+
+    FIRST_EXPIRATION_OF_LOCKS = "SELECT min(expiration_us) FROM lock";
+}
+
+pub(super) const FIRST_EXPIRATION: &str = FIRST_EXPIRATION_OF_LOCKS;
+
+/// What sorts behind all paths that begin with `path`: a label begins with a letter.
+fn end_of(path: &[u8]) -> Vec<u8> {
+    [path, &[0xff]].concat()
+}
+
+impl LockStore for SqliteStore {
+    fn find_lock(&mut self, path: &[u8]) -> StorageResult<Option<Lock>> {
+        let mut statement = prepared(&self.connection, FIND_LOCK)?;
+        let mut rows = statement.query(named_params! {":path": path})?;
+        match rows.next()? {
+            Some(row) => Ok(Some(Lock {
+                owner: row.get(0)?,
+                expiration: row.get(1)?,
+            })),
+            None => Ok(None),
+        }
+    }
+
+    fn is_locked_at_or_under(&mut self, path: &[u8]) -> StorageResult<bool> {
+        Ok(prepared(&self.connection, FIND_LOCK_UNDER)?
+            .exists(named_params! {":path": path, ":end": end_of(path)})?)
+    }
+
+    fn put_lock(&mut self, path: &LockPath, lock: &Lock) -> StorageResult<()> {
+        prepared(&self.connection, PUT_LOCK)?.execute(named_params! {
+            ":path": path.bytes(),
+            ":path_text": path.text(),
+            ":owner": lock.owner,
+            ":expiration": lock.expiration,
+        })?;
+        self.note_due(lock.expiration);
+        Ok(())
+    }
+
+    fn delete_lock(&mut self, path: &[u8]) -> StorageResult<()> {
+        prepared(&self.connection, DELETE_LOCK)?.execute(named_params! {":path": path})?;
+        Ok(())
+    }
+
+    fn delete_locks_under(&mut self, path: &[u8]) -> StorageResult<()> {
+        prepared(&self.connection, DELETE_LOCKS_UNDER)?
+            .execute(named_params! {":path": path, ":end": end_of(path)})?;
+        Ok(())
+    }
+
+    fn delete_expired_locks(&mut self, now: Timestamp) -> StorageResult<()> {
+        prepared(&self.connection, DELETE_EXPIRED_LOCKS)?.execute(named_params! {":now": now})?;
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! The SQLite engine: one file, one connection that writes, and the SQL of every operation.
+//!
+//! Knows no protocol and decides nothing: it stores and finds what [`crate::coordinate`] tells it.
+//! The schema is in `migrations/`, and only there.
+
+mod attempts;
+mod locks;
+mod open;
+mod row;
+mod specs;
+mod statement;
+mod transaction;
+mod units;
+mod workers;
+
+pub use open::{OpenError, Options, Synchronous};
+pub use statement::all_statements;
+pub use units::Reader;
+
+use crate::clock::Timestamp;
+use crate::coordinate::StorageError;
+use open::FileLock;
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::Connection;
+use specs::WorkSpecs;
+use transaction::Batch;
+
+/// An open database.
+pub struct SqliteStore {
+    connection: Connection,
+    /// Connections that only read, for what must not hold the loop up; none for a database in memory.
+    readers: Option<Pool<SqliteConnectionManager>>,
+    batch: Batch,
+    /// The specs, with their meta and counts. Kept in memory because every scheduling decision looks
+    /// at all of them; loaded anew whenever somebody else has written to the file.
+    specs: WorkSpecs,
+    /// See [`crate::coordinate::storage::Storage::due`].
+    due: Option<Timestamp>,
+    /// Ids are given out by the store, not by SQLite, which would use that of a deleted row again:
+    /// a late report about the deleted one would then be taken for one about the new.
+    next_unit_id: i64,
+    next_attempt_id: i64,
+    /// Held as long as the database is open.
+    file_lock: Option<FileLock>,
+}
+
+impl SqliteStore {
+    fn note_due(&mut self, at: Timestamp) {
+        if self.due.is_none_or(|due| at < due) {
+            self.due = Some(at);
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let read_failed = matches!(
+            error.sqlite_error().map(|error| error.extended_code),
+            Some(rusqlite::ffi::SQLITE_IOERR_READ | rusqlite::ffi::SQLITE_IOERR_SHORT_READ)
+        );
+        let message = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(message),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(message),
+            Some(ErrorCode::SystemIoFailure) if !read_failed => Self::Unknown(message),
+            _ => Self::Other(message),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Opening a database: who owns the file, what it must be, and how SQLite is set up.
+
+use super::SqliteStore;
+use super::specs::WorkSpecs;
+use super::statement::STATEMENT_CACHE_CAPACITY;
+use super::transaction::Batch;
+use crate::clock::Timestamp;
+use crate::coordinate::{LEASE_MAX, StorageError};
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OpenFlags, named_params};
+use rusqlite_migration::{M, Migrations};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The migrations, in order. One that has been released is never changed.
+const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("../../migrations/0001_initial.sql"))];
+
+/// Marks a file as ours: "coor".
+const APPLICATION_ID: i32 = 0x636f_6f72;
+
+/// How long SQLite waits for another program that has the file locked. The loop stands still
+/// meanwhile, and afterwards the request is answered with an error.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages that the writing connection keeps in memory, in KiB. Large caches gain little, since the
+/// system caches the file too.
+const CACHE_KIB: i64 = 16 * 1024;
+
+/// The same for each connection that only reads.
+const READER_CACHE_KIB: i64 = 2 * 1024;
+
+/// Connections that only read.
+const READERS: u32 = 2;
+
+/// After how many pages in the write-ahead log a commit moves them into the file.
+const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// How much of what was written is sure to survive a power cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// All that was answered.
+    #[default]
+    Full,
+    /// All but the last moments. The file stays whole.
+    Normal,
+    /// The file may be destroyed.
+    Off,
+}
+
+/// How to open a database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much of what was written is sure to survive a power cut.
+    pub synchronous: Synchronous,
+    /// How long leases and workers whose time ran out while nobody watched live on.
+    pub lease_grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            synchronous: Synchronous::Full,
+            lease_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file, or the one beside it that marks its owner, can't be made or opened.
+    #[error("can't open database {path}: {reason}; choose another place with --db")]
+    CannotOpen {
+        /// The database.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Another daemon has it open.
+    #[error(
+        "database {path} is in use by another coordinated{owner}: stop that one, or choose another file with --db"
+    )]
+    InUse {
+        /// The database.
+        path: PathBuf,
+        /// The process, if it is known.
+        owner: String,
+    },
+    /// The file is something else.
+    #[error("{path} is no coordinated database ({reason}): choose another file with --db")]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: String,
+    },
+    /// A newer program has written it.
+    #[error(
+        "{path} has schema {found}, this program knows up to {known}: upgrade coordinated, or choose another file with --db"
+    )]
+    SchemaTooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest schema version that this program knows.
+        known: usize,
+    },
+    /// A migration failed; the file is as it was.
+    #[error("can't bring database {path} up to date: {reason}")]
+    Migration {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// The mark of the one daemon that owns a database file: a lock on a file beside it. The lock goes
+/// with the process, however that ends; the file is removed when it ends well.
+pub(super) struct FileLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl FileLock {
+    fn take(database: &Path) -> Result<Self, OpenError> {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-lock");
+        let path = PathBuf::from(path);
+        let cannot_open = |error: std::io::Error| OpenError::CannotOpen {
+            path: database.to_owned(),
+            reason: error.to_string(),
+        };
+        loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(cannot_open)?;
+            match file.try_lock() {
+                // It may have been removed by its last owner after it was opened here.
+                Ok(()) if !is_at(&file, &path) => continue,
+                Ok(()) => {
+                    file.set_len(0).map_err(cannot_open)?;
+                    write!(file, "{}", std::process::id()).map_err(cannot_open)?;
+                    return Ok(Self { file, path });
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let mut owner = String::new();
+                    let known = file.read_to_string(&mut owner).is_ok() && !owner.is_empty();
+                    let owner = if known {
+                        format!(" (process {owner})")
+                    } else {
+                        String::new()
+                    };
+                    return Err(OpenError::InUse {
+                        path: database.to_owned(),
+                        owner,
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(cannot_open(error)),
+            }
+        }
+    }
+
+    /// Gives the database free. The file is removed while it is still locked, so nobody else's is.
+    fn release(self) {
+        if is_at(&self.file, &self.path)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "lock file could not be removed");
+        }
+    }
+}
+
+/// True if an open file is the one at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, or makes it, and brings its schema up to date. `:memory:` is one
+    /// that is forgotten at the end.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. The file is as it was then.
+    pub fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Self, OpenError> {
+        let in_memory = path == Path::new(":memory:");
+        let file_lock = if in_memory {
+            None
+        } else {
+            Some(FileLock::take(path)?)
+        };
+        let cannot_open = |error: rusqlite::Error| OpenError::CannotOpen {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let mut connection = Connection::open(path).map_err(cannot_open)?;
+        check_is_ours(&connection, path)?;
+        set_up(&connection, options).map_err(cannot_open)?;
+        migrate(&mut connection, path)?;
+        let readers = if in_memory {
+            None
+        } else {
+            Some(reader_pool(path)?)
+        };
+        let storage_failed = |error: StorageError| OpenError::CannotOpen {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let mut store = Self {
+            connection,
+            readers,
+            batch: Batch::default(),
+            specs: WorkSpecs::default(),
+            due: None,
+            next_unit_id: 1,
+            next_attempt_id: 1,
+            file_lock,
+        };
+        store
+            .grant_grace(options.lease_grace, now)
+            .map_err(cannot_open)?;
+        store.load().map_err(storage_failed)?;
+        Ok(store)
+    }
+
+    /// Lets leases and workers that ran out while nobody watched live on for a little, so that those
+    /// who are still there can say so. And ends what a clock that was once wrong has put off too far.
+    fn grant_grace(&self, grace: Duration, now: Timestamp) -> rusqlite::Result<()> {
+        let earliest = now.plus(grace);
+        let latest = now.plus(LEASE_MAX.max(grace));
+        for sql in [
+            "UPDATE attempt SET expiration_us = max(:earliest, min(:latest, expiration_us))
+              WHERE status = 3 AND (expiration_us < :earliest OR expiration_us > :latest)",
+            "UPDATE worker SET expiration_us = max(:earliest, min(:latest, expiration_us))
+              WHERE expiration_us < :earliest OR expiration_us > :latest",
+        ] {
+            self.connection.execute(
+                sql,
+                named_params! {":earliest": earliest, ":latest": latest},
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Ends the use of the database. The write-ahead log is moved into the file, so that copying the
+    /// file copies everything.
+    ///
+    /// # Errors
+    /// If that was not possible; nothing is lost then, the log stays beside the file.
+    pub fn close(self) -> Result<(), StorageError> {
+        drop(self.readers);
+        let closed = self.connection.close().map_err(|(_, error)| error.into());
+        if let Some(file_lock) = self.file_lock {
+            file_lock.release();
+        }
+        closed
+    }
+}
+
+/// Refuses files of other programs before anything is written to them.
+fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let not_ours = |reason: String| OpenError::NotOurs {
+        path: path.to_owned(),
+        reason,
+    };
+    let found = connection
+        .query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0))
+        .and_then(|id| {
+            let tables = "SELECT count(*) FROM sqlite_schema";
+            Ok((
+                id,
+                connection.query_row(tables, [], |row| row.get::<_, i64>(0))?,
+            ))
+        });
+    match found {
+        Ok((APPLICATION_ID, _) | (0, 0)) => Ok(()),
+        Ok(_) => Err(not_ours("an SQLite database of another program".to_owned())),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+            Err(not_ours("not an SQLite database".to_owned()))
+        }
+        Err(error) => Err(OpenError::CannotOpen {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
+    // Readers and the writer do not hold each other up, and a commit is one sync.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match options.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Off => "OFF",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // See migrations/0001_initial.sql: declared, not enforced.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // What savepoints need for undoing is small and short-lived.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |reason: String| OpenError::Migration {
+        path: path.to_owned(),
+        reason,
+    };
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|error| failed(error.to_string()))?;
+    let known = MIGRATIONS.len();
+    if usize::try_from(found).map_or(true, |found| found > known) {
+        return Err(OpenError::SchemaTooNew {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    Migrations::from_slice(MIGRATIONS)
+        .to_latest(connection)
+        .map_err(|error| failed(error.to_string()))
+}
+
+fn reader_pool(path: &Path) -> Result<Pool<SqliteConnectionManager>, OpenError> {
+    let manager = SqliteConnectionManager::file(path)
+        .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_init(|connection| {
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+            connection.pragma_update(None, "query_only", true)
+        });
+    Pool::builder()
+        .max_size(READERS)
+        .min_idle(Some(0))
+        .build(manager)
+        .map_err(|error| OpenError::CannotOpen {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+}

@@ -1,0 +1,96 @@
+//! Values between SQLite and Rust.
+
+use crate::clock::Timestamp;
+use crate::coordinate::{AttemptStatus, Name, UnitStatus};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+
+/// Names are kept as they came, as TEXT or BLOB. Where one is compared, its bytes are bound instead.
+impl ToSql for Name {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.as_text() {
+            Some(text) => ValueRef::Text(text.as_bytes()),
+            None => ValueRef::Blob(self.bytes()),
+        }))
+    }
+}
+
+impl FromSql for Name {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Text(_) => Ok(Self::from_text(value.as_str()?)),
+            ValueRef::Blob(bytes) => Ok(Self::from_bytes(bytes)),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
+
+impl ToSql for Timestamp {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.into())
+    }
+}
+
+impl FromSql for Timestamp {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(Self)
+    }
+}
+
+impl ToSql for UnitStatus {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok((*self as i64).into())
+    }
+}
+
+impl FromSql for UnitStatus {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let number = value.as_i64()?;
+        Self::ALL
+            .into_iter()
+            .find(|status| *status as i64 == number)
+            .ok_or(FromSqlError::OutOfRange(number))
+    }
+}
+
+impl ToSql for AttemptStatus {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok((*self as i64).into())
+    }
+}
+
+impl FromSql for AttemptStatus {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_i64()? {
+            3 => Ok(Self::Pending),
+            4 => Ok(Self::Finished),
+            5 => Ok(Self::Failed),
+            6 => Ok(Self::Expired),
+            7 => Ok(Self::Retryable),
+            number => Err(FromSqlError::OutOfRange(number)),
+        }
+    }
+}
+
+/// Newtypes around row ids.
+macro_rules! row_id {
+    ($($id:ty),*) => {$(
+        impl ToSql for $id {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.into())
+            }
+        }
+
+        impl FromSql for $id {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                value.as_i64().map(Self)
+            }
+        }
+    )*};
+}
+
+row_id!(
+    crate::coordinate::NamespaceId,
+    crate::coordinate::WorkSpecId,
+    crate::coordinate::WorkUnitId,
+    crate::coordinate::AttemptId
+);

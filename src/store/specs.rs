@@ -1,0 +1,420 @@
+//! Namespaces and work specs, and the counts of their units.
+
+use super::SqliteStore;
+use super::statement::{prepared, statements};
+use crate::coordinate::storage::{StorageResult, WorkSpecStore};
+use crate::coordinate::{
+    Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec, WorkSpecId,
+};
+use rusqlite::{Row, named_params};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+statements! {
+    FIND_NAMESPACE = "SELECT id FROM namespace WHERE name = :name";
+
+    INSERT_NAMESPACE = "INSERT INTO namespace (name) VALUES (:name)";
+
+    /// All work specs there are, with their counts.
+    LOAD_WORK_SPECS = "
+        SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
+               can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
+               max_retries, then_name, runtime, min_gb,
+               available, delayed, pending, finished, failed
+          FROM work_spec
+          JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
+         WHERE deleted = 0";
+
+    SELECT_DEFINITION = "SELECT definition FROM work_spec WHERE id = :id";
+
+    INSERT_WORK_SPEC = "
+        INSERT INTO work_spec (namespace_id, name, definition, paused, weight, priority, continuous,
+                               can_be_continuous, interval_us, next_continuous_us, max_running,
+                               max_getwork, max_retries, then_name, runtime, min_gb)
+        VALUES (:namespace_id, :name, :definition, :paused, :weight, :priority, :continuous,
+                :can_be_continuous, :interval_us, :next_continuous_us, :max_running,
+                :max_getwork, :max_retries, :then_name, :runtime, :min_gb)";
+
+    INSERT_COUNTS = "
+        INSERT INTO work_unit_count (work_spec_id, available, delayed, pending, finished, failed)
+        VALUES (:id, 0, 0, 0, 0, 0)";
+
+    UPDATE_DEFINITION = "UPDATE work_spec SET name = :name, definition = :definition WHERE id = :id";
+
+    UPDATE_META = "
+        UPDATE work_spec
+           SET paused = :paused, weight = :weight, priority = :priority, continuous = :continuous,
+               can_be_continuous = :can_be_continuous, interval_us = :interval_us,
+               next_continuous_us = :next_continuous_us, max_running = :max_running,
+               max_getwork = :max_getwork, max_retries = :max_retries, then_name = :then_name,
+               runtime = :runtime, min_gb = :min_gb
+         WHERE id = :id";
+
+    UPDATE_COUNTS = "
+        UPDATE work_unit_count
+           SET available = :available, delayed = :delayed, pending = :pending, finished = :finished,
+               failed = :failed
+         WHERE work_spec_id = :id";
+
+    MARK_DELETED = "UPDATE work_spec SET deleted = 1 WHERE id = :id";
+
+    FIND_DELETED = "SELECT id FROM work_spec WHERE deleted = 1 LIMIT 1";
+
+    DELETE_COUNTS = "DELETE FROM work_unit_count WHERE work_spec_id = :id";
+
+    DELETE_WORK_SPEC = "DELETE FROM work_spec WHERE id = :id";
+}
+
+/// The work specs, in memory.
+#[derive(Default)]
+pub(super) struct WorkSpecs {
+    by_id: BTreeMap<WorkSpecId, (NamespaceId, WorkSpec)>,
+    by_name: BTreeMap<(NamespaceId, Name), WorkSpecId>,
+    /// Specs whose counts in the file are behind those here.
+    with_new_counts: BTreeSet<WorkSpecId>,
+    /// True if the file may hold deleted specs.
+    has_deleted: bool,
+}
+
+impl WorkSpecs {
+    fn put(&mut self, namespace: NamespaceId, spec: WorkSpec) {
+        self.by_name.insert((namespace, spec.name.clone()), spec.id);
+        self.by_id.insert(spec.id, (namespace, spec));
+    }
+
+    fn remove(&mut self, id: WorkSpecId) -> Option<(NamespaceId, WorkSpec)> {
+        let (namespace, spec) = self.by_id.remove(&id)?;
+        self.by_name.remove(&(namespace, spec.name.clone()));
+        self.with_new_counts.remove(&id);
+        Some((namespace, spec))
+    }
+}
+
+/// How to undo a change in memory.
+pub(super) enum Undo {
+    /// Counts were these.
+    Counts(WorkSpecId, Counts),
+    /// The spec was this, or was not there.
+    Spec(WorkSpecId, Option<Box<(NamespaceId, WorkSpec)>>),
+}
+
+fn count_of(counts: &mut Counts, status: UnitStatus) -> &mut u64 {
+    match status {
+        UnitStatus::Available => &mut counts.available,
+        UnitStatus::Delayed => &mut counts.delayed,
+        UnitStatus::Pending => &mut counts.pending,
+        UnitStatus::Finished => &mut counts.finished,
+        UnitStatus::Failed => &mut counts.failed,
+    }
+}
+
+/// Microseconds for a column.
+fn us(duration: Option<Duration>) -> Option<i64> {
+    duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn row_to_spec(row: &Row<'_>) -> rusqlite::Result<(NamespaceId, WorkSpec)> {
+    let interval_us: Option<i64> = row.get("interval_us")?;
+    let limit = |column: &str| {
+        row.get::<_, Option<i64>>(column)
+            .map(|limit| limit.and_then(|limit| u64::try_from(limit).ok()))
+    };
+    let count = |column: &str| {
+        row.get::<_, i64>(column)
+            .map(|count| u64::try_from(count).unwrap_or(0))
+    };
+    let meta = Meta {
+        paused: row.get("paused")?,
+        weight: row.get("weight")?,
+        priority: row.get("priority")?,
+        continuous: row.get("continuous")?,
+        can_be_continuous: row.get("can_be_continuous")?,
+        interval: interval_us.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))),
+        next_continuous: row.get("next_continuous_us")?,
+        max_running: limit("max_running")?,
+        max_getwork: limit("max_getwork")?,
+        max_retries: limit("max_retries")?,
+        then: row.get("then_name")?,
+        runtime: row.get("runtime")?,
+        min_gb: row.get("min_gb")?,
+    };
+    let counts = Counts {
+        available: count("available")?,
+        delayed: count("delayed")?,
+        pending: count("pending")?,
+        finished: count("finished")?,
+        failed: count("failed")?,
+    };
+    Ok((
+        row.get("namespace_id")?,
+        WorkSpec {
+            id: row.get("id")?,
+            name: row.get("name")?,
+            meta,
+            counts,
+        },
+    ))
+}
+
+/// A limit for a column: what is beyond SQLite's integers is no limit in practice.
+fn limit_column(limit: Option<u64>) -> Option<i64> {
+    limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX))
+}
+
+impl SqliteStore {
+    pub(super) fn load_work_specs(&mut self) -> StorageResult<()> {
+        let mut specs = WorkSpecs::default();
+        let mut statement = prepared(&self.connection, LOAD_WORK_SPECS)?;
+        for row in statement.query_map([], row_to_spec)? {
+            let (namespace, spec) = row?;
+            specs.put(namespace, spec);
+        }
+        specs.has_deleted = prepared(&self.connection, FIND_DELETED)?.exists([])?;
+        drop(statement);
+        self.specs = specs;
+        Ok(())
+    }
+
+    /// Notes that a unit has come into a status, left one, or both. Units of deleted specs are not
+    /// counted any more.
+    pub(super) fn count_unit(
+        &mut self,
+        spec: WorkSpecId,
+        before: Option<UnitStatus>,
+        after: Option<UnitStatus>,
+    ) {
+        if before == after {
+            return;
+        }
+        let Some((_, spec)) = self.specs.by_id.get_mut(&spec) else {
+            return;
+        };
+        // One is enough for a run of changes to the same spec.
+        if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, _)) if *of == spec.id) {
+            self.batch.undo.push(Undo::Counts(spec.id, spec.counts));
+        }
+        if let Some(before) = before {
+            let count = count_of(&mut spec.counts, before);
+            *count = count.saturating_sub(1);
+        }
+        if let Some(after) = after {
+            *count_of(&mut spec.counts, after) += 1;
+        }
+        self.specs.with_new_counts.insert(spec.id);
+    }
+
+    /// Undoes in memory what the present operation did.
+    pub(super) fn undo_in_memory(&mut self) {
+        while let Some(undo) = self.batch.undo.pop() {
+            match undo {
+                Undo::Counts(id, counts) => {
+                    if let Some((_, spec)) = self.specs.by_id.get_mut(&id) {
+                        spec.counts = counts;
+                    }
+                }
+                Undo::Spec(id, before) => {
+                    self.specs.remove(id);
+                    if let Some(before) = before {
+                        let (namespace, spec) = *before;
+                        // Whether its counts in the file are up to date is not remembered.
+                        self.specs.with_new_counts.insert(spec.id);
+                        self.specs.put(namespace, spec);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the counts that have changed, once for the whole batch.
+    pub(super) fn write_counts(&mut self) -> StorageResult<()> {
+        for id in std::mem::take(&mut self.specs.with_new_counts) {
+            let Some((_, spec)) = self.specs.by_id.get(&id) else {
+                continue;
+            };
+            let column = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            prepared(&self.connection, UPDATE_COUNTS)?.execute(named_params! {
+                ":id": id,
+                ":available": column(spec.counts.available),
+                ":delayed": column(spec.counts.delayed),
+                ":pending": column(spec.counts.pending),
+                ":finished": column(spec.counts.finished),
+                ":failed": column(spec.counts.failed),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn known(&self, id: WorkSpecId) -> StorageResult<(NamespaceId, WorkSpec)> {
+        self.specs
+            .by_id
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| StorageError::Other(format!("work spec {} is not there", id.0)))
+    }
+}
+
+impl WorkSpecStore for SqliteStore {
+    fn namespace(&mut self, name: &str) -> StorageResult<NamespaceId> {
+        let mut find = prepared(&self.connection, FIND_NAMESPACE)?;
+        let mut rows = find.query(named_params! {":name": name})?;
+        if let Some(row) = rows.next()? {
+            return Ok(row.get(0)?);
+        }
+        let id =
+            prepared(&self.connection, INSERT_NAMESPACE)?.insert(named_params! {":name": name})?;
+        Ok(NamespaceId(id))
+    }
+
+    fn find_work_spec(&self, namespace: NamespaceId, name: &Name) -> Option<&WorkSpec> {
+        // The key is cloned because a map of pairs can't be asked with a pair of references.
+        self.get_work_spec(*self.specs.by_name.get(&(namespace, name.clone()))?)
+    }
+
+    fn get_work_spec(&self, id: WorkSpecId) -> Option<&WorkSpec> {
+        self.specs.by_id.get(&id).map(|(_, spec)| spec)
+    }
+
+    fn work_specs(&self, namespace: NamespaceId) -> impl Iterator<Item = &WorkSpec> {
+        let first = (namespace, Name::from_bytes([]));
+        self.specs
+            .by_name
+            .range(first..)
+            .take_while(move |((of, _), _)| *of == namespace)
+            .filter_map(|(_, id)| self.get_work_spec(*id))
+    }
+
+    fn work_spec_definition(&mut self, id: WorkSpecId) -> StorageResult<Vec<u8>> {
+        Ok(prepared(&self.connection, SELECT_DEFINITION)?
+            .query_row(named_params! {":id": id}, |row| row.get(0))?)
+    }
+
+    fn insert_work_spec(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+        definition: &[u8],
+        meta: &Meta,
+    ) -> StorageResult<WorkSpecId> {
+        let id = prepared(&self.connection, INSERT_WORK_SPEC)?.insert(named_params! {
+            ":namespace_id": namespace,
+            ":name": name,
+            ":definition": definition,
+            ":paused": meta.paused,
+            ":weight": meta.weight,
+            ":priority": meta.priority,
+            ":continuous": meta.continuous,
+            ":can_be_continuous": meta.can_be_continuous,
+            ":interval_us": us(meta.interval),
+            ":next_continuous_us": meta.next_continuous,
+            ":max_running": limit_column(meta.max_running),
+            ":max_getwork": limit_column(meta.max_getwork),
+            ":max_retries": limit_column(meta.max_retries),
+            ":then_name": meta.then,
+            ":runtime": meta.runtime,
+            ":min_gb": meta.min_gb,
+        })?;
+        let id = WorkSpecId(id);
+        prepared(&self.connection, INSERT_COUNTS)?.execute(named_params! {":id": id})?;
+        self.batch.undo.push(Undo::Spec(id, None));
+        let counts = Counts::default();
+        self.specs.put(
+            namespace,
+            WorkSpec {
+                id,
+                name: name.clone(),
+                meta: meta.clone(),
+                counts,
+            },
+        );
+        Ok(id)
+    }
+
+    fn replace_work_spec(
+        &mut self,
+        id: WorkSpecId,
+        name: &Name,
+        definition: &[u8],
+        meta: &Meta,
+    ) -> StorageResult<()> {
+        prepared(&self.connection, UPDATE_DEFINITION)?.execute(named_params! {
+            ":id": id,
+            ":name": name,
+            ":definition": definition,
+        })?;
+        let (namespace, mut spec) = self.known(id)?;
+        self.batch
+            .undo
+            .push(Undo::Spec(id, Some(Box::new((namespace, spec.clone())))));
+        // The key of a map keeps its form when the same name is put in again: take it out first.
+        self.specs.by_name.remove(&(namespace, spec.name));
+        spec.name = name.clone();
+        self.specs.put(namespace, spec);
+        self.update_work_spec_meta(id, meta)
+    }
+
+    fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()> {
+        prepared(&self.connection, UPDATE_META)?.execute(named_params! {
+            ":id": id,
+            ":paused": meta.paused,
+            ":weight": meta.weight,
+            ":priority": meta.priority,
+            ":continuous": meta.continuous,
+            ":can_be_continuous": meta.can_be_continuous,
+            ":interval_us": us(meta.interval),
+            ":next_continuous_us": meta.next_continuous,
+            ":max_running": limit_column(meta.max_running),
+            ":max_getwork": limit_column(meta.max_getwork),
+            ":max_retries": limit_column(meta.max_retries),
+            ":then_name": meta.then,
+            ":runtime": meta.runtime,
+            ":min_gb": meta.min_gb,
+        })?;
+        let (namespace, spec) = self.known(id)?;
+        self.batch
+            .undo
+            .push(Undo::Spec(id, Some(Box::new((namespace, spec)))));
+        if let Some((_, spec)) = self.specs.by_id.get_mut(&id) {
+            spec.meta = meta.clone();
+        }
+        Ok(())
+    }
+
+    fn discard_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()> {
+        prepared(&self.connection, MARK_DELETED)?.execute(named_params! {":id": id})?;
+        let before = self.specs.remove(id).map(Box::new);
+        self.batch.undo.push(Undo::Spec(id, before));
+        self.specs.has_deleted = true;
+        Ok(())
+    }
+
+    fn empty_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()> {
+        let definition = self.work_spec_definition(id)?;
+        let (namespace, spec) = self.known(id)?;
+        self.discard_work_spec(id)?;
+        self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
+        Ok(())
+    }
+
+    fn purge(&mut self, limit: usize) -> StorageResult<bool> {
+        if !self.specs.has_deleted {
+            return Ok(false);
+        }
+        let deleted = {
+            let mut find = prepared(&self.connection, FIND_DELETED)?;
+            let mut rows = find.query([])?;
+            match rows.next()? {
+                Some(row) => row.get::<_, WorkSpecId>(0)?,
+                None => {
+                    self.specs.has_deleted = false;
+                    return Ok(false);
+                }
+            }
+        };
+        if self.delete_units_of(deleted, limit)? < limit {
+            for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
+                prepared(&self.connection, sql)?.execute(named_params! {":id": deleted})?;
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,397 @@
+//! Work units.
+
+use super::SqliteStore;
+use super::statement::{prepared, statements};
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{
+    AvailableUnit, StorageResult, UnitLister, UnitQuery, VisitUnit, WorkUnitStore,
+};
+use crate::coordinate::{
+    AttemptId, Error, Name, Result, StorageError, UnitStatus, WorkSpec, WorkSpecId, WorkUnit,
+    WorkUnitId,
+};
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, Row, named_params};
+
+statements! {
+    FIND_UNIT = "
+        SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
+               superseded_attempt_id
+          FROM work_unit
+         WHERE work_spec_id = :spec AND CAST(name AS BLOB) = :name";
+
+    GET_UNIT = "
+        SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
+               superseded_attempt_id
+          FROM work_unit
+         WHERE id = :id";
+
+    SELECT_DATA = "SELECT data FROM work_unit WHERE id = :id";
+
+    INSERT_UNIT = "
+        INSERT INTO work_unit (id, work_spec_id, name, status, priority, not_before_us, data)
+        VALUES (:id, :spec, :name, :status, :priority, :not_before, :data)";
+
+    UPDATE_UNIT = "
+        UPDATE work_unit
+           SET status = :status, priority = :priority, not_before_us = :not_before,
+               active_attempt_id = :active, last_attempt_id = :last, superseded_attempt_id = :superseded
+         WHERE id = :id";
+
+    UPDATE_DATA = "UPDATE work_unit SET data = :data WHERE id = :id";
+
+    DELETE_UNIT = "DELETE FROM work_unit WHERE id = :id";
+
+    /// The attempts of a unit follow each other from the last one back.
+    DELETE_ATTEMPTS = "
+        WITH RECURSIVE chain (id) AS (
+            SELECT :last
+            UNION ALL
+            SELECT attempt.previous_attempt_id
+              FROM chain JOIN attempt ON attempt.id = chain.id
+             WHERE attempt.previous_attempt_id IS NOT NULL)
+        DELETE FROM attempt WHERE id IN (SELECT id FROM chain)";
+
+    /// The head of the queue. Uses index work_unit_available.
+    BEST_AVAILABLE = "
+        SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
+               superseded_attempt_id, name, data
+          FROM work_unit
+         WHERE work_spec_id = :spec AND status = 1
+         ORDER BY priority DESC, CAST(name AS BLOB)
+         LIMIT :limit";
+
+    UNITS_IN_STATUS = "
+        SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
+               superseded_attempt_id
+          FROM work_unit
+         WHERE work_spec_id = :spec AND status = :status
+         LIMIT :limit";
+
+    UNITS_OF_SPEC = "SELECT id, last_attempt_id FROM work_unit WHERE work_spec_id = :spec LIMIT :limit";
+
+    /// Uses index work_unit_delayed.
+    NO_LONGER_DELAYED = "
+        SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
+               superseded_attempt_id
+          FROM work_unit
+         WHERE status = 2 AND not_before_us <= :now
+         ORDER BY not_before_us
+         LIMIT :limit";
+
+    LARGEST_ID_OF_UNITS = "SELECT max(id) FROM work_unit";
+
+    FIRST_NOT_BEFORE_OF_UNITS = "SELECT min(not_before_us) FROM work_unit WHERE status = 2";
+
+    IS_DELETED = "SELECT deleted FROM work_spec WHERE id = :spec";
+
+    /// Uses index work_unit_by_name, as the next one does.
+    LIST_ALL = "
+        SELECT work_unit.name, coalesce(attempt.data, work_unit.data)
+          FROM work_unit
+          LEFT JOIN attempt ON attempt.id = work_unit.active_attempt_id
+         WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :start
+         ORDER BY CAST(work_unit.name AS BLOB)
+         LIMIT :limit";
+
+    /// `:statuses` has a bit for each status.
+    LIST_IN_STATUSES = "
+        SELECT work_unit.name, coalesce(attempt.data, work_unit.data)
+          FROM work_unit
+          LEFT JOIN attempt ON attempt.id = work_unit.active_attempt_id
+         WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :start
+           AND (1 << work_unit.status) & :statuses
+         ORDER BY CAST(work_unit.name AS BLOB)
+         LIMIT :limit";
+
+    /// Uses index work_unit_failed: few fail among many.
+    LIST_FAILED = "
+        SELECT work_unit.name, coalesce(attempt.data, work_unit.data)
+          FROM work_unit
+          LEFT JOIN attempt ON attempt.id = work_unit.active_attempt_id
+         WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :start AND work_unit.status = 5
+         ORDER BY CAST(work_unit.name AS BLOB)
+         LIMIT :limit";
+
+    /// Goes through the attempts that run now: few are pending among many.
+    LIST_PENDING = "
+        SELECT work_unit.name, coalesce(attempt.data, work_unit.data)
+          FROM attempt INDEXED BY attempt_pending
+         CROSS JOIN work_unit ON work_unit.id = attempt.work_unit_id
+         WHERE attempt.status = 3 AND work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :start
+         ORDER BY CAST(work_unit.name AS BLOB)
+         LIMIT :limit";
+}
+
+pub(super) const LARGEST_ID: &str = LARGEST_ID_OF_UNITS;
+pub(super) const FIRST_NOT_BEFORE: &str = FIRST_NOT_BEFORE_OF_UNITS;
+
+pub(super) fn row_to_unit(row: &Row<'_>) -> rusqlite::Result<WorkUnit> {
+    Ok(WorkUnit {
+        id: row.get(0)?,
+        work_spec: row.get(1)?,
+        status: row.get(2)?,
+        priority: row.get(3)?,
+        not_before: row.get(4)?,
+        active: row.get(5)?,
+        last: row.get(6)?,
+        superseded: row.get(7)?,
+    })
+}
+
+impl SqliteStore {
+    /// Removes up to `limit` units of a spec, with their attempts; gives how many.
+    pub(super) fn delete_units_of(
+        &mut self,
+        spec: WorkSpecId,
+        limit: usize,
+    ) -> StorageResult<usize> {
+        let units: Vec<(WorkUnitId, Option<AttemptId>)> =
+            prepared(&self.connection, UNITS_OF_SPEC)?
+                .query_map(named_params! {":spec": spec, ":limit": limit}, |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+        for (id, last) in &units {
+            self.delete_unit_and_attempts(*id, *last)?;
+        }
+        Ok(units.len())
+    }
+
+    fn delete_unit_and_attempts(
+        &self,
+        id: WorkUnitId,
+        last: Option<AttemptId>,
+    ) -> StorageResult<()> {
+        if last.is_some() {
+            prepared(&self.connection, DELETE_ATTEMPTS)?.execute(named_params! {":last": last})?;
+        }
+        prepared(&self.connection, DELETE_UNIT)?.execute(named_params! {":id": id})?;
+        Ok(())
+    }
+
+    fn note_delay(&mut self, unit: &WorkUnit) {
+        if unit.status == UnitStatus::Delayed
+            && let Some(not_before) = unit.not_before
+        {
+            self.note_due(not_before);
+        }
+    }
+}
+
+impl WorkUnitStore for SqliteStore {
+    fn find_work_unit(&mut self, spec: WorkSpecId, name: &Name) -> StorageResult<Option<WorkUnit>> {
+        let mut statement = prepared(&self.connection, FIND_UNIT)?;
+        let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
+        Ok(rows.next()?.map(row_to_unit).transpose()?)
+    }
+
+    fn get_work_unit(&mut self, id: WorkUnitId) -> StorageResult<Option<WorkUnit>> {
+        let mut statement = prepared(&self.connection, GET_UNIT)?;
+        let mut rows = statement.query(named_params! {":id": id})?;
+        Ok(rows.next()?.map(row_to_unit).transpose()?)
+    }
+
+    fn work_unit_data(&mut self, id: WorkUnitId) -> StorageResult<Vec<u8>> {
+        Ok(prepared(&self.connection, SELECT_DATA)?
+            .query_row(named_params! {":id": id}, |row| row.get(0))?)
+    }
+
+    fn insert_work_unit(
+        &mut self,
+        spec: WorkSpecId,
+        name: &Name,
+        priority: f64,
+        not_before: Option<Timestamp>,
+        data: &[u8],
+    ) -> StorageResult<WorkUnit> {
+        let status = if not_before.is_some() {
+            UnitStatus::Delayed
+        } else {
+            UnitStatus::Available
+        };
+        let id = WorkUnitId(self.next_unit_id);
+        self.next_unit_id += 1;
+        prepared(&self.connection, INSERT_UNIT)?.execute(named_params! {
+            ":id": id,
+            ":spec": spec,
+            ":name": name,
+            ":status": status,
+            ":priority": priority,
+            ":not_before": not_before,
+            ":data": data,
+        })?;
+        self.count_unit(spec, None, Some(status));
+        let unit = WorkUnit {
+            id,
+            work_spec: spec,
+            status,
+            priority,
+            not_before,
+            active: None,
+            last: None,
+            superseded: None,
+        };
+        self.note_delay(&unit);
+        Ok(unit)
+    }
+
+    fn update_work_unit(&mut self, before: UnitStatus, unit: &WorkUnit) -> StorageResult<()> {
+        prepared(&self.connection, UPDATE_UNIT)?.execute(named_params! {
+            ":id": unit.id,
+            ":status": unit.status,
+            ":priority": unit.priority,
+            ":not_before": unit.not_before,
+            ":active": unit.active,
+            ":last": unit.last,
+            ":superseded": unit.superseded,
+        })?;
+        self.count_unit(unit.work_spec, Some(before), Some(unit.status));
+        self.note_delay(unit);
+        Ok(())
+    }
+
+    fn set_work_unit_data(&mut self, id: WorkUnitId, data: &[u8]) -> StorageResult<()> {
+        prepared(&self.connection, UPDATE_DATA)?
+            .execute(named_params! {":id": id, ":data": data})?;
+        Ok(())
+    }
+
+    fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()> {
+        self.delete_unit_and_attempts(unit.id, unit.last)?;
+        self.count_unit(unit.work_spec, Some(unit.status), None);
+        Ok(())
+    }
+
+    fn best_available_units(
+        &mut self,
+        spec: WorkSpecId,
+        limit: usize,
+    ) -> StorageResult<Vec<AvailableUnit>> {
+        let mut statement = prepared(&self.connection, BEST_AVAILABLE)?;
+        let units = statement.query_map(named_params! {":spec": spec, ":limit": limit}, |row| {
+            Ok(AvailableUnit {
+                unit: row_to_unit(row)?,
+                name: row.get(8)?,
+                data: row.get(9)?,
+            })
+        })?;
+        Ok(units.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn work_units_in_status(
+        &mut self,
+        spec: WorkSpecId,
+        status: UnitStatus,
+        limit: usize,
+    ) -> StorageResult<Vec<WorkUnit>> {
+        let mut statement = prepared(&self.connection, UNITS_IN_STATUS)?;
+        let units = statement.query_map(
+            named_params! {":spec": spec, ":status": status, ":limit": limit},
+            row_to_unit,
+        )?;
+        Ok(units.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn units_no_longer_delayed(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> StorageResult<Vec<WorkUnit>> {
+        let mut statement = prepared(&self.connection, NO_LONGER_DELAYED)?;
+        let units =
+            statement.query_map(named_params! {":now": now, ":limit": limit}, row_to_unit)?;
+        Ok(units.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+impl UnitLister for SqliteStore {
+    fn list_work_units(
+        &mut self,
+        spec: &WorkSpec,
+        query: &UnitQuery,
+        visit: &mut VisitUnit<'_>,
+    ) -> Result<()> {
+        list_units(&self.connection, spec.id, query, visit)
+    }
+}
+
+/// Lists units on a connection of its own.
+#[derive(Clone)]
+pub struct Reader {
+    pool: Pool<SqliteConnectionManager>,
+}
+
+impl Reader {
+    pub(super) fn new(pool: Pool<SqliteConnectionManager>) -> Self {
+        Self { pool }
+    }
+}
+
+impl UnitLister for Reader {
+    fn list_work_units(
+        &mut self,
+        spec: &WorkSpec,
+        query: &UnitQuery,
+        visit: &mut VisitUnit<'_>,
+    ) -> Result<()> {
+        let mut connection = self
+            .pool
+            .get()
+            .map_err(|error| StorageError::Other(error.to_string()))?;
+        // One state of the file for both statements.
+        let transaction = connection.transaction().map_err(StorageError::from)?;
+        let is_there = prepared(&transaction, IS_DELETED)
+            .and_then(|mut statement| {
+                let mut rows = statement.query(named_params! {":spec": spec.id})?;
+                Ok(matches!(
+                    rows.next()?.map(|row| row.get(0)).transpose()?,
+                    Some(false)
+                ))
+            })
+            .map_err(StorageError::from)?;
+        if !is_there {
+            return Err(Error::NoSuchWorkSpec(spec.name.clone()));
+        }
+        list_units(&transaction, spec.id, query, visit)
+    }
+}
+
+fn list_units(
+    connection: &Connection,
+    spec: WorkSpecId,
+    query: &UnitQuery,
+    visit: &mut VisitUnit<'_>,
+) -> Result<()> {
+    let start = query.start.as_ref().map_or(&[][..], Name::bytes);
+    let limit = query.limit;
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let sql = match query.statuses.as_deref() {
+        None => LIST_ALL,
+        Some([]) => return Ok(()),
+        Some([UnitStatus::Failed]) => LIST_FAILED,
+        Some([UnitStatus::Pending]) => LIST_PENDING,
+        Some(_) => LIST_IN_STATUSES,
+    };
+    let mut statement = prepared(connection, sql).map_err(storage)?;
+    let mut rows = match query.statuses.as_deref() {
+        Some(statuses) if sql == LIST_IN_STATUSES => {
+            let statuses = statuses.iter().fold(0_i64, |bits, status| bits | 1 << *status as i64);
+            statement.query(
+                named_params! {":spec": spec, ":start": start, ":limit": limit, ":statuses": statuses},
+            )
+        }
+        _ => statement.query(named_params! {":spec": spec, ":start": start, ":limit": limit}),
+    }
+    .map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        let name: Name = row.get(0).map_err(storage)?;
+        let data = row
+            .get_ref(1)
+            .and_then(|data| Ok(data.as_blob()?))
+            .map_err(storage)?;
+        visit(&name, data)?;
+    }
+    Ok(())
+}

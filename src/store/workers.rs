@@ -1,0 +1,143 @@
+//! Workers.
+
+use super::SqliteStore;
+use super::statement::{prepared, statements};
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{StorageResult, WorkerStore};
+use crate::coordinate::{Name, NamespaceId, Worker, WorkerStats};
+use rusqlite::{Row, named_params};
+
+statements! {
+    UPSERT_WORKER = "
+        INSERT INTO worker (namespace_id, name, parent, mode, heartbeat_us, expiration_us, environment)
+        VALUES (:namespace, :name, :parent, :mode, :heartbeat, :expiration, :environment)
+        ON CONFLICT (namespace_id, CAST(name AS BLOB)) DO UPDATE
+           SET name = excluded.name, parent = excluded.parent, mode = excluded.mode,
+               heartbeat_us = excluded.heartbeat_us, expiration_us = excluded.expiration_us,
+               environment = excluded.environment";
+
+    DELETE_WORKER = "DELETE FROM worker WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name";
+
+    /// Uses index attempt_held.
+    RELEASE_ALL = "UPDATE attempt SET held = 0 WHERE CAST(worker AS BLOB) = :worker AND held = 1";
+
+    /// Uses index worker_by_expiration.
+    FIND_EXPIRED = "SELECT namespace_id, name FROM worker WHERE expiration_us <= :now";
+
+    FIND_WORKER = "
+        SELECT name, parent, mode, heartbeat_us, expiration_us, environment
+          FROM worker
+         WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name";
+
+    LIST_WORKERS = "
+        SELECT name, parent, mode, heartbeat_us, expiration_us
+          FROM worker
+         WHERE namespace_id = :namespace
+         ORDER BY CAST(name AS BLOB)";
+
+    /// Uses index worker_by_parent.
+    LIST_CHILDREN = "
+        SELECT name
+          FROM worker
+         WHERE namespace_id = :namespace AND CAST(parent AS BLOB) = :parent AND parent IS NOT NULL
+         ORDER BY CAST(name AS BLOB)";
+
+    COUNT_WORKERS = "SELECT count(*), count(parent) FROM worker WHERE namespace_id = :namespace";
+
+    FIRST_EXPIRATION_OF_WORKERS = "SELECT min(expiration_us) FROM worker";
+}
+
+pub(super) const FIRST_EXPIRATION: &str = FIRST_EXPIRATION_OF_WORKERS;
+
+fn row_to_worker(row: &Row<'_>) -> rusqlite::Result<Worker> {
+    Ok(Worker {
+        name: row.get(0)?,
+        parent: row.get(1)?,
+        mode: row.get(2)?,
+        heartbeat: row.get(3)?,
+        expiration: row.get(4)?,
+    })
+}
+
+impl WorkerStore for SqliteStore {
+    fn upsert_worker(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Worker,
+        environment: Option<&[u8]>,
+    ) -> StorageResult<()> {
+        prepared(&self.connection, UPSERT_WORKER)?.execute(named_params! {
+            ":namespace": namespace,
+            ":name": worker.name,
+            ":parent": worker.parent,
+            ":mode": worker.mode,
+            ":heartbeat": worker.heartbeat,
+            ":expiration": worker.expiration,
+            ":environment": environment,
+        })?;
+        self.note_due(worker.expiration);
+        Ok(())
+    }
+
+    fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool> {
+        let deleted = prepared(&self.connection, DELETE_WORKER)?
+            .execute(named_params! {":namespace": namespace, ":name": name.bytes()})?;
+        prepared(&self.connection, RELEASE_ALL)?
+            .execute(named_params! {":worker": name.bytes()})?;
+        Ok(deleted > 0)
+    }
+
+    fn delete_expired_workers(&mut self, now: Timestamp) -> StorageResult<()> {
+        let expired: Vec<(NamespaceId, Name)> = prepared(&self.connection, FIND_EXPIRED)?
+            .query_map(named_params! {":now": now}, |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        for (namespace, name) in expired {
+            self.delete_worker(namespace, &name)?;
+        }
+        Ok(())
+    }
+
+    fn find_worker(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+    ) -> StorageResult<Option<(Worker, Option<Vec<u8>>)>> {
+        let mut statement = prepared(&self.connection, FIND_WORKER)?;
+        let mut rows =
+            statement.query(named_params! {":namespace": namespace, ":name": name.bytes()})?;
+        match rows.next()? {
+            Some(row) => Ok(Some((row_to_worker(row)?, row.get(5)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn workers(&mut self, namespace: NamespaceId) -> StorageResult<Vec<Worker>> {
+        let mut statement = prepared(&self.connection, LIST_WORKERS)?;
+        let workers =
+            statement.query_map(named_params! {":namespace": namespace}, row_to_worker)?;
+        Ok(workers.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn children(&mut self, namespace: NamespaceId, parent: &Name) -> StorageResult<Vec<Name>> {
+        let mut statement = prepared(&self.connection, LIST_CHILDREN)?;
+        let children = statement.query_map(
+            named_params! {":namespace": namespace, ":parent": parent.bytes()},
+            |row| row.get(0),
+        )?;
+        Ok(children.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn worker_stats(&mut self, namespace: NamespaceId) -> StorageResult<WorkerStats> {
+        Ok(prepared(&self.connection, COUNT_WORKERS)?.query_row(
+            named_params! {":namespace": namespace},
+            |row| {
+                Ok(WorkerStats {
+                    workers: row.get(0)?,
+                    children: row.get(1)?,
+                })
+            },
+        )?)
+    }
+}
