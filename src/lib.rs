@@ -1,4 +1,19 @@
 //! A job-queue daemon for Coordinate clients: one binary, one SQLite file.
+//!
+//! What is where, from the sockets down:
+//!
+//! - [`cli`] reads the command line and starts everything;
+//! - [`server`] is the event loop: it knows bytes and batches, no jobs;
+//! - [`cborrpc`] is the wire: frames and envelopes;
+//! - [`jobserver`] translates CBOR-RPC calls into operations and back;
+//! - [`coordinate`] is the operations and their rules, in plain types;
+//! - [`store`] keeps everything in SQLite;
+//! - [`cbor`] walks and writes CBOR bytes, [`clock`] tells the time, [`limits`] says how much is too
+//!   much.
+//!
+//! ARCHITECTURE.md has the way of a request and the invariants.
+
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod cbor;
 pub mod cborrpc;

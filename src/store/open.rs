@@ -2,7 +2,7 @@
 
 use super::SqliteStore;
 use super::specs::WorkSpecs;
-use super::statement::STATEMENT_CACHE_CAPACITY;
+use super::statement::{STATEMENT_CACHE_CAPACITY, prepared};
 use super::transaction::Batch;
 use crate::clock::Timestamp;
 use crate::coordinate::{LEASE_MAX, StorageError};
@@ -241,15 +241,11 @@ impl SqliteStore {
         let earliest = now.plus(grace);
         let latest = now.plus(LEASE_MAX.max(grace));
         for sql in [
-            "UPDATE attempt SET expiration_us = max(:earliest, min(:latest, expiration_us))
-              WHERE status = 3 AND (expiration_us < :earliest OR expiration_us > :latest)",
-            "UPDATE worker SET expiration_us = max(:earliest, min(:latest, expiration_us))
-              WHERE expiration_us < :earliest OR expiration_us > :latest",
+            super::attempts::BOUND_EXPIRATIONS,
+            super::workers::BOUND_EXPIRATIONS,
         ] {
-            self.connection.execute(
-                sql,
-                named_params! {":earliest": earliest, ":latest": latest},
-            )?;
+            prepared(&self.connection, sql)?
+                .execute(named_params! {":earliest": earliest, ":latest": latest})?;
         }
         Ok(())
     }

@@ -1,0 +1,322 @@
+//! What happens when time passes, on a store with a hand-set clock.
+
+mod world;
+
+use coordinated::cbor::Item;
+use coordinated::coordinate::{Counts, Heartbeat, LockPath, Outcome, Wish};
+use serde_json::json;
+use std::time::Duration;
+use world::{World, cbor, name, nobody, wish};
+
+fn world_with_units(units: &[&str]) -> World {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = units.iter().map(|unit| json!([unit, {}])).collect();
+    world.add("spec", &units);
+    world
+}
+
+#[test]
+fn an_expired_lease_makes_the_unit_available_again_at_its_very_microsecond() {
+    let mut world = world_with_units(&["a"]);
+    world.get_work("w", 1, Duration::from_millis(1500));
+    world.pass(1.499_999);
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            pending: 1,
+            ..Counts::default()
+        }
+    );
+    world.pass(0.000_001);
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            available: 1,
+            ..Counts::default()
+        }
+    );
+    assert_eq!(world.get_work("v", 1, Duration::from_secs(9)).len(), 1);
+}
+
+#[test]
+fn a_renewed_lease_runs_from_the_renewal() {
+    let mut world = world_with_units(&["a"]);
+    world.get_work("w", 1, Duration::from_secs(10));
+    world.pass(9.0);
+    let renewal = coordinated::coordinate::Report {
+        lease: Some(coordinated::coordinate::Lease::For(Duration::from_secs(10))),
+        ..wish(Wish::Renew)
+    };
+    assert_eq!(
+        world.report(&nobody(), "spec", "a", &renewal).unwrap(),
+        Outcome::Accepted
+    );
+    world.pass(9.5);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(0.5);
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+#[test]
+fn a_delayed_unit_is_not_handed_out_before_its_time_and_then_in_its_place() {
+    let mut world = world_with_units(&["b"]);
+    world.add("spec", &[json!(["a", {}, {"delay": 60, "priority": 5}])]);
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            available: 1,
+            delayed: 1,
+            ..Counts::default()
+        }
+    );
+    world.pass(59.0);
+    assert_eq!(world.get_one("w", &mut nobody()).as_deref(), Some("b"));
+    assert_eq!(world.get_one("w", &mut nobody()), None);
+    world.pass(1.0);
+    assert_eq!(world.get_one("w", &mut nobody()).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_unit_given_back_with_a_delay_waits_for_so_long() {
+    let mut world = world_with_units(&["a"]);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    let give_back = coordinated::coordinate::Report {
+        delay: Some(Duration::from_secs(30)),
+        ..wish(Wish::Available)
+    };
+    world.report(&handed_out, "spec", "a", &give_back).unwrap();
+    assert_eq!(world.get_one("w", &mut handed_out), None);
+    world.pass(30.0);
+    assert_eq!(world.get_one("w", &mut handed_out).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_continuous_spec_makes_a_unit_when_it_has_none_and_its_interval_has_passed() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "continuous": true, "interval": 10.5}));
+    let first = world.get_work("w", 5, Duration::from_secs(100));
+    assert_eq!(first.len(), 1, "exactly one, whatever was asked for");
+    let mut key = first[0].name.bytes().split(|byte| *byte == b'.');
+    assert!(key.all(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit)));
+
+    world.pass(20.0);
+    assert!(
+        world.get_work("w", 1, Duration::from_secs(100)).is_empty(),
+        "one is pending"
+    );
+    let unit = String::from_utf8_lossy(first[0].name.bytes()).into_owned();
+    world
+        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .unwrap();
+    assert_eq!(world.get_work("w", 1, Duration::from_secs(1)).len(), 1);
+    // Its lease runs out, and it is handed out again; the interval counts from when it was made.
+    world.pass(10.0);
+    let again = world.get_work("w", 1, Duration::from_secs(100));
+    let unit = String::from_utf8_lossy(again[0].name.bytes()).into_owned();
+    world
+        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .unwrap();
+    assert!(world.get_work("w", 1, Duration::from_secs(100)).is_empty());
+    world.pass(0.5);
+    assert_eq!(world.get_work("w", 1, Duration::from_secs(100)).len(), 1);
+}
+
+#[test]
+fn continuous_units_of_the_same_moment_do_not_overwrite_each_other() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "continuous": true}));
+    for finished in 1..=3 {
+        let unit = world
+            .get_one("w", &mut nobody())
+            .expect("a continuous unit");
+        world
+            .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+            .unwrap();
+        assert_eq!(
+            world.counts("spec"),
+            Counts {
+                finished,
+                ..Counts::default()
+            }
+        );
+    }
+}
+
+#[test]
+fn setting_a_spec_again_keeps_the_time_of_its_next_continuous_unit() {
+    let mut world = World::in_memory();
+    let definition = json!({"name": "spec", "continuous": true, "interval": 60});
+    world.set_spec(&definition);
+    let unit = world.get_one("w", &mut nobody()).unwrap();
+    world
+        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .unwrap();
+    world.set_spec(&definition);
+    assert_eq!(world.get_one("w", &mut nobody()), None);
+    world.pass(60.0);
+    assert!(world.get_one("w", &mut nobody()).is_some());
+}
+
+#[test]
+fn after_so_many_retries_a_unit_fails_and_the_next_one_is_given() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "max_retries": 2}));
+    world.add("spec", &[json!(["a", {}]), json!(["b", {}])]);
+    for _ in 0..2 {
+        let given = world.get_work("w", 1, Duration::from_secs(1));
+        assert_eq!(given[0].name, name("a"));
+        world.pass(1.0);
+    }
+    let given = world.get_work("w", 1, Duration::from_secs(1));
+    assert_eq!(given[0].name, name("b"));
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            pending: 1,
+            failed: 1,
+            ..Counts::default()
+        }
+    );
+    let reports = world
+        .run(|op| op.work_unit_reports(&name("spec"), &[name("a")]))
+        .unwrap();
+    let report = reports[0].as_ref().unwrap();
+    assert_eq!(
+        report.traceback.as_deref(),
+        Some(&b"\x50too many retries"[..])
+    );
+    assert_eq!(report.worker, Some(name("w")));
+}
+
+fn heartbeat(world: &mut World, worker: &str, parent: Option<&str>, lifetime: u64) {
+    let environment = cbor(&json!({"pid": 1}));
+    world
+        .run(|op| {
+            op.heartbeat(Heartbeat {
+                worker: &name(worker),
+                mode: Some(name("RUN")),
+                lifetime: Duration::from_secs(lifetime),
+                environment: Some(&environment),
+                parent: parent.map(name),
+            })
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_worker_that_is_not_heard_of_is_gone_and_a_heartbeat_brings_it_back() {
+    let mut world = World::in_memory();
+    heartbeat(&mut world, "parent", None, 100);
+    heartbeat(&mut world, "child", Some("parent"), 10);
+    world.pass(9.0);
+    assert_eq!(world.run(|op| op.workers()).unwrap().len(), 2);
+    world.pass(1.0);
+    assert_eq!(world.run(|op| op.workers()).unwrap().len(), 1);
+    assert!(world.run(|op| op.worker(&name("child"))).unwrap().is_none());
+    assert!(
+        world
+            .run(|op| op.child_work_units(&name("parent")))
+            .unwrap()
+            .is_empty()
+    );
+    heartbeat(&mut world, "child", Some("parent"), 10);
+    assert_eq!(
+        world
+            .run(|op| op.child_work_units(&name("parent")))
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_unit_whose_lease_a_child_lost_stays_in_its_list_with_the_present_owner() {
+    let mut world = world_with_units(&["a", "b"]);
+    heartbeat(&mut world, "child", Some("parent"), 1000);
+    world.get_work("child", 1, Duration::from_secs(5));
+    let owner_and_time = |world: &mut World| {
+        let lists = world
+            .run(|op| op.child_work_units(&name("parent")))
+            .unwrap();
+        lists[0]
+            .1
+            .iter()
+            .map(|unit| (unit.owner.clone(), unit.expiration.is_some()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(owner_and_time(&mut world), [(Some(name("child")), true)]);
+    world.pass(5.0);
+    assert_eq!(owner_and_time(&mut world), [(None, false)], "nobody has it");
+    world.get_work("other", 1, Duration::from_secs(500));
+    assert_eq!(owner_and_time(&mut world), [(Some(name("other")), true)]);
+    // Other work: the child has let go of what it lost.
+    world.get_work("child", 1, Duration::from_secs(500));
+    assert_eq!(owner_and_time(&mut world), [(Some(name("child")), true)]);
+    world
+        .report(&nobody(), "spec", "b", &wish(Wish::Finished))
+        .unwrap();
+    assert_eq!(owner_and_time(&mut world), []);
+}
+
+#[test]
+fn a_lock_is_free_again_when_its_time_is_over() {
+    let mut world = World::in_memory();
+    let path = cbor(&json!(["a", "b"]));
+    let limits = world.limits;
+    let path = LockPath::from_item(Item::from_checked(&path), &limits).unwrap();
+    let paths = [path];
+    let minute = Duration::from_secs(60);
+    world
+        .run(|op| op.lock(&name("me"), minute, &paths))
+        .unwrap();
+    world.pass(59.0);
+    assert!(
+        world
+            .run(|op| op.lock(&name("you"), minute, &paths))
+            .is_err()
+    );
+    world.pass(1.0);
+    assert_eq!(world.run(|op| op.read_locks(&paths)).unwrap(), [None]);
+    world
+        .run(|op| op.lock(&name("you"), minute, &paths))
+        .unwrap();
+}
+
+#[test]
+fn leases_that_ran_out_while_the_daemon_was_down_get_a_grace_at_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    world.set_spec(&json!({"name": "spec"}));
+    world.add("spec", &[json!(["a", {}])]);
+    world.get_work("w", 1, Duration::from_secs(300));
+    world.store.close().unwrap();
+
+    let much_later = world::START.plus(Duration::from_secs(10_000));
+    let mut world = World::open(&path, much_later);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(29.0);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(1.0);
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+#[test]
+fn leases_do_not_outlast_a_day_though_the_clock_was_once_years_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let years_ahead = world::START.plus(Duration::from_secs(100_000_000));
+    let mut world = World::open(&path, years_ahead);
+    world.set_spec(&json!({"name": "spec"}));
+    world.add("spec", &[json!(["a", {}])]);
+    world.get_work("w", 1, Duration::from_secs(300));
+    world.store.close().unwrap();
+
+    let mut world = World::open(&path, world::START);
+    world.pass(86_399.0);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(1.0);
+    assert_eq!(world.counts("spec").available, 1);
+}

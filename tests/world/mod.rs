@@ -1,0 +1,164 @@
+//! A store with a clock that is set by hand and a seeded source of chance, for tests of operations.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use coordinated::cbor::Item;
+use coordinated::clock::Timestamp;
+use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
+use coordinated::coordinate::{
+    Assignment, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation, Outcome,
+    Report, Result, Wish, WorkRequest,
+};
+use coordinated::limits::RequestLimits;
+use coordinated::store::{Options, SqliteStore};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
+
+pub struct World {
+    pub store: SqliteStore,
+    pub now: Timestamp,
+    pub namespace: NamespaceId,
+    pub random: SmallRng,
+    pub limits: RequestLimits,
+}
+
+/// The encoding of a JSON value; its strings are text.
+pub fn cbor(value: &Value) -> Vec<u8> {
+    serde_cbor::to_vec(value).expect("JSON can be encoded")
+}
+
+pub fn name(text: &str) -> Name {
+    Name::from_text(text)
+}
+
+/// A report that wants something, and says nothing else.
+pub fn wish(wish: Wish) -> Report<'static> {
+    Report {
+        wish,
+        lease: None,
+        data: None,
+        worker: None,
+        delay: None,
+    }
+}
+
+impl World {
+    pub fn in_memory() -> Self {
+        Self::open(Path::new(":memory:"), START)
+    }
+
+    pub fn open(path: &Path, now: Timestamp) -> Self {
+        let mut store =
+            SqliteStore::open(path, &Options::default(), now).expect("the database opens");
+        let namespace = store
+            .operation(Access::Write, |store| Ok(store.namespace("")?))
+            .expect("the namespace is made");
+        store.commit().expect("commit");
+        let random = SmallRng::seed_from_u64(1);
+        Self {
+            store,
+            now,
+            namespace,
+            random,
+            limits: RequestLimits::default(),
+        }
+    }
+
+    pub fn pass(&mut self, seconds: f64) {
+        self.now = self.now.plus(Duration::from_secs_f64(seconds));
+    }
+
+    /// Runs an operation as the daemon does: first what is over passes, then it runs in a batch of
+    /// its own.
+    pub fn run<T>(
+        &mut self,
+        run: impl FnOnce(&mut Operation<'_, SqliteStore>) -> Result<T>,
+    ) -> Result<T> {
+        if self.store.due().is_some_and(|due| due <= self.now) {
+            self.operation(|operation| operation.expire())?;
+        }
+        let result = self.operation(run);
+        self.store.commit()?;
+        result
+    }
+
+    /// Runs an operation within the present batch.
+    pub fn operation<T>(
+        &mut self,
+        run: impl FnOnce(&mut Operation<'_, SqliteStore>) -> Result<T>,
+    ) -> Result<T> {
+        let (namespace, now) = (self.namespace, self.now);
+        let (limits, random) = (&self.limits, &mut self.random);
+        self.store.operation(Access::Write, |store| {
+            run(&mut Operation {
+                store,
+                namespace,
+                now,
+                limits,
+                random,
+            })
+        })
+    }
+
+    pub fn set_spec(&mut self, definition: &Value) {
+        let definition = cbor(definition);
+        self.run(|operation| operation.set_work_spec(Item::from_checked(&definition)))
+            .expect("the work spec is set");
+    }
+
+    /// Adds units; each is what `add_work_units` takes.
+    pub fn add(&mut self, spec: &str, units: &[Value]) {
+        let encoded: Vec<Vec<u8>> = units.iter().map(cbor).collect();
+        let limits = self.limits;
+        let units: Vec<NewUnit<'_>> = encoded
+            .iter()
+            .map(|unit| NewUnit::from_item(Item::from_checked(unit), &limits).expect("a unit"))
+            .collect();
+        self.run(|operation| operation.add_work_units(&name(spec), &units))
+            .expect("units are added");
+    }
+
+    pub fn get_work(&mut self, worker: &str, max_units: usize, lease: Duration) -> Vec<Assignment> {
+        let runtimes = [String::new()];
+        let request = WorkRequest {
+            max_units,
+            lease,
+            work_specs: &[],
+            runtimes: &runtimes,
+        };
+        self.run(|operation| operation.get_work(&name(worker), &request))
+            .expect("work is handed out")
+    }
+
+    /// One unit for the default lease, of which the name is given; `None` if there is none.
+    pub fn get_one(&mut self, worker: &str, handed_out: &mut HandedOut) -> Option<String> {
+        let given = self.get_work(worker, 1, LEASE_DEFAULT);
+        given.first().map(|assignment| {
+            handed_out.remember(assignment.unit, assignment.attempt);
+            String::from_utf8_lossy(assignment.name.bytes()).into_owned()
+        })
+    }
+
+    pub fn report(
+        &mut self,
+        handed_out: &HandedOut,
+        spec: &str,
+        unit: &str,
+        report: &Report<'_>,
+    ) -> Result<Outcome> {
+        self.run(|operation| operation.report(handed_out, &name(spec), &name(unit), report))
+    }
+
+    pub fn counts(&mut self, spec: &str) -> Counts {
+        self.run(|operation| operation.work_spec(&name(spec)).map(|spec| spec.counts))
+            .expect("the work spec is there")
+    }
+}
+
+pub fn nobody() -> HandedOut {
+    HandedOut::new(RequestLimits::default().session_attempts_max)
+}
