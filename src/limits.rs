@@ -33,10 +33,10 @@ impl Default for RequestLimits {
     }
 }
 
-/// Work units that `get_work_units` lists when the client does not say (PROTOCOL, "Constants").
+/// Work units that `get_work_units` lists when the client does not say (docs/protocol.md, "Constants").
 pub const LIST_UNITS_DEFAULT: usize = 1_000;
 
-/// Work units that `get_work_units` lists at the most (PROTOCOL, "Constants").
+/// Work units that `get_work_units` lists at the most (docs/protocol.md, "Constants").
 pub const LIST_UNITS_MAX: usize = 10_000;
 
 /// Work units that are listed within the loop. Longer lists are made beside it, so that they hold

@@ -1,7 +1,7 @@
 //! Reports on work units: renewals, results, releases and retries, and who may make them.
 //!
-//! The rules are the two tables of PROTOCOL, section 8: what a report does in each status, and what
-//! becomes of one by a worker whose attempt is no longer the active one.
+//! The rules are the two tables of docs/protocol.md, "Reports" and "Late reports": what a report does
+//! in each status, and what becomes of one by a worker whose attempt is no longer the active one.
 
 use super::attempt::{Attempt, AttemptStatus, HandedOut};
 use super::storage::Storage;
@@ -13,6 +13,10 @@ use std::time::Duration;
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(300);
 /// The longest lease.
 pub const LEASE_MAX: Duration = Duration::from_secs(86_400);
+
+/// How far back a unit's history is searched for the attempt of a worker that names itself. A unit
+/// whose leases keep running out may have any number of attempts; the worker's is among the last.
+const ATTEMPTS_SEARCHED_MAX: usize = 1_000;
 
 /// What a report wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

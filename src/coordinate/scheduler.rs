@@ -4,7 +4,7 @@ use super::work_spec::{WorkSpec, WorkSpecId};
 use rand::{Rng, RngExt};
 
 /// Chooses one of the specs that have work: of those with the highest priority, at random, so that
-/// the numbers of pending units tend towards the weights (PROTOCOL, section 7.1).
+/// the numbers of pending units tend towards the weights (docs/protocol.md, "The scheduler").
 ///
 /// With W and P the sums of all candidates' weights and pending units, a spec's chance is in
 /// proportion to `weight * (P + 1) - W * pending`; one that has more than its share gets none.

@@ -82,7 +82,7 @@ impl Counts {
 const WEIGHT_DEFAULT: i64 = 20;
 
 impl Meta {
-    /// Derives the meta of a work spec from its dictionary (PROTOCOL, "Work spec keys").
+    /// Derives the meta of a work spec from its dictionary (docs/protocol.md, "Work spec keys").
     ///
     /// # Errors
     /// `Invalid` if a value is of a type that can't be converted.
@@ -104,7 +104,7 @@ impl Meta {
             max_running: keys.limit("max_running")?,
             max_getwork: keys.limit("max_getwork")?,
             max_retries: keys.limit("max_retries")?,
-            then: keys.name("then")?,
+            then: keys.name("then")?.filter(|then| !then.bytes().is_empty()),
             runtime: keys.text("runtime")?.unwrap_or_default(),
             min_gb: keys.float("min_gb")?.unwrap_or(0.0),
         })

@@ -91,6 +91,9 @@ const TICK_MAX: Duration = Duration::from_secs(60);
 /// their turns in between.
 const PURGE_PAUSE: Duration = Duration::from_millis(1);
 
+/// How long to wait after what was due could not be done.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 impl<S: Storage> JobServer<S> {
     /// A service that keeps its state in `store`.
     ///
@@ -377,6 +380,7 @@ impl<S: Storage> Service for JobServer<S> {
         self.commit()?;
         if let Err(error) = expired {
             tracing::warn!(%error, "what was over could not be ended, will be tried again");
+            return Ok(RETRY_PAUSE);
         }
         match purged {
             Ok(true) => return Ok(PURGE_PAUSE),

@@ -237,7 +237,7 @@ impl<'a> Param<'a> {
 
     /// A number that is one.
     pub(super) fn number(&self) -> Result<f64> {
-        self.required("a number", self.optional_number()?)
+        self.required("a number other than NaN", self.optional_number()?)
     }
 
     /// Work unit statuses as clients number them, one or a list, if there are any. BLOCKED, and

@@ -66,7 +66,7 @@ pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
 }
 
 /// The lease that a worker gets with a unit. What is out of bounds becomes the default, not the bound
-/// (PROTOCOL, "Constants").
+/// (docs/protocol.md, "Constants").
 fn lease_to_begin(seconds: f64) -> Duration {
     if seconds < LEASE_SECONDS_MIN {
         LEASE_DEFAULT

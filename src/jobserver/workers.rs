@@ -13,7 +13,7 @@ use std::time::Duration;
 const LIFETIME_IF_NEGATIVE: Duration = Duration::from_secs(300);
 /// The longest lifetime.
 const LIFETIME_MAX: Duration = Duration::from_secs(86_400);
-/// The lifetime of a worker that asked for a longer one (PROTOCOL, "Constants").
+/// The lifetime of a worker that asked for a longer one (docs/protocol.md, "Constants").
 const LIFETIME_IF_TOO_LONG: Duration = Duration::from_secs(3_600);
 
 pub(super) fn worker_heartbeat<S: Storage>(
