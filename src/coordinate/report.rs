@@ -96,15 +96,17 @@ impl<S: Storage> Operation<'_, S> {
             Some(attempt) if unit.active != Some(attempt.id) => {
                 self.report_late(unit, attempt, name, report)
             }
-            _ => self
-                .report_in_turn(unit, report)
-                .map(|()| Outcome::Accepted),
+            own => {
+                self.report_in_turn(unit, report, own.is_some())?;
+                Ok(Outcome::Accepted)
+            }
         }
     }
 
     fn last_attempt_by(&mut self, unit: &WorkUnit, worker: &Name) -> Result<Option<Attempt>> {
         let mut next = unit.last;
-        while let Some(id) = next {
+        for _ in 0..ATTEMPTS_SEARCHED_MAX {
+            let Some(id) = next else { break };
             let Some(attempt) = self.store.get_attempt(id)? else {
                 break;
             };
@@ -116,18 +118,23 @@ impl<S: Storage> Operation<'_, S> {
         Ok(None)
     }
 
-    /// A report by somebody whose attempt is the active one, or who holds none.
-    fn report_in_turn(&mut self, unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+    /// A report by somebody whose attempt is the active one (`by_holder`), or who holds none.
+    fn report_in_turn(
+        &mut self,
+        unit: WorkUnit,
+        report: &Report<'_>,
+        by_holder: bool,
+    ) -> Result<()> {
         use UnitStatus as Is;
         match (unit.status, report.wish) {
             (Is::Available | Is::Delayed, Wish::Available | Wish::Renew) => {
                 self.amend(unit, report)
             }
-            (Is::Pending, Wish::Available) => self.give_back(unit, report),
+            (Is::Pending, Wish::Available) => self.give_back(unit, report, by_holder),
             (Is::Finished | Is::Failed, Wish::Available) => self.retry(unit, report),
 
             (Is::Pending, Wish::Pending | Wish::Renew) => match report.lease {
-                Some(Lease::Over) => self.give_back(unit, report),
+                Some(Lease::Over) => self.give_back(unit, report, by_holder),
                 _ => self.renew(unit, report),
             },
             (_, Wish::Pending) => self.take(unit, report),
@@ -174,7 +181,7 @@ impl<S: Storage> Operation<'_, S> {
                     return Ok(Outcome::Accepted);
                 }
                 self.reactivate(&mut unit, own)?;
-                self.report_in_turn(unit, report)?;
+                self.report_in_turn(unit, report, true)?;
                 Ok(Outcome::Accepted)
             }
             (UnitStatus::Finished | UnitStatus::Failed, Wish::Finished | Wish::Failed) => {
@@ -235,15 +242,21 @@ impl<S: Storage> Operation<'_, S> {
         Ok(())
     }
 
-    /// Ends the active attempt of a pending unit and makes the unit available.
-    fn give_back(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+    /// Ends the active attempt of a pending unit and makes the unit available. Its worker is busy with
+    /// it still, maybe in vain, unless it was the worker that gave it back.
+    fn give_back(
+        &mut self,
+        mut unit: WorkUnit,
+        report: &Report<'_>,
+        by_holder: bool,
+    ) -> Result<()> {
         if let Some(mut attempt) = self.active_attempt(&unit)? {
             let status = match report.delay {
                 Some(_) => AttemptStatus::Retryable,
                 None => AttemptStatus::Expired,
             };
             attempt.end_as(status, self.now);
-            attempt.held = false;
+            attempt.held &= !by_holder;
             self.store.update_attempt(&attempt)?;
             if let Some(data) = report.data {
                 self.store_attempt_data(&attempt, data)?;

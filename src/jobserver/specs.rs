@@ -58,15 +58,14 @@ pub(super) fn list_work_specs<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<
     let start = options.get("start").optional_name()?;
     let limit = options.get("limit").optional_integer()?;
     let mut names = call.operation.work_spec_names(start.as_ref());
-    // A limit of none at all would never come to an end.
-    let limit = limit.map_or(names.len(), |limit| {
-        usize::try_from(limit).unwrap_or(0).max(1)
-    });
-    let next = if limit < names.len() {
+    let limit = limit.map_or(names.len(), |limit| usize::try_from(limit).unwrap_or(0));
+    let left_out = if limit < names.len() {
         names.drain(limit..).next()
     } else {
         None
     };
+    // The Python client goes on asking, for less and less, until it gets a page without a next name.
+    let next = left_out.filter(|_| limit > 0);
 
     let mut writer = Writer::new(out);
     writer.array(2);

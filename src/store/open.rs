@@ -121,7 +121,7 @@ pub enum OpenError {
 }
 
 /// The mark of the one daemon that owns a database file: a lock on a file beside it. The lock goes
-/// with the process, however that ends; the file is removed when it ends well.
+/// with the process, however that ends; the file is removed unless the process was killed.
 pub(super) struct FileLock {
     file: File,
     path: PathBuf,
@@ -169,9 +169,11 @@ impl FileLock {
             }
         }
     }
+}
 
+impl Drop for FileLock {
     /// Gives the database free. The file is removed while it is still locked, so nobody else's is.
-    fn release(self) {
+    fn drop(&mut self) {
         if is_at(&self.file, &self.path)
             && let Err(error) = std::fs::remove_file(&self.path)
         {
@@ -258,9 +260,7 @@ impl SqliteStore {
     pub fn close(self) -> Result<(), StorageError> {
         drop(self.readers);
         let closed = self.connection.close().map_err(|(_, error)| error.into());
-        if let Some(file_lock) = self.file_lock {
-            file_lock.release();
-        }
+        drop(self.file_lock);
         closed
     }
 }

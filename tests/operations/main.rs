@@ -1,0 +1,16 @@
+//! What the calls do, over the wire: one behaviour a test. A file for each family of calls.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chaining;
+mod continuous;
+mod data;
+mod extensions;
+mod fencing;
+mod get_work;
+mod locks;
+mod specs;
+mod units;
+mod updates;
+mod workers;

@@ -1,0 +1,275 @@
+//! The daemon as a process: started on a port of its own, ended by its own process id.
+
+use super::PATIENCE;
+use super::client::Client;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A running daemon and the folder it lives in. Killed when dropped.
+pub(crate) struct Server {
+    process: Process,
+    addresses: Vec<String>,
+    arguments: Vec<String>,
+    /// After the process, so that the folder goes last.
+    folder: TempDir,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    /// `None` if a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Server {
+    /// Starts a daemon on a new file and a free port.
+    pub(crate) fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// The same, with further arguments of `serve`.
+    pub(crate) fn start_with(arguments: &[&str]) -> Server {
+        let folder = TempDir::new().expect("a temporary folder");
+        let db = folder.path().join("test.db").display().to_string();
+        let mut all = vec!["serve", "--db", &db, "--listen", "127.0.0.1:0"];
+        all.extend_from_slice(arguments);
+        Server::start_in(folder, &all, &[])
+    }
+
+    /// Starts a daemon with a whole command line and environment, in `folder`, and waits until it
+    /// listens on all that `--listen` or the environment names.
+    pub(crate) fn start_in(
+        folder: TempDir,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Server {
+        let listeners = arguments
+            .iter()
+            .filter(|argument| **argument == "--listen")
+            .count()
+            .max(1);
+        let mut process = Process::start(folder.path(), arguments, environment);
+        let addresses = process.wait_for_addresses(listeners);
+        Server {
+            process,
+            addresses,
+            arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+            folder,
+        }
+    }
+
+    /// The first address that the daemon listens on.
+    pub(crate) fn address(&self) -> &str {
+        &self.addresses[0]
+    }
+
+    pub(crate) fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The database file.
+    pub(crate) fn db(&self) -> PathBuf {
+        self.folder.path().join("test.db")
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.child.id() as i32
+    }
+
+    /// What the daemon has written to stderr so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.stderr_so_far()
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: the process id is that of a child that has not been waited for, so it is no other's.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "kill");
+    }
+
+    /// Waits for the daemon's end.
+    pub(crate) fn wait(&mut self) -> Exit {
+        self.process.wait()
+    }
+
+    /// Stops the daemon cleanly: SIGTERM, and how it ended.
+    pub(crate) fn stop(&mut self) -> Exit {
+        self.signal(libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Ends the daemon as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.signal(libc::SIGKILL);
+        self.wait();
+    }
+
+    /// Starts the stopped daemon again: same file, same port.
+    pub(crate) fn start_again(&mut self) {
+        let mut arguments = self.arguments.clone();
+        let mut addresses = self.addresses.iter();
+        for i in 1..arguments.len() {
+            if arguments[i - 1] == "--listen" {
+                arguments[i].clone_from(addresses.next().expect("an address for each listener"));
+            }
+        }
+        let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.process = Process::start(self.folder.path(), &borrowed, &[]);
+        self.addresses = self.process.wait_for_addresses(self.addresses.len());
+    }
+
+    /// Stops the daemon cleanly and starts it again.
+    pub(crate) fn restart(&mut self) {
+        let exit = self.stop();
+        assert_eq!(exit.code, Some(0), "a clean stop: {}", exit.stderr);
+        self.start_again();
+    }
+}
+
+/// Runs the program until it ends by itself.
+///
+/// # Panics
+/// If it does not.
+pub(crate) fn run_to_end(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Exit {
+    Process::start(folder, arguments, environment).wait()
+}
+
+struct Process {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+    stdout: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts the program with nothing of this process' own settings for it.
+    fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coordinated"));
+        command.args(arguments).current_dir(folder);
+        for (name, _) in std::env::vars()
+            .filter(|(name, _)| name.starts_with("COORDINATED_") || name == "RUST_LOG")
+        {
+            command.env_remove(name);
+        }
+        command.envs(environment.iter().copied());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let stdout = Arc::new(Mutex::new(String::new()));
+        let readers = vec![
+            collect(child.stderr.take().expect("stderr"), Arc::clone(&stderr)),
+            collect(child.stdout.take().expect("stdout"), Arc::clone(&stdout)),
+        ];
+        Process {
+            child,
+            stderr,
+            readers,
+            stdout,
+        }
+    }
+
+    fn stderr_so_far(&self) -> String {
+        self.stderr.lock().expect("stderr").clone()
+    }
+
+    fn wait_for_addresses(&mut self, count: usize) -> Vec<String> {
+        let begin = Instant::now();
+        loop {
+            let addresses = listening_on(&self.stderr_so_far());
+            if addresses.len() >= count {
+                return addresses;
+            }
+            let ended = self.child.try_wait().expect("wait").is_some();
+            assert!(
+                !ended,
+                "the daemon ended at its start: {}",
+                self.wait().stderr
+            );
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "it does not listen: {}",
+                self.stderr_so_far()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn wait(&mut self) -> Exit {
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                break status;
+            }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "the process does not end: {}",
+                self.stderr_so_far()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        self.readers
+            .drain(..)
+            .for_each(|reader| reader.join().expect("reader"));
+        Exit {
+            code: status.code(),
+            stdout: self.stdout.lock().expect("stdout").clone(),
+            stderr: self.stderr_so_far(),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail for a process that has ended, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The addresses in whole lines that say `listening on ADDRESS`.
+fn listening_on(log: &str) -> Vec<String> {
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    whole
+        .lines()
+        .filter_map(|line| line.split_once("listening on "))
+        .map(|(_, rest)| {
+            rest.split(['"', ' ', '\u{1b}', ','])
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
+fn collect(source: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut source = BufReader::new(source);
+        let mut line = Vec::new();
+        while source
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|count| count > 0)
+        {
+            into.lock()
+                .expect("text")
+                .push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    })
+}
