@@ -3,6 +3,7 @@
 use super::framing::FrameError;
 use crate::cbor::item::Items;
 use crate::cbor::{Item, Kind, TAG_EMBEDDED_CBOR, Writer, scan};
+use std::borrow::Cow;
 
 /// One request: the parts that matter, as they came.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +27,21 @@ pub enum Message<'a> {
     Goodbye,
 }
 
+/// The content of a message that was cut off its stream: without the tag and the byte string that it
+/// still has if that came in pieces.
+#[must_use]
+pub fn content(message: &[u8]) -> Cow<'_, [u8]> {
+    match Item::from_checked(message).kind() {
+        Kind::Tag(TAG_EMBEDDED_CBOR, string) => match string.kind() {
+            Kind::Bytes(bytes) => bytes,
+            _ => Cow::Borrowed(message),
+        },
+        _ => Cow::Borrowed(message),
+    }
+}
+
 impl<'a> Message<'a> {
-    /// Checks a message that was cut off its stream, and looks at what it is.
+    /// Checks the content of a message, and looks at what it is.
     ///
     /// # Errors
     /// `Malformed` or `NotARequest`.

@@ -1,16 +1,14 @@
 //! Cutting whole messages off a stream of bytes.
 
-use crate::cbor::Head;
 use crate::cbor::scan::{Progress, ScanError, Scanner};
+use crate::cbor::{Head, INDEFINITE, TAG_EMBEDDED_CBOR};
 use std::ops::Range;
 
 /// Why a stream of bytes can't be cut any further. The connection has to be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A message announces, or has reached, more bytes than allowed.
-    #[error(
-        "message of more than {limit} bytes (limit max_message_bytes): send less in one request"
-    )]
+    #[error("message of more than {limit} bytes (limit --max-message): send less in one request")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
@@ -33,7 +31,8 @@ pub enum Frame {
     Incomplete,
     /// A whole message.
     Complete {
-        /// Where the request's own CBOR item is, without a tag 24 and its byte string header.
+        /// Where the request's own CBOR item is, without a tag 24 and its byte string header. With them
+        /// if the string came in pieces: see [`super::envelope::content`].
         message: Range<usize>,
         /// How many bytes to drop from the buffer when the message is done with.
         consumed: usize,
@@ -56,9 +55,6 @@ pub struct Framer {
     scanner: Scanner,
 }
 
-/// The first byte of the frame that clients send: tag 24, with its number in the next byte.
-const EMBEDDED_CBOR_FIRST: u8 = 0xd8;
-
 impl Framer {
     /// A framer at the start of a message.
     #[must_use]
@@ -77,44 +73,48 @@ impl Framer {
     /// # Errors
     /// See [`FrameError`]; the stream can't be used any further.
     pub fn next(&mut self, buffered: &[u8]) -> Result<Frame, FrameError> {
-        match buffered {
-            [] | [EMBEDDED_CBOR_FIRST] => Ok(Frame::Incomplete),
-            [EMBEDDED_CBOR_FIRST, 24, embedded @ ..] => self.next_embedded(embedded),
-            [first, ..] => self.next_bare(*first, buffered),
+        let Some(first) = buffered.first() else {
+            return Ok(Frame::Incomplete);
+        };
+        if first >> 5 != TAG {
+            return self.next_bare(*first, buffered);
+        }
+        let Some(tag) = head_at(buffered, 0)? else {
+            return Ok(Frame::Incomplete);
+        };
+        if tag.argument != TAG_EMBEDDED_CBOR {
+            return Err(FrameError::NotARequest {
+                found: "another tag",
+            });
+        }
+        let Some(string) = head_at(buffered, tag.len)? else {
+            return Ok(Frame::Incomplete);
+        };
+        match (string.major, string.info) {
+            // Its pieces are put together when it is whole.
+            (BYTE_STRING, INDEFINITE) => self.next_scanned(buffered),
+            (BYTE_STRING, _) => self.next_embedded(buffered.len(), tag.len + string.len, string),
+            _ => Err(FrameError::NotARequest {
+                found: "tag 24 around something else than a byte string",
+            }),
         }
     }
 
-    fn next_embedded(&mut self, embedded: &[u8]) -> Result<Frame, FrameError> {
-        const TAG_LEN: usize = 2;
-        let Some(&first) = embedded.first() else {
-            return Ok(Frame::Incomplete);
-        };
-        // A chunked byte string can't be handed on as one span; no client sends one.
-        if first >> 5 != 2 || first == 0x5f {
-            return Err(FrameError::NotARequest {
-                found: "tag 24 without a definite byte string",
-            });
-        }
-        let head = match Head::read(embedded) {
-            Ok(Some(head)) => head,
-            Ok(None) => return Ok(Frame::Incomplete),
-            Err(()) => {
-                return Err(ScanError::BadByte {
-                    at: TAG_LEN,
-                    byte: first,
-                }
-                .into());
-            }
-        };
-        let start = TAG_LEN + head.len;
-        let end = usize::try_from(head.argument)
+    /// A message within a byte string of known length, which begins at `start`.
+    fn next_embedded(
+        &self,
+        buffered: usize,
+        start: usize,
+        string: Head,
+    ) -> Result<Frame, FrameError> {
+        let end = usize::try_from(string.argument)
             .ok()
             .and_then(|length| length.checked_add(start))
             .filter(|end| *end <= self.limits.message_bytes_max)
             .ok_or(FrameError::TooLarge {
                 limit: self.limits.message_bytes_max,
             })?;
-        if embedded.len() + TAG_LEN < end {
+        if buffered < end {
             return Ok(Frame::Incomplete);
         }
         Ok(Frame::Complete {
@@ -129,7 +129,6 @@ impl Framer {
             0 | 1 => Some("an integer"),
             2 => Some("a byte string"),
             3 => Some("a text string"),
-            6 => Some("another tag"),
             // A bare null is how a client says that it is done.
             _ if first == 0xf6 => None,
             _ => Some("a simple value or float"),
@@ -137,6 +136,11 @@ impl Framer {
         if let Some(found) = found {
             return Err(FrameError::NotARequest { found });
         }
+        self.next_scanned(buffered)
+    }
+
+    /// A message that has to be walked to find its end.
+    fn next_scanned(&mut self, buffered: &[u8]) -> Result<Frame, FrameError> {
         match self.scanner.advance(buffered) {
             Ok(Progress::Incomplete) if buffered.len() >= self.limits.message_bytes_max => {
                 Err(FrameError::TooLarge {
@@ -162,6 +166,18 @@ impl Framer {
     }
 }
 
+const BYTE_STRING: u8 = 2;
+const TAG: u8 = 6;
+
+/// The head of an item, if all of it is there.
+fn head_at(buffered: &[u8], at: usize) -> Result<Option<Head>, ScanError> {
+    let bytes = buffered.get(at..).unwrap_or_default();
+    Head::read(bytes).map_err(|()| ScanError::BadByte {
+        at,
+        byte: bytes.first().copied().unwrap_or(0),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +195,8 @@ mod tests {
             (b"\xa1\x01\x02", 0..3),
             (b"\x9f\xa0\xff", 0..3),
             (b"\xf6", 0..1),
+            (b"\xd9\x00\x18\x42\xa0\xa0", 4..6),
+            (b"\xd8\x18\x5f\x41\xa0\xff", 0..6),
         ] {
             for end in 0..bytes.len() {
                 assert_eq!(
@@ -225,7 +243,6 @@ mod tests {
             b"\xd8\x19\xa0",
             b"\xf5",
             b"\xd8\x18\xa0",
-            b"\xd8\x18\x5f\x41\xa0\xff",
         ] {
             assert!(
                 matches!(

@@ -301,7 +301,8 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn handle(&mut self, session: &mut Session, message: &[u8], now: Timestamp) -> Handled<Answer> {
-        match Message::parse(message, self.settings.depth_max) {
+        let content = envelope::content(message);
+        match Message::parse(&content, self.settings.depth_max) {
             Ok(Message::Single(request)) => {
                 let mut response = Vec::new();
                 match self.run(session, &request, now, true, &mut response) {
