@@ -7,7 +7,7 @@
 mod world;
 
 use coordinated::coordinate::storage::Storage;
-use coordinated::coordinate::{HandedOut, LEASE_DEFAULT, Wish};
+use coordinated::coordinate::{HandedOut, Wish};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use std::path::Path;
