@@ -65,6 +65,9 @@ CREATE TABLE work_unit (
     -- The newest attempt at the time when the unit was added again: reports of it and of older ones
     -- that had not ended are about data that is no longer there. Kept though the attempt may go.
     superseded_attempt_id INTEGER,
+    -- How many attempts there were when the unit was last added again or retried: these don't count
+    -- towards its spec's max_retries.
+    attempts_before       INTEGER NOT NULL DEFAULT 0,
     -- Its dictionary, in CBOR, as the client sent it.
     data                  BLOB NOT NULL,
     CONSTRAINT active_attempt_decides CHECK ((status IN (3, 4, 5)) = (active_attempt_id IS NOT NULL)),

@@ -179,15 +179,55 @@ fn after_so_many_retries_a_unit_fails_and_the_next_one_is_given() {
             ..Counts::default()
         }
     );
-    let reports = world
-        .run(|op| op.work_unit_reports(&name("spec"), &[name("a")]))
+    let report = world
+        .run(|op| {
+            let spec = op.work_spec(&name("spec"))?.id;
+            op.work_unit_report(spec, &name("a"))
+        })
+        .unwrap()
         .unwrap();
-    let report = reports[0].as_ref().unwrap();
     assert_eq!(
         report.traceback.as_deref(),
         Some(&b"\x50too many retries"[..])
     );
     assert_eq!(report.worker, Some(name("w")));
+}
+
+#[test]
+fn a_unit_that_is_added_again_or_retried_gets_its_tries_anew() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "max_retries": 1}));
+    world.add("spec", &[json!(["a", {}])]);
+    let lose_it = |world: &mut World| {
+        assert_eq!(world.get_work("w", 1, Duration::from_secs(1)).len(), 1);
+        world.pass(1.0);
+        assert!(world.get_work("w", 1, Duration::from_secs(1)).is_empty());
+        assert_eq!(world.counts("spec").failed, 1);
+    };
+    lose_it(&mut world);
+    world
+        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .unwrap();
+    lose_it(&mut world);
+    world.add("spec", &[json!(["a", {}])]);
+    lose_it(&mut world);
+}
+
+#[test]
+fn a_unit_given_back_with_a_delay_after_its_lease_ran_out_waits_all_the_same() {
+    let mut world = world_with_units(&["a"]);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    world.pass(301.0);
+    let give_back = coordinated::coordinate::Report {
+        delay: Some(Duration::from_secs(30)),
+        ..wish(Wish::Available)
+    };
+    let outcome = world.report(&handed_out, "spec", "a", &give_back).unwrap();
+    assert_eq!(outcome, Outcome::Accepted);
+    assert_eq!(world.get_one("w", &mut handed_out), None);
+    world.pass(30.0);
+    assert!(world.get_one("w", &mut handed_out).is_some());
 }
 
 fn heartbeat(world: &mut World, worker: &str, parent: Option<&str>, lifetime: u64) {
@@ -217,16 +257,13 @@ fn a_worker_that_is_not_heard_of_is_gone_and_a_heartbeat_brings_it_back() {
     assert!(world.run(|op| op.worker(&name("child"))).unwrap().is_none());
     assert!(
         world
-            .run(|op| op.child_work_units(&name("parent")))
+            .run(|op| op.children(&name("parent")))
             .unwrap()
             .is_empty()
     );
     heartbeat(&mut world, "child", Some("parent"), 10);
     assert_eq!(
-        world
-            .run(|op| op.child_work_units(&name("parent")))
-            .unwrap()
-            .len(),
+        world.run(|op| op.children(&name("parent"))).unwrap().len(),
         1
     );
 }
@@ -237,11 +274,15 @@ fn a_unit_whose_lease_a_child_lost_stays_in_its_list_with_the_present_owner() {
     heartbeat(&mut world, "child", Some("parent"), 1000);
     world.get_work("child", 1, Duration::from_secs(5));
     let owner_and_time = |world: &mut World| {
-        let lists = world
-            .run(|op| op.child_work_units(&name("parent")))
-            .unwrap();
-        lists[0]
-            .1
+        world
+            .run(|op| {
+                assert_eq!(op.children(&name("parent"))?, [name("child")]);
+                let held = op.held_units(&name("child"))?;
+                held.into_iter()
+                    .map(|unit| op.held_unit(unit))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .unwrap()
             .iter()
             .map(|unit| (unit.owner.clone(), unit.expiration.is_some()))
             .collect::<Vec<_>>()

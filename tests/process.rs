@@ -784,10 +784,10 @@ fn leases_that_ran_out_while_it_was_down_have_a_grace() {
     client.add("ws", "['a', {}], ['b', {}]");
     client.take_key("w", "a");
     client.take_key("w", "b");
-    client.updated("ws", "a", "{'lease_time': 1}");
-    client.updated("ws", "b", "{'lease_time': 1}");
+    client.updated("ws", "a", "{'lease_time': 2}");
+    client.updated("ws", "b", "{'lease_time': 2}");
     server.kill();
-    let end = clock() + 1.1;
+    let end = clock() + 2.1;
     wait_until("the leases have run out", || clock() > end);
     server.start_again();
     let mut client = server.connect();
@@ -987,6 +987,48 @@ fn the_views_can_be_read_while_it_runs_and_afterwards() {
     assert_eq!(server.stop().code, Some(0));
     assert_eq!(files(server.folder()), ["test.db"]);
     check();
+}
+
+#[test]
+fn the_log_of_attempts_tells_how_each_ended() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    client.add("ws", "['u', {}]");
+    type End = fn(&mut Client);
+    let ends: [(&str, End); 5] = [
+        ("released", |client| {
+            client.updated("ws", "u", "{'lease_time': -1}")
+        }),
+        ("added-again", |client| client.add("ws", "['u', {}]")),
+        ("failed-it", |client| {
+            client.updated("ws", "u", "{'status': 5}");
+            client.updated("ws", "u", "{'status': 1}");
+        }),
+        ("finished-it", |client| {
+            client.updated("ws", "u", "{'status': 4}");
+            client.updated("ws", "u", "{'status': 1}");
+        }),
+        ("has-it", |_| {}),
+    ];
+    for (worker, end) in ends {
+        client.take_key(worker, "u");
+        end(&mut client);
+    }
+    let log = ask(
+        &server.db(),
+        "SELECT worker, status FROM attempts_log ORDER BY worker;",
+    );
+    assert_eq!(
+        log,
+        [
+            "added-again|expired",
+            "failed-it|failed",
+            "finished-it|finished",
+            "has-it|pending",
+            "released|expired"
+        ]
+    );
 }
 
 #[test]

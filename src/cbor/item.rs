@@ -20,8 +20,9 @@ pub enum Kind<'a> {
     Negative(u64),
     /// A byte string, put together if it came in chunks.
     Bytes(Cow<'a, [u8]>),
-    /// A text string, put together if it came in chunks.
-    Text(Cow<'a, str>),
+    /// The bytes of a text string, put together if it came in chunks. They are UTF-8, but for the lone
+    /// surrogates that Python 2 writes.
+    Text(Cow<'a, [u8]>),
     /// An array.
     Array(Items<'a>),
     /// A map.
@@ -67,10 +68,8 @@ impl<'a> Item<'a> {
             1 => Kind::Negative(head.argument),
             2 if head.info == INDEFINITE => Kind::Bytes(Cow::Owned(concatenate_chunks(content))),
             2 => Kind::Bytes(Cow::Borrowed(content)),
-            3 if head.info == INDEFINITE => Kind::Text(Cow::Owned(
-                String::from_utf8_lossy(&concatenate_chunks(content)).into_owned(),
-            )),
-            3 => Kind::Text(String::from_utf8_lossy(content)),
+            3 if head.info == INDEFINITE => Kind::Text(Cow::Owned(concatenate_chunks(content))),
+            3 => Kind::Text(Cow::Borrowed(content)),
             4 => Kind::Array(items),
             5 => Kind::Map(Entries(Items {
                 left: items.left.map(|n| n.saturating_mul(2)),
@@ -113,9 +112,7 @@ impl<'a> Item<'a> {
     #[must_use]
     pub fn as_string_bytes(self) -> Option<Cow<'a, [u8]>> {
         match self.kind() {
-            Kind::Bytes(bytes) => Some(bytes),
-            Kind::Text(Cow::Borrowed(text)) => Some(Cow::Borrowed(text.as_bytes())),
-            Kind::Text(Cow::Owned(text)) => Some(Cow::Owned(text.into_bytes())),
+            Kind::Bytes(bytes) | Kind::Text(bytes) => Some(bytes),
             _ => None,
         }
     }

@@ -152,7 +152,7 @@ impl Scanner {
                 let Some(content) = rest.get(head.len..end) else {
                     return Ok(false);
                 };
-                if head.major == 3 && std::str::from_utf8(content).is_err() {
+                if head.major == 3 && !is_text(content) {
                     return Err(ScanError::NotUtf8 { at: self.position });
                 }
                 self.position += end;
@@ -232,6 +232,18 @@ impl Scanner {
         }
         false
     }
+}
+
+/// True for UTF-8, and for what Python 2 makes of it: a lone surrogate in three bytes, as programs that
+/// cut strings in the middle of a character produce it.
+fn is_text(mut bytes: &[u8]) -> bool {
+    while let Err(error) = std::str::from_utf8(bytes) {
+        match bytes.get(error.valid_up_to()..) {
+            Some([0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..]) => bytes = rest,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Checks that `bytes` are exactly one well-formed item.
@@ -317,6 +329,15 @@ mod tests {
             );
         }
         assert_eq!(scan(b"\x81\x61\xff"), Err(ScanError::NotUtf8 { at: 1 }));
+    }
+
+    #[test]
+    fn a_lone_surrogate_as_python_2_writes_it_is_text() {
+        assert_eq!(scan(b"\x65a\xed\xa0\x80b"), Ok(Progress::Complete(6)));
+        assert_eq!(
+            scan(b"\x64a\xed\xa0\x7f"),
+            Err(ScanError::NotUtf8 { at: 0 })
+        );
     }
 
     #[test]

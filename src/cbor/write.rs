@@ -41,6 +41,11 @@ impl<'a> Writer<'a> {
         self.head(0, value);
     }
 
+    /// The integer -1 - n.
+    pub fn negative(&mut self, n: u64) {
+        self.head(1, n);
+    }
+
     /// An integer.
     pub fn integer(&mut self, value: i64) {
         if value < 0 {

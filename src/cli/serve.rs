@@ -11,6 +11,7 @@ use crate::server::{Limits, ListenAddress, Server};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,18 +105,18 @@ struct LimitArgs {
         long,
         env = "COORDINATED_MAX_DEPTH",
         value_name = "N",
-        default_value_t = 100
+        default_value = "100"
     )]
-    max_depth: usize,
+    max_depth: NonZeroUsize,
 
     /// Open connections: each costs some KiB of memory and an open file
     #[arg(
         long,
         env = "COORDINATED_MAX_CONNECTIONS",
         value_name = "N",
-        default_value_t = 10_000
+        default_value = "10000"
     )]
-    max_connections: usize,
+    max_connections: NonZeroUsize,
 
     /// Answers of one connection that wait to be sent; beyond it, nothing is read from it
     #[arg(long, env = "COORDINATED_MAX_UNSENT", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
@@ -144,18 +145,18 @@ struct LimitArgs {
         long,
         env = "COORDINATED_MAX_JOBS",
         value_name = "N",
-        default_value_t = 10_000
+        default_value = "10000"
     )]
-    max_jobs: usize,
+    max_jobs: NonZeroUsize,
 
     /// Requests in one list of requests: others wait meanwhile
     #[arg(
         long,
         env = "COORDINATED_MAX_BATCH",
         value_name = "N",
-        default_value_t = 10_000
+        default_value = "10000"
     )]
-    max_batch: usize,
+    max_batch: NonZeroUsize,
 
     /// Handed-out units that are remembered for each connection, to recognise late reports
     #[arg(
@@ -212,12 +213,12 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let settings = Settings {
         namespace: args.namespace.clone(),
         config,
-        depth_max: limits.max_depth,
+        depth_max: limits.max_depth.get(),
         limits: RequestLimits {
             unit_name_bytes_max: limits.max_unit_name,
             spec_name_bytes_max: limits.max_spec_name,
-            get_work_units_max: limits.max_jobs,
-            batch_requests_max: limits.max_batch,
+            get_work_units_max: limits.max_jobs.get(),
+            batch_requests_max: limits.max_batch.get(),
             session_attempts_max: limits.max_remembered,
         },
     };
@@ -240,9 +241,9 @@ impl LimitArgs {
         Limits {
             frame: FrameLimits {
                 message_bytes_max: self.max_message,
-                depth_max: self.max_depth,
+                depth_max: self.max_depth.get(),
             },
-            connections_max: self.max_connections,
+            connections_max: self.max_connections.get(),
             unsent_bytes_max: self.max_unsent,
             unsent_total_bytes_max: self.max_unsent_total,
             stall_max: self.stall_timeout,

@@ -62,6 +62,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// The end of the lease of an attempt that runs, or the time when it ended.
+    #[must_use]
+    pub fn lease_or_completion(&self) -> Timestamp {
+        self.end.unwrap_or(self.expiration)
+    }
+
     /// Notes the end of the attempt. Its worker is busy with it still, unless that is what it said.
     pub fn end_as(&mut self, status: AttemptStatus, now: Timestamp) {
         self.status = status;
@@ -116,13 +122,7 @@ impl<S: Storage> Operation<'_, S> {
         worker: Option<&Name>,
         lease: Duration,
     ) -> Result<Attempt> {
-        let number = match unit.last {
-            Some(last) => self
-                .store
-                .get_attempt(last)?
-                .map_or(1, |last| last.number + 1),
-            None => 1,
-        };
+        let number = self.attempts_so_far(unit)? + 1;
         let mut attempt = Attempt {
             id: AttemptId(0),
             unit: unit.id,
@@ -140,6 +140,14 @@ impl<S: Storage> Operation<'_, S> {
         unit.last = Some(attempt.id);
         unit.status = UnitStatus::Pending;
         Ok(attempt)
+    }
+
+    /// How many attempts at a unit there have been.
+    pub(super) fn attempts_so_far(&mut self, unit: &WorkUnit) -> Result<u64> {
+        Ok(match unit.last {
+            Some(last) => self.store.get_attempt(last)?.map_or(0, |last| last.number),
+            None => 0,
+        })
     }
 
     /// Ends the active attempt of a pending unit as expired. The unit is not changed.

@@ -124,6 +124,7 @@ fn canonical_bytes(label: Item<'_>) -> Vec<u8> {
     let mut writer = Writer::new(&mut bytes);
     match label.kind() {
         Kind::Unsigned(value) => writer.unsigned(value),
+        Kind::Negative(value) => writer.negative(value),
         Kind::Float(value) => writer.float(value),
         _ => writer.encoded(label.bytes()),
     }

@@ -39,7 +39,11 @@ impl Name {
     pub fn from_item(item: Item<'_>) -> Option<Self> {
         match item.kind() {
             Kind::Bytes(bytes) => Some(Self::from_bytes(bytes)),
-            Kind::Text(text) => Some(Self::from_text(text)),
+            // One with lone surrogates can't be kept as text.
+            Kind::Text(bytes) => Some(match String::from_utf8(bytes.into_owned()) {
+                Ok(text) => Self::from_text(text),
+                Err(error) => Self::from_bytes(error.into_bytes()),
+            }),
             _ => None,
         }
     }

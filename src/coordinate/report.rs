@@ -175,9 +175,11 @@ impl<S: Storage> Operation<'_, S> {
         }
         match (unit.status, report.wish) {
             (UnitStatus::Available | UnitStatus::Delayed, wish) => {
-                if wish == Wish::Available
-                    || report.lease == Some(Lease::Over) && wish == Wish::Renew
-                {
+                let ends_now = report.lease == Some(Lease::Over)
+                    && matches!(wish, Wish::Pending | Wish::Renew);
+                if wish == Wish::Available || ends_now {
+                    // It is given back already; what is left to do is to let it wait.
+                    self.delay(unit, report)?;
                     return Ok(Outcome::Accepted);
                 }
                 self.reactivate(&mut unit, own)?;
@@ -208,7 +210,9 @@ impl<S: Storage> Operation<'_, S> {
         if let Some(data) = report.data {
             self.store_attempt_data(own, data)?;
         }
-        if own.held && matches!(report.wish, Wish::Finished | Wish::Failed) {
+        let has_let_go = report.lease == Some(Lease::Over)
+            || !matches!(report.wish, Wish::Pending | Wish::Renew);
+        if own.held && has_let_go {
             own.held = false;
             self.store.update_attempt(own)?;
         }
@@ -229,10 +233,15 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Stores data on a unit that nobody has, and delays it if that is asked.
-    fn amend(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+    fn amend(&mut self, unit: WorkUnit, report: &Report<'_>) -> Result<()> {
         if let Some(data) = report.data {
             self.store.set_work_unit_data(unit.id, data)?;
         }
+        self.delay(unit, report)
+    }
+
+    /// Lets a unit that nobody has wait, if that is asked.
+    fn delay(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
         if let Some(delay) = report.delay {
             let before = unit.status;
             unit.not_before = Some(self.now.plus(delay));
@@ -276,6 +285,7 @@ impl<S: Storage> Operation<'_, S> {
             self.store.set_work_unit_data(unit.id, data)?;
         }
         unit.not_before = report.delay.map(|delay| self.now.plus(delay));
+        unit.attempts_before = self.attempts_so_far(&unit)?;
         let before = unit.status;
         unit.make_available(self.now);
         Ok(self.store.update_work_unit(before, &unit)?)
@@ -304,7 +314,8 @@ impl<S: Storage> Operation<'_, S> {
         let before = unit.status;
         let lease = match report.lease {
             Some(Lease::For(lease)) => lease,
-            Some(Lease::Over) => return Ok(()),
+            Some(Lease::Over) if before.is_completed() => return Ok(()),
+            Some(Lease::Over) => return self.amend(unit, report),
             None => LEASE_DEFAULT,
         };
         let attempt = self.open_attempt(&mut unit, report.worker.as_ref(), lease)?;

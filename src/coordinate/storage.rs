@@ -68,10 +68,11 @@ pub trait UnitLister {
     /// by the bytes of their names.
     ///
     /// # Errors
-    /// What `visit` fails with, `NoSuchWorkSpec` if the spec has gone, `Storage`.
+    /// What `visit` fails with, `NoSuchWorkSpec`, `Storage`.
     fn list_work_units(
         &mut self,
-        spec: &WorkSpec,
+        namespace: NamespaceId,
+        work_spec: &Name,
         query: &UnitQuery,
         visit: &mut VisitUnit<'_>,
     ) -> Result<()>;
@@ -197,11 +198,13 @@ pub trait WorkUnitStore {
     /// Deletes a unit with its attempts.
     fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()>;
 
-    /// The available units with the highest priority, those with the lowest names first.
+    /// The available units with the highest priority, those with the lowest names first: at most
+    /// `limit`, and fewer if together they have more than `bytes_max` of data.
     fn best_available_units(
         &mut self,
         spec: WorkSpecId,
         limit: usize,
+        bytes_max: usize,
     ) -> StorageResult<Vec<AvailableUnit>>;
 
     /// The first `limit` units in a status, in no particular order.

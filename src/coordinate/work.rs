@@ -9,6 +9,10 @@ use super::{Name, Operation, Result};
 use crate::cbor::EMPTY_MAP;
 use std::time::Duration;
 
+/// Bytes of data that one call hands out, give or take a unit: they all wait in memory to be sent. A
+/// worker may always get fewer units than it asked for.
+const GIVEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// What a worker asks for.
 #[derive(Debug)]
 pub struct WorkRequest<'a> {
@@ -71,12 +75,15 @@ impl<S: Storage> Operation<'_, S> {
                 .fold(request.max_units, |count, room| {
                     count.min(usize::try_from(room).unwrap_or(usize::MAX))
                 });
-            while given.len() < count {
-                let units = self.store.best_available_units(id, count - given.len())?;
+            let mut bytes = 0;
+            while given.len() < count && bytes <= GIVEN_BYTES_MAX {
+                let (room, bytes_room) = (count - given.len(), GIVEN_BYTES_MAX - bytes);
+                let units = self.store.best_available_units(id, room, bytes_room)?;
                 if units.is_empty() {
                     break;
                 }
                 for unit in units {
+                    bytes += unit.data.len();
                     if self.has_had_all_retries(&unit.unit, meta.max_retries)? {
                         self.fail_after_too_many_retries(unit.unit, worker)?;
                     } else {
@@ -144,13 +151,10 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     fn has_had_all_retries(&mut self, unit: &WorkUnit, max_retries: Option<u64>) -> Result<bool> {
-        let (Some(max_retries), Some(last)) = (max_retries, unit.last) else {
-            return Ok(false);
-        };
-        Ok(self
-            .store
-            .get_attempt(last)?
-            .is_some_and(|last| last.number >= max_retries))
+        Ok(match max_retries {
+            Some(max) => self.attempts_so_far(unit)? >= unit.attempts_before.saturating_add(max),
+            None => false,
+        })
     }
 
     /// Makes the next unit of a continuous spec, and notes when the one after it is due.

@@ -1,8 +1,8 @@
 //! Work units: their states, and the operations on them that are not about doing the work.
 
-use super::attempt::AttemptId;
+use super::attempt::{Attempt, AttemptId};
 use super::new_unit::NewUnit;
-use super::storage::{Storage, UnitQuery, VisitUnit};
+use super::storage::Storage;
 use super::{Error, Name, Operation, Result, WorkSpecId};
 use crate::cbor::Item;
 use crate::clock::Timestamp;
@@ -63,6 +63,9 @@ pub struct WorkUnit {
     pub last: Option<AttemptId>,
     /// The newest attempt from before the unit was added again.
     pub superseded: Option<AttemptId>,
+    /// How many attempts there were when the unit was last added again or retried: these don't count
+    /// towards `max_retries`.
+    pub attempts_before: u64,
 }
 
 impl WorkUnit {
@@ -156,24 +159,11 @@ impl<S: Storage> Operation<'_, S> {
         unit.priority = priority;
         unit.not_before = not_before;
         unit.superseded = unit.last;
+        unit.attempts_before = self.attempts_so_far(&unit)?;
         unit.make_available(self.now);
         self.store.update_work_unit(before, &unit)?;
         self.store.set_work_unit_data(unit.id, new.data.bytes())?;
         Ok(())
-    }
-
-    /// Shows `visit` units with their data, sorted by the bytes of their names.
-    ///
-    /// # Errors
-    /// `NoSuchWorkSpec`, `Storage`, and what `visit` fails with.
-    pub fn list_work_units(
-        &mut self,
-        work_spec: &Name,
-        query: &UnitQuery,
-        visit: &mut VisitUnit<'_>,
-    ) -> Result<()> {
-        let spec = self.work_spec(work_spec)?.clone();
-        self.store.list_work_units(&spec, query, visit)
     }
 
     /// The data of the unit of a name: as its active attempt left it, else its own.
@@ -200,23 +190,15 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.work_unit_data(unit.id)?)
     }
 
-    /// Where each of the named units stands, in the order of the names; `None` for unknown ones.
+    /// Where the unit of a name stands; `None` for an unknown one.
     ///
     /// # Errors
-    /// `NoSuchWorkSpec`, `Storage`.
-    pub fn work_unit_reports(
+    /// `Storage`.
+    pub fn work_unit_report(
         &mut self,
-        work_spec: &Name,
-        names: &[Name],
-    ) -> Result<Vec<Option<UnitReport>>> {
-        let spec = self.work_spec(work_spec)?.id;
-        names
-            .iter()
-            .map(|name| self.work_unit_report(spec, name))
-            .collect()
-    }
-
-    fn work_unit_report(&mut self, spec: WorkSpecId, name: &Name) -> Result<Option<UnitReport>> {
+        spec: WorkSpecId,
+        name: &Name,
+    ) -> Result<Option<UnitReport>> {
         let Some(unit) = self.store.find_work_unit(spec, name)? else {
             return Ok(None);
         };
@@ -228,9 +210,7 @@ impl<S: Storage> Operation<'_, S> {
         let traceback = Item::from_checked(&data).get("traceback");
         Ok(Some(UnitReport {
             status: unit.status,
-            expiration: active
-                .as_ref()
-                .map(|attempt| attempt.end.unwrap_or(attempt.expiration)),
+            expiration: active.as_ref().map(Attempt::lease_or_completion),
             worker: active.and_then(|attempt| attempt.worker),
             traceback: traceback.map(|value| value.bytes().to_vec()),
         }))

@@ -1,7 +1,7 @@
 //! Workers: who is alive, and what their children are busy with.
 
-use super::storage::Storage;
-use super::work_unit::UnitStatus;
+use super::attempt::Attempt;
+use super::storage::{NamedUnit, Storage};
 use super::{Error, Name, Operation, Result};
 use crate::clock::Timestamp;
 use std::time::Duration;
@@ -114,39 +114,39 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.worker_stats(self.namespace)?)
     }
 
-    /// What each living child of a worker is busy with. A unit whose lease the child has lost stays
-    /// in its list, with the present owner, so that its parent can see that it works in vain.
+    /// The living children of a worker.
     ///
     /// # Errors
     /// `Storage`.
-    pub fn child_work_units(&mut self, parent: &Name) -> Result<Vec<(Name, Vec<HeldUnit>)>> {
-        let mut lists = Vec::new();
-        for child in self.store.children(self.namespace, parent)? {
-            let mut units = Vec::new();
-            for unit in self.store.held_units(self.namespace, &child)? {
-                units.push(self.held_unit(unit)?);
-            }
-            lists.push((child, units));
-        }
-        Ok(lists)
+    pub fn children(&mut self, parent: &Name) -> Result<Vec<Name>> {
+        Ok(self.store.children(self.namespace, parent)?)
     }
 
-    fn held_unit(&mut self, held: super::storage::NamedUnit) -> Result<HeldUnit> {
+    /// The units that a worker is busy with. One whose lease it has lost stays among them, so that its
+    /// parent can see that it works in vain. [`Operation::held_unit`] tells more of each.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn held_units(&mut self, worker: &Name) -> Result<Vec<NamedUnit>> {
+        Ok(self.store.held_units(self.namespace, worker)?)
+    }
+
+    /// A unit that some worker is busy with, with its data and its present owner.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn held_unit(&mut self, held: NamedUnit) -> Result<HeldUnit> {
         let data = self.effective_data(&held.unit)?;
         let active = match held.unit.active {
             Some(id) => self.store.get_attempt(id)?,
             None => None,
         };
-        let expiration = active.as_ref().map(|attempt| match held.unit.status {
-            UnitStatus::Pending => attempt.expiration,
-            _ => attempt.end.unwrap_or(attempt.expiration),
-        });
         Ok(HeldUnit {
             work_spec: held.work_spec,
             name: held.name,
             data,
+            expiration: active.as_ref().map(Attempt::lease_or_completion),
             owner: active.and_then(|attempt| attempt.worker),
-            expiration,
         })
     }
 }

@@ -3,6 +3,7 @@
 use crate::cbor::Writer;
 use crate::clock::Timestamp;
 use crate::coordinate::{Error, Name, Result};
+use crate::limits;
 
 /// What stands for "nothing" in the failed pair of a method: each has its own.
 #[derive(Clone, Copy)]
@@ -57,6 +58,17 @@ pub(super) fn answer_in_band<T>(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Refuses to go on with an answer that has become too long.
+pub(super) fn check_answer_length(len: usize) -> Result<()> {
+    let max = limits::ANSWER_BYTES_MAX;
+    if len > max {
+        return Err(Error::Invalid(format!(
+            "the answer would be longer than {max} bytes: ask for less at a time"
+        )));
+    }
+    Ok(())
 }
 
 /// A name in the form in which it came, or null.

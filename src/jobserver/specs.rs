@@ -2,12 +2,13 @@
 
 use super::method::Call;
 use super::params::Options;
-use super::reply::{Nothing, answer_in_band, ok_pair, true_pair, write_limit, write_name};
+use super::reply::{
+    Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_limit, write_name,
+};
 use crate::cbor::{Item, Writer};
 use crate::coordinate::number::{duration_from_seconds, is_true};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Control, Error, Meta, Result, limit_from_integer};
-use crate::limits;
 use std::time::Duration;
 
 const RUNNABLE: i64 = 1;
@@ -72,11 +73,7 @@ pub(super) fn list_work_specs<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<
     writer.array(names.len());
     for name in &names {
         let definition = call.operation.work_spec_definition(name)?;
-        if writer.len() + definition.len() > limits::ANSWER_BYTES_MAX {
-            return Err(Error::Invalid(
-                "option limit: the answer is too long, ask for fewer".to_owned(),
-            ));
-        }
+        check_answer_length(writer.len() + definition.len())?;
         write_definition(&mut writer, &definition);
     }
     write_name(&mut writer, next.as_ref());

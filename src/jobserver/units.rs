@@ -3,13 +3,14 @@
 use super::method::{Call, Deferred};
 use super::params::Options;
 use super::reply::{
-    Nothing, answer_in_band, failed_pair, ok_pair, true_pair, write_name, write_time,
+    Nothing, answer_in_band, check_answer_length, failed_pair, ok_pair, true_pair, write_name,
+    write_time,
 };
 use crate::cbor::Writer;
 use crate::coordinate::storage::{Storage, UnitLister, UnitQuery};
 use crate::coordinate::{
-    Counts, Deletion, Error, Name, NewUnit, PriorityChange, Result, UnitReport, UnitStatus,
-    WorkSpec,
+    Counts, Deletion, Error, Name, NamespaceId, NewUnit, PriorityChange, Result, UnitReport,
+    UnitStatus, WorkSpecId,
 };
 use crate::limits;
 
@@ -83,22 +84,23 @@ pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
         start: options.get("start").optional_unit_name()?,
         limit: limit.min(limits::LIST_UNITS_MAX),
     };
-    let spec = call.operation.work_spec(&name).cloned();
+    let spec = call.operation.work_spec(&name).map(|spec| spec.id);
     let Some(spec) = answer_in_band(out, Nothing::Null, spec)? else {
         return Ok(());
     };
+    let namespace = call.operation.namespace;
     if let Some(names) = names.filter(|names| !names.is_empty()) {
-        return write_named_units(call, &spec, &names, out);
+        return write_named_units(call, spec, &names, out);
     }
     match call.reader.take() {
         Some(mut reader) if is_long(&query) => {
             call.deferred = Some(Deferred {
                 method: "get_work_units",
-                run: Box::new(move |out| write_units(&mut reader, &spec, &query, out)),
+                run: Box::new(move |out| write_units(&mut reader, namespace, &name, &query, out)),
             });
             Ok(())
         }
-        _ => write_units(call.operation.store, &spec, &query, out),
+        _ => write_units(call.operation.store, namespace, &name, &query, out),
     }
 }
 
@@ -110,7 +112,8 @@ fn is_long(query: &UnitQuery) -> bool {
 
 fn write_units(
     lister: &mut impl UnitLister,
-    spec: &WorkSpec,
+    namespace: NamespaceId,
+    work_spec: &Name,
     query: &UnitQuery,
     out: &mut Vec<u8>,
 ) -> Result<()> {
@@ -122,7 +125,7 @@ fn write_units(
         write_unit(&mut Writer::new(&mut list), name, Some(data));
         Ok(())
     };
-    let listed = lister.list_work_units(spec, query, &mut visit);
+    let listed = lister.list_work_units(namespace, work_spec, query, &mut visit);
     if answer_in_band(out, Nothing::Null, listed)?.is_some() {
         ok_pair(out, |writer| {
             writer.array(count);
@@ -134,7 +137,7 @@ fn write_units(
 
 fn write_named_units<S: Storage>(
     call: &mut Call<'_, S>,
-    spec: &WorkSpec,
+    spec: WorkSpecId,
     names: &[Name],
     out: &mut Vec<u8>,
 ) -> Result<()> {
@@ -142,21 +145,11 @@ fn write_named_units<S: Storage>(
     writer.array(2);
     writer.array(names.len());
     for name in names {
-        let data = call.operation.find_work_unit_data(spec.id, name)?;
+        let data = call.operation.find_work_unit_data(spec, name)?;
         check_answer_length(writer.len() + data.as_ref().map_or(0, Vec::len))?;
         write_unit(&mut writer, name, data.as_deref());
     }
     writer.null();
-    Ok(())
-}
-
-fn check_answer_length(len: usize) -> Result<()> {
-    let max = limits::ANSWER_BYTES_MAX;
-    if len > max {
-        return Err(Error::Invalid(format!(
-            "the answer would be longer than {max} bytes: ask for fewer units at a time"
-        )));
-    }
     Ok(())
 }
 
@@ -175,18 +168,21 @@ pub(super) fn get_work_unit_status<S: Storage>(
 ) -> Result<()> {
     let spec = call.params.get("work_spec_name").name()?;
     let names = call.params.get("work_unit_keys").names()?;
-    let reports = call.operation.work_unit_reports(&spec, &names);
-    if let Some(reports) = answer_in_band(out, Nothing::Null, reports)? {
-        ok_pair(out, |writer| {
-            writer.array(reports.len());
-            for report in &reports {
-                match report {
-                    Some(report) => write_report(writer, report),
-                    None => writer.null(),
-                }
-            }
-        });
+    let spec = call.operation.work_spec(&spec).map(|spec| spec.id);
+    let Some(spec) = answer_in_band(out, Nothing::Null, spec)? else {
+        return Ok(());
+    };
+    let mut writer = Writer::new(out);
+    writer.array(2);
+    writer.array(names.len());
+    for name in &names {
+        match call.operation.work_unit_report(spec, name)? {
+            Some(report) => write_report(&mut writer, &report),
+            None => writer.null(),
+        }
+        check_answer_length(writer.len())?;
     }
+    writer.null();
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Methods of and about workers.
 
 use super::method::Call;
-use super::reply::{Nothing, answer_in_band, ok_pair, true_pair, write_name, write_time};
+use super::reply::{
+    Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_name, write_time,
+};
 use crate::cbor::{EMPTY_MAP, Item, Writer};
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::Storage;
@@ -152,15 +154,20 @@ pub(super) fn get_child_work_units<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let parent = call.params.get("worker_id").name()?;
-    let children = call.operation.child_work_units(&parent)?;
-    ok_pair(out, |writer| {
-        writer.map(children.len());
-        for (child, units) in &children {
-            child.write(writer);
-            writer.array(units.len());
-            units.iter().for_each(|unit| write_held_unit(writer, unit));
+    let children = call.operation.children(&parent)?;
+    let mut writer = Writer::new(out);
+    writer.array(2);
+    writer.map(children.len());
+    for child in &children {
+        let units = call.operation.held_units(child)?;
+        child.write(&mut writer);
+        writer.array(units.len());
+        for unit in units {
+            write_held_unit(&mut writer, &call.operation.held_unit(unit)?);
+            check_answer_length(writer.len())?;
         }
-    });
+    }
+    writer.null();
     Ok(())
 }
 

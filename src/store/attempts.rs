@@ -48,7 +48,7 @@ statements! {
     HELD_UNITS = "
         SELECT work_unit.id, work_unit.work_spec_id, work_unit.status, work_unit.priority,
                work_unit.not_before_us, work_unit.active_attempt_id, work_unit.last_attempt_id,
-               work_unit.superseded_attempt_id, work_unit.name, work_spec.name
+               work_unit.superseded_attempt_id, work_unit.attempts_before, work_unit.name, work_spec.name
           FROM attempt
           JOIN work_unit ON work_unit.id = attempt.work_unit_id
           JOIN work_spec ON work_spec.id = work_unit.work_spec_id
@@ -171,8 +171,8 @@ impl AttemptStore for SqliteStore {
             |row| {
                 Ok(NamedUnit {
                     unit: row_to_unit(row)?,
-                    name: row.get(8)?,
-                    work_spec: row.get(9)?,
+                    name: row.get(9)?,
+                    work_spec: row.get(10)?,
                 })
             },
         )?;

@@ -4,10 +4,10 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    AvailableUnit, StorageResult, UnitLister, UnitQuery, VisitUnit, WorkUnitStore,
+    AvailableUnit, StorageResult, UnitLister, UnitQuery, VisitUnit, WorkSpecStore, WorkUnitStore,
 };
 use crate::coordinate::{
-    AttemptId, Error, Name, Result, StorageError, UnitStatus, WorkSpec, WorkSpecId, WorkUnit,
+    AttemptId, Error, Name, NamespaceId, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
     WorkUnitId,
 };
 use r2d2::Pool;
@@ -17,13 +17,13 @@ use rusqlite::{Connection, Row, named_params};
 statements! {
     FIND_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id
+               superseded_attempt_id, attempts_before
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) = :name";
 
     GET_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id
+               superseded_attempt_id, attempts_before
           FROM work_unit
          WHERE id = :id";
 
@@ -36,7 +36,8 @@ statements! {
     UPDATE_UNIT = "
         UPDATE work_unit
            SET status = :status, priority = :priority, not_before_us = :not_before,
-               active_attempt_id = :active, last_attempt_id = :last, superseded_attempt_id = :superseded
+               active_attempt_id = :active, last_attempt_id = :last, superseded_attempt_id = :superseded,
+               attempts_before = :attempts_before
          WHERE id = :id";
 
     UPDATE_DATA = "UPDATE work_unit SET data = :data WHERE id = :id";
@@ -56,7 +57,7 @@ statements! {
     /// The head of the queue. Uses index work_unit_available.
     BEST_AVAILABLE = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, name, data
+               superseded_attempt_id, attempts_before, name, data
           FROM work_unit
          WHERE work_spec_id = :spec AND status = 1
          ORDER BY priority DESC, CAST(name AS BLOB)
@@ -64,7 +65,7 @@ statements! {
 
     UNITS_IN_STATUS = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id
+               superseded_attempt_id, attempts_before
           FROM work_unit
          WHERE work_spec_id = :spec AND status = :status
          LIMIT :limit";
@@ -74,7 +75,7 @@ statements! {
     /// Uses index work_unit_delayed.
     NO_LONGER_DELAYED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id
+               superseded_attempt_id, attempts_before
           FROM work_unit
          WHERE status = 2 AND not_before_us <= :now
          ORDER BY not_before_us
@@ -84,7 +85,9 @@ statements! {
 
     FIRST_NOT_BEFORE_OF_UNITS = "SELECT min(not_before_us) FROM work_unit WHERE status = 2";
 
-    IS_DELETED = "SELECT deleted FROM work_spec WHERE id = :spec";
+    FIND_SPEC_ID = "
+        SELECT id FROM work_spec
+         WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name AND deleted = 0";
 
     /// Uses index work_unit_by_name, as the next one does.
     LIST_ALL = "
@@ -137,6 +140,7 @@ pub(super) fn row_to_unit(row: &Row<'_>) -> rusqlite::Result<WorkUnit> {
         active: row.get(5)?,
         last: row.get(6)?,
         superseded: row.get(7)?,
+        attempts_before: row.get(8)?,
     })
 }
 
@@ -232,6 +236,7 @@ impl WorkUnitStore for SqliteStore {
             active: None,
             last: None,
             superseded: None,
+            attempts_before: 0,
         };
         self.note_delay(&unit);
         Ok(unit)
@@ -246,6 +251,7 @@ impl WorkUnitStore for SqliteStore {
             ":active": unit.active,
             ":last": unit.last,
             ":superseded": unit.superseded,
+            ":attempts_before": unit.attempts_before,
         })?;
         self.count_unit(unit.work_spec, Some(before), Some(unit.status));
         self.note_delay(unit);
@@ -268,16 +274,24 @@ impl WorkUnitStore for SqliteStore {
         &mut self,
         spec: WorkSpecId,
         limit: usize,
+        bytes_max: usize,
     ) -> StorageResult<Vec<AvailableUnit>> {
         let mut statement = prepared(&self.connection, BEST_AVAILABLE)?;
-        let units = statement.query_map(named_params! {":spec": spec, ":limit": limit}, |row| {
-            Ok(AvailableUnit {
+        let mut rows = statement.query(named_params! {":spec": spec, ":limit": limit})?;
+        let mut units = Vec::new();
+        let mut bytes = 0;
+        while bytes <= bytes_max
+            && let Some(row) = rows.next()?
+        {
+            let unit = AvailableUnit {
                 unit: row_to_unit(row)?,
-                name: row.get(8)?,
-                data: row.get(9)?,
-            })
-        })?;
-        Ok(units.collect::<rusqlite::Result<_>>()?)
+                name: row.get(9)?,
+                data: row.get(10)?,
+            };
+            bytes += unit.data.len();
+            units.push(unit);
+        }
+        Ok(units)
     }
 
     fn work_units_in_status(
@@ -309,11 +323,16 @@ impl WorkUnitStore for SqliteStore {
 impl UnitLister for SqliteStore {
     fn list_work_units(
         &mut self,
-        spec: &WorkSpec,
+        namespace: NamespaceId,
+        work_spec: &Name,
         query: &UnitQuery,
         visit: &mut VisitUnit<'_>,
     ) -> Result<()> {
-        list_units(&self.connection, spec.id, query, visit)
+        let spec = self.find_work_spec(namespace, work_spec);
+        let spec = spec
+            .ok_or_else(|| Error::NoSuchWorkSpec(work_spec.clone()))?
+            .id;
+        list_units(&self.connection, spec, query, visit)
     }
 }
 
@@ -332,7 +351,8 @@ impl Reader {
 impl UnitLister for Reader {
     fn list_work_units(
         &mut self,
-        spec: &WorkSpec,
+        namespace: NamespaceId,
+        work_spec: &Name,
         query: &UnitQuery,
         visit: &mut VisitUnit<'_>,
     ) -> Result<()> {
@@ -342,20 +362,21 @@ impl UnitLister for Reader {
             .map_err(|error| StorageError::Other(error.to_string()))?;
         // One state of the file for both statements.
         let transaction = connection.transaction().map_err(StorageError::from)?;
-        let is_there = prepared(&transaction, IS_DELETED)
-            .and_then(|mut statement| {
-                let mut rows = statement.query(named_params! {":spec": spec.id})?;
-                Ok(matches!(
-                    rows.next()?.map(|row| row.get(0)).transpose()?,
-                    Some(false)
-                ))
-            })
-            .map_err(StorageError::from)?;
-        if !is_there {
-            return Err(Error::NoSuchWorkSpec(spec.name.clone()));
-        }
-        list_units(&transaction, spec.id, query, visit)
+        let spec = find_spec_id(&transaction, namespace, work_spec).map_err(StorageError::from)?;
+        let spec = spec.ok_or_else(|| Error::NoSuchWorkSpec(work_spec.clone()))?;
+        list_units(&transaction, spec, query, visit)
     }
+}
+
+fn find_spec_id(
+    connection: &Connection,
+    namespace: NamespaceId,
+    name: &Name,
+) -> rusqlite::Result<Option<WorkSpecId>> {
+    let mut statement = prepared(connection, FIND_SPEC_ID)?;
+    let mut rows =
+        statement.query(named_params! {":namespace": namespace, ":name": name.bytes()})?;
+    rows.next()?.map(|row| row.get(0)).transpose()
 }
 
 fn list_units(

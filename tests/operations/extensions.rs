@@ -85,7 +85,7 @@ fn a_unit_can_be_given_back_with_a_delay() {
     client.updated(
         "ws",
         "a",
-        "{'status': 1, 'delay': 0.4, 'data': {'progress': 1}}",
+        "{'status': 1, 'delay': 1.5, 'data': {'progress': 1}}",
     );
     assert_eq!(client.counts("ws"), [(AVAILABLE, 2)].into());
     let status = client.status("ws", "a");

@@ -355,6 +355,34 @@ fn an_attempt_at_a_unit_that_was_added_again_is_superseded() {
 }
 
 #[test]
+fn the_end_of_a_superseded_lease_is_no_end_of_the_new_one() {
+    for status in [AVAILABLE, PENDING, FINISHED] {
+        let mut scene = scene();
+        scene.first.updated("ws", "u", "{'lease_time': 0.3}");
+        let end = scene.seen().0.expiration.expect("a lease");
+        scene.admin.add("ws", "['u', {'own': 2}]");
+        if status != AVAILABLE {
+            scene.second.take_key("w2", "u");
+        }
+        if status == FINISHED {
+            scene.second.updated("ws", "u", "{'status': 4}");
+        }
+        let before = scene.seen();
+        assert_eq!(before.0.status, status);
+        wait_until("the old lease has passed", || {
+            crate::get_work::clock() > end + 0.2
+        });
+        assert_eq!(scene.seen(), before);
+        assert_eq!(scene.admin.counts("ws"), [(status, 1)].into());
+        assert_eq!(
+            scene.admin.value("del_work_units", "'ws', {'all': true}"),
+            Value::Unsigned(1)
+        );
+        assert_eq!(scene.admin.counts("ws"), [].into());
+    }
+}
+
+#[test]
 fn the_holder_of_a_superseded_attempt_gets_the_new_data_by_asking_for_work() {
     let mut scene = scene();
     scene.admin.add("ws", "['u', {'own': 2}]");

@@ -198,7 +198,7 @@ fn unlock_is_for_the_owner_of_all() {
 #[test]
 fn renew_is_for_the_owner_of_all() {
     let (_server, mut client) = start();
-    client.done("lock", "'me', 1, [['a'], ['b']]");
+    client.done("lock", "'me', 2, [['a'], ['b']]");
     client.done("lock", "'you', 60, [['c']]");
     for keys in ["[['a'], ['c']]", "[['a'], ['nobody']]"] {
         let (value, _) = client.denied("renew", &format!("'me', 600, {keys}"));
