@@ -4,35 +4,33 @@ mod serve;
 mod values;
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// A job-queue daemon for Coordinate clients: one binary, one SQLite file.
 ///
 /// Without a command it serves: it makes coordinate.db in the current folder and listens on
-/// 127.0.0.1:5932.
+/// 127.0.0.1:5932. `coordinated serve --help` tells its flags, which need no `serve` before them.
 #[derive(Parser)]
-#[command(name = "coordinated", version, args_conflicts_with_subcommands = true)]
+#[command(name = "coordinated", version)]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    serve: serve::Args,
+    command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve clients until SIGTERM or SIGINT (also what happens without a command)
-    Serve(serve::Args),
+    /// Serve clients until SIGTERM or SIGINT
+    Serve(Box<serve::Args>),
 }
 
 /// Runs the command that the command line names. A failure is told in one line on standard error;
 /// the exit code is 1 then, and 2 for wrong usage.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(with_default_command(std::env::args_os().collect()));
     let result = match cli.command {
-        Some(Command::Serve(args)) => serve::run(&args),
-        None => serve::run(&cli.serve),
+        Command::Serve(args) => serve::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,4 +39,17 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Puts `serve` in where no command is named: before flags, but for those that are not about serving.
+fn with_default_command(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_about_serving = match words.get(1).and_then(|word| word.to_str()) {
+        None => true,
+        Some("-h" | "--help" | "-V" | "--version") => false,
+        Some(word) => word.starts_with('-'),
+    };
+    if is_about_serving {
+        words.insert(words.len().min(1), "serve".into());
+    }
+    words
 }

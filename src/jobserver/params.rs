@@ -225,7 +225,7 @@ impl<'a> Param<'a> {
 
     /// An integer, if it is there; numerals are taken too.
     pub(super) fn optional_integer(&self) -> Result<Option<i64>> {
-        self.convert("an integer", as_integer_or_numeral)
+        self.convert("an integer of 64 bits", as_integer_or_numeral)
     }
 
     /// A number that is one, if it is there.
