@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod bench;
 mod serve;
 mod values;
 
@@ -22,6 +23,8 @@ struct Cli {
 enum Command {
     /// Serve clients until SIGTERM or SIGINT
     Serve(Box<serve::Args>),
+    /// Load a server and measure it: this one, or any other that speaks CBOR-RPC
+    Bench(bench::Args),
 }
 
 /// Runs the command that the command line names. A failure is told in one line on standard error;
@@ -31,6 +34,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse_from(with_default_command(std::env::args_os().collect()));
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
