@@ -40,9 +40,10 @@ statements! {
          ORDER BY expiration_us";
 
     /// Uses index attempt_held.
-    RELEASE_LOST = "
-        UPDATE attempt SET held = 0
-         WHERE CAST(worker AS BLOB) = :worker AND held = 1 AND status <> 3";
+    FIND_LOST = "
+        SELECT id FROM attempt WHERE CAST(worker AS BLOB) = :worker AND held = 1 AND status <> 3";
+
+    RELEASE = "UPDATE attempt SET held = 0 WHERE id = :id";
 
     /// Uses index attempt_held.
     HELD_UNITS = "
@@ -155,8 +156,13 @@ impl AttemptStore for SqliteStore {
     }
 
     fn release_lost_attempts(&mut self, worker: &Name) -> StorageResult<()> {
-        prepared(&self.connection, RELEASE_LOST)?
-            .execute(named_params! {":worker": worker.bytes()})?;
+        // Mostly there are none, and looking is cheaper than updating nothing.
+        let lost: Vec<AttemptId> = prepared(&self.connection, FIND_LOST)?
+            .query_map(named_params! {":worker": worker.bytes()}, |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        for id in lost {
+            prepared(&self.connection, RELEASE)?.execute(named_params! {":id": id})?;
+        }
         Ok(())
     }
 

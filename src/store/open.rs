@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::coordinate::{LEASE_MAX, StorageError};
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, named_params};
 use rusqlite_migration::{M, Migrations};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -295,7 +296,7 @@ fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> 
 
 fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
+    hold_statements(connection)?;
     // Readers and the writer do not hold each other up, and a commit is one sync.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = match options.synchronous {
@@ -311,6 +312,14 @@ fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)
+}
+
+/// Lets a connection keep its statements prepared.
+fn hold_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
+    // Otherwise SQLite prepares a statement anew whenever another LIMIT is bound, to plan for it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
@@ -339,6 +348,7 @@ fn reader_pool(path: &Path) -> Result<Pool<SqliteConnectionManager>, OpenError> 
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .with_init(|connection| {
             connection.busy_timeout(BUSY_TIMEOUT)?;
+            hold_statements(connection)?;
             connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
             connection.pragma_update(None, "query_only", true)
         });
