@@ -4,6 +4,8 @@
 -- are the same name either way, and names sort by their bytes, so every index and comparison uses
 -- CAST(name AS BLOB).
 --
+-- The CHECKs have no IN with a list: SQLite makes a temporary table for it, each time a row is written.
+--
 -- Foreign keys are declared for readers and for PRAGMA foreign_key_check. The daemon does not have
 -- them enforced: enforcement looks for children at each delete, and would need an index on each
 -- child column, dirtying one more page for every attempt.
@@ -16,24 +18,24 @@ CREATE TABLE namespace (
 CREATE TABLE work_spec (
     id                 INTEGER PRIMARY KEY,
     namespace_id       INTEGER NOT NULL REFERENCES namespace (id),
-    name               ANY NOT NULL CHECK (typeof(name) IN ('text', 'blob')),
+    name               ANY NOT NULL CHECK (typeof(name) = 'text' OR typeof(name) = 'blob'),
     -- The dictionary that defines it, in CBOR, as the client sent it.
     definition         BLOB NOT NULL,
-    paused             INTEGER NOT NULL CHECK (paused IN (0, 1)),
+    paused             INTEGER NOT NULL CHECK (paused = 0 OR paused = 1),
     weight             INTEGER NOT NULL,
     priority           REAL NOT NULL,
-    continuous         INTEGER NOT NULL CHECK (continuous IN (0, 1)),
-    can_be_continuous  INTEGER NOT NULL CHECK (can_be_continuous IN (0, 1)),
+    continuous         INTEGER NOT NULL CHECK (continuous = 0 OR continuous = 1),
+    can_be_continuous  INTEGER NOT NULL CHECK (can_be_continuous = 0 OR can_be_continuous = 1),
     interval_us        INTEGER,
     next_continuous_us INTEGER,
     max_running        INTEGER,
     max_getwork        INTEGER,
     max_retries        INTEGER,
-    then_name          ANY CHECK (typeof(then_name) IN ('text', 'blob', 'null')),
+    then_name          ANY CHECK (then_name IS NULL OR typeof(then_name) = 'text' OR typeof(then_name) = 'blob'),
     runtime            TEXT NOT NULL,
     min_gb             REAL NOT NULL,
     -- 1: gone for everybody who asks; its units are being removed in small steps.
-    deleted            INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1))
+    deleted            INTEGER NOT NULL DEFAULT 0 CHECK (deleted = 0 OR deleted = 1)
 ) STRICT;
 
 CREATE UNIQUE INDEX work_spec_by_name
@@ -53,7 +55,7 @@ CREATE TABLE work_unit_count (
 CREATE TABLE work_unit (
     id                    INTEGER PRIMARY KEY,
     work_spec_id          INTEGER NOT NULL REFERENCES work_spec (id),
-    name                  ANY NOT NULL CHECK (typeof(name) IN ('text', 'blob')),
+    name                  ANY NOT NULL CHECK (typeof(name) = 'text' OR typeof(name) = 'blob'),
     -- 1 available, 2 delayed, 3 pending, 4 finished, 5 failed
     status                INTEGER NOT NULL CHECK (status BETWEEN 1 AND 5),
     priority              REAL NOT NULL,
@@ -70,7 +72,7 @@ CREATE TABLE work_unit (
     attempts_before       INTEGER NOT NULL DEFAULT 0,
     -- Its dictionary, in CBOR, as the client sent it.
     data                  BLOB NOT NULL,
-    CONSTRAINT active_attempt_decides CHECK ((status IN (3, 4, 5)) = (active_attempt_id IS NOT NULL)),
+    CONSTRAINT active_attempt_decides CHECK ((status >= 3) = (active_attempt_id IS NOT NULL)),
     CONSTRAINT delayed_until CHECK (status <> 2 OR not_before_us IS NOT NULL)
 ) STRICT;
 
@@ -93,11 +95,11 @@ CREATE TABLE attempt (
     -- 1 for the first attempt of its unit, 2 for the second, ...
     number              INTEGER NOT NULL CHECK (number >= 1),
     -- The worker's name; NULL for a report by somebody who did not say.
-    worker              ANY CHECK (typeof(worker) IN ('text', 'blob', 'null')),
+    worker              ANY CHECK (worker IS NULL OR typeof(worker) = 'text' OR typeof(worker) = 'blob'),
     -- 3 pending, 4 finished, 5 failed, 6 expired, 7 retryable
     status              INTEGER NOT NULL CHECK (status BETWEEN 3 AND 7),
     -- 1: as far as is known, the worker is busy with it, maybe in vain.
-    held                INTEGER NOT NULL CHECK (held IN (0, 1)),
+    held                INTEGER NOT NULL CHECK (held = 0 OR held = 1),
     start_us            INTEGER NOT NULL,
     end_us              INTEGER,
     expiration_us       INTEGER NOT NULL,
@@ -116,9 +118,9 @@ CREATE INDEX attempt_held ON attempt (CAST(worker AS BLOB)) WHERE held = 1;
 CREATE TABLE worker (
     id            INTEGER PRIMARY KEY,
     namespace_id  INTEGER NOT NULL REFERENCES namespace (id),
-    name          ANY NOT NULL CHECK (typeof(name) IN ('text', 'blob')),
-    parent        ANY CHECK (typeof(parent) IN ('text', 'blob', 'null')),
-    mode          ANY CHECK (typeof(mode) IN ('text', 'blob', 'null')),
+    name          ANY NOT NULL CHECK (typeof(name) = 'text' OR typeof(name) = 'blob'),
+    parent        ANY CHECK (parent IS NULL OR typeof(parent) = 'text' OR typeof(parent) = 'blob'),
+    mode          ANY CHECK (mode IS NULL OR typeof(mode) = 'text' OR typeof(mode) = 'blob'),
     heartbeat_us  INTEGER NOT NULL,
     expiration_us INTEGER NOT NULL,
     -- What the worker says of itself, in CBOR.
@@ -137,7 +139,7 @@ CREATE TABLE lock (
     path          BLOB PRIMARY KEY,
     -- The same for people: labels with slashes between them.
     path_text     TEXT NOT NULL,
-    owner         ANY NOT NULL CHECK (typeof(owner) IN ('text', 'blob')),
+    owner         ANY NOT NULL CHECK (typeof(owner) = 'text' OR typeof(owner) = 'blob'),
     expiration_us INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -68,6 +68,39 @@ fn no_statement_scans_a_table_that_grows_with_the_queue() {
 /// Statements that sort what they found: only what workers are busy with now, or one worker's.
 const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
+/// Statements that may open a temporary table: none of them is on the way of get_work, a report or
+/// an added unit.
+const MAY_OPEN_TEMPORARY: [&str; 5] = [
+    "BOUND_LEASES",
+    "BOUND_LIFETIMES",
+    "DELETE_ATTEMPTS",
+    "LIST_PENDING",
+    "RELEASE_ALL",
+];
+
+#[test]
+fn no_statement_of_the_hot_path_opens_a_temporary_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    World::open(&path, world::START).store.close().unwrap();
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .pragma_update(None, "foreign_keys", false)
+        .unwrap();
+    for (statement, sql) in all_statements() {
+        let mut program = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
+        let opens_temporary = program
+            .raw_query()
+            .mapped(|row| row.get::<_, String>("opcode"))
+            .map(Result::unwrap)
+            .any(|opcode| matches!(opcode.as_str(), "OpenEphemeral" | "SorterOpen"));
+        assert!(
+            !opens_temporary || MAY_OPEN_TEMPORARY.contains(&statement),
+            "{statement} opens a temporary table\n{sql}"
+        );
+    }
+}
+
 const VIEWS: [&str; 7] = [
     "summary",
     "work_specs",
