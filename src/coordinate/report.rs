@@ -97,7 +97,12 @@ impl<S: Storage> Operation<'_, S> {
                 self.report_late(unit, attempt, name, report)
             }
             own => {
-                self.report_in_turn(unit, report, own.is_some())?;
+                let by_holder = own.is_some();
+                let active = match own {
+                    Some(attempt) => Some(attempt),
+                    None => self.active_attempt(&unit)?,
+                };
+                self.report_in_turn(unit, active, report, by_holder)?;
                 Ok(Outcome::Accepted)
             }
         }
@@ -122,6 +127,7 @@ impl<S: Storage> Operation<'_, S> {
     fn report_in_turn(
         &mut self,
         unit: WorkUnit,
+        active: Option<Attempt>,
         report: &Report<'_>,
         by_holder: bool,
     ) -> Result<()> {
@@ -130,22 +136,22 @@ impl<S: Storage> Operation<'_, S> {
             (Is::Available | Is::Delayed, Wish::Available | Wish::Renew) => {
                 self.amend(unit, report)
             }
-            (Is::Pending, Wish::Available) => self.give_back(unit, report, by_holder),
+            (Is::Pending, Wish::Available) => self.give_back(unit, active, report, by_holder),
             (Is::Finished | Is::Failed, Wish::Available) => self.retry(unit, report),
 
             (Is::Pending, Wish::Pending | Wish::Renew) => match report.lease {
-                Some(Lease::Over) => self.give_back(unit, report, by_holder),
-                _ => self.renew(unit, report),
+                Some(Lease::Over) => self.give_back(unit, active, report, by_holder),
+                _ => self.renew(active, report),
             },
             (_, Wish::Pending) => self.take(unit, report),
             (Is::Finished | Is::Failed, Wish::Renew) => Ok(()),
 
             (Is::Finished, Wish::Finished) | (Is::Failed, Wish::Failed) => {
-                self.amend_completed(&unit, report)
+                self.amend_completed(active, report)
             }
             (Is::Finished, Wish::Failed) => Ok(()),
-            (_, Wish::Finished) => self.complete(unit, AttemptStatus::Finished, report),
-            (_, Wish::Failed) => self.complete(unit, AttemptStatus::Failed, report),
+            (_, Wish::Finished) => self.complete(unit, active, AttemptStatus::Finished, report),
+            (_, Wish::Failed) => self.complete(unit, active, AttemptStatus::Failed, report),
         }
     }
 
@@ -182,8 +188,8 @@ impl<S: Storage> Operation<'_, S> {
                     self.delay(unit, report)?;
                     return Ok(Outcome::Accepted);
                 }
-                self.reactivate(&mut unit, own)?;
-                self.report_in_turn(unit, report, true)?;
+                self.reactivate(&mut unit, &mut own)?;
+                self.report_in_turn(unit, Some(own), report, true)?;
                 Ok(Outcome::Accepted)
             }
             (UnitStatus::Finished | UnitStatus::Failed, Wish::Finished | Wish::Failed) => {
@@ -220,13 +226,13 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Makes an attempt whose lease ran out the active one of its available unit again.
-    fn reactivate(&mut self, unit: &mut WorkUnit, mut own: Attempt) -> Result<()> {
+    fn reactivate(&mut self, unit: &mut WorkUnit, own: &mut Attempt) -> Result<()> {
         let before = unit.status;
         own.status = AttemptStatus::Pending;
         own.end = None;
         own.held = own.worker.is_some();
         own.expiration = own.expiration.max(self.now.plus(LEASE_DEFAULT));
-        self.store.update_attempt(&own)?;
+        self.store.update_attempt(own)?;
         unit.active = Some(own.id);
         unit.status = UnitStatus::Pending;
         Ok(self.store.update_work_unit(before, unit)?)
@@ -256,10 +262,11 @@ impl<S: Storage> Operation<'_, S> {
     fn give_back(
         &mut self,
         mut unit: WorkUnit,
+        active: Option<Attempt>,
         report: &Report<'_>,
         by_holder: bool,
     ) -> Result<()> {
-        if let Some(mut attempt) = self.active_attempt(&unit)? {
+        if let Some(mut attempt) = active {
             let status = match report.delay {
                 Some(_) => AttemptStatus::Retryable,
                 None => AttemptStatus::Expired,
@@ -291,8 +298,8 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.update_work_unit(before, &unit)?)
     }
 
-    fn renew(&mut self, unit: WorkUnit, report: &Report<'_>) -> Result<()> {
-        let Some(mut attempt) = self.active_attempt(&unit)? else {
+    fn renew(&mut self, active: Option<Attempt>, report: &Report<'_>) -> Result<()> {
+        let Some(mut attempt) = active else {
             return Ok(());
         };
         if let Some(Lease::For(lease)) = report.lease {
@@ -329,11 +336,12 @@ impl<S: Storage> Operation<'_, S> {
     fn complete(
         &mut self,
         mut unit: WorkUnit,
+        active: Option<Attempt>,
         status: AttemptStatus,
         report: &Report<'_>,
     ) -> Result<()> {
         let before = unit.status;
-        let mut attempt = match self.active_attempt(&unit)? {
+        let mut attempt = match active {
             Some(attempt) => attempt,
             None => self.open_attempt(&mut unit, report.worker.as_ref(), Duration::ZERO)?,
         };
@@ -354,9 +362,9 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Stores the data of a repeated result.
-    fn amend_completed(&mut self, unit: &WorkUnit, report: &Report<'_>) -> Result<()> {
+    fn amend_completed(&mut self, active: Option<Attempt>, report: &Report<'_>) -> Result<()> {
         if let Some(data) = report.data
-            && let Some(attempt) = self.active_attempt(unit)?
+            && let Some(attempt) = active
         {
             self.store_attempt_data(&attempt, data)?;
         }

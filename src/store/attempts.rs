@@ -1,7 +1,7 @@
 //! Attempts.
 
 use super::SqliteStore;
-use super::statement::{prepared, statements};
+use super::statement::statements;
 use super::units::row_to_unit;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{AttemptStore, NamedUnit, StorageResult};
@@ -90,18 +90,20 @@ impl AttemptStore for SqliteStore {
     fn insert_attempt(&mut self, attempt: &Attempt) -> StorageResult<AttemptId> {
         let id = AttemptId(self.next_attempt_id);
         self.next_attempt_id += 1;
-        prepared(&self.connection, INSERT_ATTEMPT)?.execute(named_params! {
-            ":id": id,
-            ":unit": attempt.unit,
-            ":previous": attempt.previous,
-            ":number": attempt.number,
-            ":worker": attempt.worker,
-            ":status": attempt.status,
-            ":held": attempt.held,
-            ":start": attempt.start,
-            ":end": attempt.end,
-            ":expiration": attempt.expiration,
-        })?;
+        self.statements
+            .prepared(INSERT_ATTEMPT)?
+            .execute(named_params! {
+                ":id": id,
+                ":unit": attempt.unit,
+                ":previous": attempt.previous,
+                ":number": attempt.number,
+                ":worker": attempt.worker,
+                ":status": attempt.status,
+                ":held": attempt.held,
+                ":start": attempt.start,
+                ":end": attempt.end,
+                ":expiration": attempt.expiration,
+            })?;
         if attempt.status == AttemptStatus::Pending {
             self.note_due(attempt.expiration);
         }
@@ -109,20 +111,22 @@ impl AttemptStore for SqliteStore {
     }
 
     fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>> {
-        let mut statement = prepared(&self.connection, GET_ATTEMPT)?;
+        let statement = self.statements.prepared(GET_ATTEMPT)?;
         let mut rows = statement.query(named_params! {":id": id})?;
         Ok(rows.next()?.map(row_to_attempt).transpose()?)
     }
 
     fn update_attempt(&mut self, attempt: &Attempt) -> StorageResult<()> {
-        prepared(&self.connection, UPDATE_ATTEMPT)?.execute(named_params! {
-            ":id": attempt.id,
-            ":worker": attempt.worker,
-            ":status": attempt.status,
-            ":held": attempt.held,
-            ":end": attempt.end,
-            ":expiration": attempt.expiration,
-        })?;
+        self.statements
+            .prepared(UPDATE_ATTEMPT)?
+            .execute(named_params! {
+                ":id": attempt.id,
+                ":worker": attempt.worker,
+                ":status": attempt.status,
+                ":held": attempt.held,
+                ":end": attempt.end,
+                ":expiration": attempt.expiration,
+            })?;
         if attempt.status == AttemptStatus::Pending {
             self.note_due(attempt.expiration);
         }
@@ -130,7 +134,7 @@ impl AttemptStore for SqliteStore {
     }
 
     fn attempt_data(&mut self, id: AttemptId) -> StorageResult<Option<Vec<u8>>> {
-        let mut statement = prepared(&self.connection, SELECT_ATTEMPT_DATA)?;
+        let statement = self.statements.prepared(SELECT_ATTEMPT_DATA)?;
         let mut rows = statement.query(named_params! {":id": id})?;
         Ok(rows.next()?.map(|row| row.get(0)).transpose()?.flatten())
     }
@@ -141,27 +145,33 @@ impl AttemptStore for SqliteStore {
         data: &[u8],
         traceback: Option<&str>,
     ) -> StorageResult<()> {
-        prepared(&self.connection, UPDATE_ATTEMPT_DATA)?.execute(named_params! {
-            ":id": id,
-            ":data": data,
-            ":traceback": traceback,
-        })?;
+        self.statements
+            .prepared(UPDATE_ATTEMPT_DATA)?
+            .execute(named_params! {
+                ":id": id,
+                ":data": data,
+                ":traceback": traceback,
+            })?;
         Ok(())
     }
 
     fn attempts_to_expire(&mut self, now: Timestamp) -> StorageResult<Vec<Attempt>> {
-        let mut statement = prepared(&self.connection, TO_EXPIRE)?;
+        let statement = self.statements.prepared(TO_EXPIRE)?;
         let attempts = statement.query_map(named_params! {":now": now}, row_to_attempt)?;
         Ok(attempts.collect::<rusqlite::Result<_>>()?)
     }
 
     fn release_lost_attempts(&mut self, worker: &Name) -> StorageResult<()> {
         // Mostly there are none, and looking is cheaper than updating nothing.
-        let lost: Vec<AttemptId> = prepared(&self.connection, FIND_LOST)?
+        let lost: Vec<AttemptId> = self
+            .statements
+            .prepared(FIND_LOST)?
             .query_map(named_params! {":worker": worker.bytes()}, |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         for id in lost {
-            prepared(&self.connection, RELEASE)?.execute(named_params! {":id": id})?;
+            self.statements
+                .prepared(RELEASE)?
+                .execute(named_params! {":id": id})?;
         }
         Ok(())
     }
@@ -171,7 +181,7 @@ impl AttemptStore for SqliteStore {
         namespace: NamespaceId,
         worker: &Name,
     ) -> StorageResult<Vec<NamedUnit>> {
-        let mut statement = prepared(&self.connection, HELD_UNITS)?;
+        let statement = self.statements.prepared(HELD_UNITS)?;
         let units = statement.query_map(
             named_params! {":namespace": namespace, ":worker": worker.bytes()},
             |row| {

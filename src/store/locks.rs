@@ -1,7 +1,7 @@
 //! Locks.
 
 use super::SqliteStore;
-use super::statement::{prepared, statements};
+use super::statement::statements;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{LockStore, StorageResult};
 use crate::coordinate::{Lock, LockPath};
@@ -36,7 +36,7 @@ fn end_of(path: &[u8]) -> Vec<u8> {
 
 impl LockStore for SqliteStore {
     fn find_lock(&mut self, path: &[u8]) -> StorageResult<Option<Lock>> {
-        let mut statement = prepared(&self.connection, FIND_LOCK)?;
+        let statement = self.statements.prepared(FIND_LOCK)?;
         let mut rows = statement.query(named_params! {":path": path})?;
         match rows.next()? {
             Some(row) => Ok(Some(Lock {
@@ -48,12 +48,14 @@ impl LockStore for SqliteStore {
     }
 
     fn is_locked_at_or_under(&mut self, path: &[u8]) -> StorageResult<bool> {
-        Ok(prepared(&self.connection, FIND_LOCK_UNDER)?
+        Ok(self
+            .statements
+            .prepared(FIND_LOCK_UNDER)?
             .exists(named_params! {":path": path, ":end": end_of(path)})?)
     }
 
     fn put_lock(&mut self, path: &LockPath, lock: &Lock) -> StorageResult<()> {
-        prepared(&self.connection, PUT_LOCK)?.execute(named_params! {
+        self.statements.prepared(PUT_LOCK)?.execute(named_params! {
             ":path": path.bytes(),
             ":path_text": path.text(),
             ":owner": lock.owner,
@@ -64,18 +66,23 @@ impl LockStore for SqliteStore {
     }
 
     fn delete_lock(&mut self, path: &[u8]) -> StorageResult<()> {
-        prepared(&self.connection, DELETE_LOCK)?.execute(named_params! {":path": path})?;
+        self.statements
+            .prepared(DELETE_LOCK)?
+            .execute(named_params! {":path": path})?;
         Ok(())
     }
 
     fn delete_locks_under(&mut self, path: &[u8]) -> StorageResult<()> {
-        prepared(&self.connection, DELETE_LOCKS_UNDER)?
+        self.statements
+            .prepared(DELETE_LOCKS_UNDER)?
             .execute(named_params! {":path": path, ":end": end_of(path)})?;
         Ok(())
     }
 
     fn delete_expired_locks(&mut self, now: Timestamp) -> StorageResult<()> {
-        prepared(&self.connection, DELETE_EXPIRED_LOCKS)?.execute(named_params! {":now": now})?;
+        self.statements
+            .prepared(DELETE_EXPIRED_LOCKS)?
+            .execute(named_params! {":now": now})?;
         Ok(())
     }
 }

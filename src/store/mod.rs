@@ -22,13 +22,13 @@ use crate::coordinate::StorageError;
 use open::FileLock;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::Connection;
 use specs::WorkSpecs;
+use statement::Statements;
 use transaction::Batch;
 
 /// An open database.
 pub struct SqliteStore {
-    connection: Connection,
+    statements: Statements,
     /// Connections that only read, for what must not hold the loop up; none for a database in memory.
     readers: Option<Pool<SqliteConnectionManager>>,
     batch: Batch,

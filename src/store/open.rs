@@ -2,7 +2,7 @@
 
 use super::SqliteStore;
 use super::specs::WorkSpecs;
-use super::statement::{STATEMENT_CACHE_CAPACITY, prepared};
+use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
 use crate::clock::Timestamp;
 use crate::coordinate::{LEASE_MAX, StorageError};
@@ -222,7 +222,7 @@ impl SqliteStore {
             reason: error.to_string(),
         };
         let mut store = Self {
-            connection,
+            statements: Statements::new(connection),
             readers,
             batch: Batch::default(),
             specs: WorkSpecs::default(),
@@ -240,14 +240,15 @@ impl SqliteStore {
 
     /// Lets leases and workers that ran out while nobody watched live on for a little, so that those
     /// who are still there can say so. And ends what a clock that was once wrong has put off too far.
-    fn grant_grace(&self, grace: Duration, now: Timestamp) -> rusqlite::Result<()> {
+    fn grant_grace(&mut self, grace: Duration, now: Timestamp) -> rusqlite::Result<()> {
         let earliest = now.plus(grace);
         let latest = now.plus(LEASE_MAX.max(grace));
         for sql in [
             super::attempts::BOUND_EXPIRATIONS,
             super::workers::BOUND_EXPIRATIONS,
         ] {
-            prepared(&self.connection, sql)?
+            self.statements
+                .prepared(sql)?
                 .execute(named_params! {":earliest": earliest, ":latest": latest})?;
         }
         Ok(())
@@ -260,9 +261,13 @@ impl SqliteStore {
     /// If that was not possible; nothing is lost then, the log stays beside the file.
     pub fn close(self) -> Result<(), StorageError> {
         drop(self.readers);
-        let closed = self.connection.close().map_err(|(_, error)| error.into());
+        // Closing would do the same, but not say whether it could.
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let connection = self.statements.connection();
+        let closed = connection.query_row(checkpoint, [], |_| Ok(()));
+        drop(self.statements);
         drop(self.file_lock);
-        closed
+        Ok(closed?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Namespaces and work specs, and the counts of their units.
 
 use super::SqliteStore;
-use super::statement::{prepared, statements};
+use super::statement::statements;
 use crate::coordinate::storage::{StorageResult, WorkSpecStore};
 use crate::coordinate::{
     Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec, WorkSpecId,
@@ -164,13 +164,12 @@ fn limit_column(limit: Option<u64>) -> Option<i64> {
 impl SqliteStore {
     pub(super) fn load_work_specs(&mut self) -> StorageResult<()> {
         let mut specs = WorkSpecs::default();
-        let mut statement = prepared(&self.connection, LOAD_WORK_SPECS)?;
-        for row in statement.query_map([], row_to_spec)? {
+        let load = self.statements.prepared(LOAD_WORK_SPECS)?;
+        for row in load.query_map([], row_to_spec)? {
             let (namespace, spec) = row?;
             specs.put(namespace, spec);
         }
-        specs.has_deleted = prepared(&self.connection, FIND_DELETED)?.exists([])?;
-        drop(statement);
+        specs.has_deleted = self.statements.prepared(FIND_DELETED)?.exists([])?;
         self.specs = specs;
         Ok(())
     }
@@ -232,14 +231,16 @@ impl SqliteStore {
                 continue;
             };
             let column = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-            prepared(&self.connection, UPDATE_COUNTS)?.execute(named_params! {
-                ":id": id,
-                ":available": column(spec.counts.available),
-                ":delayed": column(spec.counts.delayed),
-                ":pending": column(spec.counts.pending),
-                ":finished": column(spec.counts.finished),
-                ":failed": column(spec.counts.failed),
-            })?;
+            self.statements
+                .prepared(UPDATE_COUNTS)?
+                .execute(named_params! {
+                    ":id": id,
+                    ":available": column(spec.counts.available),
+                    ":delayed": column(spec.counts.delayed),
+                    ":pending": column(spec.counts.pending),
+                    ":finished": column(spec.counts.finished),
+                    ":failed": column(spec.counts.failed),
+                })?;
         }
         Ok(())
     }
@@ -255,13 +256,14 @@ impl SqliteStore {
 
 impl WorkSpecStore for SqliteStore {
     fn namespace(&mut self, name: &str) -> StorageResult<NamespaceId> {
-        let mut find = prepared(&self.connection, FIND_NAMESPACE)?;
+        let find = self.statements.prepared(FIND_NAMESPACE)?;
         let mut rows = find.query(named_params! {":name": name})?;
         if let Some(row) = rows.next()? {
             return Ok(row.get(0)?);
         }
-        let id =
-            prepared(&self.connection, INSERT_NAMESPACE)?.insert(named_params! {":name": name})?;
+        drop(rows);
+        let insert = self.statements.prepared(INSERT_NAMESPACE)?;
+        let id = insert.insert(named_params! {":name": name})?;
         Ok(NamespaceId(id))
     }
 
@@ -284,7 +286,9 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn work_spec_definition(&mut self, id: WorkSpecId) -> StorageResult<Vec<u8>> {
-        Ok(prepared(&self.connection, SELECT_DEFINITION)?
+        Ok(self
+            .statements
+            .prepared(SELECT_DEFINITION)?
             .query_row(named_params! {":id": id}, |row| row.get(0))?)
     }
 
@@ -295,26 +299,31 @@ impl WorkSpecStore for SqliteStore {
         definition: &[u8],
         meta: &Meta,
     ) -> StorageResult<WorkSpecId> {
-        let id = prepared(&self.connection, INSERT_WORK_SPEC)?.insert(named_params! {
-            ":namespace_id": namespace,
-            ":name": name,
-            ":definition": definition,
-            ":paused": meta.paused,
-            ":weight": meta.weight,
-            ":priority": meta.priority,
-            ":continuous": meta.continuous,
-            ":can_be_continuous": meta.can_be_continuous,
-            ":interval_us": us(meta.interval),
-            ":next_continuous_us": meta.next_continuous,
-            ":max_running": limit_column(meta.max_running),
-            ":max_getwork": limit_column(meta.max_getwork),
-            ":max_retries": limit_column(meta.max_retries),
-            ":then_name": meta.then,
-            ":runtime": meta.runtime,
-            ":min_gb": meta.min_gb,
-        })?;
+        let id = self
+            .statements
+            .prepared(INSERT_WORK_SPEC)?
+            .insert(named_params! {
+                ":namespace_id": namespace,
+                ":name": name,
+                ":definition": definition,
+                ":paused": meta.paused,
+                ":weight": meta.weight,
+                ":priority": meta.priority,
+                ":continuous": meta.continuous,
+                ":can_be_continuous": meta.can_be_continuous,
+                ":interval_us": us(meta.interval),
+                ":next_continuous_us": meta.next_continuous,
+                ":max_running": limit_column(meta.max_running),
+                ":max_getwork": limit_column(meta.max_getwork),
+                ":max_retries": limit_column(meta.max_retries),
+                ":then_name": meta.then,
+                ":runtime": meta.runtime,
+                ":min_gb": meta.min_gb,
+            })?;
         let id = WorkSpecId(id);
-        prepared(&self.connection, INSERT_COUNTS)?.execute(named_params! {":id": id})?;
+        self.statements
+            .prepared(INSERT_COUNTS)?
+            .execute(named_params! {":id": id})?;
         self.batch.undo.push(Undo::Spec(id, None));
         let counts = Counts::default();
         self.specs.put(
@@ -336,11 +345,13 @@ impl WorkSpecStore for SqliteStore {
         definition: &[u8],
         meta: &Meta,
     ) -> StorageResult<()> {
-        prepared(&self.connection, UPDATE_DEFINITION)?.execute(named_params! {
-            ":id": id,
-            ":name": name,
-            ":definition": definition,
-        })?;
+        self.statements
+            .prepared(UPDATE_DEFINITION)?
+            .execute(named_params! {
+                ":id": id,
+                ":name": name,
+                ":definition": definition,
+            })?;
         let (namespace, mut spec) = self.known(id)?;
         self.batch
             .undo
@@ -353,22 +364,24 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()> {
-        prepared(&self.connection, UPDATE_META)?.execute(named_params! {
-            ":id": id,
-            ":paused": meta.paused,
-            ":weight": meta.weight,
-            ":priority": meta.priority,
-            ":continuous": meta.continuous,
-            ":can_be_continuous": meta.can_be_continuous,
-            ":interval_us": us(meta.interval),
-            ":next_continuous_us": meta.next_continuous,
-            ":max_running": limit_column(meta.max_running),
-            ":max_getwork": limit_column(meta.max_getwork),
-            ":max_retries": limit_column(meta.max_retries),
-            ":then_name": meta.then,
-            ":runtime": meta.runtime,
-            ":min_gb": meta.min_gb,
-        })?;
+        self.statements
+            .prepared(UPDATE_META)?
+            .execute(named_params! {
+                ":id": id,
+                ":paused": meta.paused,
+                ":weight": meta.weight,
+                ":priority": meta.priority,
+                ":continuous": meta.continuous,
+                ":can_be_continuous": meta.can_be_continuous,
+                ":interval_us": us(meta.interval),
+                ":next_continuous_us": meta.next_continuous,
+                ":max_running": limit_column(meta.max_running),
+                ":max_getwork": limit_column(meta.max_getwork),
+                ":max_retries": limit_column(meta.max_retries),
+                ":then_name": meta.then,
+                ":runtime": meta.runtime,
+                ":min_gb": meta.min_gb,
+            })?;
         let (namespace, spec) = self.known(id)?;
         self.batch
             .undo
@@ -380,7 +393,9 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn discard_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()> {
-        prepared(&self.connection, MARK_DELETED)?.execute(named_params! {":id": id})?;
+        self.statements
+            .prepared(MARK_DELETED)?
+            .execute(named_params! {":id": id})?;
         let before = self.specs.remove(id).map(Box::new);
         self.batch.undo.push(Undo::Spec(id, before));
         self.specs.has_deleted = true;
@@ -400,7 +415,7 @@ impl WorkSpecStore for SqliteStore {
             return Ok(false);
         }
         let deleted = {
-            let mut find = prepared(&self.connection, FIND_DELETED)?;
+            let find = self.statements.prepared(FIND_DELETED)?;
             let mut rows = find.query([])?;
             match rows.next()? {
                 Some(row) => row.get::<_, WorkSpecId>(0)?,
@@ -412,7 +427,9 @@ impl WorkSpecStore for SqliteStore {
         };
         if self.delete_units_of(deleted, limit)? < limit {
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
-                prepared(&self.connection, sql)?.execute(named_params! {":id": deleted})?;
+                self.statements
+                    .prepared(sql)?
+                    .execute(named_params! {":id": deleted})?;
             }
         }
         Ok(true)

@@ -1,7 +1,6 @@
 //! Batches and operations: one SQLite transaction for many operations, one savepoint for each.
 
 use super::specs::Undo;
-use super::statement::prepared;
 use super::{Reader, SqliteStore};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage, StorageResult};
@@ -41,19 +40,24 @@ impl Storage for SqliteStore {
         if let Some(error) = &self.batch.broken {
             return Err(error.clone().into());
         }
-        self.begin(access)?;
+        let is_first = self.begin(access)?;
         if access == Access::Read {
             return run(self);
         }
-        self.execute("SAVEPOINT operation")?;
+        // The first one needs no savepoint: with it, all of the batch is undone.
+        if !is_first {
+            self.execute("SAVEPOINT operation")?;
+        }
         match run(self) {
             Ok(value) => {
-                self.execute("RELEASE operation")?;
+                if !is_first {
+                    self.execute("RELEASE operation")?;
+                }
                 self.batch.undo.clear();
                 Ok(value)
             }
             Err(error) => {
-                self.undo_operation(&error);
+                self.undo_operation(&error, is_first);
                 Err(error)
             }
         }
@@ -77,7 +81,7 @@ impl Storage for SqliteStore {
             }
         };
         // SQLite may have rolled back by itself, and then has nothing to roll back.
-        if !self.connection.is_autocommit() {
+        if !self.statements.connection().is_autocommit() {
             self.execute("ROLLBACK")?;
         }
         self.batch.stale = true;
@@ -96,7 +100,11 @@ impl Storage for SqliteStore {
             super::locks::FIRST_EXPIRATION,
         ]
         .into_iter()
-        .map(|sql| prepared(&self.connection, sql)?.query_row([], |row| row.get(0)))
+        .map(|sql| {
+            self.statements
+                .prepared(sql)?
+                .query_row([], |row| row.get(0))
+        })
         .collect::<rusqlite::Result<Vec<Option<Timestamp>>>>()?
         .into_iter()
         .flatten()
@@ -110,14 +118,15 @@ impl Storage for SqliteStore {
 }
 
 impl SqliteStore {
-    fn execute(&self, sql: &'static str) -> StorageResult<()> {
-        prepared(&self.connection, sql)?.execute([])?;
+    fn execute(&mut self, sql: &'static str) -> StorageResult<()> {
+        self.statements.prepared(sql)?.execute([])?;
         Ok(())
     }
 
-    fn begin(&mut self, access: Access) -> StorageResult<()> {
+    /// Begins a transaction that allows such an access, unless one is open. True if it was begun now.
+    fn begin(&mut self, access: Access) -> StorageResult<bool> {
         match (self.batch.open, access) {
-            (Open::Write, _) | (Open::Read, Access::Read) => return Ok(()),
+            (Open::Write, _) | (Open::Read, Access::Read) => return Ok(false),
             (Open::Read, Access::Write) => {
                 self.batch.open = Open::Nothing;
                 self.execute("COMMIT")?;
@@ -128,12 +137,12 @@ impl SqliteStore {
             Access::Read => self.execute("BEGIN")?,
             Access::Write => self.execute("BEGIN IMMEDIATE")?,
         }
-        self.batch.open = if access == Access::Read {
-            Open::Read
-        } else {
-            Open::Write
+        self.batch.open = match access {
+            Access::Read => Open::Read,
+            Access::Write => Open::Write,
         };
-        self.load_if_changed()
+        self.load_if_changed()?;
+        Ok(true)
     }
 
     /// Loads what is kept in memory if somebody else wrote to the file.
@@ -145,15 +154,19 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn data_version(&self) -> rusqlite::Result<i64> {
-        prepared(&self.connection, "PRAGMA data_version")?.query_row([], |row| row.get(0))
+    fn data_version(&mut self) -> rusqlite::Result<i64> {
+        self.statements
+            .prepared("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))
     }
 
     /// Loads what is kept in memory beside the file.
     pub(super) fn load(&mut self) -> StorageResult<()> {
         self.load_work_specs()?;
-        let next_id = |sql: &'static str| {
-            let largest: Option<i64> = prepared(&self.connection, sql)?
+        let mut next_id = |sql: &'static str| {
+            let largest: Option<i64> = self
+                .statements
+                .prepared(sql)?
                 .query_row([], |row| row.get(0))
                 .optional()?
                 .flatten();
@@ -171,14 +184,18 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn undo_operation(&mut self, error: &Error) {
+    fn undo_operation(&mut self, error: &Error, is_first: bool) {
         let whole_batch = match error {
             Error::Storage(error @ (StorageError::Full(_) | StorageError::Unknown(_))) => {
                 Some(error.clone())
             }
-            _ if self.connection.is_autocommit() => Some(StorageError::Other(format!(
-                "the batch was undone: {error}"
-            ))),
+            _ if self.statements.connection().is_autocommit() => Some(StorageError::Other(
+                format!("the batch was undone: {error}"),
+            )),
+            _ if is_first => {
+                self.batch.open = Open::Nothing;
+                self.execute("ROLLBACK").err()
+            }
             _ => self
                 .execute("ROLLBACK TO operation")
                 .and_then(|()| self.execute("RELEASE operation"))

@@ -151,12 +151,13 @@ impl SqliteStore {
         spec: WorkSpecId,
         limit: usize,
     ) -> StorageResult<usize> {
-        let units: Vec<(WorkUnitId, Option<AttemptId>)> =
-            prepared(&self.connection, UNITS_OF_SPEC)?
-                .query_map(named_params! {":spec": spec, ":limit": limit}, |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?
-                .collect::<rusqlite::Result<_>>()?;
+        let units: Vec<(WorkUnitId, Option<AttemptId>)> = self
+            .statements
+            .prepared(UNITS_OF_SPEC)?
+            .query_map(named_params! {":spec": spec, ":limit": limit}, |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
         for (id, last) in &units {
             self.delete_unit_and_attempts(*id, *last)?;
         }
@@ -164,14 +165,18 @@ impl SqliteStore {
     }
 
     fn delete_unit_and_attempts(
-        &self,
+        &mut self,
         id: WorkUnitId,
         last: Option<AttemptId>,
     ) -> StorageResult<()> {
         if last.is_some() {
-            prepared(&self.connection, DELETE_ATTEMPTS)?.execute(named_params! {":last": last})?;
+            self.statements
+                .prepared(DELETE_ATTEMPTS)?
+                .execute(named_params! {":last": last})?;
         }
-        prepared(&self.connection, DELETE_UNIT)?.execute(named_params! {":id": id})?;
+        self.statements
+            .prepared(DELETE_UNIT)?
+            .execute(named_params! {":id": id})?;
         Ok(())
     }
 
@@ -186,19 +191,21 @@ impl SqliteStore {
 
 impl WorkUnitStore for SqliteStore {
     fn find_work_unit(&mut self, spec: WorkSpecId, name: &Name) -> StorageResult<Option<WorkUnit>> {
-        let mut statement = prepared(&self.connection, FIND_UNIT)?;
+        let statement = self.statements.prepared(FIND_UNIT)?;
         let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
         Ok(rows.next()?.map(row_to_unit).transpose()?)
     }
 
     fn get_work_unit(&mut self, id: WorkUnitId) -> StorageResult<Option<WorkUnit>> {
-        let mut statement = prepared(&self.connection, GET_UNIT)?;
+        let statement = self.statements.prepared(GET_UNIT)?;
         let mut rows = statement.query(named_params! {":id": id})?;
         Ok(rows.next()?.map(row_to_unit).transpose()?)
     }
 
     fn work_unit_data(&mut self, id: WorkUnitId) -> StorageResult<Vec<u8>> {
-        Ok(prepared(&self.connection, SELECT_DATA)?
+        Ok(self
+            .statements
+            .prepared(SELECT_DATA)?
             .query_row(named_params! {":id": id}, |row| row.get(0))?)
     }
 
@@ -217,15 +224,17 @@ impl WorkUnitStore for SqliteStore {
         };
         let id = WorkUnitId(self.next_unit_id);
         self.next_unit_id += 1;
-        prepared(&self.connection, INSERT_UNIT)?.execute(named_params! {
-            ":id": id,
-            ":spec": spec,
-            ":name": name,
-            ":status": status,
-            ":priority": priority,
-            ":not_before": not_before,
-            ":data": data,
-        })?;
+        self.statements
+            .prepared(INSERT_UNIT)?
+            .execute(named_params! {
+                ":id": id,
+                ":spec": spec,
+                ":name": name,
+                ":status": status,
+                ":priority": priority,
+                ":not_before": not_before,
+                ":data": data,
+            })?;
         self.count_unit(spec, None, Some(status));
         let unit = WorkUnit {
             id,
@@ -243,23 +252,26 @@ impl WorkUnitStore for SqliteStore {
     }
 
     fn update_work_unit(&mut self, before: UnitStatus, unit: &WorkUnit) -> StorageResult<()> {
-        prepared(&self.connection, UPDATE_UNIT)?.execute(named_params! {
-            ":id": unit.id,
-            ":status": unit.status,
-            ":priority": unit.priority,
-            ":not_before": unit.not_before,
-            ":active": unit.active,
-            ":last": unit.last,
-            ":superseded": unit.superseded,
-            ":attempts_before": unit.attempts_before,
-        })?;
+        self.statements
+            .prepared(UPDATE_UNIT)?
+            .execute(named_params! {
+                ":id": unit.id,
+                ":status": unit.status,
+                ":priority": unit.priority,
+                ":not_before": unit.not_before,
+                ":active": unit.active,
+                ":last": unit.last,
+                ":superseded": unit.superseded,
+                ":attempts_before": unit.attempts_before,
+            })?;
         self.count_unit(unit.work_spec, Some(before), Some(unit.status));
         self.note_delay(unit);
         Ok(())
     }
 
     fn set_work_unit_data(&mut self, id: WorkUnitId, data: &[u8]) -> StorageResult<()> {
-        prepared(&self.connection, UPDATE_DATA)?
+        self.statements
+            .prepared(UPDATE_DATA)?
             .execute(named_params! {":id": id, ":data": data})?;
         Ok(())
     }
@@ -276,7 +288,7 @@ impl WorkUnitStore for SqliteStore {
         limit: usize,
         bytes_max: usize,
     ) -> StorageResult<Vec<AvailableUnit>> {
-        let mut statement = prepared(&self.connection, BEST_AVAILABLE)?;
+        let statement = self.statements.prepared(BEST_AVAILABLE)?;
         let mut rows = statement.query(named_params! {":spec": spec, ":limit": limit})?;
         let mut units = Vec::new();
         let mut bytes = 0;
@@ -300,7 +312,7 @@ impl WorkUnitStore for SqliteStore {
         status: UnitStatus,
         limit: usize,
     ) -> StorageResult<Vec<WorkUnit>> {
-        let mut statement = prepared(&self.connection, UNITS_IN_STATUS)?;
+        let statement = self.statements.prepared(UNITS_IN_STATUS)?;
         let units = statement.query_map(
             named_params! {":spec": spec, ":status": status, ":limit": limit},
             row_to_unit,
@@ -313,7 +325,7 @@ impl WorkUnitStore for SqliteStore {
         now: Timestamp,
         limit: usize,
     ) -> StorageResult<Vec<WorkUnit>> {
-        let mut statement = prepared(&self.connection, NO_LONGER_DELAYED)?;
+        let statement = self.statements.prepared(NO_LONGER_DELAYED)?;
         let units =
             statement.query_map(named_params! {":now": now, ":limit": limit}, row_to_unit)?;
         Ok(units.collect::<rusqlite::Result<_>>()?)
@@ -332,7 +344,7 @@ impl UnitLister for SqliteStore {
         let spec = spec
             .ok_or_else(|| Error::NoSuchWorkSpec(work_spec.clone()))?
             .id;
-        list_units(&self.connection, spec, query, visit)
+        list_units(self.statements.connection(), spec, query, visit)
     }
 }
 

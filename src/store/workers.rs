@@ -1,7 +1,7 @@
 //! Workers.
 
 use super::SqliteStore;
-use super::statement::{prepared, statements};
+use super::statement::statements;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, WorkerStore};
 use crate::coordinate::{Name, NamespaceId, Worker, WorkerStats};
@@ -72,29 +72,36 @@ impl WorkerStore for SqliteStore {
         worker: &Worker,
         environment: Option<&[u8]>,
     ) -> StorageResult<()> {
-        prepared(&self.connection, UPSERT_WORKER)?.execute(named_params! {
-            ":namespace": namespace,
-            ":name": worker.name,
-            ":parent": worker.parent,
-            ":mode": worker.mode,
-            ":heartbeat": worker.heartbeat,
-            ":expiration": worker.expiration,
-            ":environment": environment,
-        })?;
+        self.statements
+            .prepared(UPSERT_WORKER)?
+            .execute(named_params! {
+                ":namespace": namespace,
+                ":name": worker.name,
+                ":parent": worker.parent,
+                ":mode": worker.mode,
+                ":heartbeat": worker.heartbeat,
+                ":expiration": worker.expiration,
+                ":environment": environment,
+            })?;
         self.note_due(worker.expiration);
         Ok(())
     }
 
     fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool> {
-        let deleted = prepared(&self.connection, DELETE_WORKER)?
+        let deleted = self
+            .statements
+            .prepared(DELETE_WORKER)?
             .execute(named_params! {":namespace": namespace, ":name": name.bytes()})?;
-        prepared(&self.connection, RELEASE_ALL)?
+        self.statements
+            .prepared(RELEASE_ALL)?
             .execute(named_params! {":worker": name.bytes()})?;
         Ok(deleted > 0)
     }
 
     fn delete_expired_workers(&mut self, now: Timestamp) -> StorageResult<()> {
-        let expired: Vec<(NamespaceId, Name)> = prepared(&self.connection, FIND_EXPIRED)?
+        let expired: Vec<(NamespaceId, Name)> = self
+            .statements
+            .prepared(FIND_EXPIRED)?
             .query_map(named_params! {":now": now}, |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?
@@ -110,7 +117,7 @@ impl WorkerStore for SqliteStore {
         namespace: NamespaceId,
         name: &Name,
     ) -> StorageResult<Option<(Worker, Option<Vec<u8>>)>> {
-        let mut statement = prepared(&self.connection, FIND_WORKER)?;
+        let statement = self.statements.prepared(FIND_WORKER)?;
         let mut rows =
             statement.query(named_params! {":namespace": namespace, ":name": name.bytes()})?;
         match rows.next()? {
@@ -120,14 +127,14 @@ impl WorkerStore for SqliteStore {
     }
 
     fn workers(&mut self, namespace: NamespaceId) -> StorageResult<Vec<Worker>> {
-        let mut statement = prepared(&self.connection, LIST_WORKERS)?;
+        let statement = self.statements.prepared(LIST_WORKERS)?;
         let workers =
             statement.query_map(named_params! {":namespace": namespace}, row_to_worker)?;
         Ok(workers.collect::<rusqlite::Result<_>>()?)
     }
 
     fn children(&mut self, namespace: NamespaceId, parent: &Name) -> StorageResult<Vec<Name>> {
-        let mut statement = prepared(&self.connection, LIST_CHILDREN)?;
+        let statement = self.statements.prepared(LIST_CHILDREN)?;
         let children = statement.query_map(
             named_params! {":namespace": namespace, ":parent": parent.bytes()},
             |row| row.get(0),
@@ -136,7 +143,7 @@ impl WorkerStore for SqliteStore {
     }
 
     fn worker_stats(&mut self, namespace: NamespaceId) -> StorageResult<WorkerStats> {
-        Ok(prepared(&self.connection, COUNT_WORKERS)?.query_row(
+        Ok(self.statements.prepared(COUNT_WORKERS)?.query_row(
             named_params! {":namespace": namespace},
             |row| {
                 Ok(WorkerStats {
