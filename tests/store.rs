@@ -544,3 +544,27 @@ fn reads_see_what_the_same_batch_has_written() {
     assert_eq!(found.unwrap(), 2);
     world.store.commit().unwrap();
 }
+
+#[test]
+fn a_log_that_has_become_large_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    world.set_spec(&json!({"name": "spec"}));
+    let other = Connection::open(&path).unwrap();
+    let pages_in_log = || -> i64 {
+        other
+            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get("log"))
+            .unwrap()
+    };
+    let data = json!({"text": "x".repeat(256 * 1024)});
+    let mut largest = 0;
+    // 512 MiB, eight times what makes a log large.
+    let began_anew = (0..2_000).any(|n| {
+        world.add("spec", &[json!([format!("unit{}", n % 100), data])]);
+        let pages = pages_in_log();
+        largest = largest.max(pages);
+        pages < largest / 2
+    });
+    assert!(began_anew, "{largest} pages, and it goes on");
+}

@@ -4,6 +4,7 @@
 //! The schema is in `migrations/`, and only there.
 
 mod attempts;
+mod checkpoint;
 mod locks;
 mod open;
 mod row;
@@ -19,6 +20,7 @@ pub use units::Reader;
 
 use crate::clock::Timestamp;
 use crate::coordinate::StorageError;
+use checkpoint::Checkpointer;
 use open::FileLock;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -31,6 +33,8 @@ pub struct SqliteStore {
     statements: Statements,
     /// Connections that only read, for what must not hold the loop up; none for a database in memory.
     readers: Option<Pool<SqliteConnectionManager>>,
+    /// Moves the log into the file; none for a database in memory.
+    checkpointer: Option<Checkpointer>,
     batch: Batch,
     /// The specs, with their meta and counts. Kept in memory because every scheduling decision looks
     /// at all of them; loaded anew whenever somebody else has written to the file.

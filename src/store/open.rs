@@ -1,6 +1,7 @@
 //! Opening a database: who owns the file, what it must be, and how SQLite is set up.
 
 use super::SqliteStore;
+use super::checkpoint::Checkpointer;
 use super::specs::WorkSpecs;
 use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
@@ -25,7 +26,7 @@ const APPLICATION_ID: i32 = 0x636f_6f72;
 
 /// How long SQLite waits for another program that has the file locked. The loop stands still
 /// meanwhile, and afterwards the request is answered with an error.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pages that the writing connection keeps in memory, in KiB. Large caches gain little, since the
 /// system caches the file too.
@@ -36,9 +37,6 @@ const READER_CACHE_KIB: i64 = 2 * 1024;
 
 /// Connections that only read.
 const READERS: u32 = 2;
-
-/// After how many pages in the write-ahead log a commit moves them into the file.
-const CHECKPOINT_PAGES: i64 = 4_000;
 
 /// How much of what was written is sure to survive a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,10 +210,11 @@ impl SqliteStore {
         check_is_ours(&connection, path)?;
         set_up(&connection, options).map_err(cannot_open)?;
         migrate(&mut connection, path)?;
-        let readers = if in_memory {
-            None
+        let (readers, checkpointer) = if in_memory {
+            (None, None)
         } else {
-            Some(reader_pool(path)?)
+            let checkpointer = Checkpointer::start(path, options).map_err(cannot_open)?;
+            (Some(reader_pool(path)?), Some(checkpointer))
         };
         let storage_failed = |error: StorageError| OpenError::CannotOpen {
             path: path.to_owned(),
@@ -224,6 +223,7 @@ impl SqliteStore {
         let mut store = Self {
             statements: Statements::new(connection),
             readers,
+            checkpointer,
             batch: Batch::default(),
             specs: WorkSpecs::default(),
             due: None,
@@ -261,6 +261,7 @@ impl SqliteStore {
     /// If that was not possible; nothing is lost then, the log stays beside the file.
     pub fn close(self) -> Result<(), StorageError> {
         drop(self.readers);
+        drop(self.checkpointer);
         // Closing would do the same, but not say whether it could.
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let connection = self.statements.connection();
@@ -304,19 +305,25 @@ fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     hold_statements(connection)?;
     // Readers and the writer do not hold each other up, and a commit is one sync.
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    let synchronous = match options.synchronous {
-        Synchronous::Full => "FULL",
-        Synchronous::Normal => "NORMAL",
-        Synchronous::Off => "OFF",
-    };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+    set_synchronous(connection, options)?;
     // See migrations/0001_initial.sql: declared, not enforced.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // What savepoints need for undoing is small and short-lived.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // See checkpoint.rs.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)
+}
+
+/// Sets how much a connection syncs.
+pub(super) fn set_synchronous(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    let synchronous = match options.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Off => "OFF",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)
 }
 
 /// Lets a connection keep its statements prepared.

@@ -1,5 +1,6 @@
 //! Batches and operations: one SQLite transaction for many operations, one savepoint for each.
 
+use super::checkpoint::Checkpointer;
 use super::specs::Undo;
 use super::{Reader, SqliteStore};
 use crate::clock::Timestamp;
@@ -69,13 +70,18 @@ impl Storage for SqliteStore {
 
     fn commit(&mut self) -> StorageResult<()> {
         let open = std::mem::take(&mut self.batch.open);
-        let broken = match (open, self.batch.broken.take()) {
+        let checkpoint_failure = self.checkpointer.as_ref().and_then(Checkpointer::failure);
+        let broken = checkpoint_failure.cloned().or(self.batch.broken.take());
+        let broken = match (open, broken) {
             (_, Some(error)) => error,
             (Open::Nothing, None) => return Ok(()),
             (Open::Read, None) => return self.execute("COMMIT"),
             (Open::Write, None) => {
                 match self.write_counts().and_then(|()| self.execute("COMMIT")) {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        self.tend_log();
+                        return Ok(());
+                    }
                     Err(error) => error,
                 }
             }
