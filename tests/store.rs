@@ -557,10 +557,10 @@ fn a_log_that_has_become_large_begins_anew() {
             .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get("log"))
             .unwrap()
     };
-    let data = json!({"text": "x".repeat(256 * 1024)});
     let mut largest = 0;
     // 512 MiB, eight times what makes a log large.
     let began_anew = (0..2_000).any(|n| {
+        let data = json!({"text": format!("{n:08}").repeat(32 * 1024)});
         world.add("spec", &[json!([format!("unit{}", n % 100), data])]);
         let pages = pages_in_log();
         largest = largest.max(pages);
