@@ -230,6 +230,29 @@ fn a_unit_given_back_with_a_delay_after_its_lease_ran_out_waits_all_the_same() {
     assert!(world.get_one("w", &mut handed_out).is_some());
 }
 
+#[test]
+fn a_late_report_about_a_deleted_unit_does_not_end_the_attempt_at_its_namesake() {
+    let mut world = world_with_units(&["a"]);
+    let mut first = nobody();
+    world.get_one("w", &mut first);
+    let all = coordinated::coordinate::Deletion::All;
+    world
+        .run(|op| op.delete_work_units(&name("spec"), &all))
+        .unwrap();
+    world.add("spec", &[json!(["a", {}])]);
+    let mut second = nobody();
+    world.get_one("v", &mut second);
+    let late = world
+        .report(&first, "spec", "a", &wish(Wish::Finished))
+        .unwrap();
+    assert!(matches!(late, Outcome::Refused(_)));
+    assert_eq!(world.counts("spec").pending, 1);
+    world
+        .report(&second, "spec", "a", &wish(Wish::Finished))
+        .unwrap();
+    assert_eq!(world.counts("spec").finished, 1);
+}
+
 fn heartbeat(world: &mut World, worker: &str, parent: Option<&str>, lifetime: u64) {
     let environment = cbor(&json!({"pid": 1}));
     world

@@ -303,7 +303,7 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
             let worker = format!("w{worker}");
             let lease = Duration::from_secs(u64::from(*lease));
             for given in world.get_work(&worker, usize::from(*count), lease) {
-                handed_out.remember(given.unit, given.attempt);
+                handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
             }
         }
         Step::Report(spec, unit, wish, lease, with_data) => {
@@ -492,6 +492,23 @@ fn what_another_program_writes_to_the_file_is_noticed() {
         .execute("UPDATE work_spec SET paused = 0", [])
         .unwrap();
     assert!(world.get_one("w", &mut nobody()).is_some());
+}
+
+#[test]
+fn units_that_another_program_removed_are_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    for spec in ["emptied", "other"] {
+        world.set_spec(&json!({"name": spec}));
+        world.add(spec, &[json!(["a", {}])]);
+    }
+    let other = Connection::open(&path).unwrap();
+    let delete = "DELETE FROM work_unit WHERE work_spec_id = (SELECT id FROM work_spec WHERE name = 'emptied')";
+    other.execute(delete, []).unwrap();
+    assert_eq!(world.get_work("w", 1, Duration::from_secs(9)).len(), 1);
+    assert!(world.get_work("w", 1, Duration::from_secs(9)).is_empty());
+    assert_eq!(kept(&path), recount(&path));
 }
 
 #[test]

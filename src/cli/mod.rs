@@ -6,6 +6,7 @@ mod values;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// A job-queue daemon for Coordinate clients: one binary, one SQLite file.
@@ -39,7 +40,8 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("coordinated: {error}");
+            // Not with eprintln!, which panics where there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "coordinated: {error}");
             ExitCode::FAILURE
         }
     }

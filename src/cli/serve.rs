@@ -229,9 +229,11 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     tracing::debug!(db = %args.db.display(), "database is open");
     let served = server.run(&mut service, &mut clock);
     log_calls(&service);
-    let closed = service.into_store().close();
-    served?;
-    closed?;
+    if let Err(error) = served {
+        service.into_store().abandon();
+        return Err(error.into());
+    }
+    service.into_store().close()?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -264,6 +266,8 @@ fn start_log(level: LogLevel, format: LogFormat) {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
+        // A log that can't be written is no reason to stop; without this it is one to panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => subscriber.init(),

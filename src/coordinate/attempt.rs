@@ -6,6 +6,7 @@ use super::{Name, Operation, Result};
 use crate::cbor::Item;
 use crate::clock::Timestamp;
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// Identifies an attempt in the file. Later attempts have larger ones; never used again while the
@@ -76,12 +77,20 @@ impl Attempt {
     }
 }
 
-/// The attempts that were handed out on one connection, the last of each unit, by which late reports
-/// are told from timely ones. The oldest are forgotten beyond a limit.
+/// The attempts that were handed out on one connection, by which late reports are told from timely
+/// ones. The oldest are forgotten beyond a limit.
 #[derive(Debug)]
 pub struct HandedOut {
-    attempts: VecDeque<(WorkUnitId, AttemptId)>,
+    attempts: VecDeque<Entry>,
     limit: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    unit: WorkUnitId,
+    attempt: AttemptId,
+    /// Of the names of the work spec and the unit, by which another unit of the same name is known.
+    names_hash: u64,
 }
 
 impl HandedOut {
@@ -95,23 +104,46 @@ impl HandedOut {
     }
 
     /// Notes that `attempt` at `unit` was handed out here.
-    pub fn remember(&mut self, unit: WorkUnitId, attempt: AttemptId) {
+    pub fn remember(
+        &mut self,
+        unit: WorkUnitId,
+        attempt: AttemptId,
+        work_spec: &Name,
+        name: &Name,
+    ) {
         if self.attempts.len() >= self.limit {
             self.attempts.pop_front();
         }
-        self.attempts.push_back((unit, attempt));
+        let names_hash = hash_names(work_spec, name);
+        self.attempts.push_back(Entry {
+            unit,
+            attempt,
+            names_hash,
+        });
     }
 
-    /// The last attempt at `unit` that was handed out here. The newest are looked at first, since
-    /// reports are mostly about them.
-    #[must_use]
-    pub fn find(&self, unit: WorkUnitId) -> Option<AttemptId> {
-        self.attempts
-            .iter()
-            .rev()
-            .find(|(of, _)| *of == unit)
-            .map(|(_, attempt)| *attempt)
+    /// The attempts at `unit` that were handed out here, the last one first. The newest are looked at
+    /// first, since reports are mostly about them.
+    pub fn attempts_at(&self, unit: WorkUnitId) -> impl Iterator<Item = AttemptId> {
+        let newest_first = self.attempts.iter().rev();
+        newest_first
+            .filter(move |entry| entry.unit == unit)
+            .map(|entry| entry.attempt)
     }
+
+    /// True if another unit than `unit` was handed out here under its name: one that has been deleted.
+    #[must_use]
+    pub fn has_namesake_of(&self, unit: WorkUnitId, work_spec: &Name, name: &Name) -> bool {
+        let names_hash = hash_names(work_spec, name);
+        let mut attempts = self.attempts.iter();
+        attempts.any(|entry| entry.names_hash == names_hash && entry.unit != unit)
+    }
+}
+
+fn hash_names(work_spec: &Name, name: &Name) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (work_spec, name).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl<S: Storage> Operation<'_, S> {
@@ -187,14 +219,21 @@ mod tests {
 
     #[test]
     fn the_last_attempt_of_a_unit_is_remembered_and_the_oldest_forgotten() {
+        let spec = Name::from_text("spec");
         let mut handed_out = HandedOut::new(3);
-        for (unit, attempt) in [(1, 10), (2, 20), (1, 11)] {
-            handed_out.remember(WorkUnitId(unit), AttemptId(attempt));
+        let mut remember = |unit: i64, attempt| {
+            let name = Name::from_text(unit.to_string());
+            handed_out.remember(WorkUnitId(unit), AttemptId(attempt), &spec, &name);
+        };
+        for (unit, attempt) in [(2, 20), (1, 10), (1, 11), (3, 30)] {
+            remember(unit, attempt);
         }
-        assert_eq!(handed_out.find(WorkUnitId(1)), Some(AttemptId(11)));
-        handed_out.remember(WorkUnitId(3), AttemptId(30));
-        handed_out.remember(WorkUnitId(4), AttemptId(40));
-        assert_eq!(handed_out.find(WorkUnitId(2)), None);
-        assert_eq!(handed_out.find(WorkUnitId(1)), Some(AttemptId(11)));
+        let attempts_at = |unit| handed_out.attempts_at(WorkUnitId(unit)).collect::<Vec<_>>();
+        assert_eq!(attempts_at(1), [AttemptId(11), AttemptId(10)]);
+        assert_eq!(attempts_at(2), []);
+        let named = |text: &str| Name::from_bytes(text);
+        assert!(handed_out.has_namesake_of(WorkUnitId(9), &spec, &named("3")));
+        assert!(!handed_out.has_namesake_of(WorkUnitId(3), &spec, &named("3")));
+        assert!(!handed_out.has_namesake_of(WorkUnitId(9), &spec, &named("2")));
     }
 }

@@ -39,15 +39,14 @@ impl<S: Storage> Operation<'_, S> {
             tracing::warn!(%then, found, "output dropped: expected a map, a list or a tuple");
             return Ok(());
         };
+        let (units, dropped): (Vec<_>, Vec<_>) = units.into_iter().partition(Result::is_ok);
+        if let Some(Err(first)) = dropped.first() {
+            let count = dropped.len();
+            tracing::warn!(%then, count, %first, "malformed items of an output dropped");
+        }
         let units: Vec<NewUnit<'_>> = units
             .into_iter()
-            .filter_map(|unit| match unit {
-                Ok(unit) => Some(unit),
-                Err(error) => {
-                    tracing::warn!(%then, %error, "item of an output dropped");
-                    None
-                }
-            })
+            .flatten()
             .map(|new| NewUnit {
                 priority: new.priority.or(Some(unit.priority)),
                 ..new

@@ -19,6 +19,10 @@ pub struct LockPath {
     text: String,
 }
 
+/// Labels of a path: each stands for a path above it that has to be looked at. As many as a message may
+/// have levels.
+const LABELS_MAX: usize = 100;
+
 const STRING: u8 = b's';
 const OTHER: u8 = b'v';
 
@@ -41,6 +45,11 @@ impl LockPath {
             text: String::new(),
         };
         for label in labels {
+            if path.ends.len() >= LABELS_MAX {
+                return Err(Error::Invalid(format!(
+                    "path: more than {LABELS_MAX} labels"
+                )));
+            }
             path.push(label);
         }
         let (len, max) = (path.bytes.len(), limits.unit_name_bytes_max);

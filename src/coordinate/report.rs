@@ -87,11 +87,17 @@ impl<S: Storage> Operation<'_, S> {
         };
         let own = match &report.worker {
             Some(worker) => self.last_attempt_by(&unit, worker)?,
-            None => match handed_out.find(unit.id) {
-                Some(id) => self.store.get_attempt(id)?,
-                None => None,
-            },
+            None => self.last_attempt_of(&unit, handed_out)?,
         };
+        if own.is_none()
+            && unit.status == UnitStatus::Pending
+            && handed_out.has_namesake_of(unit.id, work_spec, name)
+        {
+            return Ok(Outcome::Refused(format!(
+                "work unit {name} was deleted and added again since it was handed out, and another \
+                 worker has it now"
+            )));
+        }
         match own {
             Some(attempt) if unit.active != Some(attempt.id) => {
                 self.report_late(unit, attempt, name, report)
@@ -106,6 +112,21 @@ impl<S: Storage> Operation<'_, S> {
                 Ok(Outcome::Accepted)
             }
         }
+    }
+
+    /// The last attempt at a unit that was handed out on a connection. One that was not committed is
+    /// not there.
+    fn last_attempt_of(
+        &mut self,
+        unit: &WorkUnit,
+        handed_out: &HandedOut,
+    ) -> Result<Option<Attempt>> {
+        for id in handed_out.attempts_at(unit.id) {
+            if let Some(attempt) = self.store.get_attempt(id)? {
+                return Ok(Some(attempt));
+            }
+        }
+        Ok(None)
     }
 
     fn last_attempt_by(&mut self, unit: &WorkUnit, worker: &Name) -> Result<Option<Attempt>> {

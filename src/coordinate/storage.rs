@@ -157,12 +157,18 @@ pub trait WorkSpecStore {
     /// Changes how a work spec is scheduled.
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()>;
 
+    /// Counts the units of a work spec anew, for when the counts turn out to be wrong.
+    fn recount(&mut self, id: WorkSpecId) -> StorageResult<()>;
+
     /// Deletes a work spec with its units and their attempts, of which no query shows any from now
     /// on. [`Storage::purge`] removes them from the file.
     fn discard_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()>;
 
     /// Deletes all units of a work spec in the same way. The spec gets another identity.
     fn empty_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()>;
+
+    /// True if there may be something for [`Storage::purge`] to remove. Costs no query.
+    fn has_deleted(&self) -> bool;
 
     /// Removes up to `limit` units of deleted specs from the file. True if there is more to do.
     fn purge(&mut self, limit: usize) -> StorageResult<bool>;
@@ -207,13 +213,15 @@ pub trait WorkUnitStore {
         bytes_max: usize,
     ) -> StorageResult<Vec<AvailableUnit>>;
 
-    /// The first `limit` units in a status, in no particular order.
-    fn work_units_in_status(
+    /// The first `limit` units behind a name that are in one of these statuses, sorted by the bytes of
+    /// their names.
+    fn work_units_in(
         &mut self,
         spec: WorkSpecId,
-        status: UnitStatus,
+        statuses: &[UnitStatus],
+        after: Option<&Name>,
         limit: usize,
-    ) -> StorageResult<Vec<WorkUnit>>;
+    ) -> StorageResult<Vec<(Name, WorkUnit)>>;
 
     /// Delayed units whose time has come, the earliest first.
     fn units_no_longer_delayed(

@@ -76,12 +76,14 @@ impl<S: Storage> Operation<'_, S> {
                     count.min(usize::try_from(room).unwrap_or(usize::MAX))
                 });
             let mut bytes = 0;
+            let mut found = false;
             while given.len() < count && bytes <= GIVEN_BYTES_MAX {
                 let (room, bytes_room) = (count - given.len(), GIVEN_BYTES_MAX - bytes);
                 let units = self.store.best_available_units(id, room, bytes_room)?;
                 if units.is_empty() {
                     break;
                 }
+                found = true;
                 for unit in units {
                     bytes += unit.data.len();
                     if self.has_had_all_retries(&unit.unit, meta.max_retries)? {
@@ -98,6 +100,17 @@ impl<S: Storage> Operation<'_, S> {
             }
             if !given.is_empty() {
                 break;
+            }
+            if !found {
+                // The counts are wrong: somebody else has changed the units, and not them.
+                self.store.recount(id)?;
+                if self
+                    .store
+                    .get_work_spec(id)
+                    .is_some_and(|spec| spec.counts.available > 0)
+                {
+                    break;
+                }
             }
         }
         if !given.is_empty() {

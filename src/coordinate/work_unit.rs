@@ -277,20 +277,19 @@ impl<S: Storage> Operation<'_, S> {
 
     fn delete_units_in(&mut self, spec: WorkSpecId, statuses: &[UnitStatus]) -> Result<u64> {
         let mut deleted = 0;
-        for status in statuses {
-            loop {
-                let units = self
-                    .store
-                    .work_units_in_status(spec, *status, DELETE_CHUNK)?;
-                for unit in &units {
-                    self.store.delete_work_unit(unit)?;
-                    deleted += 1;
-                }
-                if units.len() < DELETE_CHUNK {
-                    break;
-                }
+        let mut last = None;
+        loop {
+            let units = self
+                .store
+                .work_units_in(spec, statuses, last.as_ref(), DELETE_CHUNK)?;
+            for (_, unit) in &units {
+                self.store.delete_work_unit(unit)?;
+                deleted += 1;
             }
+            if units.len() < DELETE_CHUNK {
+                return Ok(deleted);
+            }
+            last = units.into_iter().next_back().map(|(name, _)| name);
         }
-        Ok(deleted)
     }
 }

@@ -91,9 +91,6 @@ const TICK_MAX: Duration = Duration::from_secs(60);
 /// their turns in between.
 const PURGE_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long to wait after what was due could not be done.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
 impl<S: Storage> JobServer<S> {
     /// A service that keeps its state in `store`.
     ///
@@ -269,7 +266,11 @@ impl<S: Storage> JobServer<S> {
         let mut out = Vec::new();
         crate::cbor::Writer::new(&mut out).array(requests.len());
         for request in requests {
-            if request.as_map().is_some() {
+            if out.len() > limits::ANSWER_BYTES_MAX {
+                let id = Request::from_map(*request).id_bytes();
+                let problem = "request: not run, since the answers before it are too long together";
+                envelope::write_failure(&mut out, id, problem);
+            } else if request.as_map().is_some() {
                 self.run(session, &Request::from_map(*request), now, false, &mut out);
             } else {
                 let found = request.kind_name();
@@ -315,12 +316,12 @@ impl<S: Storage> Service for JobServer<S> {
                 }
             }
             Ok(Message::Batch(requests)) => {
-                let requests: Vec<Item<'_>> = requests.collect();
-                let (count, max) = (requests.len(), self.settings.limits.batch_requests_max);
-                if count > max {
+                let max = self.settings.limits.batch_requests_max;
+                let requests: Vec<Item<'_>> = requests.take(max.saturating_add(1)).collect();
+                if requests.len() > max {
                     let mut response = Vec::new();
                     let problem =
-                        format!("request: {count} in one list, at most {max} are allowed");
+                        format!("request: more than {max} in one list (limit --max-batch)");
                     envelope::write_failure(&mut response, envelope::NULL, &problem);
                     return Handled::Answer(Answer {
                         response,
@@ -349,8 +350,10 @@ impl<S: Storage> Service for JobServer<S> {
         self.batch_answer_bytes = 0;
         self.batch_may_write = false;
         self.store.commit().map_err(|error| match error {
-            StorageError::Unknown(_) => BatchError::Unknown(error.to_string()),
-            _ => BatchError::RolledBack(error.to_string()),
+            StorageError::Unknown(reason) => BatchError::Unknown(reason),
+            StorageError::Full(_) | StorageError::Busy(_) | StorageError::Other(_) => {
+                BatchError::RolledBack(error.to_string())
+            }
         })
     }
 
@@ -375,23 +378,22 @@ impl<S: Storage> Service for JobServer<S> {
 
     fn tick(&mut self, now: Timestamp) -> std::result::Result<Duration, BatchError> {
         let expired = self.expire(now);
-        let purged = self
-            .store
-            .operation(Access::Write, |store| Ok(store.purge(limits::SWEEP_UNITS)?));
+        let purged = if self.store.has_deleted() {
+            self.store
+                .operation(Access::Write, |store| Ok(store.purge(limits::SWEEP_UNITS)?))
+        } else {
+            Ok(false)
+        };
         self.commit()?;
-        if let Err(error) = expired {
-            tracing::warn!(%error, "what was over could not be ended, will be tried again");
-            return Ok(RETRY_PAUSE);
+        match expired.and(purged) {
+            Ok(true) => Ok(PURGE_PAUSE),
+            Ok(false) => Ok(TICK_MAX),
+            Err(error) => Err(BatchError::RolledBack(error.to_string())),
         }
-        match purged {
-            Ok(true) => return Ok(PURGE_PAUSE),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "deleted work specs could not be removed yet"),
-        }
-        Ok(self
-            .store
-            .due()
-            .map_or(TICK_MAX, |due| due.since(now).min(TICK_MAX)))
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.store.due()
     }
 }
 

@@ -45,9 +45,16 @@ pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
     };
     let given = call.operation.get_work(&worker, &request)?;
     for assignment in &given {
+        let Assignment {
+            unit,
+            attempt,
+            work_spec,
+            name,
+            ..
+        } = assignment;
         call.session
             .handed_out
-            .remember(assignment.unit, assignment.attempt);
+            .remember(*unit, *attempt, work_spec, name);
     }
     ok_pair(out, |writer| match (max_jobs, &given[..]) {
         (1, []) => {

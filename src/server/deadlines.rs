@@ -9,7 +9,7 @@ use super::limits::{
 use super::service::{BatchError, Service};
 use super::table::Key;
 use super::turn::EventLoop;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use std::time::{Duration, Instant};
 
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
@@ -26,22 +26,35 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             .into_iter()
             .flatten()
             .map(|deadline| deadline.saturating_duration_since(now))
-            .chain([SLEEP_MAX, self.next_tick.since(self.now)])
+            .chain([SLEEP_MAX, self.next_tick().since(self.now)])
             .min()
             .unwrap_or_default()
     }
 
+    /// When the service is to be asked next to do what is due. After a failure that is some time
+    /// later, though it is due now.
+    fn next_tick(&self) -> Timestamp {
+        match self.service.due() {
+            Some(due) if !self.tick_failed => due.min(self.next_tick),
+            _ => self.next_tick,
+        }
+    }
+
     /// Lets the service do what is due by itself.
     pub(super) fn tick(&mut self) -> Result<(), ServerError> {
-        if self.now < self.next_tick {
+        if self.now < self.next_tick() {
             return Ok(());
         }
         let pause = match self.service.tick(self.now) {
-            Ok(pause) => pause,
+            Ok(pause) => {
+                self.tick_failed = false;
+                pause
+            }
             Err(BatchError::RolledBack(reason)) => {
                 if let Some(unsaid) = self.rolled_back.say(self.instant) {
                     tracing::warn!(unsaid, "what was due was rolled back: {reason}");
                 }
+                self.tick_failed = true;
                 TICK_RETRY
             }
             Err(BatchError::Unknown(reason)) => return Err(ServerError::OutcomeUnknown(reason)),

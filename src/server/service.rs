@@ -74,9 +74,16 @@ pub trait Service {
     fn write_refusal(&self, error: &FrameError, out: &mut Vec<u8>);
 
     /// Does what is due by itself (leases that ran out, clean-up in bounded steps) in a batch of its
-    /// own, committed when this returns. Gives how long the loop may sleep until the next call.
+    /// own, committed when this returns. Gives how long it may take until the next call, unless
+    /// [`Service::due`] says otherwise by then.
     ///
     /// # Errors
     /// See [`BatchError`].
     fn tick(&mut self, now: Timestamp) -> Result<Duration, BatchError>;
+
+    /// A time before which [`Service::tick`] has nothing to do, and at which it may have: known after
+    /// each message, since one may set a deadline that is nearer than any before.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
 }

@@ -54,6 +54,7 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     /// Connections that are about to be closed, by the time to do it in any case.
     pub(super) lingering: VecDeque<(Instant, Key)>,
     pub(super) next_tick: Timestamp,
+    pub(super) tick_failed: bool,
     pub(super) next_sweep: Instant,
     pub(super) refused_connections: Occasionally,
     refused_messages: Occasionally,
@@ -106,6 +107,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             held_up: false,
             lingering: VecDeque::new(),
             next_tick: now,
+            tick_failed: false,
             next_sweep: instant,
             refused_connections: Occasionally::default(),
             refused_messages: Occasionally::default(),

@@ -160,7 +160,9 @@ impl SqliteStore {
         let at_any_price = pages > LOG_PAGES_AT_ANY_PRICE;
         let shared = &checkpointer.shared;
         shared.must_make_way.store(at_any_price, Ordering::Relaxed);
-        if at_any_price && shared.is_running.load(Ordering::Relaxed) {
+        let thread = checkpointer.thread.as_ref();
+        let is_alive = thread.is_some_and(|thread| !thread.is_finished());
+        if at_any_price && is_alive && shared.is_running.load(Ordering::Relaxed) {
             return Ok(());
         }
         if at_any_price || pages > LOG_PAGES_MAX && left < PAGES_BETWEEN_BATCHES {

@@ -128,7 +128,11 @@ pub(super) struct FileLock {
 
 impl FileLock {
     fn take(database: &Path) -> Result<Self, OpenError> {
-        let mut path = database.as_os_str().to_owned();
+        // One file, one lock, by whatever links it was found.
+        let real = database
+            .canonicalize()
+            .unwrap_or_else(|_| database.to_owned());
+        let mut path = real.into_os_string();
         path.push("-lock");
         let path = PathBuf::from(path);
         let cannot_open = |error: std::io::Error| OpenError::CannotOpen {
@@ -254,6 +258,21 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Ends the use of the database after a write or sync failed. The write-ahead log stays as it is: it
+    /// has what the file may lack.
+    pub fn abandon(self) {
+        drop(self.readers);
+        drop(self.checkpointer);
+        let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = self
+            .statements
+            .connection()
+            .set_db_config(no_checkpoint, true)
+        {
+            tracing::warn!(%error, "the log may be moved into the file");
+        }
+    }
+
     /// Ends the use of the database. The write-ahead log is moved into the file, so that copying the
     /// file copies everything.
     ///
@@ -265,10 +284,16 @@ impl SqliteStore {
         // Closing would do the same, but not say whether it could.
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let connection = self.statements.connection();
-        let closed = connection.query_row(checkpoint, [], |_| Ok(()));
+        let closed = connection.query_row(checkpoint, [], |row| row.get::<_, bool>("busy"));
+        if let Ok(true) = closed {
+            tracing::warn!(
+                "another program reads the database, so its newest changes stay in the file beside \
+                 it that ends in -wal: copy both, or neither"
+            );
+        }
         drop(self.statements);
         drop(self.file_lock);
-        Ok(closed?)
+        closed.map(|_| ()).map_err(StorageError::from)
     }
 }
 

@@ -56,6 +56,12 @@ statements! {
                failed = :failed
          WHERE work_spec_id = :id";
 
+    RECOUNT = "
+        SELECT count(*) FILTER (WHERE status = 1), count(*) FILTER (WHERE status = 2),
+               count(*) FILTER (WHERE status = 3), count(*) FILTER (WHERE status = 4),
+               count(*) FILTER (WHERE status = 5)
+          FROM work_unit WHERE work_spec_id = :id";
+
     MARK_DELETED = "UPDATE work_spec SET deleted = 1 WHERE id = :id";
 
     FIND_DELETED = "SELECT id FROM work_spec WHERE deleted = 1 LIMIT 1";
@@ -392,6 +398,27 @@ impl WorkSpecStore for SqliteStore {
         Ok(())
     }
 
+    fn recount(&mut self, id: WorkSpecId) -> StorageResult<()> {
+        let counts =
+            self.statements
+                .prepared(RECOUNT)?
+                .query_row(named_params! {":id": id}, |row| {
+                    Ok(Counts {
+                        available: row.get(0)?,
+                        delayed: row.get(1)?,
+                        pending: row.get(2)?,
+                        finished: row.get(3)?,
+                        failed: row.get(4)?,
+                    })
+                })?;
+        if let Some((_, spec)) = self.specs.by_id.get_mut(&id) {
+            self.batch.undo.push(Undo::Counts(id, spec.counts));
+            spec.counts = counts;
+            self.specs.with_new_counts.insert(id);
+        }
+        Ok(())
+    }
+
     fn discard_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()> {
         self.statements
             .prepared(MARK_DELETED)?
@@ -408,6 +435,10 @@ impl WorkSpecStore for SqliteStore {
         self.discard_work_spec(id)?;
         self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
         Ok(())
+    }
+
+    fn has_deleted(&self) -> bool {
+        self.specs.has_deleted
     }
 
     fn purge(&mut self, limit: usize) -> StorageResult<bool> {

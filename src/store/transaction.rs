@@ -41,27 +41,26 @@ impl Storage for SqliteStore {
         if let Some(error) = &self.batch.broken {
             return Err(error.clone().into());
         }
-        let is_first = self.begin(access)?;
-        if access == Access::Read {
-            return run(self);
-        }
+        let is_first = self.begin(access).inspect_err(|error| {
+            self.batch.broken = Some(error.clone());
+        })?;
         // The first one needs no savepoint: with it, all of the batch is undone.
-        if !is_first {
+        let has_savepoint = access == Access::Write && !is_first;
+        if has_savepoint {
             self.execute("SAVEPOINT operation")?;
         }
-        match run(self) {
-            Ok(value) => {
-                if !is_first {
-                    self.execute("RELEASE operation")?;
-                }
-                self.batch.undo.clear();
-                Ok(value)
-            }
-            Err(error) => {
-                self.undo_operation(&error, is_first);
-                Err(error)
-            }
+        let mut result = run(self);
+        if has_savepoint
+            && result.is_ok()
+            && let Err(error) = self.execute("RELEASE operation")
+        {
+            result = Err(error.into());
         }
+        match &result {
+            Ok(_) => self.batch.undo.clear(),
+            Err(error) => self.undo_operation(error, access, is_first),
+        }
+        result
     }
 
     fn batch_is_broken(&self) -> bool {
@@ -75,7 +74,10 @@ impl Storage for SqliteStore {
         let broken = match (open, broken) {
             (_, Some(error)) => error,
             (Open::Nothing, None) => return Ok(()),
-            (Open::Read, None) => return self.execute("COMMIT"),
+            (Open::Read, None) => match self.execute("COMMIT") {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
             (Open::Write, None) => {
                 match self.write_counts().and_then(|()| self.execute("COMMIT")) {
                     Ok(()) => {
@@ -86,11 +88,14 @@ impl Storage for SqliteStore {
                 }
             }
         };
-        // SQLite may have rolled back by itself, and then has nothing to roll back.
-        if !self.statements.connection().is_autocommit() {
-            self.execute("ROLLBACK")?;
-        }
         self.batch.stale = true;
+        // SQLite may have rolled back by itself, and then has nothing to roll back.
+        if !self.statements.connection().is_autocommit()
+            && let Err(error) = self.execute("ROLLBACK")
+        {
+            // A connection that can't even roll back is of no use any more: start anew.
+            return Err(StorageError::Unknown(format!("{broken}; then {error}")));
+        }
         Err(broken)
     }
 
@@ -190,7 +195,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn undo_operation(&mut self, error: &Error, is_first: bool) {
+    fn undo_operation(&mut self, error: &Error, access: Access, is_first: bool) {
         let whole_batch = match error {
             Error::Storage(error @ (StorageError::Full(_) | StorageError::Unknown(_))) => {
                 Some(error.clone())
@@ -198,6 +203,7 @@ impl SqliteStore {
             _ if self.statements.connection().is_autocommit() => Some(StorageError::Other(
                 format!("the batch was undone: {error}"),
             )),
+            _ if access == Access::Read => None,
             _ if is_first => {
                 self.batch.open = Open::Nothing;
                 self.execute("ROLLBACK").err()

@@ -63,11 +63,23 @@ statements! {
          ORDER BY priority DESC, CAST(name AS BLOB)
          LIMIT :limit";
 
-    UNITS_IN_STATUS = "
+    /// Uses index work_unit_by_name. `:statuses` has a bit for each status; no name at all is before all.
+    UNITS_IN = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before
+               superseded_attempt_id, attempts_before, name
           FROM work_unit
-         WHERE work_spec_id = :spec AND status = :status
+         WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
+           AND (1 << status) & :statuses
+         ORDER BY CAST(name AS BLOB)
+         LIMIT :limit";
+
+    /// The same for failed units, of which there are few among many. Uses index work_unit_failed.
+    UNITS_FAILED = "
+        SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
+               superseded_attempt_id, attempts_before, name
+          FROM work_unit
+         WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1) AND status = 5
+         ORDER BY CAST(name AS BLOB)
          LIMIT :limit";
 
     UNITS_OF_SPEC = "SELECT id, last_attempt_id FROM work_unit WHERE work_spec_id = :spec LIMIT :limit";
@@ -306,17 +318,28 @@ impl WorkUnitStore for SqliteStore {
         Ok(units)
     }
 
-    fn work_units_in_status(
+    fn work_units_in(
         &mut self,
         spec: WorkSpecId,
-        status: UnitStatus,
+        statuses: &[UnitStatus],
+        after: Option<&Name>,
         limit: usize,
-    ) -> StorageResult<Vec<WorkUnit>> {
-        let statement = self.statements.prepared(UNITS_IN_STATUS)?;
-        let units = statement.query_map(
-            named_params! {":spec": spec, ":status": status, ":limit": limit},
-            row_to_unit,
-        )?;
+    ) -> StorageResult<Vec<(Name, WorkUnit)>> {
+        let after = after.map(Name::bytes);
+        let row_to_named_unit = |row: &Row<'_>| Ok((row.get(9)?, row_to_unit(row)?));
+        let units = if let [UnitStatus::Failed] = statuses {
+            self.statements.prepared(UNITS_FAILED)?.query_map(
+                named_params! {":spec": spec, ":after": after, ":limit": limit},
+                row_to_named_unit,
+            )?
+        } else {
+            self.statements.prepared(UNITS_IN)?.query_map(
+                named_params! {
+                    ":spec": spec, ":after": after, ":limit": limit, ":statuses": status_bits(statuses),
+                },
+                row_to_named_unit,
+            )?
+        };
         Ok(units.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -391,6 +414,13 @@ fn find_spec_id(
     rows.next()?.map(|row| row.get(0)).transpose()
 }
 
+/// A bit for each status.
+fn status_bits(statuses: &[UnitStatus]) -> i64 {
+    statuses
+        .iter()
+        .fold(0, |bits, status| bits | 1 << *status as i64)
+}
+
 fn list_units(
     connection: &Connection,
     spec: WorkSpecId,
@@ -410,7 +440,7 @@ fn list_units(
     let mut statement = prepared(connection, sql).map_err(storage)?;
     let mut rows = match query.statuses.as_deref() {
         Some(statuses) if sql == LIST_IN_STATUSES => {
-            let statuses = statuses.iter().fold(0_i64, |bits, status| bits | 1 << *status as i64);
+            let statuses = status_bits(statuses);
             statement.query(
                 named_params! {":spec": spec, ":start": start, ":limit": limit, ":statuses": statuses},
             )

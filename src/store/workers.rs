@@ -92,9 +92,11 @@ impl WorkerStore for SqliteStore {
             .statements
             .prepared(DELETE_WORKER)?
             .execute(named_params! {":namespace": namespace, ":name": name.bytes()})?;
-        self.statements
-            .prepared(RELEASE_ALL)?
-            .execute(named_params! {":worker": name.bytes()})?;
+        if deleted > 0 {
+            self.statements
+                .prepared(RELEASE_ALL)?
+                .execute(named_params! {":worker": name.bytes()})?;
+        }
         Ok(deleted > 0)
     }
 

@@ -425,12 +425,16 @@ fn a_client_that_connects_anew_holds_nothing() {
 }
 
 #[test]
-fn a_deleted_unit_is_forgotten() {
+fn who_had_a_deleted_unit_can_report_on_its_namesake_unless_another_worker_has_that() {
     let mut scene = scene();
     scene.admin.value("del_work_units", "'ws', {'all': true}");
     scene.first.not_updated("ws", "u", "{'status': 4}");
     scene.admin.add("ws", "['u', {'own': 2}]");
     scene.second.take_key("w2", "u");
+    let before = scene.seen();
+    scene.first.not_updated("ws", "u", "{'status': 4}");
+    assert_eq!(scene.seen(), before);
+    scene.second.updated("ws", "u", "{'status': 1}");
     // As anybody who holds nothing.
     scene.first.updated("ws", "u", "{'status': 4}");
     assert_eq!(scene.seen().0.status, FINISHED);

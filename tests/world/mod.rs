@@ -138,7 +138,12 @@ impl World {
     pub fn get_one(&mut self, worker: &str, handed_out: &mut HandedOut) -> Option<String> {
         let given = self.get_work(worker, 1, LEASE_DEFAULT);
         given.first().map(|assignment| {
-            handed_out.remember(assignment.unit, assignment.attempt);
+            handed_out.remember(
+                assignment.unit,
+                assignment.attempt,
+                &assignment.work_spec,
+                &assignment.name,
+            );
             String::from_utf8_lossy(assignment.name.bytes()).into_owned()
         })
     }
