@@ -16,6 +16,9 @@ pub struct RequestLimits {
     pub get_work_units_max: usize,
     /// Requests in one batch message: they run one after the other while all others wait.
     pub batch_requests_max: usize,
+    /// Items of one list within a request: each takes some dozen bytes while the request runs, however
+    /// few it took on the wire.
+    pub list_items_max: usize,
     /// Handed-out attempts that are remembered for a connection, to recognise late reports: 16 bytes
     /// each, on each of thousands of connections.
     pub session_attempts_max: usize,
@@ -28,6 +31,7 @@ impl Default for RequestLimits {
             spec_name_bytes_max: 1024,
             get_work_units_max: 10_000,
             batch_requests_max: 10_000,
+            list_items_max: 1_000_000,
             session_attempts_max: 1_000,
         }
     }

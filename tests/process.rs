@@ -1069,3 +1069,53 @@ fn a_connection_that_says_nothing_costs_nothing_to_the_others() {
     drop(silent);
     assert_eq!(client.spec_names(), ["ws"]);
 }
+
+#[test]
+fn a_log_that_can_not_be_written_does_not_stop_it() {
+    let folder = folder();
+    let socket = folder.path().join("socket");
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device that is always full");
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_coordinated"))
+        .args(["--db", ":memory:", "--log", "debug", "--listen"])
+        .arg(format!("unix:{}", socket.display()))
+        .stderr(full)
+        .spawn()
+        .expect("the daemon starts");
+    let mut answers = false;
+    wait_until("it answers", || {
+        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(&socket) else {
+            return false;
+        };
+        // A request that is logged: there is no such method.
+        stream
+            .write_all(b"\xa1\x66method\x64nope")
+            .expect("a request");
+        let mut tag = [0; 2];
+        answers = std::io::Read::read_exact(&mut stream, &mut tag).is_ok();
+        true
+    });
+    let goes_on = daemon.try_wait().expect("a state").is_none();
+    daemon.kill().expect("it is ours to end");
+    daemon.wait().expect("an end");
+    assert!(answers && goes_on);
+}
+
+#[test]
+fn a_lease_that_runs_out_frees_its_unit_without_anyone_asking() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    client.add("ws", "['u', {}]");
+    client.value("get_work", "'w', {'lease_time': 1}");
+    let file = rusqlite::Connection::open(server.folder().join("test.db")).expect("the file");
+    wait_until("the unit is available in the file", || {
+        file.query_row("SELECT status FROM units", [], |row| {
+            row.get::<_, String>(0)
+        })
+        .expect("a unit")
+            == "available"
+    });
+}

@@ -214,6 +214,17 @@ pub struct Items<'a> {
     left: Option<u64>,
 }
 
+impl Items<'_> {
+    /// True if there are more than `max` items. Walks them only if their number is not stated.
+    #[must_use]
+    pub fn are_more_than(&self, max: usize) -> bool {
+        match self.left {
+            Some(left) => usize::try_from(left).map_or(true, |left| left > max),
+            None => self.clone().nth(max).is_some(),
+        }
+    }
+}
+
 impl<'a> Iterator for Items<'a> {
     type Item = Item<'a>;
 

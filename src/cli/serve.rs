@@ -158,6 +158,15 @@ struct LimitArgs {
     )]
     max_batch: NonZeroUsize,
 
+    /// Items of one list within a request, such as units to add: they take memory while it runs
+    #[arg(
+        long,
+        env = "COORDINATED_MAX_ITEMS",
+        value_name = "N",
+        default_value = "1000000"
+    )]
+    max_items: NonZeroUsize,
+
     /// Handed-out units that are remembered for each connection, to recognise late reports
     #[arg(
         long,
@@ -219,6 +228,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             spec_name_bytes_max: limits.max_spec_name,
             get_work_units_max: limits.max_jobs.get(),
             batch_requests_max: limits.max_batch.get(),
+            list_items_max: limits.max_items.get(),
             session_attempts_max: limits.max_remembered,
         },
     };

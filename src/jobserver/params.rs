@@ -189,7 +189,14 @@ impl<'a> Param<'a> {
 
     /// A list or tuple, if it is there.
     pub(super) fn optional_list(&self) -> Result<Option<Items<'a>>> {
-        self.convert("a list", Item::as_list)
+        let items = self.convert("a list", Item::as_list)?;
+        let max = self.limits.list_items_max;
+        match items {
+            Some(items) if items.are_more_than(max) => {
+                Err(self.error(format_args!("more than {max} items (limit --max-items)")))
+            }
+            items => Ok(items),
+        }
     }
 
     /// A list of strings, if it is there.
