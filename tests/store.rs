@@ -395,39 +395,29 @@ fn recount(path: &Path) -> Vec<(String, Counts)> {
         let count: i64 = connection.query_row(broken, [], |row| row.get(0)).unwrap();
         assert_eq!(count, 0, "not so: {invariant}");
     }
-    connection
-        .prepare(
-            "SELECT CAST(name AS TEXT),
+    read_counts(
+        &connection,
+        "SELECT CAST(name AS TEXT),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 1),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 2),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 3),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 4),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 5)
                FROM work_spec WHERE deleted = 0 ORDER BY 1",
-        )
-        .unwrap()
-        .query_map([], |row| {
-            Ok((
-                row.get(0)?,
-                Counts {
-                    available: row.get(1)?,
-                    delayed: row.get(2)?,
-                    pending: row.get(3)?,
-                    finished: row.get(4)?,
-                    failed: row.get(5)?,
-                },
-            ))
-        })
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
+    )
 }
 
 /// The counts that the file has, as the views show them.
 fn kept(path: &Path) -> Vec<(String, Counts)> {
-    let connection = Connection::open(path).unwrap();
+    read_counts(
+        &Connection::open(path).unwrap(),
+        "SELECT work_spec, available, delayed, pending, finished, failed FROM work_specs",
+    )
+}
+
+fn read_counts(connection: &Connection, sql: &str) -> Vec<(String, Counts)> {
     connection
-        .prepare("SELECT work_spec, available, delayed, pending, finished, failed FROM work_specs")
+        .prepare(sql)
         .unwrap()
         .query_map([], |row| {
             Ok((

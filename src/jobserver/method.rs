@@ -22,7 +22,7 @@ pub struct MethodInfo {
 pub(super) struct Method<S: Storage> {
     pub(super) info: MethodInfo,
     /// Runs the operation and writes its result.
-    pub(super) run: fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>,
+    pub(super) run: Run<S>,
 }
 
 /// One call of a method.
@@ -45,10 +45,12 @@ pub(super) struct Deferred {
 
 type WriteResult = Box<dyn FnOnce(&mut Vec<u8>) -> Result<()> + Send>;
 
+type Run<S> = fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>;
+
 const fn reads<S: Storage>(
     name: &'static str,
     params: &'static [&'static str],
-    run: fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>,
+    run: Run<S>,
 ) -> Method<S> {
     Method {
         info: MethodInfo {
@@ -64,17 +66,11 @@ const fn reads<S: Storage>(
 const fn writes<S: Storage>(
     name: &'static str,
     params: &'static [&'static str],
-    run: fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>,
+    run: Run<S>,
 ) -> Method<S> {
-    Method {
-        info: MethodInfo {
-            name,
-            params,
-            required: params.len(),
-            access: Access::Write,
-        },
-        run,
-    }
+    let mut method = reads(name, params, run);
+    method.info.access = Access::Write;
+    method
 }
 
 impl<S: Storage> Method<S> {

@@ -27,13 +27,11 @@ statements! {
 
     SELECT_DEFINITION = "SELECT definition FROM work_spec WHERE id = :id";
 
+    /// Its meta follows by UPDATE_META.
     INSERT_WORK_SPEC = "
         INSERT INTO work_spec (namespace_id, name, definition, paused, weight, priority, continuous,
-                               can_be_continuous, interval_us, next_continuous_us, max_running,
-                               max_getwork, max_retries, then_name, runtime, min_gb)
-        VALUES (:namespace_id, :name, :definition, :paused, :weight, :priority, :continuous,
-                :can_be_continuous, :interval_us, :next_continuous_us, :max_running,
-                :max_getwork, :max_retries, :then_name, :runtime, :min_gb)";
+                               can_be_continuous, runtime, min_gb)
+        VALUES (:namespace_id, :name, :definition, 0, 0, 0, 0, 0, '', 0)";
 
     INSERT_COUNTS = "
         INSERT INTO work_unit_count (work_spec_id, available, delayed, pending, finished, failed)
@@ -305,42 +303,24 @@ impl WorkSpecStore for SqliteStore {
         definition: &[u8],
         meta: &Meta,
     ) -> StorageResult<WorkSpecId> {
-        let id = self
-            .statements
-            .prepared(INSERT_WORK_SPEC)?
-            .insert(named_params! {
-                ":namespace_id": namespace,
-                ":name": name,
-                ":definition": definition,
-                ":paused": meta.paused,
-                ":weight": meta.weight,
-                ":priority": meta.priority,
-                ":continuous": meta.continuous,
-                ":can_be_continuous": meta.can_be_continuous,
-                ":interval_us": us(meta.interval),
-                ":next_continuous_us": meta.next_continuous,
-                ":max_running": limit_column(meta.max_running),
-                ":max_getwork": limit_column(meta.max_getwork),
-                ":max_retries": limit_column(meta.max_retries),
-                ":then_name": meta.then,
-                ":runtime": meta.runtime,
-                ":min_gb": meta.min_gb,
-            })?;
-        let id = WorkSpecId(id);
+        let insert = self.statements.prepared(INSERT_WORK_SPEC)?;
+        let id = WorkSpecId(insert.insert(named_params! {
+            ":namespace_id": namespace,
+            ":name": name,
+            ":definition": definition,
+        })?);
         self.statements
             .prepared(INSERT_COUNTS)?
             .execute(named_params! {":id": id})?;
         self.batch.undo.push(Undo::Spec(id, None));
-        let counts = Counts::default();
-        self.specs.put(
-            namespace,
-            WorkSpec {
-                id,
-                name: name.clone(),
-                meta: meta.clone(),
-                counts,
-            },
-        );
+        let spec = WorkSpec {
+            id,
+            name: name.clone(),
+            meta: meta.clone(),
+            counts: Counts::default(),
+        };
+        self.specs.put(namespace, spec);
+        self.update_work_spec_meta(id, meta)?;
         Ok(id)
     }
 
