@@ -218,8 +218,12 @@ SELECT namespace.name, CAST(worker.name AS TEXT), CAST(worker.parent AS TEXT),
        CAST(worker.mode AS TEXT),
        strftime('%Y-%m-%d %H:%M:%f', worker.heartbeat_us / 1e6, 'unixepoch'),
        strftime('%Y-%m-%d %H:%M:%f', worker.expiration_us / 1e6, 'unixepoch'),
-       (SELECT count(*) FROM attempt
-         WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND attempt.held = 1)
+       (SELECT count(*)
+          FROM attempt
+          JOIN work_unit ON work_unit.id = attempt.work_unit_id
+          JOIN work_spec ON work_spec.id = work_unit.work_spec_id AND work_spec.deleted = 0
+         WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND attempt.held = 1
+           AND work_spec.namespace_id = worker.namespace_id)
   FROM worker
   JOIN namespace ON namespace.id = worker.namespace_id
  ORDER BY namespace.name, CAST(worker.name AS BLOB);

@@ -384,3 +384,20 @@ fn leases_do_not_outlast_a_day_though_the_clock_was_once_years_ahead() {
     world.pass(1.0);
     assert_eq!(world.counts("spec").available, 1);
 }
+
+#[test]
+fn a_worker_of_one_namespace_that_goes_takes_nothing_from_its_namesake_in_another() {
+    use coordinated::coordinate::storage::WorkSpecStore;
+    let mut world = world_with_units(&["a"]);
+    heartbeat(&mut world, "w", Some("parent"), 1000);
+    world.get_work("w", 1, Duration::from_secs(500));
+    let home = world.namespace;
+    world.namespace = world
+        .run(|op| Ok(op.store.namespace("elsewhere")?))
+        .unwrap();
+    heartbeat(&mut world, "w", None, 1000);
+    world.run(|op| op.unregister_worker(&name("w"))).unwrap();
+    world.namespace = home;
+    assert_eq!(world.run(|op| op.held_units(&name("w"))).unwrap().len(), 1);
+    assert_eq!(world.run(|op| op.workers()).unwrap().len(), 1);
+}

@@ -70,12 +70,11 @@ const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 5] = [
+const MAY_OPEN_TEMPORARY: [&str; 4] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "DELETE_ATTEMPTS",
     "LIST_PENDING",
-    "RELEASE_ALL",
 ];
 
 #[test]

@@ -257,7 +257,8 @@ pub trait AttemptStore {
     fn attempts_to_expire(&mut self, now: Timestamp) -> StorageResult<Vec<Attempt>>;
 
     /// Notes that a worker is no longer busy with attempts that are not pending.
-    fn release_lost_attempts(&mut self, worker: &Name) -> StorageResult<()>;
+    fn release_lost_attempts(&mut self, namespace: NamespaceId, worker: &Name)
+    -> StorageResult<()>;
 
     /// The units that a worker is busy with, maybe in vain, the earliest attempt first.
     fn held_units(

@@ -115,7 +115,7 @@ impl<S: Storage> Operation<'_, S> {
         }
         if !given.is_empty() {
             // A child that gets other work has let go of what it lost.
-            self.store.release_lost_attempts(worker)?;
+            self.store.release_lost_attempts(self.namespace, worker)?;
         }
         Ok(given)
     }

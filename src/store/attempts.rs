@@ -40,8 +40,22 @@ statements! {
          ORDER BY expiration_us";
 
     /// Uses index attempt_held.
+    FIND_HELD = "
+        SELECT attempt.id
+          FROM attempt
+          JOIN work_unit ON work_unit.id = attempt.work_unit_id
+          JOIN work_spec ON work_spec.id = work_unit.work_spec_id
+         WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1
+           AND work_spec.namespace_id = :namespace";
+
+    /// As FIND_HELD, of attempts that are not pending.
     FIND_LOST = "
-        SELECT id FROM attempt WHERE CAST(worker AS BLOB) = :worker AND held = 1 AND status <> 3";
+        SELECT attempt.id
+          FROM attempt
+          JOIN work_unit ON work_unit.id = attempt.work_unit_id
+          JOIN work_spec ON work_spec.id = work_unit.work_spec_id
+         WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1 AND attempt.status <> 3
+           AND work_spec.namespace_id = :namespace";
 
     RELEASE = "UPDATE attempt SET held = 0 WHERE id = :id";
 
@@ -161,19 +175,13 @@ impl AttemptStore for SqliteStore {
         Ok(attempts.collect::<rusqlite::Result<_>>()?)
     }
 
-    fn release_lost_attempts(&mut self, worker: &Name) -> StorageResult<()> {
+    fn release_lost_attempts(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+    ) -> StorageResult<()> {
         // Mostly there are none, and looking is cheaper than updating nothing.
-        let lost: Vec<AttemptId> = self
-            .statements
-            .prepared(FIND_LOST)?
-            .query_map(named_params! {":worker": worker.bytes()}, |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        for id in lost {
-            self.statements
-                .prepared(RELEASE)?
-                .execute(named_params! {":id": id})?;
-        }
-        Ok(())
+        self.release_found(FIND_LOST, namespace, worker)
     }
 
     fn held_units(
@@ -193,5 +201,38 @@ impl AttemptStore for SqliteStore {
             },
         )?;
         Ok(units.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+impl SqliteStore {
+    /// Notes that a worker is busy with nothing any more.
+    pub(super) fn release_attempts(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+    ) -> StorageResult<()> {
+        self.release_found(FIND_HELD, namespace, worker)
+    }
+
+    fn release_found(
+        &mut self,
+        find: &'static str,
+        namespace: NamespaceId,
+        worker: &Name,
+    ) -> StorageResult<()> {
+        let ids: Vec<AttemptId> = self
+            .statements
+            .prepared(find)?
+            .query_map(
+                named_params! {":worker": worker.bytes(), ":namespace": namespace},
+                |row| row.get(0),
+            )?
+            .collect::<rusqlite::Result<_>>()?;
+        for id in ids {
+            self.statements
+                .prepared(RELEASE)?
+                .execute(named_params! {":id": id})?;
+        }
+        Ok(())
     }
 }

@@ -18,9 +18,6 @@ statements! {
 
     DELETE_WORKER = "DELETE FROM worker WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name";
 
-    /// Uses index attempt_held.
-    RELEASE_ALL = "UPDATE attempt SET held = 0 WHERE CAST(worker AS BLOB) = :worker AND held = 1";
-
     /// Uses index worker_by_expiration.
     FIND_EXPIRED = "SELECT namespace_id, name FROM worker WHERE expiration_us <= :now";
 
@@ -93,9 +90,7 @@ impl WorkerStore for SqliteStore {
             .prepared(DELETE_WORKER)?
             .execute(named_params! {":namespace": namespace, ":name": name.bytes()})?;
         if deleted > 0 {
-            self.statements
-                .prepared(RELEASE_ALL)?
-                .execute(named_params! {":worker": name.bytes()})?;
+            self.release_attempts(namespace, name)?;
         }
         Ok(deleted > 0)
     }
