@@ -47,6 +47,11 @@ pub const LIST_UNITS_MAX: usize = 10_000;
 /// nobody up; for short ones the way there would take longer than the list.
 pub const LIST_UNITS_INLINE_MAX: usize = 200;
 
+/// Leases that end in one step, before somebody else gets a turn. More than any number of workers
+/// holds in practice, since until the next step the others look as if they still ran: a quarter of a
+/// second of work at the worst.
+pub const SWEEP_LEASES: usize = 10_000;
+
 /// Delayed units that become available, or units of deleted specs that are removed, before somebody
 /// else gets a turn: a few milliseconds of work.
 pub const SWEEP_UNITS: usize = 500;

@@ -10,13 +10,15 @@ impl<S: Storage> Operation<'_, S> {
     /// Ends the leases, delays, workers and locks whose time is over. Must run before an operation
     /// that looks at any of them, whenever [`Storage::due`] says that something may be over.
     ///
-    /// Of the delayed units only so many become available at a time: the others are not later than
-    /// their delay says, they only look delayed for longer.
+    /// Only so many leases and delays end in one step; the rest is due still, and ends in the next one.
     ///
     /// # Errors
     /// `Storage`.
     pub fn expire(&mut self) -> Result<()> {
-        for mut attempt in self.store.attempts_to_expire(self.now)? {
+        for mut attempt in self
+            .store
+            .attempts_to_expire(self.now, limits::SWEEP_LEASES)?
+        {
             attempt.end_as(AttemptStatus::Expired, self.now);
             self.store.update_attempt(&attempt)?;
             if let Some(mut unit) = self.store.get_work_unit(attempt.unit)?

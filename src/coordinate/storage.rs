@@ -253,8 +253,8 @@ pub trait AttemptStore {
         traceback: Option<&str>,
     ) -> StorageResult<()>;
 
-    /// Pending attempts whose lease is over.
-    fn attempts_to_expire(&mut self, now: Timestamp) -> StorageResult<Vec<Attempt>>;
+    /// Pending attempts whose lease is over, the earliest first.
+    fn attempts_to_expire(&mut self, now: Timestamp, limit: usize) -> StorageResult<Vec<Attempt>>;
 
     /// Notes that a worker is no longer busy with attempts that are not pending.
     fn release_lost_attempts(&mut self, namespace: NamespaceId, worker: &Name)

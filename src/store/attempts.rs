@@ -37,7 +37,8 @@ statements! {
                expiration_us
           FROM attempt
          WHERE status = 3 AND expiration_us <= :now
-         ORDER BY expiration_us";
+         ORDER BY expiration_us
+         LIMIT :limit";
 
     /// Uses index attempt_held.
     FIND_HELD = "
@@ -169,9 +170,10 @@ impl AttemptStore for SqliteStore {
         Ok(())
     }
 
-    fn attempts_to_expire(&mut self, now: Timestamp) -> StorageResult<Vec<Attempt>> {
+    fn attempts_to_expire(&mut self, now: Timestamp, limit: usize) -> StorageResult<Vec<Attempt>> {
         let statement = self.statements.prepared(TO_EXPIRE)?;
-        let attempts = statement.query_map(named_params! {":now": now}, row_to_attempt)?;
+        let attempts =
+            statement.query_map(named_params! {":now": now, ":limit": limit}, row_to_attempt)?;
         Ok(attempts.collect::<rusqlite::Result<_>>()?)
     }
 
