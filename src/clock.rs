@@ -1,11 +1,9 @@
 //! Time: what an instant is, and where it comes from.
 //!
 //! Everything below the loop is told the time as a [`Timestamp`] argument; only the loop asks a
-//! [`Clock`], once a turn. Tests hand in a [`ManualClock`].
+//! [`Clock`], once a turn.
 
-use std::cell::Cell;
 use std::fmt;
-use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since the Unix epoch, UTC. The unit of every time in the file.
@@ -99,29 +97,6 @@ fn wall_clock() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since_epoch) => Timestamp(0).plus(since_epoch),
         Err(_) => Timestamp(0),
-    }
-}
-
-/// A clock that stands still until it is moved; its clones are the same clock.
-#[derive(Clone, Debug, Default)]
-pub struct ManualClock(Rc<Cell<i64>>);
-
-impl ManualClock {
-    /// A clock that shows `now`.
-    #[must_use]
-    pub fn at(now: Timestamp) -> Self {
-        Self(Rc::new(Cell::new(now.0)))
-    }
-
-    /// Moves the clock forward.
-    pub fn advance(&self, by: Duration) {
-        self.0.set(Timestamp(self.0.get()).plus(by).0);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&mut self) -> Timestamp {
-        Timestamp(self.0.get())
     }
 }
 

@@ -19,7 +19,7 @@ pub struct RequestLimits {
     /// Items of one list within a request: each takes some dozen bytes while the request runs, however
     /// few it took on the wire.
     pub list_items_max: usize,
-    /// Handed-out attempts that are remembered for a connection, to recognise late reports: 16 bytes
+    /// Handed-out attempts that are remembered for a connection, to recognise late reports: 24 bytes
     /// each, on each of thousands of connections.
     pub session_attempts_max: usize,
 }

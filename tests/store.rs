@@ -27,16 +27,21 @@ const MAY_SCAN: [(&str, &str); 3] = [
     ("BOUND_LIFETIMES", "SCAN worker"),
 ];
 
-#[test]
-fn no_statement_scans_a_table_that_grows_with_the_queue() {
+/// A new database, without foreign keys enforced, as the daemon has it.
+fn empty_database() -> (tempfile::TempDir, Connection) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jobs.db");
     World::open(&path, world::START).store.close().unwrap();
     let connection = Connection::open(&path).unwrap();
-    // As the daemon has it.
     connection
         .pragma_update(None, "foreign_keys", false)
         .unwrap();
+    (dir, connection)
+}
+
+#[test]
+fn no_statement_scans_a_table_that_grows_with_the_queue() {
+    let (_dir, connection) = empty_database();
     let statements = all_statements();
     assert!(statements.len() > 40, "the store lists its statements");
     for (statement, sql) in statements {
@@ -79,13 +84,7 @@ const MAY_OPEN_TEMPORARY: [&str; 4] = [
 
 #[test]
 fn no_statement_of_the_hot_path_opens_a_temporary_table() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("jobs.db");
-    World::open(&path, world::START).store.close().unwrap();
-    let connection = Connection::open(&path).unwrap();
-    connection
-        .pragma_update(None, "foreign_keys", false)
-        .unwrap();
+    let (_dir, connection) = empty_database();
     for (statement, sql) in all_statements() {
         let mut program = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
         let opens_temporary = program

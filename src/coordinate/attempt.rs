@@ -174,6 +174,14 @@ impl<S: Storage> Operation<'_, S> {
         Ok(attempt)
     }
 
+    /// The attempt that decides a unit's status, if one does.
+    pub(super) fn active_attempt(&mut self, unit: &WorkUnit) -> Result<Option<Attempt>> {
+        match unit.active {
+            Some(id) => Ok(self.store.get_attempt(id)?),
+            None => Ok(None),
+        }
+    }
+
     /// How many attempts at a unit there have been.
     pub(super) fn attempts_so_far(&mut self, unit: &WorkUnit) -> Result<u64> {
         Ok(match unit.last {
@@ -184,9 +192,7 @@ impl<S: Storage> Operation<'_, S> {
 
     /// Ends the active attempt of a pending unit as expired. The unit is not changed.
     pub(super) fn expire_active_attempt(&mut self, unit: &WorkUnit) -> Result<()> {
-        if let Some(active) = unit.active
-            && let Some(mut attempt) = self.store.get_attempt(active)?
-        {
+        if let Some(mut attempt) = self.active_attempt(unit)? {
             attempt.end_as(AttemptStatus::Expired, self.now);
             self.store.update_attempt(&attempt)?;
         }

@@ -217,10 +217,7 @@ impl<S: Storage> Operation<'_, S> {
                 Ok(Outcome::Accepted)
             }
             _ => {
-                let active = match unit.active {
-                    Some(id) => self.store.get_attempt(id)?,
-                    None => None,
-                };
+                let active = self.active_attempt(&unit)?;
                 let holder = match active.and_then(|attempt| attempt.worker) {
                     Some(worker) => format!("worker {worker}"),
                     None => "another worker".to_owned(),
@@ -390,13 +387,6 @@ impl<S: Storage> Operation<'_, S> {
             self.store_attempt_data(&attempt, data)?;
         }
         Ok(())
-    }
-
-    fn active_attempt(&mut self, unit: &WorkUnit) -> Result<Option<Attempt>> {
-        match unit.active {
-            Some(id) => Ok(self.store.get_attempt(id)?),
-            None => Ok(None),
-        }
     }
 
     /// Fails an available unit on behalf of `worker`, who would have got it once too often.

@@ -58,23 +58,13 @@ impl<S: Storage> Operation<'_, S> {
             let Some(spec) = self.store.get_work_spec(id) else {
                 break;
             };
-            let (work_spec, meta, pending) =
-                (spec.name.clone(), spec.meta.clone(), spec.counts.pending);
+            let (work_spec, max_retries) = (spec.name.clone(), spec.meta.max_retries);
+            let count = units_allowed(spec, request.max_units);
             if spec.counts.available == 0 {
                 let unit = self.make_continuous_unit(id)?;
                 given.push(self.hand_out(unit, work_spec, worker, request.lease)?);
                 break;
             }
-            let room = [
-                meta.max_getwork,
-                meta.max_running.map(|max| max.saturating_sub(pending)),
-            ];
-            let count = room
-                .into_iter()
-                .flatten()
-                .fold(request.max_units, |count, room| {
-                    count.min(usize::try_from(room).unwrap_or(usize::MAX))
-                });
             let mut bytes = 0;
             let mut found = false;
             while given.len() < count && bytes <= GIVEN_BYTES_MAX {
@@ -86,7 +76,7 @@ impl<S: Storage> Operation<'_, S> {
                 found = true;
                 for unit in units {
                     bytes += unit.data.len();
-                    if self.has_had_all_retries(&unit.unit, meta.max_retries)? {
+                    if self.has_had_all_retries(&unit.unit, max_retries)? {
                         self.fail_after_too_many_retries(unit.unit, worker)?;
                     } else {
                         given.push(self.hand_out(
@@ -200,4 +190,14 @@ impl<S: Storage> Operation<'_, S> {
             Name::from_bytes(format!("{seconds}.{micros:06}"))
         }
     }
+}
+
+/// How many units of a work spec one call may give to somebody who asks for `max_units`.
+fn units_allowed(spec: &WorkSpec, max_units: usize) -> usize {
+    let (meta, pending) = (&spec.meta, spec.counts.pending);
+    let may_still_run = meta.max_running.map(|max| max.saturating_sub(pending));
+    let limits = [meta.max_getwork, may_still_run].into_iter().flatten();
+    limits.fold(max_units, |count, limit| {
+        count.min(usize::try_from(limit).unwrap_or(usize::MAX))
+    })
 }

@@ -202,10 +202,7 @@ impl<S: Storage> Operation<'_, S> {
         let Some(unit) = self.store.find_work_unit(spec, name)? else {
             return Ok(None);
         };
-        let active = match unit.active {
-            Some(id) => self.store.get_attempt(id)?,
-            None => None,
-        };
+        let active = self.active_attempt(&unit)?;
         let data = self.effective_data(&unit)?;
         let traceback = Item::from_checked(&data).get("traceback");
         Ok(Some(UnitReport {

@@ -137,10 +137,7 @@ impl<S: Storage> Operation<'_, S> {
     /// `Storage`.
     pub fn held_unit(&mut self, held: NamedUnit) -> Result<HeldUnit> {
         let data = self.effective_data(&held.unit)?;
-        let active = match held.unit.active {
-            Some(id) => self.store.get_attempt(id)?,
-            None => None,
-        };
+        let active = self.active_attempt(&held.unit)?;
         Ok(HeldUnit {
             work_spec: held.work_spec,
             name: held.name,

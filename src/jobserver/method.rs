@@ -31,8 +31,8 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) params: Params<'a>,
     pub(super) session: &'a mut Session,
     pub(super) daemon: daemon::Daemon<'a>,
-    /// Reads beside the loop, if this call may be answered later.
-    pub(super) reader: Option<S::Reader>,
+    /// True if this call may be answered later.
+    pub(super) may_defer: bool,
     /// Set by a method that leaves its result to be written later.
     pub(super) deferred: Option<Deferred>,
 }

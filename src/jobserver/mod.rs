@@ -192,7 +192,6 @@ impl<S: Storage> JobServer<S> {
         };
         let (namespace, limits, random) =
             (self.namespace, &self.settings.limits, &mut *self.random);
-        let reader = if may_defer { self.store.reader() } else { None };
         self.store
             .operation(info.access, |store| {
                 let operation = Operation {
@@ -207,7 +206,7 @@ impl<S: Storage> JobServer<S> {
                     params,
                     session,
                     daemon,
-                    reader,
+                    may_defer,
                     deferred: None,
                 };
                 (method.run)(&mut call, out)?;

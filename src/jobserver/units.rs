@@ -92,16 +92,17 @@ pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
     if let Some(names) = names.filter(|names| !names.is_empty()) {
         return write_named_units(call, spec, &names, out);
     }
-    match call.reader.take() {
-        Some(mut reader) if is_long(&query) => {
-            call.deferred = Some(Deferred {
-                method: "get_work_units",
-                run: Box::new(move |out| write_units(&mut reader, namespace, &name, &query, out)),
-            });
-            Ok(())
-        }
-        _ => write_units(call.operation.store, namespace, &name, &query, out),
+    if call.may_defer
+        && is_long(&query)
+        && let Some(mut reader) = call.operation.store.reader()
+    {
+        call.deferred = Some(Deferred {
+            method: "get_work_units",
+            run: Box::new(move |out| write_units(&mut reader, namespace, &name, &query, out)),
+        });
+        return Ok(());
     }
+    write_units(call.operation.store, namespace, &name, &query, out)
 }
 
 /// True if listing may take long enough to hold others up. One by status may have to pass over any
