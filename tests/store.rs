@@ -386,6 +386,12 @@ fn recount(path: &Path) -> Vec<(String, Counts)> {
             "attempts are numbered along their chain",
         ),
         (
+            "SELECT count(*) FROM work_unit JOIN work_unit_count USING (work_spec_id)
+              WHERE in_name_order = 1
+                AND (status <> 1 OR priority <> 0 OR CAST(name AS BLOB) <= passed_name)",
+            "what is in name order is available, without a priority, and was not passed",
+        ),
+        (
             "SELECT count(*) FROM attempt WHERE work_unit_id NOT IN (SELECT id FROM work_unit)",
             "no attempt outlives its unit",
         ),

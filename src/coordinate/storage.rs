@@ -34,6 +34,15 @@ pub struct AvailableUnit {
     pub data: Vec<u8>,
 }
 
+/// What a look for the best available units gave.
+#[derive(Debug)]
+pub enum BestUnits {
+    /// The next ones, the best first; empty only if nothing is available.
+    Found(Vec<AvailableUnit>),
+    /// The look has come some way, and is to be gone on with, best in another batch.
+    NotYet,
+}
+
 /// A unit with its names.
 #[derive(Debug)]
 pub struct NamedUnit {
@@ -205,13 +214,14 @@ pub trait WorkUnitStore {
     fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()>;
 
     /// The available units with the highest priority, those with the lowest names first: at most
-    /// `limit`, and fewer if together they have more than `bytes_max` of data.
+    /// `limit`, and fewer if together they have more than `bytes_max` of data or if finding the others
+    /// takes another look.
     fn best_available_units(
         &mut self,
         spec: WorkSpecId,
         limit: usize,
         bytes_max: usize,
-    ) -> StorageResult<Vec<AvailableUnit>>;
+    ) -> StorageResult<BestUnits>;
 
     /// The first `limit` units behind a name that are in one of these statuses, sorted by the bytes of
     /// their names.

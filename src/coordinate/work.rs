@@ -2,7 +2,7 @@
 
 use super::attempt::AttemptId;
 use super::scheduler;
-use super::storage::{AvailableUnit, Storage};
+use super::storage::{AvailableUnit, BestUnits, Storage};
 use super::work_spec::{WorkSpec, WorkSpecId};
 use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
 use super::{Name, Operation, Result};
@@ -44,7 +44,9 @@ pub struct Assignment {
 impl<S: Storage> Operation<'_, S> {
     /// Gives `worker` the best available units, opening an attempt for each.
     ///
-    /// An empty list means that nothing is available now: not an error, ask again later.
+    /// An empty list means that nothing is available now: not an error, ask again later. `None` means
+    /// that the search has come some way, and is to be gone on with by the same call, best in another
+    /// batch, so that it holds up nobody.
     ///
     /// # Errors
     /// `Storage`.
@@ -52,7 +54,7 @@ impl<S: Storage> Operation<'_, S> {
         &mut self,
         worker: &Name,
         request: &WorkRequest<'_>,
-    ) -> Result<Vec<Assignment>> {
+    ) -> Result<Option<Vec<Assignment>>> {
         let mut given = Vec::new();
         while let Some(id) = self.choose_work_spec(request) {
             let Some(spec) = self.store.get_work_spec(id) else {
@@ -66,14 +68,16 @@ impl<S: Storage> Operation<'_, S> {
                 break;
             }
             let mut bytes = 0;
-            let mut found = false;
+            let mut found_any = false;
             while given.len() < count && bytes <= GIVEN_BYTES_MAX {
                 let (room, bytes_room) = (count - given.len(), GIVEN_BYTES_MAX - bytes);
-                let units = self.store.best_available_units(id, room, bytes_room)?;
-                if units.is_empty() {
-                    break;
-                }
-                found = true;
+                let units = match self.store.best_available_units(id, room, bytes_room)? {
+                    BestUnits::Found(units) if units.is_empty() => break,
+                    BestUnits::Found(units) => units,
+                    BestUnits::NotYet if given.is_empty() => return Ok(None),
+                    BestUnits::NotYet => break,
+                };
+                found_any = true;
                 for unit in units {
                     bytes += unit.data.len();
                     if self.has_had_all_retries(&unit.unit, max_retries)? {
@@ -91,7 +95,7 @@ impl<S: Storage> Operation<'_, S> {
             if !given.is_empty() {
                 break;
             }
-            if !found {
+            if !found_any {
                 // The counts are wrong: somebody else has changed the units, and not them.
                 self.store.recount(id)?;
                 if self
@@ -107,7 +111,7 @@ impl<S: Storage> Operation<'_, S> {
             // A child that gets other work has let go of what it lost.
             self.store.release_lost_attempts(self.namespace, worker)?;
         }
-        Ok(given)
+        Ok(Some(given))
     }
 
     fn choose_work_spec(&mut self, request: &WorkRequest<'_>) -> Option<WorkSpecId> {

@@ -31,10 +31,19 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) params: Params<'a>,
     pub(super) session: &'a mut Session,
     pub(super) daemon: daemon::Daemon<'a>,
-    /// True if this call may be answered later.
-    pub(super) may_defer: bool,
-    /// Set by a method that leaves its result to be written later.
-    pub(super) deferred: Option<Deferred>,
+    /// True if the answer may wait.
+    pub(super) may_wait: bool,
+    /// What is left to do for the answer. Set by a method that has not written its result.
+    pub(super) rest: Rest,
+}
+
+/// What is left to do for an answer when a method has run.
+pub(super) enum Rest {
+    Nothing,
+    /// Something that reads, beside the loop.
+    Deferred(Deferred),
+    /// The same call, in another batch.
+    Again,
 }
 
 /// The rest of a call, to be run beside the loop: writes the result.

@@ -24,7 +24,7 @@ use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{Error, HandedOut, NamespaceId, Operation, Result, StorageError};
 use crate::limits::{self, RequestLimits};
 use crate::server::{BatchError, Handled, Job, Service};
-use method::{Call, Deferred, Method};
+use method::{Call, Deferred, Method, Rest};
 use params::Params;
 use rand::Rng;
 use std::collections::HashMap;
@@ -139,24 +139,24 @@ impl<S: Storage> JobServer<S> {
         &self.calls
     }
 
-    /// Runs one request and appends its response. `Some` if the response is still to be made.
+    /// Runs one request and appends its response, unless something is left to do for it.
     fn run(
         &mut self,
         session: &mut Session,
         request: &Request<'_>,
         now: Timestamp,
-        may_defer: bool,
+        may_wait: bool,
         out: &mut Vec<u8>,
-    ) -> Option<Deferred> {
+    ) -> Rest {
         let start = out.len();
         envelope::begin_success(out, request.id_bytes());
-        match self.dispatch(session, request, now, may_defer, out) {
-            Ok(deferred) => deferred,
+        match self.dispatch(session, request, now, may_wait, out) {
+            Ok(rest) => rest,
             Err((method, error)) => {
                 tracing::debug!(method, %error, "request failed");
                 out.truncate(start);
                 envelope::write_failure(out, request.id_bytes(), &format!("{method}: {error}"));
-                None
+                Rest::Nothing
             }
         }
     }
@@ -166,9 +166,9 @@ impl<S: Storage> JobServer<S> {
         session: &mut Session,
         request: &Request<'_>,
         now: Timestamp,
-        may_defer: bool,
+        may_wait: bool,
         out: &mut Vec<u8>,
-    ) -> std::result::Result<Option<Deferred>, (&'static str, Error)> {
+    ) -> std::result::Result<Rest, (&'static str, Error)> {
         let method = self
             .find_method(request)
             .map_err(|error| ("request", error))?;
@@ -206,11 +206,11 @@ impl<S: Storage> JobServer<S> {
                     params,
                     session,
                     daemon,
-                    may_defer,
-                    deferred: None,
+                    may_wait,
+                    rest: Rest::Nothing,
                 };
                 (method.run)(&mut call, out)?;
-                Ok(call.deferred)
+                Ok(call.rest)
             })
             .map_err(of_method)
     }
@@ -306,11 +306,16 @@ impl<S: Storage> Service for JobServer<S> {
             Ok(Message::Single(request)) => {
                 let mut response = Vec::new();
                 match self.run(session, &request, now, true, &mut response) {
-                    Some(deferred) => {
+                    Rest::Nothing => {
+                        self.answer(response, || RequestIds::Single(request.id_bytes().to_vec()))
+                    }
+                    Rest::Deferred(deferred) => {
                         Handled::Later(into_job(deferred, request.id_bytes().to_vec()))
                     }
-                    None => {
-                        self.answer(response, || RequestIds::Single(request.id_bytes().to_vec()))
+                    Rest::Again => {
+                        // One such call may have done as much as many others.
+                        self.batch_operations = BATCH_OPERATIONS_MAX;
+                        Handled::Again
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! Methods on work units.
 
-use super::method::{Call, Deferred};
+use super::method::{Call, Deferred, Rest};
 use super::params::Options;
 use super::reply::{
     Nothing, answer_in_band, check_answer_length, failed_pair, ok_pair, true_pair, write_name,
@@ -92,11 +92,11 @@ pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
     if let Some(names) = names.filter(|names| !names.is_empty()) {
         return write_named_units(call, spec, &names, out);
     }
-    if call.may_defer
+    if call.may_wait
         && is_long(&query)
         && let Some(mut reader) = call.operation.store.reader()
     {
-        call.deferred = Some(Deferred {
+        call.rest = Rest::Deferred(Deferred {
             method: "get_work_units",
             run: Box::new(move |out| write_units(&mut reader, namespace, &name, &query, out)),
         });

@@ -1,6 +1,6 @@
 //! Methods of workers at work: getting units, and reporting on them.
 
-use super::method::Call;
+use super::method::{Call, Rest};
 use super::params::{Options, Param};
 use super::reply::{Nothing, answer_in_band, failed_pair, ok_pair, true_pair};
 use crate::cbor::Writer;
@@ -43,7 +43,15 @@ pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
         work_specs: &work_specs,
         runtimes: &runtimes,
     };
-    let given = call.operation.get_work(&worker, &request)?;
+    let given = loop {
+        if let Some(given) = call.operation.get_work(&worker, &request)? {
+            break given;
+        }
+        if call.may_wait {
+            call.rest = Rest::Again;
+            return Ok(());
+        }
+    };
     for assignment in &given {
         let Assignment {
             unit,

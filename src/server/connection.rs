@@ -38,6 +38,8 @@ pub(super) struct Connection<S> {
     pub(super) busy: bool,
     /// Messages that may still be handled in this turn.
     pub(super) messages_left: u32,
+    /// Bytes of the message that was taken last.
+    last_message_bytes: usize,
     socket: Socket,
     session: S,
     framer: Framer,
@@ -71,6 +73,7 @@ impl<S> Connection<S> {
             queued: false,
             busy: false,
             messages_left: MESSAGES_PER_TURN,
+            last_message_bytes: 0,
             socket,
             session,
             framer: Framer::new(limits),
@@ -187,6 +190,7 @@ impl<S> Connection<S> {
             }
             Ok(Frame::Complete { message, consumed }) => {
                 self.messages_left = self.messages_left.saturating_sub(1);
+                self.last_message_bytes = consumed;
                 let bytes = self.input.take(consumed);
                 Ok(Some((
                     &mut self.session,
@@ -198,6 +202,12 @@ impl<S> Connection<S> {
                 Err(error)
             }
         }
+    }
+
+    /// Puts the message that was taken last back, to be taken once more.
+    pub(super) fn put_back(&mut self) {
+        self.input
+            .put_back(std::mem::take(&mut self.last_message_bytes));
     }
 
     /// From now on only what was answered before is sent.
@@ -330,6 +340,11 @@ impl Buffer {
         let from = self.start;
         self.start = from.saturating_add(count).min(self.bytes.len());
         self.bytes.get(from..self.start).unwrap_or_default()
+    }
+
+    /// Undoes a [`Self::take`] of so many bytes, if nothing has changed since.
+    fn put_back(&mut self, count: usize) {
+        self.start = self.start.saturating_sub(count);
     }
 
     /// Gives memory back, for an empty buffer.

@@ -232,6 +232,10 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                             connection.busy = true;
                             self.batch.push(Pending::Job(key, job));
                         }
+                        Handled::Again => {
+                            connection.put_back();
+                            return Step::NextTurn;
+                        }
                         Handled::Refuse(error) => {
                             connection.end();
                             self.refuse(key, error);

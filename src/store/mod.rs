@@ -7,6 +7,7 @@ mod attempts;
 mod checkpoint;
 mod locks;
 mod open;
+mod queue;
 mod row;
 mod specs;
 mod statement;

@@ -19,7 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The migrations, in order. One that has been released is never changed.
-const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("../../migrations/0001_initial.sql"))];
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(include_str!("../../migrations/0001_initial.sql")),
+    M::up(include_str!("../../migrations/0002_name_order.sql")),
+];
 
 /// Marks a file as ours: "coor".
 const APPLICATION_ID: i32 = 0x636f_6f72;

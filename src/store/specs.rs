@@ -20,7 +20,7 @@ statements! {
         SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
                max_retries, then_name, runtime, min_gb,
-               available, delayed, pending, finished, failed
+               available, delayed, pending, finished, failed, passed_name
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0";
@@ -51,7 +51,7 @@ statements! {
     UPDATE_COUNTS = "
         UPDATE work_unit_count
            SET available = :available, delayed = :delayed, pending = :pending, finished = :finished,
-               failed = :failed
+               failed = :failed, passed_name = :passed
          WHERE work_spec_id = :id";
 
     RECOUNT = "
@@ -72,25 +72,42 @@ statements! {
 /// The work specs, in memory.
 #[derive(Default)]
 pub(super) struct WorkSpecs {
-    by_id: BTreeMap<WorkSpecId, (NamespaceId, WorkSpec)>,
+    by_id: BTreeMap<WorkSpecId, Known>,
     by_name: BTreeMap<(NamespaceId, Name), WorkSpecId>,
-    /// Specs whose counts in the file are behind those here.
+    /// Specs whose counts, or names that were passed, are not in the file yet.
     with_new_counts: BTreeSet<WorkSpecId>,
     /// True if the file may hold deleted specs.
     has_deleted: bool,
 }
 
+/// What is known of a work spec.
+#[derive(Clone)]
+pub(super) struct Known {
+    namespace: NamespaceId,
+    spec: WorkSpec,
+    /// See queue.rs.
+    passed_name: Option<Vec<u8>>,
+}
+
 impl WorkSpecs {
-    fn put(&mut self, namespace: NamespaceId, spec: WorkSpec) {
-        self.by_name.insert((namespace, spec.name.clone()), spec.id);
-        self.by_id.insert(spec.id, (namespace, spec));
+    fn put(&mut self, known: Known) {
+        let (namespace, id) = (known.namespace, known.spec.id);
+        self.by_name
+            .insert((namespace, known.spec.name.clone()), id);
+        self.by_id.insert(id, known);
     }
 
-    fn remove(&mut self, id: WorkSpecId) -> Option<(NamespaceId, WorkSpec)> {
-        let (namespace, spec) = self.by_id.remove(&id)?;
-        self.by_name.remove(&(namespace, spec.name.clone()));
+    fn remove(&mut self, id: WorkSpecId) -> Option<Known> {
+        let known = self.by_id.remove(&id)?;
+        self.by_name
+            .remove(&(known.namespace, known.spec.name.clone()));
         self.with_new_counts.remove(&id);
-        Some((namespace, spec))
+        Some(known)
+    }
+
+    /// The last name that get_work has passed, if it has passed any.
+    pub(super) fn passed_name(&self, id: WorkSpecId) -> Option<&[u8]> {
+        self.by_id.get(&id)?.passed_name.as_deref()
     }
 }
 
@@ -99,7 +116,9 @@ pub(super) enum Undo {
     /// Counts were these.
     Counts(WorkSpecId, Counts),
     /// The spec was this, or was not there.
-    Spec(WorkSpecId, Option<Box<(NamespaceId, WorkSpec)>>),
+    Spec(WorkSpecId, Option<Box<Known>>),
+    /// The last name that was passed was this.
+    Passed(WorkSpecId, Option<Vec<u8>>),
 }
 
 fn count_of(counts: &mut Counts, status: UnitStatus) -> &mut u64 {
@@ -117,7 +136,7 @@ fn us(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
 
-fn row_to_spec(row: &Row<'_>) -> rusqlite::Result<(NamespaceId, WorkSpec)> {
+fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
     let interval_us: Option<i64> = row.get("interval_us")?;
     let limit = |column: &str| {
         row.get::<_, Option<i64>>(column)
@@ -149,15 +168,16 @@ fn row_to_spec(row: &Row<'_>) -> rusqlite::Result<(NamespaceId, WorkSpec)> {
         finished: count("finished")?,
         failed: count("failed")?,
     };
-    Ok((
-        row.get("namespace_id")?,
-        WorkSpec {
+    Ok(Known {
+        namespace: row.get("namespace_id")?,
+        spec: WorkSpec {
             id: row.get("id")?,
             name: row.get("name")?,
             meta,
             counts,
         },
-    ))
+        passed_name: row.get("passed_name")?,
+    })
 }
 
 /// A limit for a column: what is beyond SQLite's integers is no limit in practice.
@@ -169,9 +189,8 @@ impl SqliteStore {
     pub(super) fn load_work_specs(&mut self) -> StorageResult<()> {
         let mut specs = WorkSpecs::default();
         let load = self.statements.prepared(LOAD_WORK_SPECS)?;
-        for row in load.query_map([], row_to_spec)? {
-            let (namespace, spec) = row?;
-            specs.put(namespace, spec);
+        for known in load.query_map([], row_to_known)? {
+            specs.put(known?);
         }
         specs.has_deleted = self.statements.prepared(FIND_DELETED)?.exists([])?;
         self.specs = specs;
@@ -189,7 +208,7 @@ impl SqliteStore {
         if before == after {
             return;
         }
-        let Some((_, spec)) = self.specs.by_id.get_mut(&spec) else {
+        let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&spec) else {
             return;
         };
         // One is enough for a run of changes to the same spec.
@@ -206,22 +225,35 @@ impl SqliteStore {
         self.specs.with_new_counts.insert(spec.id);
     }
 
+    /// Notes the last name that get_work has passed.
+    pub(super) fn pass_names(&mut self, id: WorkSpecId, last: Vec<u8>) {
+        if let Some(known) = self.specs.by_id.get_mut(&id) {
+            let before = known.passed_name.replace(last);
+            self.batch.undo.push(Undo::Passed(id, before));
+            self.specs.with_new_counts.insert(id);
+        }
+    }
+
     /// Undoes in memory what the present operation did.
     pub(super) fn undo_in_memory(&mut self) {
         while let Some(undo) = self.batch.undo.pop() {
             match undo {
                 Undo::Counts(id, counts) => {
-                    if let Some((_, spec)) = self.specs.by_id.get_mut(&id) {
-                        spec.counts = counts;
+                    if let Some(known) = self.specs.by_id.get_mut(&id) {
+                        known.spec.counts = counts;
+                    }
+                }
+                Undo::Passed(id, before) => {
+                    if let Some(known) = self.specs.by_id.get_mut(&id) {
+                        known.passed_name = before;
                     }
                 }
                 Undo::Spec(id, before) => {
                     self.specs.remove(id);
                     if let Some(before) = before {
-                        let (namespace, spec) = *before;
                         // Whether its counts in the file are up to date is not remembered.
-                        self.specs.with_new_counts.insert(spec.id);
-                        self.specs.put(namespace, spec);
+                        self.specs.with_new_counts.insert(id);
+                        self.specs.put(*before);
                     }
                 }
             }
@@ -231,7 +263,10 @@ impl SqliteStore {
     /// Writes the counts that have changed, once for the whole batch.
     pub(super) fn write_counts(&mut self) -> StorageResult<()> {
         for id in std::mem::take(&mut self.specs.with_new_counts) {
-            let Some((_, spec)) = self.specs.by_id.get(&id) else {
+            let Some(Known {
+                spec, passed_name, ..
+            }) = self.specs.by_id.get(&id)
+            else {
                 continue;
             };
             let column = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -244,12 +279,13 @@ impl SqliteStore {
                     ":pending": column(spec.counts.pending),
                     ":finished": column(spec.counts.finished),
                     ":failed": column(spec.counts.failed),
+                    ":passed": passed_name,
                 })?;
         }
         Ok(())
     }
 
-    fn known(&self, id: WorkSpecId) -> StorageResult<(NamespaceId, WorkSpec)> {
+    fn known(&self, id: WorkSpecId) -> StorageResult<Known> {
         self.specs
             .by_id
             .get(&id)
@@ -277,7 +313,7 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn get_work_spec(&self, id: WorkSpecId) -> Option<&WorkSpec> {
-        self.specs.by_id.get(&id).map(|(_, spec)| spec)
+        self.specs.by_id.get(&id).map(|known| &known.spec)
     }
 
     fn work_specs(&self, namespace: NamespaceId) -> impl Iterator<Item = &WorkSpec> {
@@ -319,7 +355,11 @@ impl WorkSpecStore for SqliteStore {
             meta: meta.clone(),
             counts: Counts::default(),
         };
-        self.specs.put(namespace, spec);
+        self.specs.put(Known {
+            namespace,
+            spec,
+            passed_name: None,
+        });
         self.update_work_spec_meta(id, meta)?;
         Ok(id)
     }
@@ -338,14 +378,16 @@ impl WorkSpecStore for SqliteStore {
                 ":name": name,
                 ":definition": definition,
             })?;
-        let (namespace, mut spec) = self.known(id)?;
+        let mut known = self.known(id)?;
         self.batch
             .undo
-            .push(Undo::Spec(id, Some(Box::new((namespace, spec.clone())))));
+            .push(Undo::Spec(id, Some(Box::new(known.clone()))));
         // The key of a map keeps its form when the same name is put in again: take it out first.
-        self.specs.by_name.remove(&(namespace, spec.name));
-        spec.name = name.clone();
-        self.specs.put(namespace, spec);
+        self.specs
+            .by_name
+            .remove(&(known.namespace, known.spec.name));
+        known.spec.name = name.clone();
+        self.specs.put(known);
         self.update_work_spec_meta(id, meta)
     }
 
@@ -368,12 +410,10 @@ impl WorkSpecStore for SqliteStore {
                 ":runtime": meta.runtime,
                 ":min_gb": meta.min_gb,
             })?;
-        let (namespace, spec) = self.known(id)?;
-        self.batch
-            .undo
-            .push(Undo::Spec(id, Some(Box::new((namespace, spec)))));
-        if let Some((_, spec)) = self.specs.by_id.get_mut(&id) {
-            spec.meta = meta.clone();
+        let known = self.known(id)?;
+        self.batch.undo.push(Undo::Spec(id, Some(Box::new(known))));
+        if let Some(known) = self.specs.by_id.get_mut(&id) {
+            known.spec.meta = meta.clone();
         }
         Ok(())
     }
@@ -391,7 +431,7 @@ impl WorkSpecStore for SqliteStore {
                         failed: row.get(4)?,
                     })
                 })?;
-        if let Some((_, spec)) = self.specs.by_id.get_mut(&id) {
+        if let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&id) {
             self.batch.undo.push(Undo::Counts(id, spec.counts));
             spec.counts = counts;
             self.specs.with_new_counts.insert(id);
@@ -411,7 +451,9 @@ impl WorkSpecStore for SqliteStore {
 
     fn empty_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()> {
         let definition = self.work_spec_definition(id)?;
-        let (namespace, spec) = self.known(id)?;
+        let Known {
+            namespace, spec, ..
+        } = self.known(id)?;
         self.discard_work_spec(id)?;
         self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
         Ok(())

@@ -20,6 +20,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
     [
         super::specs::STATEMENTS,
         super::units::STATEMENTS,
+        super::queue::STATEMENTS,
         super::attempts::STATEMENTS,
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,

@@ -4,7 +4,7 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    AvailableUnit, StorageResult, UnitLister, UnitQuery, VisitUnit, WorkSpecStore, WorkUnitStore,
+    BestUnits, StorageResult, UnitLister, UnitQuery, VisitUnit, WorkSpecStore, WorkUnitStore,
 };
 use crate::coordinate::{
     AttemptId, Error, Name, NamespaceId, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
@@ -30,14 +30,15 @@ statements! {
     SELECT_DATA = "SELECT data FROM work_unit WHERE id = :id";
 
     INSERT_UNIT = "
-        INSERT INTO work_unit (id, work_spec_id, name, status, priority, not_before_us, data)
-        VALUES (:id, :spec, :name, :status, :priority, :not_before, :data)";
+        INSERT INTO work_unit (id, work_spec_id, name, status, priority, not_before_us, data,
+                               in_name_order)
+        VALUES (:id, :spec, :name, :status, :priority, :not_before, :data, :in_name_order)";
 
     UPDATE_UNIT = "
         UPDATE work_unit
            SET status = :status, priority = :priority, not_before_us = :not_before,
                active_attempt_id = :active, last_attempt_id = :last, superseded_attempt_id = :superseded,
-               attempts_before = :attempts_before
+               attempts_before = :attempts_before, in_name_order = 0
          WHERE id = :id";
 
     UPDATE_DATA = "UPDATE work_unit SET data = :data WHERE id = :id";
@@ -53,15 +54,6 @@ statements! {
               FROM chain JOIN attempt ON attempt.id = chain.id
              WHERE attempt.previous_attempt_id IS NOT NULL)
         DELETE FROM attempt WHERE id IN (SELECT id FROM chain)";
-
-    /// The head of the queue. Uses index work_unit_available.
-    BEST_AVAILABLE = "
-        SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before, name, data
-          FROM work_unit
-         WHERE work_spec_id = :spec AND status = 1
-         ORDER BY priority DESC, CAST(name AS BLOB)
-         LIMIT :limit";
 
     /// Uses index work_unit_by_name. `:statuses` has a bit for each status; no name at all is before all.
     UNITS_IN = "
@@ -234,6 +226,7 @@ impl WorkUnitStore for SqliteStore {
         } else {
             UnitStatus::Available
         };
+        let in_name_order = self.is_in_name_order(spec, name, status, priority);
         let id = WorkUnitId(self.next_unit_id);
         self.next_unit_id += 1;
         self.statements
@@ -246,6 +239,7 @@ impl WorkUnitStore for SqliteStore {
                 ":priority": priority,
                 ":not_before": not_before,
                 ":data": data,
+                ":in_name_order": in_name_order,
             })?;
         self.count_unit(spec, None, Some(status));
         let unit = WorkUnit {
@@ -299,23 +293,8 @@ impl WorkUnitStore for SqliteStore {
         spec: WorkSpecId,
         limit: usize,
         bytes_max: usize,
-    ) -> StorageResult<Vec<AvailableUnit>> {
-        let statement = self.statements.prepared(BEST_AVAILABLE)?;
-        let mut rows = statement.query(named_params! {":spec": spec, ":limit": limit})?;
-        let mut units = Vec::new();
-        let mut bytes = 0;
-        while bytes <= bytes_max
-            && let Some(row) = rows.next()?
-        {
-            let unit = AvailableUnit {
-                unit: row_to_unit(row)?,
-                name: row.get(9)?,
-                data: row.get(10)?,
-            };
-            bytes += unit.data.len();
-            units.push(unit);
-        }
-        Ok(units)
+    ) -> StorageResult<BestUnits> {
+        self.best_units(spec, limit, bytes_max)
     }
 
     fn work_units_in(

@@ -9,7 +9,7 @@ use coordinated::coordinate::{
     Report, Result, Wish, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
-use coordinated::store::{Options, SqliteStore};
+use coordinated::store::{Options, SqliteStore, Synchronous};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::Value;
@@ -52,8 +52,20 @@ impl World {
     }
 
     pub fn open(path: &Path, now: Timestamp) -> Self {
-        let mut store =
-            SqliteStore::open(path, &Options::default(), now).expect("the database opens");
+        Self::open_with(path, now, &Options::default())
+    }
+
+    /// A store that does not wait for the disk, for tests that don't turn the power off.
+    pub fn open_unsynced(path: &Path, now: Timestamp) -> Self {
+        let options = Options {
+            synchronous: Synchronous::Off,
+            ..Options::default()
+        };
+        Self::open_with(path, now, &options)
+    }
+
+    fn open_with(path: &Path, now: Timestamp, options: &Options) -> Self {
+        let mut store = SqliteStore::open(path, options, now).expect("the database opens");
         let namespace = store
             .operation(Access::Write, |store| Ok(store.namespace("")?))
             .expect("the namespace is made");
@@ -130,8 +142,12 @@ impl World {
             work_specs: &[],
             runtimes: &runtimes,
         };
-        self.run(|operation| operation.get_work(&name(worker), &request))
-            .expect("work is handed out")
+        loop {
+            let given = self.run(|operation| operation.get_work(&name(worker), &request));
+            if let Some(given) = given.expect("work is handed out") {
+                return given;
+            }
+        }
     }
 
     /// One unit for the default lease, of which the name is given; `None` if there is none.
