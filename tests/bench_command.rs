@@ -267,6 +267,33 @@ fn idle_measures_a_worker_beside_connections_that_heartbeat() {
 }
 
 #[test]
+fn abuse_measures_a_worker_beside_peers_that_break_off() {
+    let server = Server::start();
+    let figures = figures(
+        server.address(),
+        &[
+            "abuse",
+            "--connections",
+            "20",
+            "--seconds",
+            "1",
+            "--prepare",
+            "40k",
+            "--data-bytes",
+            "1",
+            "--peers",
+            "left,slow-sender,pipeliner,claimer,resetter",
+        ],
+    );
+    assert!(count(&figures, "get_work") >= 1);
+    assert_eq!(figures["abuse"]["left"], 20);
+    for peer in ["slow-sender", "pipeliner", "claimer", "resetter"] {
+        let deeds = figures["abuse"][peer].as_u64().expect("a count");
+        assert!(deeds > 0, "{peer} did nothing");
+    }
+}
+
+#[test]
 fn people_get_a_table() {
     let server = Server::start();
     let exit = bench(server.address(), &["work", "--prepare", "20"]);

@@ -13,6 +13,15 @@ pub enum FrameError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// It is not whole yet, and there is no room for the rest of it.
+    #[error(
+        "too much has been received that is not a whole request yet, over all connections (limit \
+         --max-unread-total, {limit} bytes), and most of it here: send less in one request, or again later"
+    )]
+    Crowded {
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// Not CBOR, or nested too deeply.
     #[error("message is not acceptable CBOR: {0}")]
     Malformed(#[from] ScanError),

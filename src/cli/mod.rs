@@ -1,10 +1,16 @@
 //! The command line: one file a subcommand.
 
+mod backup;
 mod bench;
+mod check;
+mod compact;
+mod progress;
+mod restore;
 mod serve;
 mod values;
 
 use clap::{Parser, Subcommand};
+use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,27 +30,44 @@ struct Cli {
 enum Command {
     /// Serve clients until SIGTERM or SIGINT
     Serve(Box<serve::Args>),
+    /// Copy the database to one file, also while a daemon runs on it
+    Backup(backup::Args),
+    /// Put a backup in the database's place
+    Restore(restore::Args),
+    /// Check that a database is in order, and mend kept counts
+    Check(check::Args),
+    /// Make the database's file smaller after much was deleted
+    Compact(compact::Args),
     /// Load a server and measure it: this one, or any other that speaks CBOR-RPC
     Bench(bench::Args),
 }
 
 /// Runs the command that the command line names. A failure is told in one line on standard error;
-/// the exit code is 1 then, and 2 for wrong usage.
+/// the exit code is 1 then, and 2 for wrong usage. (`check` has codes of its own.)
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse_from(with_default_command(std::env::args_os().collect()));
     let result = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Check(args) => match check::run(&args) {
+            Ok(code) => return code,
+            Err(error) => return fail(&error, ExitCode::from(2)),
+        },
+        Command::Compact(args) => compact::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Not with eprintln!, which panics where there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "coordinated: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&*error, ExitCode::FAILURE),
     }
+}
+
+fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
+    // Not with eprintln!, which panics where there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "coordinated: {error}");
+    code
 }
 
 /// Puts `serve` in where no command is named: before flags, but for those that are not about serving.

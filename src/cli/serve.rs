@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What `serve` can be told. Every flag may also come from the environment.
@@ -89,6 +90,9 @@ pub(super) struct Args {
     lease_grace: Duration,
 
     #[command(flatten)]
+    backups: super::backup::ScheduleArgs,
+
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -127,6 +131,11 @@ struct LimitArgs {
     #[arg(long, env = "COORDINATED_MAX_UNSENT_TOTAL", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
     max_unsent_total: usize,
 
+    /// What was received of messages that are not whole yet, over all connections; beyond it, who sent
+    /// most of it is refused
+    #[arg(long, env = "COORDINATED_MAX_UNREAD_TOTAL", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
+    max_unread_total: usize,
+
     /// How long a half-received message, or an answer that nobody takes, may stand still. Idle
     /// connections stay open for ever
     #[arg(long, env = "COORDINATED_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
@@ -139,6 +148,11 @@ struct LimitArgs {
     /// Length of the name of a work spec, a worker or a lock owner: they are kept in memory
     #[arg(long, env = "COORDINATED_MAX_SPEC_NAME", value_name = "SIZE", default_value = "1KiB", value_parser = parse_bytes)]
     max_spec_name: usize,
+
+    /// Size of the write-ahead log beside the database, which goes beyond some dozen MiB only while another
+    /// program reads in a transaction that does not end; beyond it, nothing is written
+    #[arg(long, env = "COORDINATED_MAX_LOG", value_name = "SIZE", default_value = "8GiB", value_parser = parse_bytes)]
+    max_log: usize,
 
     /// Work units that one get_work hands out: others wait meanwhile
     #[arg(
@@ -206,6 +220,8 @@ enum SynchronousMode {
 pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     start_log(args.log, args.log_format);
     let config = read_config(args.config.as_deref())?;
+    // A write beyond the limit on the size of files (ulimit -f) is to fail, not to end the process.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let mut clock = SystemClock::start();
     let now = clock.now();
 
@@ -216,6 +232,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             SynchronousMode::Off => Synchronous::Off,
         },
         lease_grace: args.lease_grace,
+        log_bytes_max: u64::try_from(args.limits.max_log).unwrap_or(u64::MAX),
     };
     let store = SqliteStore::open(&args.db, &options, now)?;
     let limits = &args.limits;
@@ -237,7 +254,10 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut server = Server::bind(&args.listen, limits.for_server())?;
     server.stop_on_signals()?;
     tracing::debug!(db = %args.db.display(), "database is open");
+    let backups = args.backups.start(&args.db)?;
     let served = server.run(&mut service, &mut clock);
+    // A backup that is being made reads the database: it would hold the log up.
+    drop(backups);
     log_calls(&service);
     if let Err(error) = served {
         service.into_store().abandon();
@@ -258,6 +278,7 @@ impl LimitArgs {
             connections_max: self.max_connections.get(),
             unsent_bytes_max: self.max_unsent,
             unsent_total_bytes_max: self.max_unsent_total,
+            unread_total_bytes_max: self.max_unread_total,
             stall_max: self.stall_timeout,
             ..Limits::default()
         }

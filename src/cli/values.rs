@@ -1,6 +1,34 @@
-//! How values are written on the command line: sizes as `64MiB`, spans of time as `30s`.
+//! How values are written on the command line: sizes as `64MiB`, spans of time as `30s`; and which
+//! database a command is about.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// The database of a command that is not the daemon.
+#[derive(clap::Args)]
+pub(super) struct Database {
+    /// The database file, named as `serve` names it
+    #[arg(
+        long,
+        env = "COORDINATED_DB",
+        value_name = "FILE",
+        default_value = "coordinate.db",
+        value_parser = parse_file
+    )]
+    pub(super) db: PathBuf,
+}
+
+fn parse_file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        ":memory:" => Err("a database in memory has no file".to_owned()),
+        path => Ok(path.into()),
+    }
+}
+
+/// A number of bytes, for people.
+pub(super) fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}
 
 /// A number of bytes.
 pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {

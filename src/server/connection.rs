@@ -57,6 +57,8 @@ pub(super) struct Connection<S> {
     starved: bool,
     input_moved: Instant,
     output_moved: Instant,
+    /// The share of this connection in the loop's sum of unread bytes.
+    pub(super) counted_unread: usize,
 }
 
 impl<S> Connection<S> {
@@ -86,6 +88,7 @@ impl<S> Connection<S> {
             starved: true,
             input_moved: now,
             output_moved: now,
+            counted_unread: 0,
         }
     }
 
@@ -101,6 +104,11 @@ impl<S> Connection<S> {
     /// Bytes that wait to be sent.
     pub(super) fn unsent(&self) -> usize {
         self.output.len()
+    }
+
+    /// Bytes that were received and are no handled message yet.
+    pub(super) fn unread(&self) -> usize {
+        self.input.len()
     }
 
     /// Bytes that were sent and have not been confirmed.

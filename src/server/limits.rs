@@ -20,6 +20,11 @@ pub struct Limits {
     /// Unsent bytes of all connections, 512 MiB: slow readers together must not drive the machine
     /// into swap. Beyond it, no connection is read from that has answers to take.
     pub unsent_total_bytes_max: usize,
+    /// Received bytes of all connections that are no handled message yet, 512 MiB: most of them belong to
+    /// messages of which the rest is still to come. Beyond it nobody is read from in the present turn,
+    /// and if it holds at the end of the turn, who has most is refused, until it does not: so short
+    /// requests always come through, however many peers begin long ones and go away.
+    pub unread_total_bytes_max: usize,
     /// How long half a message, or an answer that nobody takes, may stand without a single byte of
     /// progress: 60 s outlast every pause of a living network. A connection without either may be
     /// idle for ever.
@@ -38,6 +43,7 @@ impl Default for Limits {
             connections_max: 10_000,
             unsent_bytes_max: 64 << 20,
             unsent_total_bytes_max: 512 << 20,
+            unread_total_bytes_max: 512 << 20,
             stall_max: Duration::from_secs(60),
             job_threads: 2,
         }

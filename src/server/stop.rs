@@ -4,7 +4,7 @@ use super::ServerError;
 use super::limits::{DELIVERY_LOOK, DELIVERY_MAX, FAILED_STOP_MAX, STOP_MAX};
 use super::service::Service;
 use super::table::Key;
-use super::turn::{EventLoop, enqueue};
+use super::turn::{EventLoop, count_unread, enqueue};
 use crate::clock::Clock;
 use std::time::{Duration, Instant};
 
@@ -64,11 +64,15 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     fn read_what_is_there(&mut self) {
         for (key, connection) in self.connections.iter_mut() {
-            connection.fill_all(
-                &mut self.scratch,
-                self.limits.frame.message_bytes_max,
-                self.instant,
-            );
+            // Beyond the limit, what the others have sent is left to be sent again.
+            if self.unread_total <= self.limits.unread_total_bytes_max {
+                connection.fill_all(
+                    &mut self.scratch,
+                    self.limits.frame.message_bytes_max,
+                    self.instant,
+                );
+                count_unread(connection, &mut self.unread_total);
+            }
             enqueue(&mut self.ready, key, connection);
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) ready: VecDeque<Key>,
     /// Bytes that wait to be sent, over all connections.
     pub(super) unsent_total: usize,
+    /// Bytes that were received and are no handled message yet, over all connections.
+    pub(super) unread_total: usize,
     /// False once the loop is stopping: what has not been read by then never is.
     pub(super) reading: bool,
     pub(super) scratch: Box<[u8]>,
@@ -58,6 +60,8 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) next_sweep: Instant,
     pub(super) refused_connections: Occasionally,
     refused_messages: Occasionally,
+    too_much_unsent: Occasionally,
+    too_much_unsent_in_all: Occasionally,
     pub(super) rolled_back: Occasionally,
 }
 
@@ -89,6 +93,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             connections: Table::new(),
             ready: VecDeque::new(),
             unsent_total: 0,
+            unread_total: 0,
             reading: true,
             scratch: vec![0; READ_BYTES_PER_TURN].into_boxed_slice(),
             instant,
@@ -111,6 +116,8 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             next_sweep: instant,
             refused_connections: Occasionally::default(),
             refused_messages: Occasionally::default(),
+            too_much_unsent: Occasionally::default(),
+            too_much_unsent_in_all: Occasionally::default(),
             rolled_back: Occasionally::default(),
         }
     }
@@ -159,6 +166,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 self.settle(*key);
             }
         }
+        self.make_room();
         self.release_held_up();
         match outcome {
             Ok(()) => Ok(()),
@@ -178,9 +186,12 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 continue;
             };
             connection.messages_left = MESSAGES_PER_TURN;
-            let may_read = self.reading && may_take(connection, &self.limits, self.unsent_total);
+            let has_room = self.unread_total <= self.limits.unread_total_bytes_max;
+            let may_read =
+                self.reading && has_room && may_take(connection, &self.limits, self.unsent_total);
             if may_read && connection.wants_to_read() {
                 connection.fill(&mut self.scratch, self.instant);
+                count_unread(connection, &mut self.unread_total);
             }
         }
     }
@@ -216,6 +227,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         };
         if !may_take(connection, &self.limits, self.unsent_total) {
             self.held_up |= self.unsent_total > self.limits.unsent_total_bytes_max;
+            self.log_held_up(key);
             return Step::Wait;
         }
         if connection.phase == Phase::Open {
@@ -254,6 +266,63 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             Step::NextTurn
         } else {
             Step::Wait
+        }
+    }
+
+    /// Says why a connection is not read from: it can't be told, for it takes no answers.
+    fn log_held_up(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let (peer, unsent) = (connection.peer, connection.unsent());
+        let (limit, limit_of_all) = (
+            self.limits.unsent_bytes_max,
+            self.limits.unsent_total_bytes_max,
+        );
+        if unsent > limit
+            && let Some(unsaid) = self.too_much_unsent.say(self.instant)
+        {
+            tracing::warn!(%peer, unsaid, limit, "not read from until it takes answers (--max-unsent)");
+        }
+        if unsent > 0
+            && self.unsent_total > limit_of_all
+            && let Some(unsaid) = self.too_much_unsent_in_all.say(self.instant)
+        {
+            tracing::warn!(
+                %peer, unsaid, limit = limit_of_all,
+                "not read from until answers are taken, by anybody (--max-unsent-total)"
+            );
+        }
+    }
+
+    /// Refuses who has sent most without it being a whole message, until the rest is not too much.
+    fn make_room(&mut self) {
+        let limit = self.limits.unread_total_bytes_max;
+        while self.unread_total > limit {
+            let largest = self
+                .connections
+                .iter()
+                .map(|(key, connection)| (connection.unread(), key))
+                .max_by_key(|(unread, _)| *unread);
+            let Some((_, key)) = largest else { return };
+            let Some(connection) = self.connections.get_mut(key) else {
+                return;
+            };
+            let error = FrameError::Crowded { limit };
+            if let Some(unsaid) = self.refused_messages.say(self.instant) {
+                let (peer, bytes) = (connection.peer, connection.unread());
+                tracing::warn!(%peer, bytes, unsaid, "refused a message: {error}");
+            }
+            if connection.busy {
+                // The answer to what came before is still to come, so there is no place for an error.
+                self.reset(key);
+                continue;
+            }
+            connection.end();
+            let service = &*self.service;
+            self.unsent_total +=
+                connection.append(self.instant, |out| service.write_refusal(&error, out));
+            self.settle(key);
         }
     }
 
@@ -303,6 +372,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        count_unread(connection, &mut self.unread_total);
         match connection.flush(self.instant) {
             Ok(written) => {
                 self.unsent_total -= written;
@@ -347,6 +417,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
     fn remove(&mut self, key: Key) -> Option<Connection<S::Session>> {
         let connection = self.connections.remove(key)?;
         self.unsent_total -= connection.unsent();
+        self.unread_total -= connection.counted_unread;
         tracing::debug!(peer = %connection.peer, "connection closed");
         Some(connection)
     }
@@ -374,6 +445,13 @@ fn may_take<T>(connection: &Connection<T>, limits: &Limits, unsent_total: usize)
     !connection.busy
         && unsent <= limits.unsent_bytes_max
         && (unsent == 0 || unsent_total <= limits.unsent_total_bytes_max)
+}
+
+/// Brings a connection's share in the sum of unread bytes up to date.
+pub(super) fn count_unread<T>(connection: &mut Connection<T>, total: &mut usize) {
+    let unread = connection.unread();
+    *total = *total - connection.counted_unread + unread;
+    connection.counted_unread = unread;
 }
 
 /// Gives a connection its turn, once.

@@ -5,9 +5,13 @@
 //! by passive passes, which hold nobody up. Under steady load these never reach the end of the log, so
 //! it would grow for ever; when it has become large, the rest is moved between two batches, and the
 //! next one begins the log anew.
+//!
+//! The log can't begin anew while another program reads in a transaction that was begun before, and
+//! nobody can end that one but its owner. So the daemon says so when the log has become very large, again
+//! and again, and at a limit writes no more: an error that is seen comes before a full disk.
 
-use super::SqliteStore;
 use super::open::{BUSY_TIMEOUT, Options, set_synchronous};
+use super::{SqliteStore, full_if_beyond_limit};
 use crate::coordinate::StorageError;
 use rusqlite::Connection;
 use std::path::Path;
@@ -15,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Commits between two looks at a log that is not large: a look costs as much as a short statement.
 const COMMITS_BETWEEN_LOOKS: u32 = 16;
@@ -34,6 +39,12 @@ const PAGES_BETWEEN_BATCHES: i64 = 1_500;
 /// to keep up for long.
 const LOG_PAGES_AT_ANY_PRICE: i64 = 256_000;
 
+/// Bytes of a page in the log: a header, and the page, of which our files have the usual size.
+const PAGE_BYTES: u64 = 24 + 4096;
+
+/// Warnings on the way to the largest log that is allowed.
+const WARNINGS: i64 = 8;
+
 const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
 /// The thread that runs passive passes, one at a time.
@@ -43,6 +54,12 @@ pub(super) struct Checkpointer {
     thread: Option<JoinHandle<()>>,
     /// Commits until the next look.
     commits_left: u32,
+    /// Pages in the log at the last look.
+    log_pages: i64,
+    /// Pages in the log beyond which nothing is written.
+    log_pages_max: i64,
+    /// Pages in the log at which to warn next.
+    warn_at: i64,
 }
 
 #[derive(Default)]
@@ -56,8 +73,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn note(&self, error: rusqlite::Error) {
-        let error = StorageError::from(error);
+    fn note(&self, connection: &Connection, error: rusqlite::Error) {
+        let error = full_if_beyond_limit(connection, error.into());
         tracing::warn!(%error, "checkpoint failed");
         if matches!(error, StorageError::Unknown(_)) {
             // Only the first one counts.
@@ -81,12 +98,44 @@ impl Checkpointer {
             shared,
             thread: Some(thread),
             commits_left: 0,
+            log_pages: 0,
+            log_pages_max: i64::try_from(options.log_bytes_max / PAGE_BYTES).unwrap_or(i64::MAX),
+            warn_at: 0,
         })
+    }
+
+    /// Takes note of the size of the log, and warns when it has grown by much.
+    fn note_size(&mut self, pages: i64, moved: i64) {
+        let step = (self.log_pages_max / WARNINGS).max(1);
+        if pages < self.log_pages || self.warn_at == 0 {
+            self.warn_at = step;
+        }
+        self.log_pages = pages;
+        if pages < self.warn_at {
+            return;
+        }
+        self.warn_at = (pages / step + 1).saturating_mul(step);
+        tracing::warn!(
+            log_mib = mib(pages),
+            to_be_moved_mib = mib(pages - moved),
+            limit_mib = mib(self.log_pages_max),
+            "the write-ahead log grows and can't begin anew: most likely another program (sqlite3?) reads \
+             the database in a transaction that does not end; end it"
+        );
     }
 
     /// Why nothing may be committed any more, if that is so.
     pub(super) fn failure(&self) -> Option<&StorageError> {
         self.shared.failure.get()
+    }
+
+    /// True if the thread is at work.
+    fn is_passing(&self) -> bool {
+        let is_alive = self
+            .thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished());
+        is_alive && self.shared.is_running.load(Ordering::Relaxed)
     }
 
     fn request_pass(&self) {
@@ -113,7 +162,7 @@ fn run_passes(connection: &Connection, passes: &Receiver<()>, shared: &Shared) {
                 }
                 Ok(_) => break,
                 Err(error) => {
-                    shared.note(error);
+                    shared.note(connection, error);
                     break;
                 }
             }
@@ -132,13 +181,48 @@ impl Drop for Checkpointer {
     }
 }
 
+fn mib(pages: i64) -> u64 {
+    (u64::try_from(pages).unwrap_or(0) * PAGE_BYTES) >> 20
+}
+
 impl SqliteStore {
+    /// Refuses to write any more while the log is too large and can't begin anew.
+    ///
+    /// # Errors
+    /// `Busy` if so.
+    pub(super) fn check_log_size(&mut self) -> Result<(), StorageError> {
+        let Some(checkpointer) = &mut self.checkpointer else {
+            return Ok(());
+        };
+        // A pass that runs would be in the way as a reader is, but it ends by itself.
+        if checkpointer.log_pages <= checkpointer.log_pages_max || checkpointer.is_passing() {
+            return Ok(());
+        }
+        let connection = self.statements.connection();
+        // Who still reads is not waited for.
+        connection.busy_timeout(Duration::ZERO)?;
+        let restart = "PRAGMA wal_checkpoint(RESTART)";
+        let is_busy = connection.query_row(restart, [], |row| row.get::<_, bool>("busy"));
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        if is_busy? {
+            return Err(StorageError::Busy(format!(
+                "it reads in a transaction that does not end, and so the write-ahead log has come to its \
+                 limit of {} MiB (--max-log); end that transaction",
+                mib(checkpointer.log_pages_max)
+            )));
+        }
+        checkpointer.log_pages = 0;
+        Ok(())
+    }
+
     /// Sees to the log, after a commit that wrote to it. That stands, whatever becomes of this.
     pub(super) fn tend_log(&mut self) {
         if let Err(error) = self.look_at_log()
             && let Some(checkpointer) = &self.checkpointer
         {
-            checkpointer.shared.note(error);
+            checkpointer
+                .shared
+                .note(self.statements.connection(), error);
         }
     }
 
@@ -153,6 +237,7 @@ impl SqliteStore {
         let look = self.statements.prepared("PRAGMA wal_checkpoint(NOOP)")?;
         let (pages, moved): (i64, i64) =
             look.query_row([], |row| Ok((row.get("log")?, row.get("checkpointed")?)))?;
+        checkpointer.note_size(pages, moved);
         if pages < LOG_PAGES_MAX {
             checkpointer.commits_left = COMMITS_BETWEEN_LOOKS;
         }
@@ -160,9 +245,7 @@ impl SqliteStore {
         let at_any_price = pages > LOG_PAGES_AT_ANY_PRICE;
         let shared = &checkpointer.shared;
         shared.must_make_way.store(at_any_price, Ordering::Relaxed);
-        let thread = checkpointer.thread.as_ref();
-        let is_alive = thread.is_some_and(|thread| !thread.is_finished());
-        if at_any_price && is_alive && shared.is_running.load(Ordering::Relaxed) {
+        if at_any_price && checkpointer.is_passing() {
             return Ok(());
         }
         if at_any_price || pages > LOG_PAGES_MAX && left < PAGES_BETWEEN_BATCHES {

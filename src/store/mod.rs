@@ -4,18 +4,29 @@
 //! The schema is in `migrations/`, and only there.
 
 mod attempts;
+mod backup;
+pub mod check;
 mod checkpoint;
+mod compact;
+mod invariants;
 mod locks;
+mod new_file;
 mod open;
 mod queue;
 mod row;
+mod scheduled_backup;
 mod specs;
 mod statement;
 mod transaction;
 mod units;
 mod workers;
 
+pub use backup::{backup, restore};
+pub use compact::Compaction;
+pub use invariants::all_invariants;
+pub use new_file::{FileError, Stage, Watch};
 pub use open::{OpenError, Options, Synchronous};
+pub use scheduled_backup::{BackupSchedule, ScheduledBackups};
 pub use statement::all_statements;
 pub use units::Reader;
 
@@ -25,6 +36,7 @@ use checkpoint::Checkpointer;
 use open::FileLock;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, ffi};
 use specs::WorkSpecs;
 use statement::Statements;
 use transaction::Batch;
@@ -58,12 +70,33 @@ impl SqliteStore {
     }
 }
 
+/// Tells a write beyond a quota or a limit on the size of files from one that failed: SQLite takes only the
+/// system's "no space left" for a full disk. Either way nothing of the transaction stands.
+fn full_if_beyond_limit(connection: &Connection, error: StorageError) -> StorageError {
+    let StorageError::Unknown(message) = error else {
+        return error;
+    };
+    // SAFETY: the connection is open, and both only read what it remembers of its last error.
+    let (code, errno) = unsafe {
+        let handle = connection.handle();
+        (
+            ffi::sqlite3_extended_errcode(handle),
+            ffi::sqlite3_system_errno(handle),
+        )
+    };
+    if code == ffi::SQLITE_IOERR_WRITE && matches!(errno, libc::EDQUOT | libc::EFBIG) {
+        StorageError::Full(format!("{message}: a quota or limit is reached"))
+    } else {
+        StorageError::Unknown(message)
+    }
+}
+
 impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         let read_failed = matches!(
             error.sqlite_error().map(|error| error.extended_code),
-            Some(rusqlite::ffi::SQLITE_IOERR_READ | rusqlite::ffi::SQLITE_IOERR_SHORT_READ)
+            Some(ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ)
         );
         let message = error.to_string();
         match error.sqlite_error_code() {

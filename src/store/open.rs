@@ -60,6 +60,9 @@ pub struct Options {
     pub synchronous: Synchronous,
     /// How long leases and workers whose time ran out while nobody watched live on.
     pub lease_grace: Duration,
+    /// Bytes of the write-ahead log beyond which nothing is written. It gets so large only while another
+    /// program reads in a transaction that does not end, for until then the log can't begin anew.
+    pub log_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -67,6 +70,7 @@ impl Default for Options {
         Self {
             synchronous: Synchronous::Full,
             lease_grace: Duration::from_secs(30),
+            log_bytes_max: 8 << 30,
         }
     }
 }
@@ -130,7 +134,7 @@ pub(super) struct FileLock {
 }
 
 impl FileLock {
-    fn take(database: &Path) -> Result<Self, OpenError> {
+    pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
         // One file, one lock, by whatever links it was found.
         let real = database
             .canonicalize()
@@ -155,7 +159,9 @@ impl FileLock {
                 Ok(()) if !is_at(&file, &path) => continue,
                 Ok(()) => {
                     file.set_len(0).map_err(cannot_open)?;
-                    write!(file, "{}", std::process::id()).map_err(cannot_open)?;
+                    // Without room for it, a second daemon can't say who has the database: no reason
+                    // not to start.
+                    let _ = write!(file, "{}", std::process::id());
                     return Ok(Self { file, path });
                 }
                 Err(TryLockError::WouldBlock) => {
@@ -215,6 +221,8 @@ impl SqliteStore {
         };
         let mut connection = Connection::open(path).map_err(cannot_open)?;
         check_is_ours(&connection, path)?;
+        // Before anything is written to it.
+        known_schema_version(&connection, path)?;
         set_up(&connection, options).map_err(cannot_open)?;
         migrate(&mut connection, path)?;
         let (readers, checkpointer) = if in_memory {
@@ -306,15 +314,13 @@ fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> 
         path: path.to_owned(),
         reason,
     };
-    let found = connection
-        .query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0))
-        .and_then(|id| {
-            let tables = "SELECT count(*) FROM sqlite_schema";
-            Ok((
-                id,
-                connection.query_row(tables, [], |row| row.get::<_, i64>(0))?,
-            ))
-        });
+    let found = application_id(connection).and_then(|id| {
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        Ok((
+            id,
+            connection.query_row(tables, [], |row| row.get::<_, i64>(0))?,
+        ))
+    });
     match found {
         Ok((APPLICATION_ID, _) | (0, 0)) => Ok(()),
         Ok(_) => Err(not_ours("an SQLite database of another program".to_owned())),
@@ -326,6 +332,31 @@ fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> 
             reason: error.to_string(),
         }),
     }
+}
+
+/// Opens a database as it is, for commands that are no daemon: to look at it, or to mend it. It must be
+/// there, and of a schema that this program knows. Gives that schema's version as well.
+///
+/// Reading needs a connection that may write: the last one that is closed moves the log that a crash
+/// may have left into the file, and leaves one file behind, where one that may only read leaves its own
+/// new files.
+pub(super) fn open_existing(path: &Path) -> Result<(Connection, usize), OpenError> {
+    let cannot_open = |error: rusqlite::Error| OpenError::CannotOpen {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(cannot_open)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(cannot_open)?;
+    check_is_ours(&connection, path)?;
+    let version = known_schema_version(&connection, path)?;
+    if version == 0 {
+        return Err(OpenError::NotOurs {
+            path: path.to_owned(),
+            reason: "an empty one".to_owned(),
+        });
+    }
+    Ok((connection, version))
 }
 
 fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
@@ -341,7 +372,15 @@ fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // See checkpoint.rs.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)
+    // To write it again would need room, and a start should not.
+    if application_id(connection)? != APPLICATION_ID {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    Ok(())
+}
+
+fn application_id(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.query_row("PRAGMA application_id", [], |row| row.get(0))
 }
 
 /// Sets how much a connection syncs.
@@ -362,25 +401,33 @@ fn hold_statements(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Brings the schema up to date, in one transaction.
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    let failed = |reason: String| OpenError::Migration {
-        path: path.to_owned(),
-        reason,
-    };
+    Migrations::from_slice(MIGRATIONS)
+        .to_latest(connection)
+        .map_err(|error| OpenError::Migration {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+/// The version of a file's schema, 0 for a new file. Refuses one that a newer program has written.
+fn known_schema_version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
     let found: i64 = connection
         .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| OpenError::CannotOpen {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
     let known = MIGRATIONS.len();
-    if usize::try_from(found).map_or(true, |found| found > known) {
-        return Err(OpenError::SchemaTooNew {
+    match usize::try_from(found) {
+        Ok(found) if found <= known => Ok(found),
+        _ => Err(OpenError::SchemaTooNew {
             path: path.to_owned(),
             found,
             known,
-        });
+        }),
     }
-    Migrations::from_slice(MIGRATIONS)
-        .to_latest(connection)
-        .map_err(|error| failed(error.to_string()))
 }
 
 fn reader_pool(path: &Path) -> Result<Pool<SqliteConnectionManager>, OpenError> {

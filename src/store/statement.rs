@@ -14,7 +14,8 @@ macro_rules! statements {
 }
 pub(super) use statements;
 
-/// Every statement that the store runs, by name, but those that begin and end transactions.
+/// Every statement that the daemon runs, by name, but those that begin and end transactions. Those of
+/// `check` are not among them: they go through everything on purpose.
 #[must_use]
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
     [

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Checkpointer;
 use super::specs::Undo;
-use super::{Reader, SqliteStore};
+use super::{Reader, SqliteStore, full_if_beyond_limit};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage, StorageResult};
 use crate::coordinate::{Error, Result, StorageError};
@@ -18,6 +18,8 @@ pub(super) struct Batch {
     stale: bool,
     /// `PRAGMA data_version` when it was loaded.
     data_version: i64,
+    /// What was due first when it began.
+    due_before: Option<Timestamp>,
     /// How to undo in memory what the present operation did.
     pub(super) undo: Vec<Undo>,
 }
@@ -49,7 +51,10 @@ impl Storage for SqliteStore {
         if has_savepoint {
             self.execute("SAVEPOINT operation")?;
         }
-        let mut result = run(self);
+        let mut result = run(self).map_err(|error| match error {
+            Error::Storage(error) => self.full_if_beyond_limit(error).into(),
+            error => error,
+        });
         if has_savepoint
             && result.is_ok()
             && let Err(error) = self.execute("RELEASE operation")
@@ -84,11 +89,15 @@ impl Storage for SqliteStore {
                         self.tend_log();
                         return Ok(());
                     }
-                    Err(error) => error,
+                    Err(error) => self.full_if_beyond_limit(error),
                 }
             }
         };
         self.batch.stale = true;
+        // What had ended in the batch has not, and nobody would look if it seemed that nothing is due.
+        if let Some(due) = self.batch.due_before {
+            self.note_due(due);
+        }
         // SQLite may have rolled back by itself, and then has nothing to roll back.
         if !self.statements.connection().is_autocommit()
             && let Err(error) = self.execute("ROLLBACK")
@@ -134,6 +143,10 @@ impl SqliteStore {
         Ok(())
     }
 
+    fn full_if_beyond_limit(&self, error: StorageError) -> StorageError {
+        full_if_beyond_limit(self.statements.connection(), error)
+    }
+
     /// Begins a transaction that allows such an access, unless one is open. True if it was begun now.
     fn begin(&mut self, access: Access) -> StorageResult<bool> {
         match (self.batch.open, access) {
@@ -144,6 +157,9 @@ impl SqliteStore {
             }
             (Open::Nothing, _) => {}
         }
+        if access == Access::Write {
+            self.check_log_size()?;
+        }
         match access {
             Access::Read => self.execute("BEGIN")?,
             Access::Write => self.execute("BEGIN IMMEDIATE")?,
@@ -152,6 +168,7 @@ impl SqliteStore {
             Access::Read => Open::Read,
             Access::Write => Open::Write,
         };
+        self.batch.due_before = self.due;
         self.load_if_changed()?;
         Ok(true)
     }

@@ -126,7 +126,8 @@ impl Client {
         }
     }
 
-    /// The bytes of the next answer, tag 24 included; `None` if the daemon closed the connection.
+    /// The bytes of the next answer, tag 24 included; `None` if the daemon closed the connection, an
+    /// error if it did so within an answer.
     pub(crate) fn next_frame(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             match item_length(&self.received) {
@@ -140,12 +141,10 @@ impl Client {
                 Err(DecodeError::Incomplete) => {}
             }
             if self.receive()? == 0 {
-                assert!(
-                    self.received.is_empty(),
-                    "half an answer: {:02x?}",
-                    self.received
-                );
-                return Ok(None);
+                return match self.received.len() {
+                    0 => Ok(None),
+                    _ => Err(io::ErrorKind::UnexpectedEof.into()),
+                };
             }
         }
     }

@@ -120,6 +120,21 @@ impl Server {
 
     /// Starts the stopped daemon again: same file, same port.
     pub(crate) fn start_again(&mut self) {
+        let arguments = self.arguments_again();
+        let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.process = Process::start(self.folder.path(), &borrowed, &[]);
+        self.addresses = self.process.wait_for_addresses(self.addresses.len());
+    }
+
+    /// Starts the stopped daemon on the same file, and kills it some time later, wherever it has come to.
+    pub(crate) fn start_again_and_kill(&mut self, after: Duration) {
+        let arguments = self.arguments_again();
+        let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        run_and_kill(self.folder.path(), &borrowed, after);
+    }
+
+    /// The command line, with the ports that the system chose.
+    fn arguments_again(&self) -> Vec<String> {
         let mut arguments = self.arguments.clone();
         let mut addresses = self.addresses.iter();
         for i in 1..arguments.len() {
@@ -127,9 +142,7 @@ impl Server {
                 arguments[i].clone_from(addresses.next().expect("an address for each listener"));
             }
         }
-        let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.process = Process::start(self.folder.path(), &borrowed, &[]);
-        self.addresses = self.process.wait_for_addresses(self.addresses.len());
+        arguments
     }
 
     /// Stops the daemon cleanly and starts it again.
@@ -146,6 +159,14 @@ impl Server {
 /// If it does not.
 pub(crate) fn run_to_end(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Exit {
     Process::start(folder, arguments, environment).wait()
+}
+
+/// Runs the program, and kills it some time later, wherever it has come to.
+pub(crate) fn run_and_kill(folder: &Path, arguments: &[&str], after: Duration) {
+    let mut process = Process::start(folder, arguments, &[]);
+    std::thread::sleep(after);
+    process.child.kill().expect("kill");
+    process.wait();
 }
 
 struct Process {

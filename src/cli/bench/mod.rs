@@ -7,6 +7,7 @@
 //! unit, and every answer is held against it. It knows nothing of the daemon's inner rooms: only the
 //! wire.
 
+mod abuse;
 mod add;
 mod connection;
 mod control;
@@ -57,6 +58,8 @@ enum Scenario {
     Scale(scale::Args),
     /// Work on one connection beside many that only heartbeat
     Idle(idle::Args),
+    /// Work on one connection beside peers that take what they can get, and break off
+    Abuse(abuse::Args),
 }
 
 /// Which server to load, with which units.
@@ -142,6 +145,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         Scenario::Mixed(args) => ("mixed", mixed::run(args, &mut session)),
         Scenario::Scale(args) => ("scale", scale::run(args, &mut session)),
         Scenario::Idle(args) => ("idle", idle::run(args, &mut session)),
+        Scenario::Abuse(args) => ("abuse", abuse::run(args, &mut session)),
     };
     session.run.hide();
     let report = match &outcome {

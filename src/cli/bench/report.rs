@@ -52,7 +52,7 @@ What --json prints, one object (times in microseconds where they end in _us):
   server_process  {cpu_seconds, cpu_us_per_rpc, rss_bytes_before, rss_bytes, rss_peak_bytes}, or
                   null if the server is not local
   bench_process   {cpu_seconds, cpu_us_per_rpc}: what this program took
-idle adds rss_bytes_per_connection. scale has, instead of all from seconds on, sizes:
+idle adds rss_bytes_per_connection, abuse an object of that name: what each peer has done. scale has, instead of all from seconds on, sizes:
 [{units, adding, probing, p50_ratios}], where adding and probing hold just these fields, and
 p50_ratios compares each call with the first size.";
 

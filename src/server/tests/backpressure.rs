@@ -165,3 +165,70 @@ fn a_connection_costs_little_when_it_is_idle() {
         "{connection} bytes"
     );
 }
+
+/// Lets the server take all turns that it needs to read what has been sent.
+fn let_it_read(quick: &mut Client<TcpStream>) {
+    for _ in 0..50 {
+        quick.ask("look");
+    }
+}
+
+#[test]
+fn beyond_the_sum_of_unread_bytes_who_has_sent_most_is_refused_and_the_others_come_through() {
+    let server = start(Limits {
+        unread_total_bytes_max: MIB,
+        ..Limits::default()
+    });
+    let mut quick = server.connect();
+    let whole = message(&"x".repeat(900 << 10));
+    let begin = |length: usize| {
+        let mut client = server.connect();
+        client.send_bytes(&whole[..length]);
+        client
+    };
+    let mut small = begin(100);
+    let mut largest = begin(700 << 10);
+    let_it_read(&mut quick);
+    let mut second = begin(600 << 10);
+    let refusal = largest.receive();
+    assert!(
+        refusal.contains("refused: too much") && refusal.contains("--max-unread-total"),
+        "{refusal}"
+    );
+    assert_eq!(largest.end(), Ok(()));
+    for (client, sent) in [(&mut second, 600 << 10), (&mut small, 100)] {
+        client.send_bytes(&whole[sent..]);
+        assert_eq!(client.receive().len(), (900 << 10) + 2);
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+fn messages_that_are_handled_do_not_add_up_to_the_sum_of_unread_bytes() {
+    let server = start(Limits {
+        unread_total_bytes_max: MIB,
+        ..Limits::default()
+    });
+    let mut client = server.connect();
+    let half = "x".repeat(500 << 10);
+    for number in 1..=20 {
+        assert_eq!(client.ask(&half), format!("{number} {half}"));
+        // One that goes away within a message leaves nothing of it.
+        server.connect().send_bytes(&message(&half)[..400 << 10]);
+    }
+    server.stop().unwrap();
+}
+
+#[test]
+fn who_waits_for_a_long_read_and_sends_too_much_meanwhile_is_reset() {
+    let server = start(Limits {
+        unread_total_bytes_max: 1000,
+        ..Limits::default()
+    });
+    let mut client = server.connect();
+    client.send_bytes(&[message("later"), message(&"x".repeat(2000))].concat());
+    assert_eq!(client.end(), Err(io::ErrorKind::ConnectionReset));
+    server.gate.send(()).unwrap();
+    assert_eq!(server.connect().ask("next"), "1 next");
+    server.stop().unwrap();
+}

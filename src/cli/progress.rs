@@ -1,0 +1,85 @@
+//! Progress bars of commands that write or read whole databases, and how they are stopped.
+
+use crate::store::{Stage, Watch};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{self, IsTerminal};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A bar on standard error, if that is a terminal.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    /// Shows on the bar how far it is. From now on the first SIGINT or SIGTERM ends the command in
+    /// order, without leaving an unfinished file, and the second at once.
+    pub(super) watch: Watch,
+}
+
+impl Progress {
+    /// A bar for a command that does `what` and then checks it.
+    ///
+    /// # Errors
+    /// If the system refuses the signals.
+    pub(super) fn start(what: &'static str) -> io::Result<Self> {
+        let must_stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&must_stop))?;
+            signal_hook::flag::register(signal, Arc::clone(&must_stop))?;
+        }
+        let bar = bar();
+        let of_watch = bar.clone();
+        let watch: Watch = Arc::new(move |stage| {
+            show(&of_watch, what, stage);
+            if must_stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        Ok(Self { bar, watch })
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A line that moves as long as a command runs, if standard error is a terminal.
+pub(super) fn spinner() -> ProgressBar {
+    let spinner = bar();
+    spinner.set_style(ProgressStyle::default_spinner());
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
+fn bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())
+}
+
+fn show(bar: &ProgressBar, what: &'static str, stage: Stage) {
+    let (message, template) = match stage {
+        Stage::Writing { .. } => (
+            what,
+            "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec:>12} {eta:>4}",
+        ),
+        Stage::Checking => ("checking", "{msg} {spinner} {elapsed}"),
+    };
+    if bar.message() != message {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(message);
+    }
+    if let Stage::Writing { bytes, total } = stage {
+        bar.set_length(total);
+        bar.set_position(bytes);
+    }
+    bar.tick();
+}

@@ -1,0 +1,126 @@
+//! Backups of a database, whether a daemon runs on it or not, and the way back.
+
+use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch, side_files};
+use super::open::{FileLock, open_existing};
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Pages that are copied before the watcher is asked: some milliseconds.
+const PAGES_A_STEP: u16 = 1_000;
+
+/// Steps after which what was copied is synced, 64 MiB: the daemon's own syncs would have to wait behind
+/// gigabytes that are on their way to the disk.
+const STEPS_BETWEEN_SYNCS: u32 = 16;
+
+/// Copies the database `db` into one new file at `dest`. A daemon may run on it: the copy is the state of
+/// one moment. Gives the copy's size in bytes.
+///
+/// # Errors
+/// If `dest` exists and `overwrite` is not set, or belongs to a daemon; if `db` can't be read or the copy
+/// not written; if the copy is not in order.
+pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
+    // Who wants no file to go needs not be sure that nobody has it.
+    let is_taken = dest.exists() || side_files(dest).iter().any(|side| side.exists());
+    let lock = if overwrite && is_taken {
+        refuse_same(db, dest)?;
+        Some(FileLock::take(dest)?)
+    } else {
+        None
+    };
+    copy(
+        db,
+        NewFile::begin(dest, overwrite, lock)?,
+        FileAccess::Private,
+        watch,
+    )
+}
+
+/// Puts a copy of `from`, which is a backup or any other database of ours, in the place of the database
+/// `db`, which no daemon may own. Gives its size in bytes.
+///
+/// # Errors
+/// As [`backup`].
+pub fn restore(from: &Path, db: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
+    refuse_same(from, db)?;
+    let lock = FileLock::take(db)?;
+    copy(
+        from,
+        NewFile::begin(db, overwrite, Some(lock))?,
+        FileAccess::AsBefore,
+        watch,
+    )
+}
+
+fn refuse_same(source: &Path, dest: &Path) -> Result<(), FileError> {
+    match (source.metadata(), dest.metadata()) {
+        (Ok(a), Ok(b)) if (a.dev(), a.ino()) == (b.dev(), b.ino()) => Err(FileError::SameFile {
+            path: dest.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Copies page by page, within one transaction that reads.
+///
+/// Without that transaction, SQLite begins the copy anew whenever another process has written; with it,
+/// the copy is of one moment, and nobody waits: writers append to the log, of which the part that is
+/// older than the copy can be moved into the file, but which can't begin anew before the copy's end. So
+/// the log grows by what is written meanwhile, and the copy should be quick. `VACUUM INTO` would hold the
+/// log up in the same way, but for longer in a large file, as it reads in the order of the tables and
+/// not in that of the disk.
+fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Result<u64, FileError> {
+    {
+        let (from, _) = open_existing(source)?;
+        let unreadable = |error: rusqlite::Error| FileError::Unusable {
+            path: source.to_owned(),
+            reason: error.to_string(),
+        };
+        from.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1")
+            .map_err(unreadable)?;
+        copy_pages(&from, &new, watch)?;
+    }
+    new.verify(source, watch)?;
+    new.put(access)
+}
+
+fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Result<(), FileError> {
+    let failed = |error| new.failed("copy to", &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut to = Connection::open_with_flags(new.temp_path(), flags).map_err(failed)?;
+    // A copy that does not come to its end is thrown away, so it needs neither.
+    to.pragma_update(None, "journal_mode", "OFF")
+        .map_err(failed)?;
+    to.pragma_update(None, "synchronous", "OFF")
+        .map_err(failed)?;
+    let page_bytes: u64 = from
+        .query_row("PRAGMA page_size", [], |row| row.get(0))
+        .map_err(failed)?;
+    let backup = Backup::new(from, &mut to).map_err(failed)?;
+    for step in 1.. {
+        let result = backup.step(PAGES_A_STEP.into()).map_err(failed)?;
+        let progress = backup.progress();
+        let bytes = |pages: i32| u64::try_from(pages).unwrap_or(0) * page_bytes;
+        let total = bytes(progress.pagecount);
+        let stage = Stage::Writing {
+            bytes: total - bytes(progress.remaining).min(total),
+            total,
+        };
+        new.ask(watch, stage)?;
+        match result {
+            StepResult::Done => break,
+            StepResult::More if step % STEPS_BETWEEN_SYNCS == 0 => new.sync()?,
+            StepResult::More => {}
+            // Nobody else knows the new file, and a transaction that reads is open already.
+            _ => {
+                return Err(FileError::Failed {
+                    what: "copy to",
+                    path: new.path().to_owned(),
+                    reason: "another program has locked the new file".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

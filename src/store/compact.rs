@@ -1,0 +1,103 @@
+//! Giving free pages back to the file system.
+
+use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
+use super::open::{FileLock, open_existing};
+use rusqlite::{Connection, named_params};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Steps of SQLite's machine between two looks at how far it is: some milliseconds.
+const OPS_BETWEEN_LOOKS: i32 = 100_000;
+
+/// A database that nobody else has, and that can be written anew without its free pages.
+///
+/// The new file is made beside the old one and takes its place at the end, so that whatever ends the
+/// process leaves one of the two, and the old one's log does not grow to the size of the database, as it
+/// does when SQLite vacuums in place.
+pub struct Compaction {
+    db: PathBuf,
+    connection: Connection,
+    lock: FileLock,
+    /// The file's size, in bytes.
+    pub bytes: u64,
+    /// How much of that is in free pages.
+    pub free_bytes: u64,
+}
+
+impl Compaction {
+    /// Makes sure that no daemon owns the database, and looks how large it is.
+    ///
+    /// # Errors
+    /// If a daemon owns it, or it is no database of ours.
+    pub fn begin(db: &Path) -> Result<Self, FileError> {
+        let lock = FileLock::take(db)?;
+        let (connection, _) = open_existing(db)?;
+        let pragma = |sql| {
+            let value = connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+            value.map_err(|error| FileError::Unusable {
+                path: db.to_owned(),
+                reason: error.to_string(),
+            })
+        };
+        let page_bytes = pragma("PRAGMA page_size")?;
+        let bytes = pragma("PRAGMA page_count")? * page_bytes;
+        let free_bytes = pragma("PRAGMA freelist_count")? * page_bytes;
+        Ok(Self {
+            db: db.to_owned(),
+            connection,
+            lock,
+            bytes,
+            free_bytes,
+        })
+    }
+
+    /// How much free space it needs beside the database, in bytes: the new file is there as well as the
+    /// old one for a moment.
+    #[must_use]
+    pub fn bytes_needed(&self) -> u64 {
+        self.bytes - self.free_bytes
+    }
+
+    /// Writes the database anew. Gives its size in bytes.
+    ///
+    /// # Errors
+    /// If another program has it open, the new file can't be written or is not in order. The database
+    /// is as it was then.
+    pub fn run(self, watch: &Watch) -> Result<u64, FileError> {
+        let total = self.bytes_needed();
+        let Self {
+            db,
+            connection,
+            lock,
+            ..
+        } = self;
+        let new = NewFile::begin(&db, true, Some(lock))?;
+        let failed = |error| new.failed("write anew", &error);
+        let temp = new.temp_path().to_owned();
+        let Some(target) = temp.to_str() else {
+            return Err(FileError::Unusable {
+                path: db,
+                reason: "its path is not UTF-8".to_owned(),
+            });
+        };
+        // Synced once at the end.
+        connection
+            .pragma_update(None, "synchronous", "OFF")
+            .map_err(failed)?;
+        let looking = Arc::clone(watch);
+        let written_to = temp.clone();
+        let look = move || {
+            let bytes = written_to.metadata().map_or(0, |metadata| metadata.len());
+            looking(Stage::Writing { bytes, total }).is_break()
+        };
+        connection
+            .progress_handler(OPS_BETWEEN_LOOKS, Some(look))
+            .map_err(failed)?;
+        connection
+            .execute("VACUUM INTO :target", named_params! {":target": target})
+            .map_err(failed)?;
+        drop(connection);
+        new.verify(&db, watch)?;
+        new.put(FileAccess::AsBefore)
+    }
+}

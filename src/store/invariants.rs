@@ -1,0 +1,235 @@
+//! What must be true of a database, and how to find what violates it. To add one, add a line to the list.
+
+/// Something that must be true of a database.
+pub(super) struct Invariant {
+    /// The schema version from which on it can be checked.
+    pub(super) since: usize,
+    /// What it is about, in few words.
+    pub(super) name: &'static str,
+    /// Gives a row for each violation. All of it is read in the order of the file, which for a large one
+    /// is faster than any index.
+    pub(super) sql: &'static str,
+    /// Says what is wrong with a row; `{column}` stands for a value in it. Values of the columns `spec`
+    /// and `unit` are ids, shown by their names, and those of `status` and `attempt_status` by theirs.
+    pub(super) sentence: &'static str,
+    /// Mends all violations, if that needs no guess.
+    pub(super) repair: Option<&'static str>,
+}
+
+const fn invariant(
+    since: usize,
+    name: &'static str,
+    sql: &'static str,
+    sentence: &'static str,
+) -> Invariant {
+    Invariant {
+        since,
+        name,
+        sql,
+        sentence,
+        repair: None,
+    }
+}
+
+impl Invariant {
+    const fn repaired_by(self, sql: &'static str) -> Self {
+        Self {
+            repair: Some(sql),
+            ..self
+        }
+    }
+}
+
+/// What must be true, in the order in which it is looked at. Work specs that were deleted are not counted
+/// any more, but their units are like all others until they are removed.
+#[rustfmt::skip]
+pub(super) const INVARIANTS: &[Invariant] = &[
+    invariant(1, KEPT_COUNTS, WRONG_COUNTS, "work spec {spec} keeps a count of {kept} {status} units, and has {counted}").repaired_by(RECOUNT_ALL),
+    invariant(1, KEPT_COUNTS, MISSING_COUNTS, "work spec {spec} has no kept counts").repaired_by(ADD_COUNTS),
+    invariant(1, "foreign keys", BAD_KEYS_OF_UNITS, "work unit {unit}: its {column} is {value}, but there is no such {parent}"),
+    invariant(1, "foreign keys", BAD_KEYS_OF_ATTEMPTS, "attempt {attempt} of work unit {unit}: its {column} is {value}, but there is no such {parent}"),
+    invariant(1, "foreign keys", OTHER_BAD_KEYS, "row {row} of table {child}: its {column} has no row in table {parent}"),
+    invariant(2, "queue", NOT_FOUND_BY_NAME, "work unit {unit} is not queued, and by its name and priority will not be found, or not in time").repaired_by(QUEUE_IT),
+    invariant(1, "active attempts", "SELECT id AS unit, status FROM work_unit NOT INDEXED WHERE status >= 3 AND active_attempt_id IS NULL", "work unit {unit} is {status}, but has no active attempt"),
+    invariant(1, "active attempts", "SELECT id AS unit, status, active_attempt_id AS attempt FROM work_unit NOT INDEXED WHERE status < 3 AND active_attempt_id IS NOT NULL", "work unit {unit} is {status}, but attempt {attempt} is its active one"),
+    invariant(1, "active attempts", OTHER_STATUS, "work unit {unit} is {status}, but its active attempt {attempt} is {attempt_status}"),
+    invariant(1, "active attempts", OF_ANOTHER_UNIT, "work unit {unit}: its {which} attempt {attempt} is one of work unit id {other}"),
+    invariant(1, "active attempts", NEWER_THAN_LAST, "work unit {unit}: its active attempt {attempt} is newer than its last one, {last}"),
+    invariant(1, "pending attempts", PENDING_IN_VAIN, "attempt {attempt} of work unit {unit} is pending, but the unit is {status} and its active attempt is {active}"),
+    invariant(1, "held attempts", HELD_BY_NOBODY, "attempt {attempt} of work unit {unit} is held, but by no worker").repaired_by("UPDATE attempt SET held = 0 WHERE held = 1 AND worker IS NULL"),
+    invariant(1, "held attempts", HELD_AFTER_REPORT, "attempt {attempt} of work unit {unit} is held, but its worker has reported it as {attempt_status}").repaired_by("UPDATE attempt SET held = 0 WHERE held = 1 AND (status = 4 OR status = 5)"),
+    invariant(1, "ends of attempts", WRONG_END, "attempt {attempt} of work unit {unit} is {attempt_status}, but its end is {end_us}"),
+    invariant(1, "numbers of attempts", WRONG_FIRST_NUMBER, "attempt {attempt} of work unit {unit} has none before it, but number {number}"),
+    invariant(1, "numbers of attempts", WRONG_NUMBER, "attempt {attempt} of work unit {unit} has number {number}, and the one before it, {previous}, has number {previous_number}"),
+    invariant(1, "history of attempts", PREVIOUS_OF_ANOTHER, "attempt {attempt} of work unit {unit}: the one before it, {previous}, is one of work unit id {other}"),
+    invariant(1, "history of attempts", PREVIOUS_IS_NEWER, "attempt {attempt} of work unit {unit}: the one before it, {previous}, is not older"),
+    invariant(1, "history of attempts", LOST_ATTEMPTS, "work unit {unit} has {counted} attempts, but the last one of its history has number {number}"),
+    invariant(1, "retries", TOO_MANY_BEFORE, "work unit {unit} had {before} attempts when it was added again or retried, but the last one has number {number}"),
+    invariant(1, "retries", SUPERSEDED_IS_NEWER, "work unit {unit} was added again after attempt {superseded}, but its last one is {last}"),
+    invariant(1, "delays", "SELECT id AS unit FROM work_unit NOT INDEXED WHERE status = 2 AND not_before_us IS NULL", "work unit {unit} is delayed, but until no time"),
+];
+
+/// The sentences in which violations are told, with `{column}` where values come in.
+#[must_use]
+pub fn all_invariants() -> Vec<&'static str> {
+    INVARIANTS
+        .iter()
+        .map(|invariant| invariant.sentence)
+        .collect()
+}
+
+pub(super) const KEPT_COUNTS: &str = "kept counts";
+
+const WRONG_COUNTS: &str = "
+    WITH counted AS MATERIALIZED (
+        SELECT work_spec_id AS spec, status, count(*) AS n
+          FROM work_unit NOT INDEXED GROUP BY work_spec_id, status),
+    kept AS (
+        SELECT work_spec_id AS spec, 1 AS status, available AS n FROM work_unit_count
+        UNION ALL SELECT work_spec_id, 2, delayed FROM work_unit_count
+        UNION ALL SELECT work_spec_id, 3, pending FROM work_unit_count
+        UNION ALL SELECT work_spec_id, 4, finished FROM work_unit_count
+        UNION ALL SELECT work_spec_id, 5, failed FROM work_unit_count)
+    SELECT kept.spec, kept.status, kept.n AS kept, coalesce(counted.n, 0) AS counted
+      FROM kept
+      JOIN work_spec ON work_spec.id = kept.spec AND work_spec.deleted = 0
+      LEFT JOIN counted ON counted.spec = kept.spec AND counted.status = kept.status
+     WHERE kept.n <> coalesce(counted.n, 0)
+     ORDER BY kept.spec, kept.status";
+
+const RECOUNT_ALL: &str = "
+    UPDATE work_unit_count
+       SET (available, delayed, pending, finished, failed) = (
+           SELECT count(*) FILTER (WHERE status = 1), count(*) FILTER (WHERE status = 2),
+                  count(*) FILTER (WHERE status = 3), count(*) FILTER (WHERE status = 4),
+                  count(*) FILTER (WHERE status = 5)
+             FROM work_unit WHERE work_unit.work_spec_id = work_unit_count.work_spec_id)
+     WHERE work_spec_id IN (SELECT id FROM work_spec WHERE deleted = 0)";
+
+const MISSING_COUNTS: &str = "
+    SELECT id AS spec FROM work_spec
+     WHERE deleted = 0 AND id NOT IN (SELECT work_spec_id FROM work_unit_count)";
+
+const ADD_COUNTS: &str = "
+    INSERT INTO work_unit_count (work_spec_id, available, delayed, pending, finished, failed)
+    SELECT id, count(*) FILTER (WHERE status = 1), count(*) FILTER (WHERE status = 2),
+           count(*) FILTER (WHERE status = 3), count(*) FILTER (WHERE status = 4),
+           count(*) FILTER (WHERE status = 5)
+      FROM (SELECT work_spec.id, work_unit.status
+              FROM work_spec LEFT JOIN work_unit ON work_unit.work_spec_id = work_spec.id
+             WHERE deleted = 0 AND work_spec.id NOT IN (SELECT work_spec_id FROM work_unit_count))
+     GROUP BY id";
+
+const BAD_KEYS_OF_UNITS: &str = r#"
+    SELECT bad.rowid AS unit, bad.parent, key."from" AS "column",
+           CASE key."from" WHEN 'work_spec_id' THEN work_spec_id WHEN 'active_attempt_id' THEN active_attempt_id
+                           WHEN 'last_attempt_id' THEN last_attempt_id ELSE 'another' END AS value
+      FROM pragma_foreign_key_check('work_unit') AS bad
+      JOIN pragma_foreign_key_list('work_unit') AS key ON key.id = bad.fkid
+      JOIN work_unit ON work_unit.id = bad.rowid"#;
+
+const BAD_KEYS_OF_ATTEMPTS: &str = r#"
+    SELECT bad.rowid AS attempt, attempt.work_unit_id AS unit, bad.parent, key."from" AS "column",
+           CASE key."from" WHEN 'work_unit_id' THEN work_unit_id
+                           WHEN 'previous_attempt_id' THEN previous_attempt_id ELSE 'another' END AS value
+      FROM pragma_foreign_key_check('attempt') AS bad
+      JOIN pragma_foreign_key_list('attempt') AS key ON key.id = bad.fkid
+      JOIN attempt ON attempt.id = bad.rowid"#;
+
+/// Table by table, as checking all at once would go through the two large ones again.
+const OTHER_BAD_KEYS: &str = r#"
+    SELECT child.name AS child, bad.rowid AS row, bad.parent, key."from" AS "column"
+      FROM sqlite_schema AS child
+      JOIN pragma_foreign_key_check(child.name) AS bad
+      JOIN pragma_foreign_key_list(child.name) AS key ON key.id = bad.fkid
+     WHERE child.type = 'table' AND child.name <> 'work_unit' AND child.name <> 'attempt'"#;
+
+const OTHER_STATUS: &str = "
+    SELECT work_unit.id AS unit, work_unit.status, attempt.id AS attempt, attempt.status AS attempt_status
+      FROM work_unit NOT INDEXED JOIN attempt ON attempt.id = active_attempt_id
+     WHERE attempt.status <> work_unit.status";
+
+const OF_ANOTHER_UNIT: &str = "
+    SELECT work_unit.id AS unit, 'active' AS which, attempt.id AS attempt, work_unit_id AS other
+      FROM work_unit NOT INDEXED JOIN attempt ON attempt.id = active_attempt_id
+     WHERE work_unit_id <> work_unit.id
+    UNION ALL
+    SELECT work_unit.id, 'last', attempt.id, work_unit_id
+      FROM work_unit NOT INDEXED JOIN attempt ON attempt.id = last_attempt_id
+     WHERE work_unit_id <> work_unit.id";
+
+/// See queue.rs.
+const NOT_FOUND_BY_NAME: &str = "
+    SELECT work_unit.id AS unit
+      FROM work_unit NOT INDEXED JOIN work_unit_count USING (work_spec_id)
+     WHERE in_name_order = 1 AND status = 1 AND (priority <> 0 OR CAST(name AS BLOB) <= passed_name)";
+
+const QUEUE_IT: &str = "
+    UPDATE work_unit SET in_name_order = 0
+     WHERE in_name_order = 1 AND status = 1
+       AND (priority <> 0
+            OR CAST(name AS BLOB) <= (SELECT passed_name FROM work_unit_count
+                                       WHERE work_unit_count.work_spec_id = work_unit.work_spec_id))";
+
+const NEWER_THAN_LAST: &str = "
+    SELECT id AS unit, active_attempt_id AS attempt, last_attempt_id AS last
+      FROM work_unit NOT INDEXED
+     WHERE active_attempt_id > coalesce(last_attempt_id, 0)";
+
+const PENDING_IN_VAIN: &str = "
+    SELECT attempt.id AS attempt, work_unit.id AS unit, work_unit.status, active_attempt_id AS active
+      FROM attempt INDEXED BY attempt_pending JOIN work_unit ON work_unit.id = work_unit_id
+     WHERE attempt.status = 3 AND active_attempt_id IS NOT attempt.id";
+
+const HELD_BY_NOBODY: &str = "
+    SELECT id AS attempt, work_unit_id AS unit FROM attempt WHERE held = 1 AND worker IS NULL";
+
+const HELD_AFTER_REPORT: &str = "
+    SELECT id AS attempt, work_unit_id AS unit, status AS attempt_status
+      FROM attempt
+     WHERE held = 1 AND (status = 4 OR status = 5)";
+
+const WRONG_END: &str = "
+    SELECT id AS attempt, work_unit_id AS unit, status AS attempt_status, end_us
+      FROM attempt NOT INDEXED
+     WHERE (status = 3) <> (end_us IS NULL)";
+
+const WRONG_FIRST_NUMBER: &str = "
+    SELECT id AS attempt, work_unit_id AS unit, number
+      FROM attempt NOT INDEXED
+     WHERE previous_attempt_id IS NULL AND number <> 1";
+
+const WRONG_NUMBER: &str = "
+    SELECT attempt.id AS attempt, attempt.work_unit_id AS unit, attempt.number,
+           previous.id AS previous, previous.number AS previous_number
+      FROM attempt NOT INDEXED JOIN attempt AS previous ON previous.id = attempt.previous_attempt_id
+     WHERE attempt.number <> previous.number + 1";
+
+const PREVIOUS_OF_ANOTHER: &str = "
+    SELECT attempt.id AS attempt, attempt.work_unit_id AS unit, previous.id AS previous,
+           previous.work_unit_id AS other
+      FROM attempt NOT INDEXED JOIN attempt AS previous ON previous.id = attempt.previous_attempt_id
+     WHERE attempt.work_unit_id <> previous.work_unit_id";
+
+const PREVIOUS_IS_NEWER: &str = "
+    SELECT id AS attempt, work_unit_id AS unit, previous_attempt_id AS previous
+      FROM attempt NOT INDEXED
+     WHERE previous_attempt_id >= id";
+
+/// Attempts that are not in the history of their unit.
+const LOST_ATTEMPTS: &str = "
+    SELECT work_unit.id AS unit, n AS counted, coalesce(last.number, 0) AS number
+      FROM (SELECT work_unit_id, count(*) AS n FROM attempt NOT INDEXED GROUP BY work_unit_id) AS of_unit
+      JOIN work_unit ON work_unit.id = of_unit.work_unit_id
+      LEFT JOIN attempt AS last ON last.id = last_attempt_id
+     WHERE n <> coalesce(last.number, 0)";
+
+const TOO_MANY_BEFORE: &str = "
+    SELECT work_unit.id AS unit, attempts_before AS before, coalesce(last.number, 0) AS number
+      FROM work_unit NOT INDEXED LEFT JOIN attempt AS last ON last.id = last_attempt_id
+     WHERE attempts_before > coalesce(last.number, 0)";
+
+const SUPERSEDED_IS_NEWER: &str = "
+    SELECT id AS unit, superseded_attempt_id AS superseded, last_attempt_id AS last
+      FROM work_unit NOT INDEXED
+     WHERE superseded_attempt_id > coalesce(last_attempt_id, 0)";

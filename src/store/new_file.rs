@@ -1,0 +1,354 @@
+//! Making a database file beside the place where it will be, and putting it there when it is whole.
+//!
+//! Backups, restores and compaction all end so. What is at the place stays as it is until the new file
+//! has been checked and is on the disk; whatever ends the process before leaves no half file there.
+
+use super::check;
+use super::open::{FileLock, OpenError};
+use crate::coordinate::StorageError;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::{NamedTempFile, PersistError};
+
+/// How far a long command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// So many bytes are written, of about so many.
+    Writing {
+        /// Written so far.
+        bytes: u64,
+        /// To be written in all.
+        total: u64,
+    },
+    /// What was written is being read and checked.
+    Checking,
+}
+
+/// Is told how far a long command is, many times a second, and says whether to go on.
+pub type Watch = Arc<dyn Fn(Stage) -> ControlFlow<()> + Send + Sync>;
+
+/// Why a file could not be made or put in its place. What was there is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// There is something already.
+    #[error("{path} exists already: choose another place, or overwrite it with --force")]
+    Exists {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// The new file would replace the one that it is made from.
+    #[error("{path} is the file to be copied itself: choose another place")]
+    SameFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file can't be read as a database of ours, or may not be touched.
+    #[error("can't use {path}: {reason}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A program that reads a database which goes away would harm the one that comes in its place.
+    #[error("another program has {path} open: close it first")]
+    Open {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The new file is no good, and neither is the one that it is made from.
+    #[error(
+        "{path} is not in order, so no file was made from it: {fault}; `coordinated check` tells more"
+    )]
+    Damaged {
+        /// The file that it was made from.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
+    /// Reading or writing failed.
+    #[error("can't {what} {path}: {reason}")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The watcher said so.
+    #[error("stopped before the end; {path} is as it was before")]
+    Stopped {
+        /// Where the new file would have been.
+        path: PathBuf,
+    },
+}
+
+impl From<OpenError> for FileError {
+    fn from(error: OpenError) -> Self {
+        let (path, reason) = match error {
+            OpenError::CannotOpen { path, reason } | OpenError::Migration { path, reason } => {
+                (path, reason)
+            }
+            OpenError::InUse { path, owner } => (
+                path,
+                format!("it is in use by another coordinated{owner}: stop that one first"),
+            ),
+            OpenError::NotOurs { path, reason } => {
+                (path, format!("it is no coordinated database ({reason})"))
+            }
+            OpenError::SchemaTooNew { path, found, known } => (
+                path,
+                format!(
+                    "it has schema {found}, this program knows up to {known}: upgrade coordinated"
+                ),
+            ),
+        };
+        Self::Unusable { path, reason }
+    }
+}
+
+/// Who may use a file that comes in the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileAccess {
+    /// Only its owner.
+    Private,
+    /// Whoever could use the one before, whoever puts the new one there.
+    AsBefore,
+}
+
+/// Files that SQLite keeps beside a database.
+const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// How the names of unfinished files end.
+pub(super) const PARTIAL: &str = ".partial";
+
+/// A database file that is being made.
+pub(super) struct NewFile {
+    /// In the folder of `path`, with mode 0600; removed unless it is put in its place.
+    temp: NamedTempFile,
+    /// Where it will be.
+    path: PathBuf,
+    overwrite: bool,
+    /// Held if something may have to go from there, so that it is nobody's.
+    lock: Option<FileLock>,
+}
+
+impl NewFile {
+    /// Begins a file that will be at `path`. With `lock`, what SQLite may have left beside that place
+    /// goes away in the end; without, it must not be there.
+    ///
+    /// # Errors
+    /// If there is something already and `overwrite` is not set, or the folder can't be written to.
+    pub(super) fn begin(
+        path: &Path,
+        overwrite: bool,
+        lock: Option<FileLock>,
+    ) -> Result<Self, FileError> {
+        // The file that a link names is replaced, not the link.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if !overwrite && path.exists() {
+            return Err(FileError::Exists { path });
+        }
+        if lock.is_none()
+            && let Some(path) = side_files(&path).into_iter().find(|side| side.exists())
+        {
+            return Err(FileError::Exists { path });
+        }
+        let folder = folder_of(&path);
+        let mut prefix = std::ffi::OsString::from(".");
+        prefix.push(path.file_name().unwrap_or_default());
+        prefix.push("-");
+        let temp = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(PARTIAL)
+            .tempfile_in(folder)
+            .map_err(|error| failed("make a file in", folder, error))?;
+        Ok(Self {
+            temp,
+            path,
+            overwrite,
+            lock,
+        })
+    }
+
+    /// Where the file is made.
+    pub(super) fn temp_path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    /// Where it will be.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes to the disk what has been written so far.
+    pub(super) fn sync(&self) -> Result<(), FileError> {
+        let synced = self.temp.as_file().sync_data();
+        synced.map_err(|error| failed("write", self.temp.path(), error))
+    }
+
+    /// Asks the watcher whether to go on.
+    pub(super) fn ask(&self, watch: &Watch, stage: Stage) -> Result<(), FileError> {
+        match watch(stage) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(FileError::Stopped {
+                path: self.path.clone(),
+            }),
+        }
+    }
+
+    /// What an SQLite error at making this file means.
+    pub(super) fn failed(&self, what: &'static str, error: &rusqlite::Error) -> FileError {
+        if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
+            return FileError::Stopped {
+                path: self.path.clone(),
+            };
+        }
+        failed(what, &self.path, error)
+    }
+
+    /// Checks that the new file is whole, and that its kept counts are right. `source` is named if not.
+    pub(super) fn verify(&self, source: &Path, watch: &Watch) -> Result<(), FileError> {
+        self.ask(watch, Stage::Checking)?;
+        let fault = self.first_fault(watch);
+        let fault = match fault {
+            Err(error) if check::is_damage(&error) => Some(error.to_string()),
+            fault => fault.map_err(|error| self.failed("check the new file for", &error))?,
+        };
+        match fault {
+            None => Ok(()),
+            Some(fault) => Err(FileError::Damaged {
+                path: source.to_owned(),
+                fault,
+            }),
+        }
+    }
+
+    fn first_fault(&self, watch: &Watch) -> rusqlite::Result<Option<String>> {
+        let connection = Connection::open(self.temp.path())?;
+        // A copy says that it has a write-ahead log, as its source has. Without one, it is a single file
+        // that reading leaves alone.
+        connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
+        let watch = Arc::clone(watch);
+        let handler = move || watch(Stage::Checking).is_break();
+        connection.progress_handler(100_000, Some(handler))?;
+        check::first_fault(&connection)
+    }
+
+    /// Puts the file in its place. Gives its size in bytes.
+    pub(super) fn put(self, access: FileAccess) -> Result<u64, FileError> {
+        let Self {
+            temp,
+            path,
+            overwrite,
+            lock,
+        } = self;
+        if lock.is_some() {
+            make_way(&path)?;
+        }
+        if access == FileAccess::AsBefore && path.exists() {
+            give_access(temp.as_file(), &path)
+                .map_err(|error| failed("give the new file the owner and mode of", &path, error))?;
+        }
+        let size = temp.as_file().metadata().map(|metadata| metadata.len());
+        let size = size.map_err(|error| failed("write", &path, error))?;
+        let synced = temp.as_file().sync_all();
+        synced.map_err(|error| failed("write", &path, error))?;
+        let put = if overwrite {
+            temp.persist(&path)
+        } else {
+            temp.persist_noclobber(&path)
+        };
+        put.map_err(|PersistError { error, .. }| match error.kind() {
+            io::ErrorKind::AlreadyExists => FileError::Exists { path: path.clone() },
+            _ => failed("write", &path, error),
+        })?;
+        let folder = folder_of(&path);
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| failed("write folder", folder, error))?;
+        Ok(size)
+    }
+}
+
+/// Gives a file the owner and mode of the one at `path`.
+fn give_access(file: &File, path: &Path) -> io::Result<()> {
+    let (new, old) = (file.metadata()?, path.metadata()?);
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))?;
+    }
+    file.set_permissions(old.permissions())
+}
+
+/// Prepares a place for another file: a log that stays beside it would be taken for that of the new file.
+///
+/// The old database takes its log in first, so that it is whole should the new one not come; SQLite allows
+/// that only if no other program has it open.
+fn make_way(path: &Path) -> Result<(), FileError> {
+    if path.exists() {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mode = Connection::open_with_flags(path, flags).and_then(|old| {
+            old.query_row("PRAGMA journal_mode = DELETE", [], |row| {
+                row.get::<_, String>(0)
+            })
+        });
+        match mode {
+            Ok(mode) if mode == "wal" => {
+                return Err(FileError::Open {
+                    path: path.to_owned(),
+                });
+            }
+            Ok(_) => {}
+            // There is no sense in what it has.
+            Err(error) if check::is_damage(&error) => {}
+            Err(error) => match StorageError::from(error) {
+                StorageError::Busy(_) => {
+                    return Err(FileError::Open {
+                        path: path.to_owned(),
+                    });
+                }
+                error => return Err(failed("replace", path, error)),
+            },
+        }
+    }
+    for side in side_files(path) {
+        match std::fs::remove_file(&side) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &side, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The files that SQLite may keep beside a database.
+pub(super) fn side_files(path: &Path) -> Vec<PathBuf> {
+    let beside = |suffix: &str| {
+        let mut side = path.as_os_str().to_owned();
+        side.push(suffix);
+        PathBuf::from(side)
+    };
+    SIDE_FILES.into_iter().map(beside).collect()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn failed(what: &'static str, path: &Path, error: impl ToString) -> FileError {
+    FileError::Failed {
+        what,
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,196 @@
+//! Backups that the daemon makes by itself, on a thread and a connection of its own, so that nobody
+//! waits for them.
+
+use super::backup::backup;
+use super::new_file::{FileError, PARTIAL, Watch, side_files};
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+/// How long the thread sleeps at a time: it goes by the wall clock, which may be set meanwhile.
+const NAP: Duration = Duration::from_secs(60);
+
+/// Which backups to make.
+#[derive(Clone, Debug)]
+pub struct BackupSchedule {
+    /// The database.
+    pub db: PathBuf,
+    /// The folder to put them in.
+    pub folder: PathBuf,
+    /// How far apart they are, at least a second.
+    pub every: Duration,
+    /// How many stay.
+    pub keep: NonZeroUsize,
+}
+
+/// The thread that makes them, until it is dropped; a backup that is being made then is given up.
+pub struct ScheduledBackups {
+    must_stop: Arc<AtomicBool>,
+    wake: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ScheduledBackups {
+    /// Starts the thread. The first backup is due when the newest one in the folder is older than
+    /// `every`, so at once if there is none.
+    ///
+    /// # Errors
+    /// If there is no such folder: one that is made by mistake, say because a disk is not mounted, would
+    /// be worse.
+    pub fn start(schedule: BackupSchedule) -> io::Result<Self> {
+        schedule.existing()?;
+        let must_stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&must_stop);
+        let watch: Watch = Arc::new(move |_| match stopped.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        let (wake, woken) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut due = schedule.first_due(SystemTime::now());
+            loop {
+                let now = SystemTime::now();
+                if due <= now {
+                    schedule.make(now, &watch);
+                    due = now + schedule.every;
+                }
+                let wait = due.duration_since(SystemTime::now()).unwrap_or_default();
+                if woken.recv_timeout(wait.min(NAP)) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            must_stop,
+            wake: Some(wake),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for ScheduledBackups {
+    fn drop(&mut self) {
+        self.must_stop.store(true, Ordering::Relaxed);
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            // Nothing is lost by one that panicked.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl BackupSchedule {
+    /// Makes one backup and removes those that are too many. A failure is logged; the next one may do
+    /// better.
+    fn make(&self, now: SystemTime, watch: &Watch) {
+        self.remove_leftovers();
+        let path = self.folder.join(self.name_at(now));
+        match backup(&self.db, &path, false, watch) {
+            Ok(bytes) => tracing::info!(path = %path.display(), bytes, "backup made"),
+            Err(FileError::Stopped { .. }) => return,
+            Err(error) => {
+                let next = humantime::format_duration(self.every);
+                tracing::warn!(%error, "no backup was made; the next one is tried in {next}");
+                return;
+            }
+        }
+        if let Err(error) = self.remove_oldest() {
+            let folder = self.folder.display();
+            tracing::warn!(%folder, %error, "old backups could not be removed");
+        }
+    }
+
+    fn first_due(&self, now: SystemTime) -> SystemTime {
+        let newest = self.existing().ok().and_then(|mut all| all.pop());
+        match newest {
+            // One from the future does not put the next one off for long.
+            Some((time, _)) => (time + self.every).min(now + self.every),
+            None => now,
+        }
+    }
+
+    /// The backups in the folder with their times, the oldest first.
+    fn existing(&self) -> io::Result<Vec<(SystemTime, PathBuf)>> {
+        let mut all = Vec::new();
+        for entry in self.folder.read_dir()? {
+            let entry = entry?;
+            if let Some(time) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| self.time_of(name))
+            {
+                all.push((time, entry.path()));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    fn remove_oldest(&self) -> io::Result<()> {
+        let all = self.existing()?;
+        let too_many = all.len().saturating_sub(self.keep.get());
+        for (_, path) in &all[..too_many] {
+            std::fs::remove_file(path)?;
+            tracing::debug!(path = %path.display(), "old backup removed");
+        }
+        Ok(())
+    }
+
+    /// Removes what backups have left that a crash ended.
+    fn remove_leftovers(&self) {
+        let Ok(entries) = self.folder.read_dir() else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let of_ours = name.to_str().and_then(|name| name.strip_prefix('.'));
+            // What SQLite has beside it goes with the file.
+            let is_leftover = of_ours.is_some_and(|name| {
+                let name_length = self.stem().len() + STAMP_LENGTH;
+                name.ends_with(PARTIAL)
+                    && name
+                        .get(..name_length)
+                        .is_some_and(|name| self.time_of(name).is_some())
+            });
+            if is_leftover {
+                let path = entry.path();
+                tracing::debug!(path = %path.display(), "unfinished backup removed");
+                for path in side_files(&path).into_iter().chain([path]) {
+                    // If it can't be removed it does no harm.
+                    let _ = std::fs::remove_file(path);
+                }
+            }
+        }
+    }
+
+    /// What names begin with: databases of other names can share the folder.
+    fn stem(&self) -> String {
+        let stem = Path::new(&self.db).file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    }
+
+    /// `coordinate-2026-11-24T101500Z.db`
+    fn name_at(&self, time: SystemTime) -> String {
+        let stamp = humantime::format_rfc3339_seconds(time).to_string();
+        format!("{}-{}.db", self.stem(), stamp.replace(':', ""))
+    }
+
+    /// The time in the name of a backup; `None` for any other name.
+    fn time_of(&self, name: &str) -> Option<SystemTime> {
+        let stamp = name.strip_prefix(&self.stem())?.strip_prefix('-')?;
+        let (date_hours, rest) = stamp.split_at_checked(13)?;
+        let (minutes, seconds) = rest.strip_suffix(".db")?.split_at_checked(2)?;
+        let time = humantime::parse_rfc3339(&format!("{date_hours}:{minutes}:{seconds}")).ok()?;
+        // Nothing but what `name_at` writes.
+        (self.name_at(time) == name).then_some(time)
+    }
+}
+
+/// How long `-2026-11-24T101500Z.db` is.
+const STAMP_LENGTH: usize = 22;

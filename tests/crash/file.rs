@@ -1,0 +1,198 @@
+//! What is in the file, read beside the daemon: the parties' states, and whether all of it fits together.
+
+use crate::model::{self, State, Status, Unit};
+use crate::support::{Client, Value};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, Row};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const UNITS: &str = "
+    SELECT unit.name, unit.status, unit.priority, unit.data, active.data, active.worker,
+           coalesce(last.number, 0), active.expiration_us
+      FROM work_unit AS unit
+      JOIN work_spec ON work_spec.id = unit.work_spec_id AND work_spec.deleted = 0
+      LEFT JOIN attempt AS active ON active.id = unit.active_attempt_id
+      LEFT JOIN attempt AS last ON last.id = unit.last_attempt_id
+     WHERE CAST(work_spec.name AS TEXT) = ?1";
+
+/// A unit and its active attempt.
+struct Found {
+    key: String,
+    unit: Unit,
+    worker: Option<String>,
+}
+
+pub fn open(db: &Path) -> Connection {
+    Connection::open_with_flags(db, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the file opens")
+}
+
+/// What the file says of each party.
+pub fn states(file: &Connection, parties: usize) -> Vec<State> {
+    let mut states: Vec<State> = (0..parties).map(|party| own_state(file, party)).collect();
+    let shared = units(file, "shared", |_| 0);
+    for found in &shared {
+        let (party, index) = found.key[1..].split_once('-').expect("a key of a party");
+        let (party, index): (usize, u64) = (party.parse().unwrap(), index.parse().unwrap());
+        states[party].added = states[party].added.max(index + 1);
+        if let Some(worker) = &found.worker {
+            assert_eq!(found.unit.attempts, 1, "{} was handed out once", found.key);
+            let party: usize = worker[2..].parse().unwrap();
+            states[party]
+                .shared
+                .insert(found.key.clone(), found.unit.status);
+        }
+    }
+    // None is missing among those that a party has added.
+    let added: u64 = states.iter().map(|state| state.added).sum();
+    assert_eq!(added, shared.len() as u64, "shared units that were added");
+    // A finish and the unit that it makes are one change.
+    let next = units(file, "next", |_| 0);
+    let keys = |found: &[Found], status: Status| -> Vec<String> {
+        let fit = found.iter().filter(|found| found.unit.status == status);
+        fit.map(|found| found.key.clone()).collect()
+    };
+    assert_eq!(
+        keys(&shared, model::FINISHED),
+        keys(&next, model::AVAILABLE),
+        "finished units, and those that they have made"
+    );
+    states
+}
+
+fn own_state(file: &Connection, party: usize) -> State {
+    let definition: Vec<u8> = one(
+        file,
+        "SELECT definition FROM work_spec WHERE deleted = 0 AND CAST(name AS TEXT) = ?1",
+        &format!("own-{party}"),
+    )
+    .expect("the party's work spec");
+    let version = number_in(&definition, "version");
+    assert_eq!(definition, model::definition(party, version).encode());
+    let worker: Option<Vec<u8>> = one(
+        file,
+        "SELECT environment FROM worker WHERE CAST(name AS TEXT) = ?1",
+        &format!("w-{party}"),
+    );
+    let labels: Option<String> = one(
+        file,
+        "SELECT group_concat(path_text) FROM lock WHERE CAST(owner AS TEXT) = ?1",
+        &format!("w-{party}"),
+    );
+    let prefix = format!("lock-{party}/");
+    State {
+        version,
+        units: units(file, &format!("own-{party}"), number_of)
+            .into_iter()
+            .map(|found| (found.key, found.unit))
+            .collect(),
+        locks: labels
+            .iter()
+            .flat_map(|labels| labels.split(','))
+            .map(|path| path.strip_prefix(&prefix).expect("its own").to_owned())
+            .collect(),
+        worker: worker.map(|environment| number_of(&environment)),
+        ..State::default()
+    }
+}
+
+/// The units of a work spec, by key.
+fn units(file: &Connection, spec: &str, number: fn(&[u8]) -> u64) -> Vec<Found> {
+    let now_us: i64 = file
+        .query_row("SELECT unixepoch() * 1000000", [], |row| row.get(0))
+        .expect("the time");
+    let mut statement = file.prepare(UNITS).expect("a statement");
+    let found = |row: &Row<'_>| {
+        let unit = Unit {
+            status: row.get(1)?,
+            priority: row.get::<_, f64>(2)? as i64,
+            data: number(&row.get::<_, Vec<u8>>(3)?),
+            left: row.get::<_, Option<Vec<u8>>>(4)?.map(|data| number(&data)),
+            attempts: row.get(6)?,
+        };
+        let key = text(row.get_ref(0)?).expect("a key");
+        if unit.status == model::PENDING {
+            let end: i64 = row.get(7)?;
+            assert!(
+                end > now_us + 3_600_000_000,
+                "{key} has lost its long lease"
+            );
+        }
+        let worker = text(row.get_ref(5)?);
+        Ok(Found { key, unit, worker })
+    };
+    let rows = statement.query_map([spec], found).expect("units");
+    let mut all: Vec<Found> = rows.map(|row| row.expect("a unit")).collect();
+    all.sort_by(|a, b| a.key.cmp(&b.key));
+    all
+}
+
+/// Checks the file as SQLite sees it, and the kept counts against a recount.
+pub fn check(file: &Connection, client: &mut Client) {
+    let problems: String = file
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("a check");
+    assert_eq!(problems, "ok");
+    let mut statement = file.prepare("PRAGMA foreign_key_check").expect("a check");
+    assert!(!statement.exists([]).expect("a check"), "a foreign key");
+    for spec in client.spec_names() {
+        let mut counted = BTreeMap::new();
+        for found in units(file, &spec, |_| 0) {
+            // Over the wire, delayed ones count as available.
+            let status = match found.unit.status {
+                model::DELAYED => model::AVAILABLE,
+                status => status,
+            };
+            *counted.entry(u64::from(status)).or_insert(0) += 1;
+        }
+        assert_eq!(client.counts(&spec), counted, "the counts of {spec}");
+    }
+    let wrong: u64 = file
+        .query_row(
+            "SELECT count(*) FROM work_unit_count AS kept
+              WHERE (available, delayed, pending, finished, failed) IS NOT
+                    (SELECT count(*) FILTER (WHERE status = 1), count(*) FILTER (WHERE status = 2),
+                            count(*) FILTER (WHERE status = 3), count(*) FILTER (WHERE status = 4),
+                            count(*) FILTER (WHERE status = 5)
+                       FROM work_unit WHERE work_spec_id = kept.work_spec_id)",
+            [],
+            |row| row.get(0),
+        )
+        .expect("a recount");
+    assert_eq!(wrong, 0, "work specs whose counts in the file are wrong");
+}
+
+fn one<T: rusqlite::types::FromSql>(file: &Connection, sql: &str, name: &str) -> Option<T> {
+    let rows = file.prepare(sql).and_then(|mut statement| {
+        let rows = statement.query_map([name], |row| row.get::<_, Option<T>>(0))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    });
+    let mut rows = rows.expect("a row");
+    assert!(rows.len() <= 1, "{name} is there once");
+    rows.pop().flatten()
+}
+
+fn text(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Some(String::from_utf8(bytes.to_vec()).expect("UTF-8"))
+        }
+        _ => None,
+    }
+}
+
+fn number_in(encoded: &[u8], key: &str) -> u64 {
+    let number = Value::decode_all(encoded).at(key).number();
+    number.expect("a number") as u64
+}
+
+/// The number that a dictionary was made from. It must be that dictionary to the byte.
+fn number_of(encoded: &[u8]) -> u64 {
+    let number = number_in(encoded, "number");
+    let whole = model::data(number).encode();
+    assert!(
+        encoded == whole,
+        "the data of {number} are not what was sent"
+    );
+    number
+}

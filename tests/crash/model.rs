@@ -1,0 +1,316 @@
+//! What a party may ask for, and what that does to the part of the daemon's state that is its own.
+//!
+//! A party is one connection with a work spec, a worker's name and a tree of locks of its own, so what
+//! its requests do follows from those before them alone. One work spec is shared: which of its units a
+//! party gets, only the answer tells.
+
+use crate::support::{Value, diag};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Leases, workers and locks outlive the whole test, however slow it is.
+const LONG: u64 = 80_000;
+
+/// A unit's status, by the numbers in the file.
+pub type Status = u8;
+pub const AVAILABLE: Status = 1;
+pub const DELAYED: Status = 2;
+pub const PENDING: Status = 3;
+pub const FINISHED: Status = 4;
+pub const FAILED: Status = 5;
+
+/// All that the daemon should know of one party. Numbers stand for what is made from them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The version in the definition of its work spec.
+    pub version: u64,
+    pub units: BTreeMap<String, Unit>,
+    pub locks: BTreeSet<String>,
+    /// The number in its worker's mode and environment, if the worker is registered.
+    pub worker: Option<u64>,
+    /// How many units it has added to the shared work spec.
+    pub added: u64,
+    /// The units of the shared work spec that it got, whoever added them.
+    pub shared: BTreeMap<String, Status>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unit {
+    pub status: Status,
+    pub priority: i64,
+    pub data: u64,
+    /// The data of the active attempt.
+    pub left: Option<u64>,
+    pub attempts: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    Finish,
+    Fail,
+    Renew,
+    /// Makes it available again; a retry, if it was completed.
+    GiveBack,
+    Delay,
+}
+
+#[derive(Clone, Debug)]
+pub enum Request {
+    SetSpec(u64),
+    /// Keys, and the number for data; the priority is its last digit.
+    Add(Vec<(String, u64)>),
+    Take(usize),
+    Report(Vec<(String, Wish, u64)>),
+    Delete(Vec<String>),
+    DeleteCompleted,
+    Adjust(Vec<String>, i64),
+    Lock(Vec<String>),
+    Unlock(Vec<String>),
+    Heartbeat(u64),
+    Unregister,
+    AddShared(u64),
+    ReportShared(Vec<String>, Status),
+    TakeShared(usize),
+}
+
+/// A dictionary of 2 to 20 KB that can't be mistaken for another one.
+pub fn data(number: u64) -> Value {
+    let size = 2_000 + (number * 7_919) % 18_000;
+    let bytes = (0..size).map(|i| (number + i) as u8).collect();
+    Value::Map(vec![
+        (Value::bytes("number"), Value::Unsigned(number)),
+        (Value::bytes("bytes"), Value::Bytes(bytes)),
+    ])
+}
+
+pub fn definition(party: usize, version: u64) -> Value {
+    diag(&format!("{{'name': 'own-{party}', 'version': {version}}}"))
+}
+
+pub fn shared_key(party: usize, index: u64) -> String {
+    format!("p{party}-{index:07}")
+}
+
+fn strings(strings: &[String]) -> Value {
+    Value::Array(strings.iter().map(Value::bytes).collect())
+}
+
+impl Request {
+    /// The method, and its parameters.
+    pub fn call(&self, party: usize, before: &State) -> (&'static str, Value) {
+        let own = Value::bytes(format!("own-{party}"));
+        let worker = Value::bytes(format!("w-{party}"));
+        let shared = || Value::bytes("shared");
+        let paths = |labels: &[String]| {
+            let path = |label| Value::Array(vec![Value::bytes(format!("lock-{party}")), label]);
+            Value::Array(labels.iter().map(|l| path(Value::bytes(l))).collect())
+        };
+        let options = |text: String| diag(&text);
+        let (method, params) = match self {
+            Request::SetSpec(version) => ("set_work_spec", vec![definition(party, *version)]),
+            Request::Add(units) => {
+                let item = |(key, number): &(String, u64)| {
+                    let meta = diag(&format!("{{'priority': {}}}", number % 10));
+                    Value::Array(vec![Value::bytes(key), data(*number), meta])
+                };
+                let items = units.iter().map(item).collect();
+                ("add_work_units", vec![own, Value::Array(items)])
+            }
+            Request::Take(max) => {
+                let only = format!("'work_spec_names': ['own-{party}']");
+                let wishes = format!("{{'max_jobs': {max}, 'lease_time': {LONG}, {only}}}");
+                ("get_work", vec![worker, options(wishes)])
+            }
+            Request::TakeShared(max) => {
+                let only = "'work_spec_names': ['shared']";
+                let wishes = format!("{{'max_jobs': {max}, 'lease_time': {LONG}, {only}}}");
+                ("get_work", vec![worker, options(wishes)])
+            }
+            Request::Report(reports) => {
+                let report = |(key, wish, number): &(String, Wish, u64)| {
+                    let report = before.report(*wish, key, *number);
+                    Value::Array(vec![Value::bytes(key), with_worker(report, &worker)])
+                };
+                many_or_one(own, reports.iter().map(report).collect())
+            }
+            Request::ReportShared(keys, status) => {
+                let report = |key: &String| {
+                    let wish = format!("{{'status': {status}, 'data': {{'output': ['{key}']}}}}");
+                    Value::Array(vec![Value::bytes(key), with_worker(options(wish), &worker)])
+                };
+                many_or_one(shared(), keys.iter().map(report).collect())
+            }
+            Request::Delete(keys) => {
+                let which = Value::Map(vec![(Value::bytes("work_unit_keys"), strings(keys))]);
+                ("del_work_units", vec![own, which])
+            }
+            Request::DeleteCompleted => ("del_work_units", vec![own, diag("{'state': [4, 5]}")]),
+            Request::Adjust(keys, by) => {
+                let options = Value::Map(vec![
+                    (Value::bytes("work_unit_keys"), strings(keys)),
+                    (Value::bytes("adjustment"), diag(&by.to_string())),
+                ]);
+                ("prioritize_work_units", vec![own, options])
+            }
+            Request::Lock(labels) => {
+                let time = Value::Unsigned(LONG);
+                ("lock", vec![worker, time, paths(labels)])
+            }
+            Request::Unlock(labels) => ("unlock", vec![worker, paths(labels)]),
+            Request::Heartbeat(number) => {
+                let mode = Value::bytes(number.to_string());
+                let time = Value::Unsigned(LONG);
+                let params = vec![worker, mode, time, data(*number), Value::Null];
+                ("worker_heartbeat", params)
+            }
+            Request::Unregister => ("worker_unregister", vec![worker]),
+            Request::AddShared(count) => {
+                let unit = |index| {
+                    let key = Value::bytes(shared_key(party, index));
+                    Value::Array(vec![key, diag(&format!("{{'index': {index}}}"))])
+                };
+                let units = (before.added..before.added + count).map(unit).collect();
+                ("add_work_units", vec![shared(), Value::Array(units)])
+            }
+        };
+        (method, Value::Array(params))
+    }
+
+    /// What the request does, and what it must be answered. Of `TakeShared` nobody can say.
+    pub fn apply(&self, party: usize, state: &mut State) -> Value {
+        let mut result = Value::Bool(true);
+        match self {
+            Request::SetSpec(version) => state.version = *version,
+            Request::Add(units) => {
+                for (key, number) in units {
+                    let attempts = state.units.get(key).map_or(0, |unit| unit.attempts);
+                    let unit = Unit {
+                        status: AVAILABLE,
+                        priority: (number % 10) as i64,
+                        data: *number,
+                        left: None,
+                        attempts,
+                    };
+                    state.units.insert(key.clone(), unit);
+                }
+            }
+            Request::Take(max) => {
+                let mut available: Vec<(&String, &mut Unit)> = state
+                    .units
+                    .iter_mut()
+                    .filter(|(_, unit)| unit.status == AVAILABLE)
+                    .collect();
+                // A stable sort: equal ones stay in the order of their keys.
+                available.sort_by_key(|(_, unit)| -unit.priority);
+                let taken = available.into_iter().take(*max).map(|(key, unit)| {
+                    unit.status = PENDING;
+                    unit.attempts += 1;
+                    let own = Value::bytes(format!("own-{party}"));
+                    Value::tuple(vec![own, Value::bytes(key), data(unit.data)])
+                });
+                result = Value::Array(taken.collect());
+            }
+            Request::Report(reports) => {
+                for (key, wish, number) in reports {
+                    let unit = state.units.get_mut(key).expect("a unit that is there");
+                    unit.take_report(*wish, *number);
+                }
+                result = each_is_done(reports.len());
+            }
+            Request::ReportShared(keys, status) => {
+                for key in keys {
+                    state.shared.insert(key.clone(), *status);
+                }
+                result = each_is_done(keys.len());
+            }
+            Request::Delete(keys) => {
+                let gone = keys.iter().filter(|key| state.units.remove(*key).is_some());
+                result = Value::Unsigned(gone.count() as u64);
+            }
+            Request::DeleteCompleted => {
+                let before = state.units.len();
+                state.units.retain(|_, unit| unit.status < FINISHED);
+                result = Value::Unsigned((before - state.units.len()) as u64);
+            }
+            Request::Adjust(keys, by) => {
+                for key in keys {
+                    state
+                        .units
+                        .entry(key.clone())
+                        .and_modify(|unit| unit.priority += by);
+                }
+            }
+            Request::Lock(labels) => state.locks.extend(labels.iter().cloned()),
+            Request::Unlock(labels) => labels.iter().for_each(|label| {
+                state.locks.remove(label);
+            }),
+            Request::Heartbeat(number) => state.worker = Some(*number),
+            Request::Unregister => state.worker = None,
+            Request::AddShared(count) => state.added += count,
+            Request::TakeShared(_) => {}
+        }
+        Value::Array(vec![result, Value::Null])
+    }
+}
+
+impl Unit {
+    fn take_report(&mut self, wish: Wish, number: u64) {
+        match wish {
+            Wish::Finish => (self.status, self.left) = (FINISHED, Some(number)),
+            Wish::Fail => (self.status, self.left) = (FAILED, Some(number)),
+            Wish::Renew => self.left = Some(number),
+            Wish::GiveBack => {
+                if self.status > PENDING {
+                    self.data = number;
+                }
+                (self.status, self.left) = (AVAILABLE, None);
+            }
+            Wish::Delay => (self.status, self.left) = (DELAYED, None),
+        }
+    }
+}
+
+impl State {
+    /// The options of a report.
+    fn report(&self, wish: Wish, key: &str, number: u64) -> Value {
+        let (mut entries, with_data) = match wish {
+            Wish::Finish => (vec![("status", 4)], true),
+            Wish::Fail => (vec![("status", 5)], true),
+            Wish::Renew => (vec![("status", 3), ("lease_time", LONG)], true),
+            Wish::GiveBack => (vec![("status", 1)], self.units[key].status > PENDING),
+            Wish::Delay => (vec![("status", 1), ("delay", LONG)], false),
+        };
+        let mut options: Vec<(Value, Value)> = entries
+            .drain(..)
+            .map(|(key, number)| (Value::bytes(key), Value::Unsigned(number)))
+            .collect();
+        if with_data {
+            options.push((Value::bytes("data"), data(number)));
+        }
+        Value::Map(options)
+    }
+}
+
+fn with_worker(options: Value, worker: &Value) -> Value {
+    let Value::Map(mut entries) = options else {
+        panic!("not a map: {options}")
+    };
+    entries.push((Value::bytes("worker_id"), worker.clone()));
+    Value::Map(entries)
+}
+
+/// Reports `[key, options]` on units of a work spec.
+fn many_or_one(spec: Value, mut reports: Vec<Value>) -> (&'static str, Vec<Value>) {
+    if reports.len() > 1 {
+        return ("update_work_units", vec![spec, Value::Array(reports)]);
+    }
+    let report = reports.remove(0);
+    let params = vec![spec, report.item(0).clone(), report.item(1).clone()];
+    ("update_work_unit", params)
+}
+
+fn each_is_done(count: usize) -> Value {
+    match count {
+        1 => Value::Bool(true),
+        _ => Value::Array(vec![diag("[true, null]"); count]),
+    }
+}

@@ -1,0 +1,219 @@
+//! One connection under way: it asks, keeps the history of what was asked and what was answered, and
+//! says afterwards whether a state that was found can be explained by it.
+
+use crate::model::{FAILED, FINISHED, PENDING, Request, State, Wish};
+use crate::support::{Client, Reply, Server, frame, reply, unframe};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Requests that are sent at once at most.
+const BURST_MAX: usize = 8;
+
+/// What all parties share.
+#[derive(Default)]
+pub struct Common {
+    /// Requests that were answered.
+    pub answers: AtomicU64,
+    /// Every unit of the shared work spec that was ever handed out. None of them is ever made available
+    /// again, so none may come twice.
+    pub handed_out: Mutex<BTreeSet<String>>,
+}
+
+pub struct Party {
+    pub number: usize,
+    random: SmallRng,
+    /// By all that was answered.
+    answered: State,
+    /// What was sent and not answered yet, in order.
+    unanswered: VecDeque<Request>,
+}
+
+impl Party {
+    /// A party whose state is as it is before its first request.
+    pub fn new(number: usize, random: SmallRng) -> Party {
+        Party {
+            number,
+            random,
+            answered: State::default(),
+            unanswered: VecDeque::new(),
+        }
+    }
+
+    /// Goes on until the connection ends, with its own part of the state as it was found.
+    pub fn work(&mut self, server: &Server, common: &Common) {
+        let mut client = server.connect();
+        loop {
+            let mut bytes = Vec::new();
+            let mut ahead = self.answered.clone();
+            for _ in 0..self.random.random_range(1..=BURST_MAX) {
+                let request = self.choose(&ahead);
+                let (method, params) = request.call(self.number, &ahead);
+                bytes.extend(frame(&client.envelope(method, params)));
+                request.apply(self.number, &mut ahead);
+                let is_last = matches!(request, Request::TakeShared(_));
+                self.unanswered.push_back(request);
+                // What it will bring is not known, so nothing can be planned behind it.
+                if is_last {
+                    break;
+                }
+            }
+            if client.try_send(&bytes).is_err() || self.take_answers(&mut client, common).is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Takes the answer to all that was sent, and compares each with what it must be. `None` if the
+    /// connection ended.
+    fn take_answers(&mut self, client: &mut Client, common: &Common) -> Option<()> {
+        while let Some(request) = self.unanswered.front() {
+            let frame = client.next_frame().ok().flatten()?;
+            let Reply::Result(answer) = reply(&unframe(&frame)) else {
+                panic!("party {}: {request:?}: {}", self.number, unframe(&frame));
+            };
+            let expected = request.apply(self.number, &mut self.answered);
+            if let Request::TakeShared(_) = request {
+                for work in answer.item(0).items() {
+                    let key = work.item(1).name().expect("a key");
+                    let is_new = common.handed_out.lock().unwrap().insert(key.clone());
+                    assert!(is_new, "{key} was handed out before");
+                    self.answered.shared.insert(key, PENDING);
+                }
+            } else {
+                let same = answer.items() == expected.items();
+                assert!(
+                    same,
+                    "party {}: {request:?}: {answer}, not {expected}",
+                    self.number
+                );
+            }
+            self.unanswered.pop_front();
+            common.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(())
+    }
+
+    /// Takes a state that was found after a crash for its own. It must be that after all that was
+    /// answered, and after some of what was not: the first of these, or the first two, and so on, since
+    /// they are carried out in order, and each as a whole. Gives how many of how many that were.
+    pub fn explain(&mut self, found: State, common: &Common) -> (usize, usize) {
+        let sent = self.unanswered.len();
+        let mut possible = self.answered.clone();
+        let mut done = 0;
+        while possible != found {
+            let Some(request) = self.unanswered.pop_front() else {
+                panic!(
+                    "party {}: nothing explains what was found\n{found:?}\nlast possible\n{possible:?}\n\
+                     answered\n{:?}",
+                    self.number, self.answered
+                );
+            };
+            request.apply(self.number, &mut possible);
+            if let Request::TakeShared(max) = request {
+                let surplus: Vec<&String> = found
+                    .shared
+                    .iter()
+                    .filter(|(key, status)| {
+                        **status == PENDING && !possible.shared.contains_key(*key)
+                    })
+                    .map(|(key, _)| key)
+                    .collect();
+                assert!(surplus.len() <= max, "{surplus:?} for {request:?}");
+                for key in surplus {
+                    let is_new = common.handed_out.lock().unwrap().insert(key.clone());
+                    assert!(is_new, "{key} was handed out before");
+                    possible.shared.insert(key.clone(), PENDING);
+                }
+            }
+            done += 1;
+        }
+        self.answered = found;
+        self.unanswered.clear();
+        (done, sent)
+    }
+
+    /// Chooses a request that makes sense in a state.
+    fn choose(&mut self, state: &State) -> Request {
+        let random = &mut self.random;
+        let mut number = || random.random_range(1..1_000_000_000u64);
+        let (first, second) = (number(), number());
+        let count = random.random_range(1..=5usize);
+        let mut keys: Vec<String> = (0..count)
+            .map(|_| format!("u{:02}", random.random_range(0..40)))
+            .collect();
+        keys.sort();
+        keys.dedup();
+        let in_status = |status| {
+            let all = state.units.iter();
+            let fit = all.filter(move |(_, unit)| unit.status == status);
+            fit.map(|(key, _)| key.clone()).take(count)
+        };
+        let held: Vec<String> = state
+            .shared
+            .iter()
+            .filter(|(_, status)| **status == PENDING)
+            .map(|(key, _)| key.clone())
+            .take(count)
+            .collect();
+        match random.random_range(0..28) {
+            0..5 => {
+                let numbers = first..;
+                return Request::Add(keys.into_iter().zip(numbers).collect());
+            }
+            5..9 => return Request::Take(count + 1),
+            9..15 => {
+                let wishes = [
+                    Wish::Finish,
+                    Wish::Fail,
+                    Wish::Renew,
+                    Wish::GiveBack,
+                    Wish::Delay,
+                ];
+                let reports: Vec<_> = in_status(PENDING)
+                    .zip(first..)
+                    .map(|(key, number)| (key, wishes[random.random_range(0..5)], number))
+                    .collect();
+                if !reports.is_empty() {
+                    return Request::Report(reports);
+                }
+            }
+            15 | 16 => {
+                let retries = in_status(FINISHED).map(|key| (key, Wish::GiveBack));
+                let finishes = in_status(FAILED).map(|key| (key, Wish::Finish));
+                let reports: Vec<_> = retries
+                    .chain(finishes)
+                    .zip(second..)
+                    .map(|((key, wish), number)| (key, wish, number))
+                    .collect();
+                if !reports.is_empty() {
+                    return Request::Report(reports);
+                }
+            }
+            17 => return Request::Delete(keys),
+            18 => return Request::DeleteCompleted,
+            19 => return Request::Adjust(keys, random.random_range(-3..=3)),
+            20 => return Request::SetSpec(first),
+            21 => {
+                let (held, free): (Vec<_>, Vec<_>) =
+                    keys.into_iter().partition(|key| state.locks.contains(key));
+                return match free.is_empty() {
+                    true => Request::Unlock(held),
+                    false => Request::Lock(free),
+                };
+            }
+            22 if state.worker.is_some() && count == 1 => return Request::Unregister,
+            22 => return Request::Heartbeat(first),
+            23 | 24 if !held.is_empty() => {
+                let status = if count == 1 { FAILED } else { FINISHED };
+                return Request::ReportShared(held, status);
+            }
+            25 | 26 => return Request::TakeShared(count + 1),
+            _ => {}
+        }
+        Request::AddShared(count as u64)
+    }
+}

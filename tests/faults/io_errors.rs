@@ -1,0 +1,184 @@
+//! Every call that the script makes fails once, in turn.
+
+use super::disk::{Call, Disk, Failure, Fault};
+use super::script::{Do, Run, Step, large_script, old_database, open_world, script, try_to_open};
+use super::world::nobody;
+use coordinated::coordinate::storage::Storage;
+use coordinated::coordinate::{LEASE_DEFAULT, StorageError};
+use coordinated::store::SqliteStore;
+use serde_json::json;
+
+/// No more room.
+const FULL: Fault = Fault {
+    call: Call::Write,
+    of: "",
+    nth: 0,
+    failure: Failure::Full,
+    lasting: true,
+};
+
+/// Lets each call of a kind fail, the first one, the second one, ... until there is no such call any
+/// more; gives the errors that were answered.
+fn fail_each(call: Call, failure: Failure, lasting: bool) -> Vec<StorageError> {
+    let script = script();
+    let (known, _) = Run::undisturbed(&Disk::new(), &script);
+    let mut errors = Vec::new();
+    for nth in 0.. {
+        let disk = Disk::new();
+        disk.break_by(Fault {
+            call,
+            of: "",
+            nth,
+            failure,
+            lasting,
+        });
+        errors.extend(Run::disturbed(&disk, &script, &known));
+        if disk.calls(call) <= nth {
+            eprintln!(
+                "{call:?} {failure:?}: {nth} calls, {} answered with an error",
+                errors.len()
+            );
+            break;
+        }
+    }
+    errors
+}
+
+fn all(errors: &[StorageError], is_right: impl Fn(&StorageError) -> bool) {
+    assert!(!errors.is_empty(), "it was met");
+    for error in errors {
+        assert!(is_right(error), "{error}");
+    }
+}
+
+fn is_unknown(error: &StorageError) -> bool {
+    matches!(error, StorageError::Unknown(_))
+}
+
+#[test]
+fn a_read_that_fails_undoes_its_batch_and_the_next_one_succeeds() {
+    let errors = fail_each(Call::Read, Failure::Error, false);
+    all(&errors, |error| matches!(error, StorageError::Other(_)));
+}
+
+#[test]
+fn a_write_that_fails_is_whole_or_not_at_all() {
+    all(&fail_each(Call::Write, Failure::Error, false), is_unknown);
+}
+
+#[test]
+fn a_write_that_is_torn_is_whole_or_not_at_all() {
+    all(&fail_each(Call::Write, Failure::Torn, false), is_unknown);
+}
+
+#[test]
+fn a_disk_that_is_full_undoes_the_batch_and_once_there_is_room_it_goes_on() {
+    let errors = fail_each(Call::Write, Failure::Full, true);
+    all(&errors, |error| matches!(error, StorageError::Full(_)));
+}
+
+#[test]
+fn a_sync_that_fails_is_whole_or_not_at_all() {
+    all(&fail_each(Call::Sync, Failure::Error, false), is_unknown);
+}
+
+#[test]
+fn calls_that_are_rare_may_fail_too() {
+    for call in [Call::Truncate, Call::Open, Call::Delete, Call::MapShared] {
+        fail_each(call, Failure::Error, false);
+    }
+}
+
+#[test]
+fn a_write_that_fails_long_before_the_commit_undoes_the_whole_batch() {
+    let script = &large_script()[..3];
+    let (known, _) = Run::undisturbed(&Disk::new(), script);
+    for (failure, nth) in [
+        (Failure::Full, 300),
+        (Failure::Full, 5_000),
+        (Failure::Quota, 1_000),
+        (Failure::Quota, 9_000),
+        (Failure::Torn, 1_000),
+        (Failure::Error, 7_000),
+    ] {
+        let disk = Disk::new();
+        disk.break_by(Fault {
+            call: Call::Write,
+            of: "-wal",
+            nth,
+            failure,
+            lasting: matches!(failure, Failure::Full | Failure::Quota),
+        });
+        let errors = Run::disturbed(&disk, script, &known);
+        all(&errors, |error| match failure {
+            Failure::Full | Failure::Quota => matches!(error, StorageError::Full(_)),
+            _ => is_unknown(error),
+        });
+    }
+}
+
+#[test]
+fn an_old_database_is_brought_up_to_date_whole_or_not_at_all() {
+    let image = old_database();
+    let script = [Step::Batch(vec![Do::Heartbeat("new")])];
+    let (known, _) = Run::undisturbed(&Disk::with(&image), &script);
+    for (call, failure) in [
+        (Call::Read, Failure::Error),
+        (Call::Write, Failure::Torn),
+        (Call::Write, Failure::Full),
+        (Call::Sync, Failure::Error),
+    ] {
+        for nth in 0.. {
+            let disk = Disk::with(&image);
+            disk.break_by(Fault {
+                call,
+                of: "",
+                nth,
+                failure,
+                lasting: false,
+            });
+            Run::disturbed(&disk, &script, &known);
+            if disk.calls(call) <= nth {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_ended_in_a_batch_that_was_undone_ends_in_the_next_one() {
+    let disk = Disk::new();
+    let mut world = open_world(&disk);
+    world.set_spec(&json!({"name": "spec"}));
+    world.add("spec", &[json!(["a", {}])]);
+    assert!(world.get_one("w", &mut nobody()).is_some());
+    world.pass(LEASE_DEFAULT.as_secs_f64() + 1.0);
+    disk.break_by(FULL);
+    world
+        .operation(|op| op.expire())
+        .expect("it fails at its commit");
+    let full = world.store.commit();
+    assert!(matches!(full, Err(StorageError::Full(_))), "{full:?}");
+    assert!(
+        world.store.due().is_some_and(|due| due <= world.now),
+        "it is due still"
+    );
+    disk.mend();
+    assert_eq!(world.get_one("w2", &mut nobody()).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_database_can_be_opened_and_read_while_the_disk_is_full() {
+    let disk = Disk::new();
+    let mut world = open_world(&disk);
+    world.set_spec(&json!({"name": "spec"}));
+    for end in [SqliteStore::abandon, |store: SqliteStore| {
+        store.close().expect("a clean stop")
+    }] {
+        end(world.store);
+        disk.break_by(FULL);
+        world = try_to_open(&disk, 0).expect("nothing has to be written");
+        assert_eq!(world.counts("spec").total(), 0);
+        disk.mend();
+    }
+}
