@@ -240,6 +240,44 @@ fn the_search_for_a_unit_behind_very_many_others_is_gone_on_with_in_steps() {
     assert!((2..10).contains(&looks), "{looks} looks");
 }
 
+/// A look that had passed as many names as it may gave all queued units that it had found, also those
+/// behind names that it had not come to: they overtook the units there.
+#[test]
+fn a_queued_unit_does_not_overtake_units_that_a_look_did_not_come_to() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    // As many as one look passes.
+    let came_back: Vec<Value> = (0..5_000)
+        .map(|unit| json!([format!("u{unit:05}"), {}]))
+        .collect();
+    world.add("spec", &came_back);
+    let lease = Duration::from_secs(1);
+    assert_eq!(
+        world.get_work("w", came_back.len(), lease).len(),
+        came_back.len()
+    );
+    world.add(
+        "spec",
+        &[
+            json!(["v1", {}]),
+            json!(["v2", {}, {"delay": 1}]),
+            json!(["v3", {}]),
+        ],
+    );
+    world.pass(1.0);
+    let mut given = Vec::new();
+    while given.len() < came_back.len() + 3 {
+        let more = world.get_work("w", 10_000, LEASE_DEFAULT);
+        assert!(!more.is_empty(), "only {} units came", given.len());
+        given.extend(more.into_iter().map(|assignment| assignment.name));
+    }
+    assert!(
+        given.is_sorted(),
+        "the last ones are {:?}",
+        given.last_chunk::<5>()
+    );
+}
+
 #[test]
 fn a_unit_that_somebody_makes_available_by_hand_is_handed_out() {
     let dir = tempfile::tempdir().unwrap();

@@ -91,8 +91,13 @@ impl SqliteStore {
             });
         };
         let Some(first) = units.first() else {
-            let passed = self.specs.passed_name(spec);
-            return Ok(if is_all || before_all_in_name_order(head, passed) {
+            if !is_all {
+                // What is queued behind the names that were passed may not be the next of them.
+                let passed = self.specs.passed_name(spec);
+                let sure = queued.partition_point(|unit| before_all_in_name_order(unit, passed));
+                queued.truncate(sure);
+            }
+            return Ok(if is_all || !queued.is_empty() {
                 BestUnits::Found(queued)
             } else {
                 BestUnits::NotYet

@@ -1,0 +1,442 @@
+//! The model: the rules of docs/protocol.md in plain collections, as slow and as plain as can be. It
+//! has no index, no kept count and no queue: whatever is asked, it looks at everything.
+
+use super::answer::{self, Answer, Failure, encoded};
+use super::locks::Lock;
+use super::operations::{Json, Listing, Path, Which};
+use super::workers::Worker;
+use coordinated::clock::Timestamp;
+use coordinated::coordinate::{
+    AttemptStatus, Control, Counts, LEASE_MAX, Meta, Name, PriorityChange, UnitStatus,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The grace after a start that is the default.
+const GRACE: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub struct Model {
+    pub now: Timestamp,
+    pub specs: BTreeMap<String, Spec>,
+    pub workers: BTreeMap<Name, Worker>,
+    pub locks: BTreeMap<Path, Lock>,
+    /// Larger than all ids of units and attempts so far, also of those that were undone.
+    pub last_id: u64,
+}
+
+#[derive(Clone)]
+pub struct Spec {
+    definition: Vec<u8>,
+    pub meta: Meta,
+    /// By name, in the form in which a unit was first added.
+    pub units: BTreeMap<Name, Unit>,
+}
+
+#[derive(Clone)]
+pub struct Unit {
+    pub id: u64,
+    pub data: Vec<u8>,
+    pub priority: f64,
+    pub not_before: Option<Timestamp>,
+    /// The time of `not_before` has not come.
+    pub delayed: bool,
+    pub attempts: Vec<Attempt>,
+    /// The attempt that decides the status.
+    pub active: Option<usize>,
+    /// So many attempts are from before the unit was added again.
+    pub superseded: usize,
+    /// So many attempts do not count towards `max_retries`.
+    pub not_counted: usize,
+}
+
+#[derive(Clone)]
+pub struct Attempt {
+    pub id: u64,
+    pub worker: Option<Name>,
+    pub status: AttemptStatus,
+    /// The worker is busy with it, maybe in vain.
+    pub held: bool,
+    pub end: Option<Timestamp>,
+    pub expiration: Timestamp,
+    pub data: Option<Vec<u8>>,
+}
+
+/// A unit to be added.
+pub struct Addition {
+    pub name: Name,
+    pub data: Vec<u8>,
+    pub priority: f64,
+    pub delay: Option<Duration>,
+}
+
+impl Unit {
+    pub fn status(&self) -> UnitStatus {
+        match self.active.map(|active| self.attempts[active].status) {
+            Some(AttemptStatus::Pending) => UnitStatus::Pending,
+            Some(AttemptStatus::Finished) => UnitStatus::Finished,
+            Some(AttemptStatus::Failed) => UnitStatus::Failed,
+            Some(other) => panic!("an active attempt is {other:?}"),
+            None if self.delayed => UnitStatus::Delayed,
+            None => UnitStatus::Available,
+        }
+    }
+
+    /// What everybody sees: the data of the active attempt if it has some, or the unit's own.
+    pub fn shown_data(&self) -> &[u8] {
+        let of_attempt = self
+            .active_attempt()
+            .and_then(|active| active.data.as_ref());
+        of_attempt.unwrap_or(&self.data)
+    }
+
+    pub fn active_attempt(&self) -> Option<&Attempt> {
+        self.active.map(|active| &self.attempts[active])
+    }
+
+    pub fn make_available(&mut self, now: Timestamp) {
+        self.active = None;
+        self.delayed = self.not_before.is_some_and(|time| time > now);
+    }
+
+    /// The end of a lease, or the time of completion.
+    pub fn expiration(&self) -> Option<Timestamp> {
+        self.active_attempt()
+            .map(|active| active.end.unwrap_or(active.expiration))
+    }
+
+    pub fn worker(&self) -> Option<&Name> {
+        self.active_attempt()
+            .and_then(|active| active.worker.as_ref())
+    }
+
+    pub fn open_attempt(
+        &mut self,
+        id: u64,
+        worker: Option<Name>,
+        expiration: Timestamp,
+    ) -> &mut Attempt {
+        self.attempts.push(Attempt {
+            id,
+            held: worker.is_some(),
+            worker,
+            status: AttemptStatus::Pending,
+            end: None,
+            expiration,
+            data: None,
+        });
+        let active = self.attempts.len() - 1;
+        self.active = Some(active);
+        &mut self.attempts[active]
+    }
+}
+
+impl Attempt {
+    pub fn finish_as(&mut self, status: AttemptStatus, now: Timestamp) {
+        self.status = status;
+        self.end = Some(now);
+        if matches!(status, AttemptStatus::Finished | AttemptStatus::Failed) {
+            self.held = false;
+        }
+    }
+}
+
+impl Spec {
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for unit in self.units.values() {
+            *match unit.status() {
+                UnitStatus::Available => &mut counts.available,
+                UnitStatus::Delayed => &mut counts.delayed,
+                UnitStatus::Pending => &mut counts.pending,
+                UnitStatus::Finished => &mut counts.finished,
+                UnitStatus::Failed => &mut counts.failed,
+            } += 1;
+        }
+        counts
+    }
+}
+
+/// How a spec is scheduled, by its definition. `None` if that can't be used.
+fn meta_of(definition: &Json) -> Option<Meta> {
+    let get = |key: &str| definition.0.get(key);
+    let weight = match (get("weight"), get("nice")) {
+        (Some(weight), _) => weight.as_i64()?,
+        (None, nice) => 20 - nice.map_or(0, |nice| nice.as_i64().unwrap_or(0)),
+    };
+    let limit = |key: &str| {
+        get(key)
+            .and_then(|limit| limit.as_u64())
+            .filter(|limit| *limit > 0)
+    };
+    let number = |key: &str| get(key).and_then(|value| value.as_f64());
+    let text = |key: &str| get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    Some(Meta {
+        paused: get("disabled").is_some(),
+        weight: weight.max(1),
+        priority: number("priority").unwrap_or(0.0),
+        continuous: get("continuous").is_some(),
+        can_be_continuous: get("continuous").is_some(),
+        interval: number("interval").map(Duration::from_secs_f64),
+        next_continuous: None,
+        max_running: limit("max_running"),
+        max_getwork: limit("max_getwork"),
+        max_retries: limit("max_retries"),
+        then: text("then").map(Name::from_text),
+        runtime: text("runtime").unwrap_or_default(),
+        min_gb: 0.0,
+    })
+}
+
+impl Model {
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            specs: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            last_id: 0,
+        }
+    }
+
+    pub fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub fn all_units(&mut self) -> impl Iterator<Item = &mut Unit> {
+        self.specs
+            .values_mut()
+            .flat_map(|spec| spec.units.values_mut())
+    }
+
+    /// Ends the leases, delays, workers and locks whose time is over.
+    pub fn expire(&mut self) {
+        let now = self.now;
+        for unit in self.all_units() {
+            if let Some(active) = unit.active
+                && unit.status() == UnitStatus::Pending
+                && unit.attempts[active].expiration <= now
+            {
+                unit.attempts[active].finish_as(AttemptStatus::Expired, now);
+                unit.make_available(now);
+            }
+            if unit.not_before.is_some_and(|time| time <= now) {
+                unit.delayed = false;
+            }
+        }
+        let dead = self
+            .workers
+            .extract_if(.., |_, worker| worker.expiration <= now);
+        for (worker, _) in dead.collect::<Vec<_>>() {
+            self.let_go(&worker, |_| true);
+        }
+        self.locks.retain(|_, lock| lock.expiration > now);
+    }
+
+    /// The daemon starts anew: leases and lifetimes get some grace, and end within a day.
+    pub fn restart(&mut self) {
+        let (earliest, latest) = (self.now.plus(GRACE), self.now.plus(LEASE_MAX));
+        let bounded = |time: Timestamp| time.clamp(earliest, latest);
+        for attempt in self.all_units().flat_map(|unit| &mut unit.attempts) {
+            if attempt.status == AttemptStatus::Pending {
+                attempt.expiration = bounded(attempt.expiration);
+            }
+        }
+        for worker in self.workers.values_mut() {
+            worker.expiration = bounded(worker.expiration);
+        }
+    }
+
+    // --- work specs ---
+
+    pub fn set_spec(&mut self, definition: &Json) -> Answer {
+        let name = definition.0.get("name").and_then(|name| name.as_str());
+        let (Some(name), Some(mut meta)) = (name, meta_of(definition)) else {
+            return Answer::Failed(Failure::Invalid);
+        };
+        let before = self.specs.remove(name);
+        meta.next_continuous = before.as_ref().and_then(|spec| spec.meta.next_continuous);
+        let spec = Spec {
+            definition: encoded(definition),
+            meta,
+            units: before.map_or_else(BTreeMap::new, |spec| spec.units),
+        };
+        self.specs.insert(name.to_owned(), spec);
+        Answer::Done
+    }
+
+    pub fn control(&mut self, spec: &str, control: &Control) -> Answer {
+        let Some(Spec { meta, .. }) = self.specs.get_mut(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        if control.continuous == Some(true) && !meta.can_be_continuous {
+            return Answer::Failed(Failure::Refused);
+        }
+        meta.paused = control.paused.unwrap_or(meta.paused);
+        meta.weight = control.weight.unwrap_or(meta.weight);
+        meta.interval = control.interval.unwrap_or(meta.interval);
+        meta.max_running = control.max_running.unwrap_or(meta.max_running);
+        meta.continuous = control.continuous.unwrap_or(meta.continuous);
+        Answer::Done
+    }
+
+    pub fn delete_spec(&mut self, spec: &str) -> Answer {
+        match self.specs.remove(spec) {
+            Some(_) => Answer::Done,
+            None => Answer::Failed(Failure::NoSuchWorkSpec),
+        }
+    }
+
+    pub fn clear(&mut self) -> Answer {
+        Answer::Count(std::mem::take(&mut self.specs).len() as u64)
+    }
+
+    pub fn spec(&self, spec: &str) -> Answer {
+        let Some(spec) = self.specs.get(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let line = answer::spec(&spec.definition, &spec.counts(), &spec.meta);
+        Answer::Seen(vec![line])
+    }
+
+    pub fn spec_names(&self, start: Option<&str>) -> Answer {
+        let names = self
+            .specs
+            .keys()
+            .filter(|name| start.is_none_or(|start| name.as_str() >= start));
+        Answer::Seen(
+            names
+                .map(|name| answer::name(&Name::from_text(name)))
+                .collect(),
+        )
+    }
+
+    // --- work units ---
+
+    pub fn add(&mut self, spec: &str, additions: Vec<Addition>) -> Answer {
+        if !self.specs.contains_key(spec) {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        }
+        // Of several with the same name the last one counts.
+        let mut last_ones: BTreeMap<Name, Addition> = BTreeMap::new();
+        for addition in additions {
+            last_ones.remove(&addition.name);
+            last_ones.insert(addition.name.clone(), addition);
+        }
+        for addition in last_ones.into_values() {
+            self.add_one(spec, addition);
+        }
+        Answer::Done
+    }
+
+    fn add_one(&mut self, spec: &str, addition: Addition) {
+        let (now, id) = (self.now, self.new_id());
+        let units = &mut self.specs.get_mut(spec).expect("a known spec").units;
+        let unit = units.entry(addition.name).or_insert_with(|| Unit {
+            id,
+            data: Vec::new(),
+            priority: 0.0,
+            not_before: None,
+            delayed: false,
+            attempts: Vec::new(),
+            active: None,
+            superseded: 0,
+            not_counted: 0,
+        });
+        if unit.status() == UnitStatus::Pending {
+            let active = unit.active.expect("the attempt of a pending unit");
+            unit.attempts[active].finish_as(AttemptStatus::Expired, now);
+        }
+        unit.data = addition.data;
+        unit.priority = addition.priority;
+        unit.not_before = addition
+            .delay
+            .filter(|delay| !delay.is_zero())
+            .map(|delay| now.plus(delay));
+        unit.superseded = unit.attempts.len();
+        unit.not_counted = unit.attempts.len();
+        unit.make_available(now);
+    }
+
+    pub fn prioritize(&mut self, spec: &str, names: &[Name], change: PriorityChange) -> Answer {
+        let Some(spec) = self.specs.get_mut(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let mut units = spec.units.clone();
+        for name in names {
+            if let Some(unit) = units.get_mut(name) {
+                match change {
+                    PriorityChange::Set(priority) => unit.priority = priority,
+                    PriorityChange::Adjust(by) => unit.priority += by,
+                }
+                if unit.priority.is_nan() {
+                    return Answer::Failed(Failure::Invalid);
+                }
+            }
+        }
+        spec.units = units;
+        Answer::Done
+    }
+
+    pub fn delete_units(&mut self, spec: &str, which: &Which) -> Answer {
+        let Some(spec) = self.specs.get_mut(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let before = spec.units.len();
+        spec.units.retain(|name, unit| {
+            let is_in = |statuses: &Vec<UnitStatus>| statuses.contains(&unit.status());
+            !match which {
+                Which::All => true,
+                Which::Named(names, statuses) => {
+                    names.contains(name) && statuses.as_ref().is_none_or(is_in)
+                }
+                Which::InStatus(statuses) => is_in(statuses),
+            }
+        });
+        Answer::Count((before - spec.units.len()) as u64)
+    }
+
+    pub fn statuses(&self, spec: &str, names: &[Name]) -> Answer {
+        let Some(spec) = self.specs.get(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let line = |name| match spec.units.get(name) {
+            Some(unit) => {
+                let traceback = super::reports::field(unit.shown_data(), "traceback");
+                let traceback = traceback.map(|value| serde_cbor::to_vec(&value).expect("encoded"));
+                answer::unit_status(
+                    unit.status(),
+                    unit.expiration(),
+                    unit.worker(),
+                    traceback.as_deref(),
+                )
+            }
+            None => answer::not_there(),
+        };
+        Answer::Seen(names.iter().map(line).collect())
+    }
+
+    pub fn data(&self, spec: &str, names: &[Name]) -> Answer {
+        let Some(spec) = self.specs.get(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let line = |name| answer::unit_data(name, spec.units.get(name).map(Unit::shown_data));
+        Answer::Seen(names.iter().map(line).collect())
+    }
+
+    pub fn list(&self, spec: &str, listing: &Listing) -> Answer {
+        let Some(spec) = self.specs.get(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let listed = spec.units.iter().filter(|(name, unit)| {
+            listing.start.as_ref().is_none_or(|start| *name >= start)
+                && listing
+                    .statuses
+                    .as_ref()
+                    .is_none_or(|statuses| statuses.contains(&unit.status()))
+        });
+        let lines = listed.map(|(name, unit)| answer::unit_data(name, Some(unit.shown_data())));
+        Answer::Seen(lines.take(listing.limit).collect())
+    }
+}

@@ -1,0 +1,334 @@
+//! Runs operations on the store, through `coordinate` alone.
+
+use super::answer::{self, Answer, Failure, Line, Work, encoded};
+use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Which};
+use super::world::{self, World};
+use coordinated::cbor::Item;
+use coordinated::coordinate::storage::{Access, Storage, UnitLister, UnitQuery, WorkSpecStore};
+use coordinated::coordinate::{
+    self, Deletion, Error, HandedOut, LockPath, Name, Outcome, WorkRequest, WorkSpec,
+};
+use coordinated::limits::RequestLimits;
+use coordinated::store::SqliteStore;
+use serde_json::json;
+
+type Running<'a> = coordinate::Operation<'a, SqliteStore>;
+
+/// Ends an operation on purpose.
+fn on_purpose() -> Error {
+    Error::Refused("on purpose".to_owned())
+}
+
+/// Runs an operation in the present batch, as the daemon does: first what is over passes. With `undo`
+/// it fails when it has done everything. A report is about `target`.
+///
+/// # Errors
+/// What the model has no rule for.
+pub fn run(
+    world: &mut World,
+    handed_out: &mut HandedOut,
+    operation: &Operation,
+    target: Option<&(String, Name)>,
+    undo: bool,
+) -> Result<Answer, Error> {
+    if world.store.due().is_some_and(|due| due <= world.now) {
+        world.operation(|running| running.expire())?;
+    }
+    let access = if operation.only_reads() {
+        Access::Read
+    } else {
+        Access::Write
+    };
+    let (namespace, now) = (world.namespace, world.now);
+    let (limits, random) = (&world.limits, &mut world.random);
+    let mut answer = None;
+    let result = world.store.operation(access, |store| {
+        let mut running = Running {
+            store,
+            namespace,
+            now,
+            limits,
+            random,
+        };
+        let done = take(&mut running, handed_out, operation, target)?;
+        answer = Some(done);
+        if undo { Err(on_purpose()) } else { Ok(()) }
+    });
+    match (result, answer) {
+        (Ok(()), Some(answer)) | (Err(Error::Refused(_)), Some(answer)) => Ok(answer),
+        (Err(error), _) => failure(error).map(Answer::Failed),
+        (Ok(()), None) => panic!("an operation without an answer"),
+    }
+}
+
+fn failure(error: Error) -> Result<Failure, Error> {
+    match error {
+        Error::NoSuchWorkSpec(_) => Ok(Failure::NoSuchWorkSpec),
+        Error::NoSuchWorkUnit { .. } => Ok(Failure::NoSuchWorkUnit),
+        Error::NoSuchWorker(_) => Ok(Failure::NoSuchWorker),
+        Error::Refused(_) => Ok(Failure::Refused),
+        Error::Invalid(_) => Ok(Failure::Invalid),
+        Error::Storage(_) => Err(error),
+    }
+}
+
+fn take(
+    running: &mut Running<'_>,
+    handed_out: &mut HandedOut,
+    operation: &Operation,
+    target: Option<&(String, Name)>,
+) -> Result<Answer, Error> {
+    use Operation as Op;
+    let done = |()| Answer::Done;
+    let named = |spec: &str| Name::from_text(spec);
+    match operation {
+        Op::SetSpec(definition) => running
+            .set_work_spec(Item::from_checked(&encoded(definition)))
+            .map(done),
+        Op::Control(spec, control) => running.control_work_spec(&named(spec), control).map(done),
+        Op::DeleteSpec(spec) => running.delete_work_spec(&named(spec)).map(done),
+        Op::Clear => running.clear().map(|count| Answer::Count(count as u64)),
+        Op::Purge(limit) => Ok(running.store.purge(*limit).map(|_| Answer::Done)?),
+        Op::Add(spec, units) => add(running, spec, units),
+        Op::AddRun(spec, run) => add(running, spec, &run.units()),
+        Op::Prioritize(spec, names, change) => running
+            .prioritize_work_units(&named(spec), names, *change)
+            .map(done),
+        Op::DeleteUnits(spec, which) => {
+            let which = match which {
+                Which::All => Deletion::All,
+                Which::Named(names, statuses) => Deletion::Named(names, statuses.as_deref()),
+                Which::InStatus(statuses) => Deletion::InStatus(statuses),
+            };
+            running
+                .delete_work_units(&named(spec), &which)
+                .map(Answer::Count)
+        }
+        Op::GetWork(request) => get_work(running, handed_out, request),
+        Op::Report(_, of) => {
+            let (spec, name) = target.expect("what the report is about");
+            report(running, handed_out, spec, name, of)
+        }
+        Op::Heartbeat(heartbeat) => {
+            let environment = heartbeat.environment.as_ref().map(encoded);
+            let heartbeat = coordinate::Heartbeat {
+                worker: &heartbeat.worker,
+                mode: heartbeat.mode.clone(),
+                lifetime: heartbeat.lifetime,
+                environment: environment.as_deref(),
+                parent: heartbeat.parent.clone(),
+            };
+            running.heartbeat(heartbeat).map(done)
+        }
+        Op::Unregister(worker) => running.unregister_worker(worker).map(done),
+        Op::Lock(owner, timeout, paths) => {
+            running.lock(owner, *timeout, &lock_paths(paths)).map(done)
+        }
+        Op::LockSome(owner, timeout, paths) => running
+            .lock_some(owner, *timeout, &lock_paths(paths))
+            .map(Answer::Locked),
+        Op::RenewLocks(owner, timeout, paths) => running
+            .renew_locks(owner, *timeout, &lock_paths(paths))
+            .map(done),
+        Op::Unlock(owner, paths) => running.unlock(owner, &lock_paths(paths)).map(done),
+        Op::DeleteLocksUnder(path) => running.delete_locks_under(&lock_path(path)).map(done),
+        _ => read(running, operation).map(Answer::Seen),
+    }
+}
+
+fn add(running: &mut Running<'_>, spec: &str, units: &[NewUnit]) -> Result<Answer, Error> {
+    let data: Vec<Vec<u8>> = units.iter().map(|unit| encoded(&unit.data)).collect();
+    let units: Vec<coordinate::NewUnit<'_>> = units
+        .iter()
+        .zip(&data)
+        .map(|(unit, data)| coordinate::NewUnit {
+            name: unit.name.clone(),
+            data: Item::from_checked(data),
+            priority: unit.priority,
+            delay: unit.delay,
+        })
+        .collect();
+    running
+        .add_work_units(&Name::from_text(spec), &units)
+        .map(|()| Answer::Done)
+}
+
+fn get_work(
+    running: &mut Running<'_>,
+    handed_out: &mut HandedOut,
+    request: &Request,
+) -> Result<Answer, Error> {
+    let wanted = WorkRequest {
+        max_units: request.max_units,
+        lease: request.lease,
+        work_specs: &request.work_specs,
+        runtimes: &request.runtimes,
+    };
+    let mut work = Work::default();
+    let given = loop {
+        // What takes long is to be asked for again.
+        if let Some(given) = running.get_work(&request.worker, &wanted)? {
+            break given;
+        }
+    };
+    for given in given {
+        handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
+        let unit = answer::unit_data(&given.name, Some(&given.data));
+        work.given.push((plain(&given.work_spec), unit));
+    }
+    for spec in running.work_spec_names(None) {
+        let failed = running.work_spec(&spec)?.counts.failed;
+        work.failed.insert(plain(&spec), failed);
+    }
+    Ok(Answer::Work(work))
+}
+
+fn report(
+    running: &mut Running<'_>,
+    handed_out: &HandedOut,
+    spec: &str,
+    name: &Name,
+    report: &Report,
+) -> Result<Answer, Error> {
+    let data = report.data.as_ref().map(encoded);
+    let report = coordinate::Report {
+        wish: report.wish,
+        lease: report.lease,
+        data: data.as_deref(),
+        worker: report.worker.clone(),
+        delay: report.delay,
+    };
+    let outcome = running.report(handed_out, &Name::from_text(spec), name, &report)?;
+    Ok(match outcome {
+        Outcome::Accepted => Answer::Done,
+        Outcome::Refused(_) => Answer::Failed(Failure::Refused),
+    })
+}
+
+fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, Error> {
+    use Operation as Op;
+    let mut lines = Vec::new();
+    match operation {
+        Op::ReadLocks(paths) => {
+            let owners = running.read_locks(&lock_paths(paths))?;
+            lines.extend(owners.iter().map(|owner| answer::name(owner.as_ref())));
+        }
+        Op::Spec(spec) => {
+            let name = Name::from_text(*spec);
+            let definition = running.work_spec_definition(&name)?;
+            let WorkSpec { counts, meta, .. } = running.work_spec(&name)?;
+            lines.push(answer::spec(&definition, counts, meta));
+        }
+        Op::SpecNames(start) => {
+            let start = start.map(Name::from_text);
+            lines.extend(
+                running
+                    .work_spec_names(start.as_ref())
+                    .iter()
+                    .map(answer::name),
+            );
+        }
+        Op::Status(spec, names) => {
+            let spec = running.work_spec(&Name::from_text(*spec))?.id;
+            for name in names {
+                lines.push(match running.work_unit_report(spec, name)? {
+                    Some(unit) => {
+                        let (worker, traceback) = (unit.worker.as_ref(), unit.traceback.as_deref());
+                        answer::unit_status(unit.status, unit.expiration, worker, traceback)
+                    }
+                    None => answer::not_there(),
+                });
+            }
+        }
+        Op::Data(spec, names) => {
+            let spec = running.work_spec(&Name::from_text(*spec))?.id;
+            for name in names {
+                let data = running.find_work_unit_data(spec, name)?;
+                lines.push(answer::unit_data(name, data.as_deref()));
+            }
+        }
+        Op::List(spec, listing) => {
+            let namespace = running.namespace;
+            lines = list(running.store, namespace, spec, listing)?;
+        }
+        Op::Workers => {
+            let workers = running.workers()?;
+            lines.extend(workers.iter().map(worker_line));
+            let stats = running.worker_stats()?;
+            lines.push(answer::worker_stats(stats.workers, stats.children));
+        }
+        Op::Worker(name) => {
+            if let Some((worker, environment)) = running.worker(name)? {
+                lines.push(worker_line(&worker));
+                lines.push(answer::unit_data(&worker.name, environment.as_deref()));
+            }
+        }
+        Op::Children(parent) => {
+            for child in running.children(parent)? {
+                lines.push(answer::name(&child));
+                for held in running.held_units(&child)? {
+                    let held = running.held_unit(held)?;
+                    let (data, owner) = (&held.data, held.owner.as_ref());
+                    lines.push(answer::held_unit(
+                        &held.work_spec,
+                        &held.name,
+                        data,
+                        owner,
+                        held.expiration,
+                    ));
+                }
+            }
+        }
+        _ => panic!("{operation:?} does more than read"),
+    }
+    Ok(lines)
+}
+
+/// Lists units, in the store's present state or in what a reader sees.
+pub fn list(
+    lister: &mut impl UnitLister,
+    namespace: coordinate::NamespaceId,
+    spec: &str,
+    listing: &Listing,
+) -> Result<Vec<Line>, Error> {
+    let query = UnitQuery {
+        statuses: listing.statuses.clone(),
+        start: listing.start.clone(),
+        limit: listing.limit,
+    };
+    let mut lines = Vec::new();
+    lister.list_work_units(
+        namespace,
+        &Name::from_text(spec),
+        &query,
+        &mut |name, data| {
+            lines.push(answer::unit_data(name, Some(data)));
+            Ok(())
+        },
+    )?;
+    Ok(lines)
+}
+
+fn plain(name: &Name) -> String {
+    String::from_utf8_lossy(name.bytes()).into_owned()
+}
+
+fn worker_line(worker: &coordinate::Worker) -> Line {
+    let (parent, mode) = (worker.parent.as_ref(), worker.mode.as_ref());
+    answer::worker(
+        &worker.name,
+        parent,
+        mode,
+        worker.heartbeat,
+        worker.expiration,
+    )
+}
+
+fn lock_path(path: &Path) -> LockPath {
+    let labels = world::cbor(&json!(path));
+    LockPath::from_item(Item::from_checked(&labels), &RequestLimits::default()).expect("a path")
+}
+
+fn lock_paths(paths: &[Path]) -> Vec<LockPath> {
+    paths.iter().map(lock_path).collect()
+}

@@ -1,0 +1,183 @@
+//! What a random sequence is made of: every operation with its arguments, and what happens around
+//! operations (time, commits, batches that are lost, a daemon that is started anew).
+
+use coordinated::coordinate::{Control, Lease, Name, PriorityChange, UnitStatus, Wish};
+use proptest::sample::Index;
+use serde_json::Value;
+use std::fmt;
+use std::time::Duration;
+
+/// One step of a sequence.
+#[derive(Debug)]
+pub enum Step {
+    /// An operation in the present batch, by one of the connections.
+    Run(usize, Operation),
+    /// One that fails when it has done everything, and so is undone alone.
+    Undone(usize, Operation),
+    /// The batch is committed.
+    Commit,
+    /// The disk is full: the batch is lost as a whole.
+    Lose,
+    /// Time passes.
+    Pass(Duration),
+    /// The daemon is stopped and started anew after so many seconds by the wall clock, which may have
+    /// been set back. A database in memory, which would be gone, is only committed.
+    Restart(i64),
+}
+
+impl Step {
+    pub fn ends_batch(&self) -> bool {
+        matches!(self, Self::Commit | Self::Lose | Self::Restart(_))
+    }
+}
+
+/// An operation with its arguments.
+#[derive(Debug)]
+pub enum Operation {
+    SetSpec(Json),
+    Control(&'static str, Control),
+    DeleteSpec(&'static str),
+    Clear,
+    Purge(usize),
+    Add(&'static str, Vec<NewUnit>),
+    AddRun(&'static str, Run),
+    Prioritize(&'static str, Vec<Name>, PriorityChange),
+    DeleteUnits(&'static str, Which),
+    GetWork(Request),
+    Report(Target, Report),
+    Heartbeat(Heartbeat),
+    Unregister(Name),
+    Lock(Name, Duration, Vec<Path>),
+    LockSome(Name, Duration, Vec<Path>),
+    RenewLocks(Name, Duration, Vec<Path>),
+    Unlock(Name, Vec<Path>),
+    DeleteLocksUnder(Path),
+    // These only read.
+    ReadLocks(Vec<Path>),
+    Spec(&'static str),
+    SpecNames(Option<&'static str>),
+    Status(&'static str, Vec<Name>),
+    Data(&'static str, Vec<Name>),
+    List(&'static str, Listing),
+    Workers,
+    Worker(Name),
+    Children(Name),
+}
+
+impl Operation {
+    pub fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadLocks(_)
+                | Self::Spec(_)
+                | Self::SpecNames(_)
+                | Self::Status(..)
+                | Self::Data(..)
+                | Self::List(..)
+                | Self::Workers
+                | Self::Worker(_)
+                | Self::Children(_)
+        )
+    }
+}
+
+/// A place in the tree of locks.
+pub type Path = Vec<&'static str>;
+
+/// A value that is shown as JSON. As data of a unit its maps have one key at the most, so that there is
+/// one way to encode it.
+#[derive(Clone)]
+pub struct Json(pub Value);
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct NewUnit {
+    pub name: Name,
+    pub data: Json,
+    pub priority: Option<f64>,
+    pub delay: Option<Duration>,
+}
+
+/// Units with names in a row, so that a batch is larger.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub first: u8,
+    pub count: u8,
+    pub priority: Option<f64>,
+    pub delay: Option<Duration>,
+}
+
+impl Run {
+    pub fn units(self) -> Vec<NewUnit> {
+        (0..self.count)
+            .map(|index| NewUnit {
+                name: run_name(self.first + index),
+                data: Json(serde_json::json!({"n": index})),
+                priority: self.priority,
+                delay: self.delay,
+            })
+            .collect()
+    }
+}
+
+pub fn run_name(number: u8) -> Name {
+    Name::from_bytes(format!("n{number:02}"))
+}
+
+#[derive(Debug)]
+pub enum Which {
+    All,
+    Named(Vec<Name>, Option<Vec<UnitStatus>>),
+    InStatus(Vec<UnitStatus>),
+}
+
+#[derive(Debug)]
+pub struct Request {
+    pub worker: Name,
+    pub max_units: usize,
+    pub lease: Duration,
+    pub work_specs: Vec<Name>,
+    pub runtimes: Vec<String>,
+}
+
+/// Which unit a report is about.
+#[derive(Debug)]
+pub enum Target {
+    /// The one that the reporting connection got so many hand-outs ago, if it remembers as many.
+    HandedOutHere(usize),
+    /// The same of another connection.
+    HandedOut(usize, usize),
+    /// Any of those that there are.
+    AnyUnit(Index),
+    Named(&'static str, Name),
+}
+
+#[derive(Debug)]
+pub struct Report {
+    pub wish: Wish,
+    pub lease: Option<Lease>,
+    pub data: Option<Json>,
+    pub worker: Option<Name>,
+    pub delay: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub struct Heartbeat {
+    pub worker: Name,
+    pub mode: Option<Name>,
+    pub lifetime: Duration,
+    pub environment: Option<Json>,
+    pub parent: Option<Name>,
+}
+
+#[derive(Debug)]
+pub struct Listing {
+    pub statuses: Option<Vec<UnitStatus>>,
+    pub start: Option<Name>,
+    pub limit: usize,
+}

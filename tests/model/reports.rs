@@ -1,0 +1,331 @@
+//! The model's reports: the tables of docs/protocol.md, "Reports" and "Late reports", and "Chaining".
+
+use super::answer::{Answer, Failure, encoded};
+use super::model::{Addition, Model, Unit};
+use super::operations::Report;
+use super::scheduling::Assignment;
+use coordinated::clock::Timestamp;
+use coordinated::coordinate::{
+    AttemptStatus as Attempt, LEASE_DEFAULT, Lease, Name, UnitStatus, Wish,
+};
+use serde_cbor::Value;
+use std::time::Duration;
+
+/// What a connection remembers: the last few units that were handed out on it, the oldest first.
+#[derive(Default)]
+pub struct Memory {
+    pub handed_out: Vec<Assignment>,
+}
+
+impl Memory {
+    pub fn remember(&mut self, given: &[Assignment], limit: usize) {
+        self.handed_out.extend_from_slice(given);
+        let too_many = self.handed_out.len().saturating_sub(limit);
+        self.handed_out.drain(..too_many);
+    }
+}
+
+/// The value of a key in a dictionary.
+pub fn field(data: &[u8], key: &str) -> Option<Value> {
+    let Ok(Value::Map(entries)) = serde_cbor::from_slice(data) else {
+        return None;
+    };
+    let is_key = |candidate: &Value| match candidate {
+        Value::Text(text) => text == key,
+        Value::Bytes(bytes) => bytes == key.as_bytes(),
+        _ => false,
+    };
+    entries
+        .into_iter()
+        .find(|(candidate, _)| is_key(candidate))
+        .map(|(_, value)| value)
+}
+
+impl Model {
+    pub fn report(&mut self, memory: &Memory, spec: &str, name: &Name, report: &Report) -> Answer {
+        let (now, id) = (self.now, self.new_id());
+        let Some(of_spec) = self.specs.get_mut(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let then = of_spec.meta.then.clone();
+        let Some(unit) = of_spec.units.get_mut(name) else {
+            return Answer::Failed(Failure::NoSuchWorkUnit);
+        };
+        let before = unit.status();
+        let own = match &report.worker {
+            Some(worker) => {
+                let is_own =
+                    |attempt: &super::model::Attempt| attempt.worker.as_ref() == Some(worker);
+                unit.attempts.iter().rposition(is_own)
+            }
+            None => {
+                let here = memory
+                    .handed_out
+                    .iter()
+                    .rev()
+                    .filter(|given| given.unit == unit.id);
+                let index = |id| unit.attempts.iter().position(|attempt| attempt.id == id);
+                here.filter_map(|given| index(given.attempt)).next()
+            }
+        };
+        let had_namesake = memory
+            .handed_out
+            .iter()
+            .any(|given| given.unit != unit.id && given.spec == spec && given.name == *name);
+        if own.is_none() && before == UnitStatus::Pending && had_namesake {
+            return Answer::Failed(Failure::Refused);
+        }
+        let counts = match own {
+            Some(own) if unit.active != Some(own) => unit.report_late(own, report, now, id),
+            _ => {
+                unit.report_in_turn(own.is_some(), report, now, id);
+                true
+            }
+        };
+        if before != UnitStatus::Finished && unit.status() == UnitStatus::Finished {
+            let (output, priority) = (field(unit.shown_data(), "output"), unit.priority);
+            if let (Some(then), Some(output)) = (then, output) {
+                let then = String::from_utf8_lossy(then.bytes());
+                self.add(&then, additions(&output, priority));
+            }
+        }
+        if counts {
+            Answer::Done
+        } else {
+            Answer::Failed(Failure::Refused)
+        }
+    }
+}
+
+impl Unit {
+    /// The table of "Reports".
+    fn report_in_turn(&mut self, by_holder: bool, report: &Report, now: Timestamp, id: u64) {
+        use UnitStatus as Is;
+        let gives_back = report.lease == Some(Lease::Over);
+        match (self.status(), report.wish) {
+            (Is::Available | Is::Delayed, Wish::Available | Wish::Renew) => {
+                self.keep_waiting(report, now);
+            }
+            (Is::Available | Is::Delayed, Wish::Pending) if gives_back => {
+                self.keep_waiting(report, now);
+            }
+            (Is::Pending, Wish::Available) => self.give_back(by_holder, report, now),
+            (Is::Pending, Wish::Pending | Wish::Renew) if gives_back => {
+                self.give_back(by_holder, report, now);
+            }
+            (Is::Pending, Wish::Pending | Wish::Renew) => self.renew(report, now),
+            (Is::Finished | Is::Failed, Wish::Available) => self.retry(report, now),
+            (Is::Finished | Is::Failed, Wish::Renew) | (Is::Finished, Wish::Failed) => {}
+            (Is::Finished | Is::Failed, Wish::Pending) if gives_back => {}
+            (Is::Finished, Wish::Finished) | (Is::Failed, Wish::Failed) => {
+                self.set_active_data(report)
+            }
+            (_, Wish::Pending) => {
+                let lease = match report.lease {
+                    Some(Lease::For(lease)) => lease,
+                    _ => LEASE_DEFAULT,
+                };
+                self.open_attempt(id, report.worker.clone(), now.plus(lease));
+                self.set_active_data(report);
+            }
+            (_, Wish::Finished) => self.complete(Attempt::Finished, report, now, id),
+            (_, Wish::Failed) => self.complete(Attempt::Failed, report, now, id),
+        }
+    }
+
+    /// The table of "Late reports", its rows from the top. True if the report counts.
+    fn report_late(&mut self, own: usize, report: &Report, now: Timestamp, id: u64) -> bool {
+        let status = self.status();
+        let is_completed = status.is_completed();
+        if is_completed && report.wish == Wish::Available {
+            self.retry(report, now);
+            return true;
+        }
+        if matches!(
+            self.attempts[own].status,
+            Attempt::Finished | Attempt::Failed
+        ) {
+            return true;
+        }
+        let wants_unit = matches!(report.wish, Wish::Pending | Wish::Renew);
+        let lets_go = !wants_unit || report.lease == Some(Lease::Over);
+        let attempt = &mut self.attempts[own];
+        attempt.data = report.data.as_ref().map(encoded).or(attempt.data.take());
+        attempt.held &= !lets_go;
+        if own < self.superseded {
+            return false;
+        }
+        match status {
+            UnitStatus::Pending => false,
+            UnitStatus::Finished | UnitStatus::Failed => {
+                matches!(report.wish, Wish::Finished | Wish::Failed)
+            }
+            UnitStatus::Available | UnitStatus::Delayed => {
+                if report.wish == Wish::Available || wants_unit && lets_go {
+                    self.wait(report.delay, now);
+                } else {
+                    let attempt = &mut self.attempts[own];
+                    attempt.status = Attempt::Pending;
+                    attempt.end = None;
+                    attempt.held = attempt.worker.is_some();
+                    attempt.expiration = attempt.expiration.max(now.plus(LEASE_DEFAULT));
+                    self.active = Some(own);
+                    self.report_in_turn(true, report, now, id);
+                }
+                true
+            }
+        }
+    }
+
+    fn wait(&mut self, delay: Option<Duration>, now: Timestamp) {
+        if let Some(delay) = delay {
+            self.not_before = Some(now.plus(delay));
+            self.make_available(now);
+        }
+    }
+
+    /// A unit that nobody has: the data become its own, a delay begins anew.
+    fn keep_waiting(&mut self, report: &Report, now: Timestamp) {
+        self.set_own_data(report);
+        self.wait(report.delay, now);
+    }
+
+    /// Of a pending unit. Its worker is busy with it still, unless it was that worker who said so.
+    fn give_back(&mut self, by_holder: bool, report: &Report, now: Timestamp) {
+        self.set_active_data(report);
+        let active = self.active.expect("the attempt of a pending unit");
+        let attempt = &mut self.attempts[active];
+        attempt.finish_as(
+            if report.delay.is_some() {
+                Attempt::Retryable
+            } else {
+                Attempt::Expired
+            },
+            now,
+        );
+        attempt.held &= !by_holder;
+        self.not_before = report
+            .delay
+            .map(|delay| now.plus(delay))
+            .or(self.not_before);
+        self.make_available(now);
+    }
+
+    fn retry(&mut self, report: &Report, now: Timestamp) {
+        self.set_own_data(report);
+        self.not_before = report.delay.map(|delay| now.plus(delay));
+        self.not_counted = self.attempts.len();
+        self.make_available(now);
+    }
+
+    fn renew(&mut self, report: &Report, now: Timestamp) {
+        self.set_active_data(report);
+        let active = self.active.expect("the attempt of a pending unit");
+        let attempt = &mut self.attempts[active];
+        if let Some(Lease::For(lease)) = report.lease {
+            attempt.expiration = now.plus(lease);
+        }
+        if let Some(worker) = &report.worker {
+            attempt.worker = Some(worker.clone());
+            attempt.held = true;
+        }
+    }
+
+    fn complete(&mut self, status: Attempt, report: &Report, now: Timestamp, id: u64) {
+        if self.active.is_none() {
+            self.open_attempt(id, report.worker.clone(), now);
+        }
+        let active = self.active.expect("an attempt");
+        self.attempts[active].finish_as(status, now);
+        self.set_active_data(report);
+    }
+
+    fn set_own_data(&mut self, report: &Report) {
+        if let Some(data) = &report.data {
+            self.data = encoded(data);
+        }
+    }
+
+    fn set_active_data(&mut self, report: &Report) {
+        if let (Some(data), Some(active)) = (&report.data, self.active) {
+            self.attempts[active].data = Some(encoded(data));
+        }
+    }
+}
+
+/// The units that an output names. What is malformed is left out.
+fn additions(output: &Value, priority: f64) -> Vec<Addition> {
+    match output {
+        Value::Map(entries) => {
+            let pairs = entries.iter();
+            pairs
+                .filter_map(|(key, data)| addition(key, data, None, None, priority))
+                .collect()
+        }
+        Value::Array(items) => items
+            .iter()
+            .filter_map(|item| match item {
+                Value::Array(fields) => match &fields[..] {
+                    [key, data] => addition(key, data, None, None, priority),
+                    [key, data, meta] => addition(key, data, Some(meta), None, priority),
+                    [key, data, meta, stated] => {
+                        addition(key, data, Some(meta), Some(stated), priority)
+                    }
+                    _ => None,
+                },
+                key => addition(key, &Value::Null, None, None, priority),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn addition(
+    key: &Value,
+    data: &Value,
+    meta: Option<&Value>,
+    stated: Option<&Value>,
+    inherited: f64,
+) -> Option<Addition> {
+    let Value::Text(name) = key else { return None };
+    let data = match data {
+        Value::Null => b"\xa0".to_vec(),
+        Value::Map(_) => serde_cbor::to_vec(data).expect("encoded"),
+        _ => return None,
+    };
+    let mut addition = Addition {
+        name: Name::from_text(name),
+        data,
+        priority: inherited,
+        delay: None,
+    };
+    match meta {
+        None | Some(Value::Null) => {}
+        Some(Value::Map(entries)) => {
+            for (key, value) in entries {
+                match key {
+                    Value::Text(key) if key == "priority" => addition.priority = number(value)?,
+                    Value::Text(key) if key == "delay" => {
+                        addition.delay = Some(Duration::from_secs_f64(number(value)?));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Some(_) => return None,
+    }
+    match stated {
+        None | Some(Value::Null) => {}
+        Some(stated) => addition.priority = number(stated)?,
+    }
+    Some(addition)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the numbers here are small")]
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(value) => Some(*value as f64),
+        Value::Float(value) => Some(*value),
+        _ => None,
+    }
+}

@@ -1,0 +1,188 @@
+//! The model's `get_work`. Which spec is drawn is up to chance: here are all draws that may be.
+
+use super::answer::{self, Answer, Work};
+use super::model::{Model, Spec, Unit};
+use super::operations::Request;
+use coordinated::clock::Timestamp;
+use coordinated::coordinate::{AttemptStatus, Name, UnitStatus};
+
+/// `{'traceback': 'too many retries'}`
+const TOO_MANY_RETRIES: &[u8] = b"\xa1\x49traceback\x50too many retries";
+
+/// A unit that was handed out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    pub unit: u64,
+    pub attempt: u64,
+    pub spec: String,
+    pub name: Name,
+    data: Vec<u8>,
+}
+
+/// One way in which chance may decide.
+pub struct Outcome {
+    pub model: Model,
+    pub given: Vec<Assignment>,
+}
+
+impl Outcome {
+    pub fn answer(&self) -> Answer {
+        let line = |given: &Assignment| {
+            let unit = answer::unit_data(&given.name, Some(&given.data));
+            (given.spec.clone(), unit)
+        };
+        let failed = |(name, spec): (&String, &Spec)| (name.clone(), spec.counts().failed);
+        Answer::Work(Work {
+            given: self.given.iter().map(line).collect(),
+            failed: self.model.specs.iter().map(failed).collect(),
+        })
+    }
+}
+
+impl Model {
+    /// All that may come of a `get_work`, if only specs that `may_be_drawn` are drawn.
+    pub fn get_work(&self, request: &Request, may_be_drawn: &dyn Fn(&str) -> bool) -> Vec<Outcome> {
+        let candidates = self.candidates(request);
+        if candidates.is_empty() {
+            let (model, given) = (self.clone(), Vec::new());
+            return vec![Outcome { model, given }];
+        }
+        let mut outcomes = Vec::new();
+        for spec in candidates.into_iter().filter(|spec| may_be_drawn(spec)) {
+            let mut model = self.clone();
+            let given = model.take_from(&spec, request);
+            if given.is_empty() {
+                // All its units have had their retries, and another one is drawn.
+                outcomes.extend(model.get_work(request, may_be_drawn));
+            } else {
+                model.let_go_of_lost(&request.worker);
+                outcomes.push(Outcome { model, given });
+            }
+        }
+        outcomes
+    }
+
+    /// The specs of which one is drawn, at random among those with the highest priority.
+    fn candidates(&self, request: &Request) -> Vec<String> {
+        let has_work = |name: &str, spec: &Spec| {
+            let (meta, counts) = (&spec.meta, spec.counts());
+            let may_make_one = meta.continuous
+                && counts.pending == 0
+                && meta.next_continuous.is_none_or(|next| next <= self.now);
+            !meta.paused
+                && meta.weight > 0
+                && request.runtimes.contains(&meta.runtime)
+                && (request.work_specs.is_empty()
+                    || request.work_specs.contains(&Name::from_text(name)))
+                && meta.max_running.is_none_or(|max| counts.pending < max)
+                && (counts.available > 0 || may_make_one)
+        };
+        let with_work = self
+            .specs
+            .iter()
+            .filter(|(name, spec)| has_work(name, spec));
+        let with_work: Vec<(&String, &Spec)> = with_work.collect();
+        let priorities = with_work.iter().map(|(_, spec)| spec.meta.priority);
+        let highest = priorities.fold(f64::NEG_INFINITY, f64::max);
+        let best = with_work
+            .into_iter()
+            .filter(|(_, spec)| spec.meta.priority >= highest);
+        let best: Vec<(&String, i64, i64)> = best
+            .map(|(name, spec)| (name, spec.meta.weight, spec.counts().pending.cast_signed()))
+            .collect();
+        let weights: i64 = best.iter().map(|(_, weight, _)| weight).sum();
+        let all_pending: i64 = best.iter().map(|(_, _, pending)| pending).sum();
+        best.into_iter()
+            .filter(|(_, weight, pending)| weight * (all_pending + 1) - weights * pending > 0)
+            .map(|(name, ..)| name.clone())
+            .collect()
+    }
+
+    /// Takes units from the spec that was drawn.
+    fn take_from(&mut self, name: &str, request: &Request) -> Vec<Assignment> {
+        let now = self.now;
+        let spec = &self.specs[name];
+        let may_still_run = spec.meta.max_running.map(|max| max - spec.counts().pending);
+        let limits = [
+            Some(request.max_units as u64),
+            spec.meta.max_getwork,
+            may_still_run,
+        ];
+        let count = limits.into_iter().flatten().min().unwrap_or(0);
+        let max_retries = spec.meta.max_retries;
+        let mut given = Vec::new();
+        if spec.counts().available == 0 {
+            self.make_continuous_unit(name);
+        }
+        while (given.len() as u64) < count
+            && let Some(best) = best_available(&self.specs[name])
+        {
+            let id = self.new_id();
+            let unit = self.unit(name, &best);
+            let tried = (unit.attempts.len() - unit.not_counted) as u64;
+            if max_retries.is_some_and(|max| tried >= max) {
+                let attempt = unit.open_attempt(id, Some(request.worker.clone()), now);
+                attempt.finish_as(AttemptStatus::Failed, now);
+                attempt.data = Some(TOO_MANY_RETRIES.to_vec());
+                continue;
+            }
+            unit.open_attempt(id, Some(request.worker.clone()), now.plus(request.lease));
+            given.push(Assignment {
+                unit: unit.id,
+                attempt: id,
+                spec: name.to_owned(),
+                data: unit.data.clone(),
+                name: best,
+            });
+        }
+        given
+    }
+
+    fn unit(&mut self, spec: &str, name: &Name) -> &mut Unit {
+        let spec = self.specs.get_mut(spec).expect("a known spec");
+        spec.units.get_mut(name).expect("a known unit")
+    }
+
+    fn make_continuous_unit(&mut self, spec: &str) {
+        let now = self.now;
+        let mut name = seconds_with_fraction(now);
+        let is_taken = |name: &str| self.specs[spec].units.contains_key(&Name::from_bytes(name));
+        while is_taken(&name) {
+            name.push('1');
+        }
+        let addition = super::model::Addition {
+            name: Name::from_bytes(name),
+            data: b"\xa0".to_vec(),
+            priority: 0.0,
+            delay: None,
+        };
+        self.add(spec, vec![addition]);
+        let meta = &mut self.specs.get_mut(spec).expect("a known spec").meta;
+        meta.next_continuous = Some(now.plus(meta.interval.unwrap_or_default()));
+    }
+}
+
+/// The highest priority first, and among equals the lowest name by bytes.
+fn best_available(spec: &Spec) -> Option<Name> {
+    let available = spec
+        .units
+        .iter()
+        .filter(|(_, unit)| unit.status() == UnitStatus::Available);
+    let mut available: Vec<(&Name, &Unit)> = available.collect();
+    available.sort_by(|(name, unit), (other_name, other)| {
+        let by_priority = other
+            .priority
+            .partial_cmp(&unit.priority)
+            .expect("no priority is NaN");
+        by_priority.then_with(|| name.bytes().cmp(other_name.bytes()))
+    });
+    available.first().map(|(name, _)| (*name).clone())
+}
+
+/// With three digits behind the point if that is exact, and otherwise six.
+fn seconds_with_fraction(time: Timestamp) -> String {
+    let micros = format!("{}.{:06}", time.0 / 1_000_000, time.0 % 1_000_000);
+    micros
+        .strip_suffix("000")
+        .map_or(micros.clone(), str::to_owned)
+}
