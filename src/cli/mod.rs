@@ -4,6 +4,7 @@ mod backup;
 mod bench;
 mod check;
 mod compact;
+mod pid_file;
 mod progress;
 mod restore;
 mod serve;

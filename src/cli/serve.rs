@@ -1,13 +1,14 @@
 //! `coordinated serve`: the daemon.
 
-use super::values::{parse_bytes, parse_duration};
+use super::pid_file::PidFile;
+use super::values::{parse_bytes, parse_duration, parse_mode};
 use crate::cbor::EMPTY_MAP;
 use crate::cborrpc::config;
 use crate::cborrpc::framing::FrameLimits;
 use crate::clock::{Clock, SystemClock};
 use crate::jobserver::{JobServer, Settings};
 use crate::limits::RequestLimits;
-use crate::server::{Limits, ListenAddress, Server};
+use crate::server::{Admission, Limits, ListenAddress, Network, Server, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
 use std::error::Error;
@@ -37,6 +38,31 @@ pub(super) struct Args {
         default_value = "127.0.0.1:5932"
     )]
     listen: Vec<ListenAddress>,
+
+    /// The networks whose machines may connect over TCP, as 10.0.0.0/8 or fd00::/8, with commas
+    /// between them. Needed if --listen names other addresses than loopback ones; then this list says
+    /// all, so 127.0.0.0/8 has to be in it for local clients
+    #[arg(
+        long,
+        env = "COORDINATED_ALLOW",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    allow: Vec<Network>,
+
+    /// Permissions of Unix sockets: whoever may write to one can connect
+    #[arg(
+        long,
+        env = "COORDINATED_SOCKET_MODE",
+        value_name = "MODE",
+        default_value = "0600",
+        value_parser = parse_mode
+    )]
+    socket_mode: u32,
+
+    /// A file for the process id, written as soon as clients can connect and removed at the end
+    #[arg(long, env = "COORDINATED_PID_FILE", value_name = "FILE")]
+    pid_file: Option<PathBuf>,
 
     /// The namespace that CBOR-RPC clients see
     #[arg(
@@ -251,8 +277,14 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     };
     let mut service = JobServer::new(store, settings, Box::new(rand::rng()), now)?;
 
-    let mut server = Server::bind(&args.listen, limits.for_server())?;
-    server.stop_on_signals()?;
+    let admission = Admission {
+        allow: args.allow.clone(),
+        socket_mode: args.socket_mode,
+    };
+    let mut server = Server::bind(&args.listen, admission, limits.for_server())?;
+    server.heed_signals()?;
+    server.report_to(ServiceManager::from_environment());
+    let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     tracing::debug!(db = %args.db.display(), "database is open");
     let backups = args.backups.start(&args.db)?;
     let served = server.run(&mut service, &mut clock);
@@ -264,6 +296,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         return Err(error.into());
     }
     service.into_store().close()?;
+    drop(pid_file);
     tracing::info!("stopped");
     Ok(())
 }

@@ -38,6 +38,14 @@ pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
     usize::try_from(size.as_u64()).map_err(|_| "too large for this machine".to_owned())
 }
 
+/// Permission bits in octal.
+pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "write permissions in octal, as 0600 or 0660".to_owned())
+}
+
 /// A span of time.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a span of time as 30s, 5m or 1h".to_owned())

@@ -14,6 +14,15 @@ use super::worker::{Worker, WorkerStats};
 use super::{Name, NamespaceId};
 use crate::clock::Timestamp;
 
+/// The write-ahead log of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPages {
+    /// Pages in it.
+    pub pages: u64,
+    /// Those of them that are in the file, too.
+    pub in_file: u64,
+}
+
 /// What an operation may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -123,6 +132,10 @@ pub trait Storage:
     /// # Errors
     /// Any [`StorageError`].
     fn refresh_due(&mut self) -> StorageResult<()>;
+
+    /// How many pages of the write-ahead log, if the engine has one, and how many of these are in the
+    /// file too. For statistics; callable at any time.
+    fn log_pages(&mut self) -> StorageResult<Option<LogPages>>;
 
     /// A way to read committed state on another thread, if the engine has one.
     fn reader(&self) -> Option<Self::Reader>;

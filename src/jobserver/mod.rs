@@ -6,10 +6,12 @@
 
 mod daemon;
 mod locks;
+mod log;
 mod method;
 mod params;
 mod reply;
 mod specs;
+mod statistics;
 mod units;
 mod work;
 mod workers;
@@ -27,8 +29,9 @@ use crate::server::{BatchError, Handled, Job, Service};
 use method::{Call, Deferred, Method, Rest};
 use params::Params;
 use rand::Rng;
+use statistics::Totals;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How to serve.
 pub struct Settings {
@@ -52,6 +55,7 @@ pub struct JobServer<S: Storage> {
     methods: HashMap<&'static [u8], &'static Method<S>>,
     /// How often each method was called.
     calls: HashMap<&'static str, u64>,
+    totals: Totals,
     /// Operations in the present batch.
     batch_operations: usize,
     /// Bytes of the answers in the present batch.
@@ -117,6 +121,7 @@ impl<S: Storage> JobServer<S> {
             started: now,
             methods,
             calls: HashMap::new(),
+            totals: Totals::default(),
             batch_operations: 0,
             batch_answer_bytes: 0,
             batch_may_write: false,
@@ -149,11 +154,16 @@ impl<S: Storage> JobServer<S> {
         out: &mut Vec<u8>,
     ) -> Rest {
         let start = out.len();
+        let begin = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         envelope::begin_success(out, request.id_bytes());
-        match self.dispatch(session, request, now, may_wait, out) {
+        let result = self.dispatch(session, request, now, may_wait, out);
+        if let Some(begin) = begin {
+            let method = self.find_method(request).ok().map(|method| &method.info);
+            log::request(method, request, &result, begin.elapsed());
+        }
+        match result {
             Ok(rest) => rest,
             Err((method, error)) => {
-                tracing::debug!(method, %error, "request failed");
                 out.truncate(start);
                 envelope::write_failure(out, request.id_bytes(), &format!("{method}: {error}"));
                 Rest::Nothing
@@ -228,10 +238,7 @@ impl<S: Storage> JobServer<S> {
             )));
         };
         self.methods.get(&*bytes).copied().ok_or_else(|| {
-            let shown = bytes
-                .get(..bytes.len().min(100))
-                .unwrap_or_default()
-                .escape_ascii();
+            let shown = log::shown(name);
             Error::Invalid(format!("unknown method {shown}"))
         })
     }
@@ -350,6 +357,8 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn commit(&mut self) -> std::result::Result<(), BatchError> {
+        self.totals
+            .count(self.batch_operations, self.batch_may_write);
         self.batch_operations = 0;
         self.batch_answer_bytes = 0;
         self.batch_may_write = false;
@@ -394,6 +403,10 @@ impl<S: Storage> Service for JobServer<S> {
             Ok(false) => Ok(TICK_MAX),
             Err(error) => Err(BatchError::RolledBack(error.to_string())),
         }
+    }
+
+    fn log_statistics(&mut self) {
+        JobServer::log_statistics(self);
     }
 
     fn due(&self) -> Option<Timestamp> {

@@ -70,8 +70,8 @@ impl<'a> Params<'a> {
 
     fn by_name(names: &'static [&'static str], map: Item<'a>) -> Result<Vec<Option<Item<'a>>>> {
         let mut values = vec![None; names.len()];
-        for (key, value) in map.as_map().into_iter().flatten() {
-            let key = key.as_string_bytes().unwrap_or(Cow::Borrowed(b"?"));
+        for (name, value) in map.as_map().into_iter().flatten() {
+            let key = name.as_string_bytes().unwrap_or(Cow::Borrowed(b"?"));
             match names
                 .iter()
                 .zip(&mut values)
@@ -79,7 +79,7 @@ impl<'a> Params<'a> {
             {
                 Some((_, slot)) => *slot = Some(value),
                 None => {
-                    let (key, expected) = (key.escape_ascii(), names.join(", "));
+                    let (key, expected) = (super::log::shown(name), names.join(", "));
                     return Err(Error::Invalid(format!(
                         "parameter {key}: unknown; expected {expected}"
                     )));

@@ -21,7 +21,12 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         let now = Instant::now();
         let lingering = self.lingering.front().map(|(until, _)| *until);
         let sweep = (self.connections.len() > 0).then_some(self.next_sweep);
-        let deadlines = [lingering, sweep, self.acceptor.next_try(now)];
+        let deadlines = [
+            lingering,
+            sweep,
+            self.acceptor.next_try(now),
+            self.service_manager.next_keep_alive(),
+        ];
         deadlines
             .into_iter()
             .flatten()

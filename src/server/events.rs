@@ -8,7 +8,7 @@ use super::turn::{EventLoop, enqueue};
 use super::{LISTENERS, SIGNALS, ServerError, WAKER};
 use crate::clock::Clock;
 use mio::Token;
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         for event in &self.events {
             match event.token() {
                 WAKER => {}
-                SIGNALS => take_signals(self.signals.as_mut(), &self.stop),
+                SIGNALS => {
+                    self.statistics_wanted |= take_signals(self.signals.as_mut(), &self.stop);
+                }
                 Token(token) if token < self.first_connection => {
                     self.acceptor.note(token - LISTENERS);
                 }
@@ -85,14 +87,24 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     }
 
     fn open(&mut self, socket: Socket, peer: Peer) {
+        if peer.ip().is_some_and(|ip| !self.admission.admits(ip)) {
+            socket.reset();
+            self.totals.refused += 1;
+            if let Some(unsaid) = self.refused_peers.say(self.instant) {
+                tracing::warn!(%peer, unsaid, "refused a connection: --allow does not name its network");
+            }
+            return;
+        }
         if self.connections.len() >= self.limits.connections_max {
             socket.reset();
+            self.totals.refused += 1;
             if let Some(unsaid) = self.refused_connections.say(self.instant) {
                 let limit = self.limits.connections_max;
                 tracing::warn!(%peer, unsaid, limit, "refused a connection: too many are open");
             }
             return;
         }
+        self.totals.accepted += 1;
         let session = self.service.open_session();
         let connection = Connection::new(socket, peer, session, self.limits.frame, self.instant);
         let key = self.connections.insert(connection);
@@ -118,13 +130,18 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     }
 }
 
-fn take_signals(signals: Option<&mut Signals>, stop: &AtomicBool) {
+/// True if one of the signals asks for statistics.
+fn take_signals(signals: Option<&mut Signals>, stop: &AtomicBool) -> bool {
+    let mut wants_statistics = false;
     for signal in signals.into_iter().flat_map(Signals::pending) {
-        if signal == SIGHUP {
-            tracing::info!("SIGHUP is ignored: there is nothing to load anew");
-        } else {
-            tracing::info!("signal {signal}: stopping");
-            stop.store(true, Ordering::Release);
+        match signal {
+            SIGHUP => tracing::info!("SIGHUP is ignored: there is nothing to load anew"),
+            SIGUSR1 => wants_statistics = true,
+            _ => {
+                tracing::info!("signal {signal}: stopping");
+                stop.store(true, Ordering::Release);
+            }
         }
     }
+    wants_statistics
 }

@@ -1,15 +1,15 @@
 //! Where the daemon listens: addresses as people write them, and the sockets behind them.
 
+use super::admission::Admission;
 use super::limits::BACKLOG;
 use super::socket::{Peer, Socket};
+use super::unix_socket::{self, SocketFile};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use std::fmt;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// A place to listen at: `127.0.0.1:5932`, `[::1]:5932`, `localhost:5932` or `unix:PATH`.
@@ -72,6 +72,16 @@ pub enum BindError {
          choose one of its own, or 0.0.0.0 for all of them"
     )]
     NotLocal {
+        /// The address as it was asked for.
+        address: ListenAddress,
+    },
+    /// Machines elsewhere could connect, and nobody has said which of them may.
+    #[error(
+        "cannot listen on {address}: other machines can reach it, so add --allow with the networks \
+         that may connect, for example --allow 127.0.0.0/8,10.0.0.0/8 (everybody: \
+         --allow 0.0.0.0/0,::/0)"
+    )]
+    NobodyAllowed {
         /// The address as it was asked for.
         address: ListenAddress,
     },
@@ -156,10 +166,16 @@ pub(super) enum Listener {
 
 impl Listener {
     /// Binds an address, or all that its name stands for.
-    pub(super) fn bind(address: &ListenAddress) -> Result<Vec<Self>, BindError> {
+    pub(super) fn bind(
+        address: &ListenAddress,
+        admission: &Admission,
+    ) -> Result<Vec<Self>, BindError> {
         match address {
-            ListenAddress::Tcp { host, port } => bind_tcp(address, host, *port),
-            ListenAddress::Unix(path) => bind_unix(address, path).map(|listener| vec![listener]),
+            ListenAddress::Tcp { host, port } => bind_tcp(address, host, *port, admission),
+            ListenAddress::Unix(path) => {
+                let (listener, file) = unix_socket::bind(address, path, admission.socket_mode)?;
+                Ok(vec![Self::Unix(listener, file)])
+            }
         }
     }
 
@@ -167,7 +183,7 @@ impl Listener {
     pub(super) fn local_address(&self) -> io::Result<ListenAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(ListenAddress::from),
-            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.path.clone())),
+            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.path().to_owned())),
         }
     }
 
@@ -197,40 +213,12 @@ impl Listener {
     }
 }
 
-/// The file of a Unix socket, removed when this is dropped.
-pub(super) struct SocketFile {
-    path: PathBuf,
-    /// Device and inode: a file that somebody else has put there since is not ours to remove.
-    identity: Option<(u64, u64)>,
-}
-
-impl SocketFile {
-    fn at(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            identity: identity_of(path),
-        }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.identity.is_some()
-            && identity_of(&self.path) == self.identity
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            let path = self.path.display();
-            tracing::warn!(%path, "the socket file can't be removed: {error}");
-        }
-    }
-}
-
-fn identity_of(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-fn bind_tcp(address: &ListenAddress, host: &str, port: u16) -> Result<Vec<Listener>, BindError> {
+fn bind_tcp(
+    address: &ListenAddress,
+    host: &str,
+    port: u16,
+    admission: &Admission,
+) -> Result<Vec<Listener>, BindError> {
     let mut resolved: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(ip) => vec![(ip, port).into()],
         Err(_) => (host, port)
@@ -243,6 +231,11 @@ fn bind_tcp(address: &ListenAddress, host: &str, port: u16) -> Result<Vec<Listen
     };
     resolved.sort_unstable();
     resolved.dedup();
+    if !resolved.iter().all(|at| admission.may_listen(at.ip())) {
+        return Err(BindError::NobodyAllowed {
+            address: address.clone(),
+        });
+    }
     let mut listeners = Vec::new();
     let mut not_local = Vec::new();
     for socket_address in resolved {
@@ -268,40 +261,8 @@ fn bind_tcp(address: &ListenAddress, host: &str, port: u16) -> Result<Vec<Listen
     }
 }
 
-fn bind_unix(address: &ListenAddress, path: &Path) -> Result<Listener, BindError> {
-    remove_abandoned_socket(address, path)?;
-    let listener = UnixListener::bind(path).map_err(|error| bind_error(address, error))?;
-    Ok(Listener::Unix(listener, SocketFile::at(path)))
-}
-
-/// Removes a socket file that its owner left behind, which nobody can listen at any more.
-fn remove_abandoned_socket(address: &ListenAddress, path: &Path) -> Result<(), BindError> {
-    let address = || address.clone();
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(bind_error(&address(), error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(BindError::NotASocket { address: address() });
-        }
-        Ok(_) => {}
-    }
-    // Mio's connect never blocks: a full queue of an owner that is alive but busy is an error here.
-    match mio::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            tracing::info!(
-                "removing {}, which an earlier program left behind",
-                path.display()
-            );
-            fs::remove_file(path).map_err(|error| bind_error(&address(), error))
-        }
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Err(BindError::Denied { address: address() })
-        }
-        Ok(_) | Err(_) => Err(BindError::InUse { address: address() }),
-    }
-}
-
-fn bind_error(address: &ListenAddress, source: io::Error) -> BindError {
+/// What a failed bind means.
+pub(super) fn bind_error(address: &ListenAddress, source: io::Error) -> BindError {
     let address = address.clone();
     match source.kind() {
         ErrorKind::AddrInUse => BindError::InUse { address },
@@ -314,10 +275,9 @@ fn bind_error(address: &ListenAddress, source: io::Error) -> BindError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixListener as StdUnixListener;
 
     fn bind(text: &str) -> Result<Vec<Listener>, BindError> {
-        Listener::bind(&text.parse().unwrap())
+        Listener::bind(&text.parse().unwrap(), &Admission::default())
     }
 
     fn message_of(result: Result<Vec<Listener>, BindError>) -> String {
@@ -370,39 +330,23 @@ mod tests {
     #[test]
     fn a_name_is_bound_at_an_address_that_this_machine_has() {
         assert!(!bind("localhost:0").unwrap().is_empty());
-        let message = message_of(bind("192.0.2.1:0"));
+        let admission = Admission {
+            allow: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Admission::default()
+        };
+        let elsewhere = "192.0.2.1:0".parse().unwrap();
+        let message = message_of(Listener::bind(&elsewhere, &admission));
         assert!(message.contains("doesn't have that address"), "{message}");
     }
 
     #[test]
-    fn a_socket_file_is_removed_with_its_listener() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
-        let listener = bind(&format!("unix:{}", path.display())).unwrap();
-        assert!(path.exists());
-        drop(listener);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn an_abandoned_socket_file_is_replaced_and_a_living_one_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
-        let text = format!("unix:{}", path.display());
-        drop(StdUnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "the standard library leaves the file behind");
-        let living = bind(&text).unwrap();
-        assert!(message_of(bind(&text)).contains("in use"));
-        assert!(path.exists());
-        drop(living);
-    }
-
-    #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notes.txt");
-        fs::write(&path, "keep me").unwrap();
-        assert!(message_of(bind(&format!("unix:{}", path.display()))).contains("no socket"));
-        assert_eq!(fs::read(&path).unwrap(), b"keep me");
+    fn an_address_that_others_can_reach_is_refused_unless_somebody_says_who_may_connect() {
+        for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+            let message = message_of(bind(address));
+            assert!(
+                message.contains(address) && message.contains("--allow"),
+                "{message}"
+            );
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! to no memory.
 
 mod accept;
+mod admission;
 mod connection;
 mod deadlines;
 mod events;
@@ -19,22 +20,27 @@ mod limits;
 mod listen;
 mod pool;
 mod service;
+mod service_manager;
 mod socket;
+mod statistics;
 mod stop;
 mod table;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod unix_socket;
 
+pub use admission::{Admission, Network, ParseNetworkError};
 pub use limits::{Limits, raise_open_files_limit};
 pub use listen::{BindError, ListenAddress, ParseListenAddressError};
 pub use service::{BatchError, Handled, Job, Service};
+pub use service_manager::ServiceManager;
 
 use crate::clock::Clock;
 use listen::Listener;
 use mio::{Interest, Poll, Token, Waker};
 use pool::Pool;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::sync::Arc;
@@ -71,25 +77,31 @@ pub struct Server {
     poll: Poll,
     listeners: Vec<Listener>,
     addresses: Vec<ListenAddress>,
+    admission: Admission,
     limits: Limits,
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     signals: Option<Signals>,
+    service_manager: ServiceManager,
 }
 
 impl Server {
-    /// Listens at each of the addresses, and raises the limit of open files for the connections to
-    /// come.
+    /// Listens at each of the addresses for those who may connect, and raises the limit of open files
+    /// for the connections to come.
     ///
     /// # Errors
     /// See [`BindError`]; then nothing listens.
-    pub fn bind(listen: &[ListenAddress], limits: Limits) -> Result<Self, BindError> {
+    pub fn bind(
+        listen: &[ListenAddress],
+        admission: Admission,
+        limits: Limits,
+    ) -> Result<Self, BindError> {
         limits::make_room_for(&limits);
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         for address in listen {
-            listeners.extend(Listener::bind(address)?);
+            listeners.extend(Listener::bind(address, &admission)?);
         }
         if listeners.is_empty() {
             return Err(BindError::NoAddress);
@@ -104,10 +116,12 @@ impl Server {
             poll,
             listeners,
             addresses,
+            admission,
             limits,
             waker,
             stop,
             signals: None,
+            service_manager: ServiceManager::none(),
         })
     }
 
@@ -118,18 +132,24 @@ impl Server {
         &self.addresses
     }
 
-    /// Makes SIGTERM and SIGINT stop the loop cleanly, and SIGHUP harmless. They hold for the whole
-    /// process, from now on: what comes before [`Server::run`] counts too.
+    /// Makes SIGTERM and SIGINT stop the loop cleanly, SIGUSR1 write statistics to the log, and SIGHUP
+    /// harmless. They hold for the whole process, from now on: what comes before [`Server::run`] counts
+    /// too.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    pub fn heed_signals(&mut self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         self.poll
             .registry()
             .register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
+    }
+
+    /// Lets a service manager know when the loop serves, that it goes on, and when it stops.
+    pub fn report_to(&mut self, service_manager: ServiceManager) {
+        self.service_manager = service_manager;
     }
 
     /// A handle that stops the loop from another thread, as a signal does.
@@ -156,6 +176,7 @@ impl Server {
         for address in &self.addresses {
             tracing::info!("listening on {address}");
         }
+        self.service_manager.ready(&self.addresses);
         EventLoop::new(self, pool, service, clock).run()
     }
 }

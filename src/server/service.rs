@@ -84,6 +84,9 @@ pub trait Service {
     /// See [`BatchError`].
     fn tick(&mut self, now: Timestamp) -> Result<Duration, BatchError>;
 
+    /// Writes to the log how much it has done and has to do.
+    fn log_statistics(&mut self) {}
+
     /// A time before which [`Service::tick`] has nothing to do, and at which it may have: known after
     /// each message, since one may set a deadline that is nearer than any before.
     fn due(&self) -> Option<Timestamp> {

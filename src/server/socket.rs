@@ -5,7 +5,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -14,6 +14,16 @@ use std::time::Duration;
 pub(super) enum Peer {
     Tcp(SocketAddr),
     Unix,
+}
+
+impl Peer {
+    /// Where it is, if it is somewhere: a Unix socket's file says who may connect.
+    pub(super) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

@@ -5,8 +5,9 @@ use super::connection::{Connection, Phase};
 use super::limits::{EVENTS_PER_POLL, LINGER_MAX, MESSAGES_PER_TURN, READ_BYTES_PER_TURN};
 use super::pool::Pool;
 use super::service::{BatchError, Handled, Job, Service};
+use super::statistics::Totals;
 use super::table::{Key, Table};
-use super::{LISTENERS, Limits, Server, ServerError};
+use super::{Admission, LISTENERS, Limits, Server, ServerError, ServiceManager};
 use crate::cborrpc::framing::FrameError;
 use crate::clock::{Clock, Timestamp};
 use mio::{Events, Poll, Waker};
@@ -19,6 +20,7 @@ use std::time::Instant;
 /// The running loop.
 pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) limits: Limits,
+    pub(super) admission: Admission,
     pub(super) acceptor: Acceptor,
     pub(super) connections: Table<Connection<S::Session>>,
     /// Connections that may have something to do, in the order of their turns.
@@ -42,6 +44,10 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     _waker: Arc<Waker>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) signals: Option<Signals>,
+    /// A signal has asked for statistics.
+    pub(super) statistics_wanted: bool,
+    pub(super) totals: Totals,
+    pub(super) service_manager: ServiceManager,
     pub(super) pool: Pool,
     /// The token of the connection in slot 0.
     pub(super) first_connection: usize,
@@ -58,6 +64,7 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) next_tick: Timestamp,
     pub(super) tick_failed: bool,
     pub(super) next_sweep: Instant,
+    pub(super) refused_peers: Occasionally,
     pub(super) refused_connections: Occasionally,
     refused_messages: Occasionally,
     too_much_unsent: Occasionally,
@@ -89,6 +96,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         Self {
             first_connection: LISTENERS + server.listeners.len(),
             limits: server.limits,
+            admission: server.admission,
             acceptor: Acceptor::new(server.listeners),
             connections: Table::new(),
             ready: VecDeque::new(),
@@ -105,6 +113,9 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             _waker: server.waker,
             stop: server.stop,
             signals: server.signals,
+            statistics_wanted: false,
+            totals: Totals::since(instant),
+            service_manager: server.service_manager,
             pool,
             turn: Vec::new(),
             put_off: Vec::new(),
@@ -114,6 +125,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             next_tick: now,
             tick_failed: false,
             next_sweep: instant,
+            refused_peers: Occasionally::default(),
             refused_connections: Occasionally::default(),
             refused_messages: Occasionally::default(),
             too_much_unsent: Occasionally::default(),
@@ -125,6 +137,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
     /// Turns until something asks for a stop, then stops.
     pub(super) fn run(mut self) -> Result<(), ServerError> {
         let result = self.serve();
+        self.service_manager.stopping();
         match result {
             Ok(()) => self.stop_cleanly(),
             Err(error) => {
@@ -137,6 +150,10 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
     fn serve(&mut self) -> Result<(), ServerError> {
         while !self.stop.load(Ordering::Acquire) {
             self.wait(self.sleep())?;
+            self.service_manager.keep_alive(self.instant);
+            if std::mem::take(&mut self.statistics_wanted) {
+                self.log_statistics();
+            }
             self.take_finished_jobs();
             self.accept();
             self.close_lingering();
@@ -234,10 +251,14 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             if connection.messages_left == 0 {
                 return Step::NextTurn;
             }
+            let peer = connection.peer;
             match connection.next_message() {
                 Ok(None) => {}
                 Ok(Some((session, message))) => {
                     *handled = true;
+                    self.totals.messages += 1;
+                    // Names the peer in what is logged about the message.
+                    let _message = tracing::debug_span!("message", peer = %peer).entered();
                     match self.service.handle(session, message, self.now) {
                         Handled::Answer(answer) => self.batch.push(Pending::Answer(key, answer)),
                         Handled::Later(job) => {

@@ -13,6 +13,7 @@
 use super::open::{BUSY_TIMEOUT, Options, set_synchronous};
 use super::{SqliteStore, full_if_beyond_limit};
 use crate::coordinate::StorageError;
+use crate::coordinate::storage::LogPages;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,8 @@ const PAGE_BYTES: u64 = 24 + 4096;
 
 /// Warnings on the way to the largest log that is allowed.
 const WARNINGS: i64 = 8;
+/// Moves nothing, and tells how long the log is.
+const LOOK: &str = "PRAGMA wal_checkpoint(NOOP)";
 
 const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
@@ -226,6 +229,24 @@ impl SqliteStore {
         }
     }
 
+    /// The length of the log; `None` if there is none.
+    pub(super) fn look_at_log_pages(&mut self) -> rusqlite::Result<Option<LogPages>> {
+        if self.checkpointer.is_none() {
+            return Ok(None);
+        }
+        self.statements.prepared(LOOK)?.query_row([], |row| {
+            // -1 before the log is used for the first time.
+            let pages = |name| {
+                row.get::<_, i64>(name)
+                    .map(|pages| u64::try_from(pages).unwrap_or(0))
+            };
+            Ok(Some(LogPages {
+                pages: pages("log")?,
+                in_file: pages("checkpointed")?,
+            }))
+        })
+    }
+
     fn look_at_log(&mut self) -> rusqlite::Result<()> {
         let Some(checkpointer) = &mut self.checkpointer else {
             return Ok(());
@@ -234,7 +255,7 @@ impl SqliteStore {
             checkpointer.commits_left -= 1;
             return Ok(());
         }
-        let look = self.statements.prepared("PRAGMA wal_checkpoint(NOOP)")?;
+        let look = self.statements.prepared(LOOK)?;
         let (pages, moved): (i64, i64) =
             look.query_row([], |row| Ok((row.get("log")?, row.get("checkpointed")?)))?;
         checkpointer.note_size(pages, moved);

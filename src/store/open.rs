@@ -12,9 +12,9 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, named_params};
 use rusqlite_migration::{M, Migrations};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +37,9 @@ const CACHE_KIB: i64 = 64 * 1024;
 
 /// The same for each connection that only reads.
 const READER_CACHE_KIB: i64 = 2 * 1024;
+
+/// The mode of the files that are made: whoever reads them reads everything.
+const PRIVATE: u32 = 0o600;
 
 /// Connections that only read.
 const READERS: u32 = 2;
@@ -147,13 +150,7 @@ impl FileLock {
             reason: error.to_string(),
         };
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(cannot_open)?;
+            let mut file = open_or_make_private(&path).map_err(cannot_open)?;
             match file.try_lock() {
                 // It may have been removed by its last owner after it was opened here.
                 Ok(()) if !is_at(&file, &path) => continue,
@@ -181,6 +178,22 @@ impl FileLock {
             }
         }
     }
+}
+
+/// Opens a file. If it is not there, it is made, and nobody but its owner may read it, whatever the umask.
+fn open_or_make_private(path: &Path) -> std::io::Result<File> {
+    let is_new = !path.exists();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE)
+        .open(path)?;
+    if is_new {
+        file.set_permissions(Permissions::from_mode(PRIVATE))?;
+    }
+    Ok(file)
 }
 
 impl Drop for FileLock {
@@ -219,6 +232,13 @@ impl SqliteStore {
             path: path.to_owned(),
             reason: error.to_string(),
         };
+        if !in_memory && !path.exists() {
+            // SQLite gives the files beside this one the same mode.
+            open_or_make_private(path).map_err(|error| OpenError::CannotOpen {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
+        }
         let mut connection = Connection::open(path).map_err(cannot_open)?;
         check_is_ours(&connection, path)?;
         // Before anything is written to it.

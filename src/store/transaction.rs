@@ -4,7 +4,7 @@ use super::checkpoint::Checkpointer;
 use super::specs::Undo;
 use super::{Reader, SqliteStore, full_if_beyond_limit};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{Access, Storage, StorageResult};
+use crate::coordinate::storage::{Access, LogPages, Storage, StorageResult};
 use crate::coordinate::{Error, Result, StorageError};
 use rusqlite::OptionalExtension;
 
@@ -130,6 +130,10 @@ impl Storage for SqliteStore {
         .flatten()
         .min();
         Ok(())
+    }
+
+    fn log_pages(&mut self) -> StorageResult<Option<LogPages>> {
+        Ok(self.look_at_log_pages()?)
     }
 
     fn reader(&self) -> Option<Reader> {

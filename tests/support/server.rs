@@ -3,6 +3,7 @@
 use super::PATIENCE;
 use super::client::Client;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -55,7 +56,31 @@ impl Server {
             .filter(|argument| **argument == "--listen")
             .count()
             .max(1);
-        let mut process = Process::start(folder.path(), arguments, environment);
+        let process = Process::start(folder.path(), arguments, environment);
+        Server::when_it_listens(process, listeners, arguments, folder)
+    }
+
+    /// Starts a daemon on a new file and a free port, under a file mode creation mask.
+    pub(crate) fn start_under_umask(umask: u32) -> Server {
+        let folder = TempDir::new().expect("a temporary folder");
+        let arguments = ["serve", "--db", "test.db", "--listen", "127.0.0.1:0"];
+        let mut command = command(folder.path(), &arguments, &[]);
+        // SAFETY: umask takes any value, can't fail, and may be called between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                libc::umask(umask);
+                Ok(())
+            });
+        }
+        Server::when_it_listens(Process::spawn(command), 1, &arguments, folder)
+    }
+
+    fn when_it_listens(
+        mut process: Process,
+        listeners: usize,
+        arguments: &[&str],
+        folder: TempDir,
+    ) -> Server {
         let addresses = process.wait_for_addresses(listeners);
         Server {
             process,
@@ -176,21 +201,33 @@ struct Process {
     stdout: Arc<Mutex<String>>,
 }
 
+/// The program with nothing of this process' own settings for it.
+fn command(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coordinated"));
+    command.args(arguments).current_dir(folder);
+    for (name, _) in std::env::vars().filter(|(name, _)| {
+        name.starts_with("COORDINATED_")
+            || matches!(
+                name.as_str(),
+                "RUST_LOG" | "NOTIFY_SOCKET" | "WATCHDOG_USEC"
+            )
+    }) {
+        command.env_remove(name);
+    }
+    command.envs(environment.iter().copied());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
 impl Process {
-    /// Starts the program with nothing of this process' own settings for it.
     fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coordinated"));
-        command.args(arguments).current_dir(folder);
-        for (name, _) in std::env::vars()
-            .filter(|(name, _)| name.starts_with("COORDINATED_") || name == "RUST_LOG")
-        {
-            command.env_remove(name);
-        }
-        command.envs(environment.iter().copied());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        Process::spawn(command(folder, arguments, environment))
+    }
+
+    fn spawn(mut command: Command) -> Process {
         let mut child = command.spawn().expect("the program starts");
         let stderr = Arc::new(Mutex::new(String::new()));
         let stdout = Arc::new(Mutex::new(String::new()));

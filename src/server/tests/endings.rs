@@ -195,15 +195,25 @@ fn a_tick_with_an_unknown_outcome_ends_the_server_with_an_error() {
 
 #[test]
 fn a_stop_before_the_start_ends_at_once() {
-    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], Limits::default()).unwrap();
+    let server = Server::bind(
+        &["127.0.0.1:0".parse().unwrap()],
+        Admission::default(),
+        Limits::default(),
+    )
+    .unwrap();
     server.stopper().stop().unwrap();
     run(server, |_| {}).ended().unwrap();
 }
 
 #[test]
 fn a_signal_to_stop_is_a_clean_stop_and_a_hang_up_is_nothing() {
-    let mut server = Server::bind(&["127.0.0.1:0".parse().unwrap()], Limits::default()).unwrap();
-    server.stop_on_signals().unwrap();
+    let mut server = Server::bind(
+        &["127.0.0.1:0".parse().unwrap()],
+        Admission::default(),
+        Limits::default(),
+    )
+    .unwrap();
+    server.heed_signals().unwrap();
     let mut server = run(server, |_| {});
     let mut client = server.connect();
     signal_hook::low_level::raise(signal_hook::consts::SIGHUP).unwrap();

@@ -207,7 +207,10 @@ fn a_unix_socket_serves_like_a_port_and_its_file_goes_with_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listen = format!("unix:{}", path.display()).parse().unwrap();
-    let server = run(Server::bind(&[listen], Limits::default()).unwrap(), |_| {});
+    let server = run(
+        Server::bind(&[listen], Admission::default(), Limits::default()).unwrap(),
+        |_| {},
+    );
     let mut client = unix_client(&path);
     assert_eq!(client.ask("hello"), "1 hello");
     client.send("later on");

@@ -4,7 +4,9 @@ mod backpressure;
 mod endings;
 mod messages;
 
-use super::{BatchError, Handled, Limits, ListenAddress, Server, ServerError, Service, Stopper};
+use super::{
+    Admission, BatchError, Handled, Limits, ListenAddress, Server, ServerError, Service, Stopper,
+};
 use crate::cborrpc::framing::FrameError;
 use crate::clock::{SystemClock, Timestamp};
 use std::io::{self, Read, Write};
@@ -177,7 +179,10 @@ fn start(limits: Limits) -> Running {
 
 fn start_with(limits: Limits, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Running {
     let listen = "127.0.0.1:0".parse().unwrap();
-    run(Server::bind(&[listen], limits).unwrap(), change)
+    run(
+        Server::bind(&[listen], Admission::default(), limits).unwrap(),
+        change,
+    )
 }
 
 fn run(server: Server, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Running {

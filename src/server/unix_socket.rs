@@ -1,0 +1,159 @@
+//! Unix sockets as listeners: whose file is in the way, who may connect, and the file's end.
+
+use super::listen::{BindError, ListenAddress, bind_error};
+use mio::net::UnixListener;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Listens at a path, which gets these permission bits. A socket that its owner left behind there is
+/// removed before.
+pub(super) fn bind(
+    address: &ListenAddress,
+    path: &Path,
+    mode: u32,
+) -> Result<(UnixListener, SocketFile), BindError> {
+    remove_abandoned_socket(address, path)?;
+    let listener = bind_private(path).map_err(|error| bind_error(address, error))?;
+    let file = SocketFile::at(path);
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(|error| bind_error(address, error))?;
+    Ok((listener, file))
+}
+
+/// Binds a socket that only this user can connect to, so that there is no moment in which others could
+/// who should not.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    // The mask is that of the whole process: what other threads make meanwhile is private, too.
+    // SAFETY: umask takes any value, touches no memory and can't fail.
+    let before = unsafe { libc::umask(0o077) };
+    let bound = UnixListener::bind(path);
+    // SAFETY: as before.
+    unsafe { libc::umask(before) };
+    bound
+}
+
+/// The file of a Unix socket, removed when this is dropped.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: a file that somebody else has put there since is not ours to remove.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            identity: identity_of(path),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.identity.is_some()
+            && identity_of(&self.path) == self.identity
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            let path = self.path.display();
+            tracing::warn!(%path, "the socket file can't be removed: {error}");
+        }
+    }
+}
+
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket file that its owner left behind, which nobody can listen at any more.
+fn remove_abandoned_socket(address: &ListenAddress, path: &Path) -> Result<(), BindError> {
+    let address = || address.clone();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(bind_error(&address(), error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket { address: address() });
+        }
+        Ok(_) => {}
+    }
+    // Mio's connect never blocks: a full queue of an owner that is alive but busy is an error here.
+    match mio::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            tracing::info!(
+                "removing {}, which an earlier program left behind",
+                path.display()
+            );
+            fs::remove_file(path).map_err(|error| bind_error(&address(), error))
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(BindError::Denied { address: address() })
+        }
+        Ok(_) | Err(_) => Err(BindError::InUse { address: address() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener as StdUnixListener;
+
+    fn bind_at(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), BindError> {
+        bind(&ListenAddress::Unix(path.to_owned()), path, mode)
+    }
+
+    fn message_at(path: &Path) -> String {
+        match bind_at(path, 0o600) {
+            Ok(_) => panic!("bound"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_socket_file_has_the_mode_that_was_asked_for_and_goes_with_its_listener() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        for mode in [0o600, 0o660, 0o666] {
+            let listener = bind_at(&path, mode).unwrap();
+            let found = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(found, mode);
+            drop(listener);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn before_it_has_its_mode_a_socket_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _listener = bind_private(&path).unwrap();
+        let found = fs::metadata(&path).unwrap().permissions().mode() & 0o077;
+        assert_eq!(found, 0);
+    }
+
+    #[test]
+    fn an_abandoned_socket_file_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(StdUnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "the standard library leaves the file behind");
+        let living = bind_at(&path, 0o600).unwrap();
+        assert!(message_at(&path).contains("in use"));
+        assert!(path.exists());
+        drop(living);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        fs::write(&path, "keep me").unwrap();
+        assert!(message_at(&path).contains("no socket"));
+        assert_eq!(fs::read(&path).unwrap(), b"keep me");
+    }
+}
