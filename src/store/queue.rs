@@ -57,9 +57,15 @@ fn row_to_available(row: &Row<'_>) -> rusqlite::Result<AvailableUnit> {
     })
 }
 
-/// True if a unit with this priority is in name order when it is inserted as available.
-pub(super) fn goes_by_name(priority: f64, name: &Name, passed: Option<&[u8]>) -> bool {
-    priority == 0.0 && passed.is_none_or(|passed| name.bytes() > passed)
+/// How many queued units come before all in name order, if those have names behind this one, or from it
+/// on: two units never have the same.
+fn count_before(queued: &[AvailableUnit], name: Option<&[u8]>) -> usize {
+    queued.partition_point(|queued| {
+        let AvailableUnit {
+            unit, name: own, ..
+        } = queued;
+        unit.priority > 0.0 || unit.priority == 0.0 && name.is_some_and(|name| own.bytes() <= name)
+    })
 }
 
 impl SqliteStore {
@@ -71,52 +77,34 @@ impl SqliteStore {
         bytes_max: usize,
     ) -> StorageResult<BestUnits> {
         let mut queued = self.best_queued(spec, limit, bytes_max)?;
-        // Nothing in name order has a name that was passed, or a priority.
-        let before_all_in_name_order = |unit: &AvailableUnit, passed: Option<&[u8]>| {
-            let AvailableUnit { unit, name, .. } = unit;
-            unit.priority > 0.0 || unit.priority == 0.0 && !goes_by_name(0.0, name, passed)
-        };
-        let passed = self.specs.passed_name(spec);
-        let sure = queued.partition_point(|unit| before_all_in_name_order(unit, passed));
+        let sure = count_before(&queued, self.specs.passed_name(spec));
         if sure > 0 {
             queued.truncate(sure);
             return Ok(BestUnits::Found(queued));
         }
         let InNameOrder { mut units, is_all } = self.units_in_name_order(spec, limit, bytes_max)?;
-        let Some(head) = queued.first() else {
-            return Ok(if units.is_empty() && !is_all {
-                BestUnits::NotYet
-            } else {
-                BestUnits::Found(units)
-            });
-        };
-        let Some(first) = units.first() else {
-            if !is_all {
-                // What is queued behind the names that were passed may not be the next of them.
-                let passed = self.specs.passed_name(spec);
-                let sure = queued.partition_point(|unit| before_all_in_name_order(unit, passed));
-                queued.truncate(sure);
-            }
-            return Ok(if is_all || !queued.is_empty() {
-                BestUnits::Found(queued)
-            } else {
-                BestUnits::NotYet
-            });
-        };
-        // Whichever is better goes as far as the head of the other: there may be fewer than asked for.
-        let is_before = |queued: &AvailableUnit, in_name_order: &AvailableUnit| {
-            let names = queued.name.bytes() < in_name_order.name.bytes();
-            queued.unit.priority > 0.0 || queued.unit.priority == 0.0 && names
-        };
-        if is_before(head, first) {
-            let end = queued.partition_point(|unit| is_before(unit, first));
-            queued.truncate(end);
-            Ok(BestUnits::Found(queued))
-        } else {
-            let end = units.partition_point(|unit| !is_before(head, unit));
-            units.truncate(end);
-            Ok(BestUnits::Found(units))
+        if units.is_empty() && is_all {
+            return Ok(BestUnits::Found(queued));
         }
+        // Whichever is better goes as far as the head of the other: there may be fewer than asked for.
+        let next_in_name_order = match units.first() {
+            Some(first) => Some(first.name.bytes()),
+            None => self.specs.passed_name(spec),
+        };
+        let sure = count_before(&queued, next_in_name_order);
+        if sure > 0 {
+            queued.truncate(sure);
+            return Ok(BestUnits::Found(queued));
+        }
+        if let Some(head) = queued.first().filter(|head| head.unit.priority == 0.0) {
+            let end = units.partition_point(|unit| unit.name.bytes() < head.name.bytes());
+            units.truncate(end);
+        }
+        Ok(if units.is_empty() {
+            BestUnits::NotYet
+        } else {
+            BestUnits::Found(units)
+        })
     }
 
     fn best_queued(
@@ -190,7 +178,9 @@ impl SqliteStore {
         status: UnitStatus,
         priority: f64,
     ) -> bool {
+        let passed = self.specs.passed_name(spec);
         status == UnitStatus::Available
-            && goes_by_name(priority, name, self.specs.passed_name(spec))
+            && priority == 0.0
+            && passed.is_none_or(|passed| name.bytes() > passed)
     }
 }
