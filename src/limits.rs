@@ -37,15 +37,16 @@ impl Default for RequestLimits {
     }
 }
 
-/// Work units that `get_work_units` lists when the client does not say (docs/protocol.md, "Constants").
-pub const LIST_UNITS_DEFAULT: usize = 1_000;
+/// Work units, attempts or locks that are listed when the client does not say how many (docs/protocol.md,
+/// "Constants").
+pub const LIST_DEFAULT: usize = 1_000;
 
-/// Work units that `get_work_units` lists at the most (docs/protocol.md, "Constants").
-pub const LIST_UNITS_MAX: usize = 10_000;
+/// The same at the most.
+pub const LIST_MAX: usize = 10_000;
 
-/// Work units that are listed within the loop. Longer lists are made beside it, so that they hold
+/// How many of them are listed within the loop. Longer lists are made beside it, so that they hold
 /// nobody up; for short ones the way there would take longer than the list.
-pub const LIST_UNITS_INLINE_MAX: usize = 200;
+pub const LIST_INLINE_MAX: usize = 200;
 
 /// Leases that end in one step, before somebody else gets a turn. More than any number of workers
 /// holds in practice, since until the next step the others look as if they still ran: a quarter of a

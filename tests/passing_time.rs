@@ -3,7 +3,9 @@
 mod world;
 
 use coordinated::cbor::Item;
-use coordinated::coordinate::{Counts, Heartbeat, LockPath, Outcome, Wish};
+use coordinated::coordinate::{
+    Counts, Deletion, Error, Heartbeat, LastAsked, LockPath, Outcome, Wish,
+};
 use serde_json::json;
 use std::time::Duration;
 use world::{World, cbor, name, nobody, wish};
@@ -417,4 +419,97 @@ fn a_worker_of_one_namespace_that_goes_takes_nothing_from_its_namesake_in_anothe
     world.namespace = home;
     assert_eq!(world.run(|op| op.held_units(&name("w"))).unwrap().len(), 1);
     assert_eq!(world.run(|op| op.workers()).unwrap().len(), 1);
+}
+
+/// Since when the work spec has had available units, in seconds from the start of the world.
+fn waiting_since(world: &mut World) -> Option<f64> {
+    let since = world.run(|op| op.work_spec(&name("spec")).map(|spec| spec.waiting_since));
+    let since = since.unwrap();
+    since.map(|since| since.since(world::START).as_secs_f64())
+}
+
+#[test]
+fn a_work_spec_remembers_since_when_it_has_had_available_units_without_a_break() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    world.set_spec(&json!({"name": "spec"}));
+    assert_eq!(waiting_since(&mut world), None);
+    world.pass(1.0);
+    world.add(
+        "spec",
+        &[json!(["a", {}]), json!(["late", {}, {"delay": 50}])],
+    );
+    world.pass(1.0);
+    world.add("spec", &[json!(["b", {}])]);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    assert_eq!(waiting_since(&mut world), Some(1.0), "there always was one");
+    // A restart makes no difference, nor does another definition.
+    world.store.close().unwrap();
+    let mut world = World::open(&path, world::START.plus(Duration::from_secs(3)));
+    world.set_spec(&json!({"name": "spec", "weight": 3}));
+    assert_eq!(waiting_since(&mut world), Some(1.0));
+    world.get_work("w", 1, Duration::from_secs(40));
+    assert_eq!(waiting_since(&mut world), None, "both are handed out");
+    world.pass(2.0);
+    let released = world.report(&nobody(), "spec", "a", &wish(Wish::Available));
+    assert_eq!(released.unwrap(), Outcome::Accepted);
+    assert_eq!(waiting_since(&mut world), Some(5.0), "one was given back");
+    let gone = [name("a")];
+    world
+        .run(|op| {
+            let which = Deletion::Named(&gone, None);
+            op.delete_work_units(&name("spec"), &which)
+        })
+        .unwrap();
+    assert_eq!(waiting_since(&mut world), None);
+    world.pass(50.0);
+    assert_eq!(
+        waiting_since(&mut world),
+        Some(55.0),
+        "a lease and a delay are over"
+    );
+}
+
+#[test]
+fn since_when_units_wait_is_undone_with_what_made_them_wait() {
+    let mut world = world_with_units(&["a"]);
+    world.pass(1.0);
+    let undone = world.run(|op| {
+        op.delete_work_units(&name("spec"), &Deletion::Named(&[name("a")], None))?;
+        assert_eq!(op.work_spec(&name("spec"))?.waiting_since, None);
+        Err::<(), _>(Error::Refused("for a test".to_owned()))
+    });
+    assert!(undone.is_err());
+    assert_eq!(waiting_since(&mut world), Some(0.0));
+}
+
+#[test]
+fn that_nobody_asks_for_work_is_told_after_some_minutes() {
+    let mut world = world_with_units(&["a"]);
+    let mut explain = |at: Option<u64>, now: u64| {
+        let at = at.map(|at| world::START.plus(Duration::from_secs(at)));
+        let last_asked = LastAsked {
+            at,
+            started: world::START,
+        };
+        world.now = world::START.plus(Duration::from_secs(now));
+        let now = world.now;
+        let reasons = world.run(|op| op.explain_work(&name("spec"), None, last_asked));
+        let first = reasons.unwrap().remove(0);
+        (first.code(), first.text(now))
+    };
+    assert_eq!(explain(Some(0), 299).0, "next");
+    let (code, text) = explain(Some(0), 300);
+    assert_eq!(
+        (code, &*text),
+        ("no_worker", "nobody has asked for work for 5m")
+    );
+    let (code, text) = explain(None, 301);
+    assert_eq!(code, "no_worker");
+    assert!(
+        text.contains("since the daemon was started 5m 1s ago"),
+        "{text}"
+    );
 }

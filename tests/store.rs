@@ -99,6 +99,36 @@ fn no_statement_of_the_hot_path_opens_a_temporary_table() {
     }
 }
 
+/// Statements that look for few among many, and the index that has just the few.
+const FIND_FEW: [(&str, &str); 3] = [
+    ("LIST_FAILURES", "work_unit_failed"),
+    ("QUEUED_WITH_HIGHER_PRIORITY", "work_unit_queued"),
+    ("QUEUED_WITH_LOWER_NAME", "work_unit_queued"),
+];
+
+#[test]
+fn what_looks_for_few_among_many_uses_the_index_that_has_just_these() {
+    let (_dir, connection) = empty_database();
+    let statements = all_statements();
+    for (statement, index) in FIND_FEW {
+        let of_name = |(name, _): &&(&str, &str)| *name == statement;
+        let (_, sql) = statements.iter().find(of_name).expect(statement);
+        let mut plan = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let steps: Vec<String> = plan
+            .raw_query()
+            .mapped(|row| row.get("detail"))
+            .map(Result::unwrap)
+            .collect();
+        let search = format!("INDEX {index} (work_spec_id=?");
+        assert!(
+            steps.iter().any(|step| step.contains(&search)),
+            "{statement}: {steps:?}"
+        );
+    }
+}
+
 const VIEWS: [&str; 7] = [
     "summary",
     "work_specs",
@@ -419,6 +449,21 @@ fn kept(path: &Path) -> Vec<(String, Counts)> {
     )
 }
 
+/// Since when each work spec has had available units, as the file has it.
+fn read_waiting(path: &Path) -> Vec<(String, Option<i64>)> {
+    Connection::open(path)
+        .unwrap()
+        .prepare(
+            "SELECT CAST(name AS TEXT), waiting_since_us
+               FROM work_spec JOIN work_unit_count ON work_spec_id = work_spec.id WHERE deleted = 0",
+        )
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
 fn read_counts(connection: &Connection, sql: &str) -> Vec<(String, Counts)> {
     connection
         .prepare(sql)
@@ -461,10 +506,15 @@ proptest! {
         }
         let recounted = recount(&path);
         prop_assert_eq!(&kept(&path), &recounted);
+        let waiting = read_waiting(&path);
         for (spec, counts) in recounted {
             // Without letting time pass: what is kept in memory is what is in the file.
             let in_memory = world.operation(|op| op.work_spec(&name(&spec)).map(|spec| spec.counts));
             prop_assert_eq!(in_memory.unwrap(), counts);
+            let since = world.operation(|op| op.work_spec(&name(&spec)).map(|spec| spec.waiting_since));
+            let since = since.unwrap().map(|since| since.0);
+            prop_assert_eq!(since.is_some(), counts.available > 0);
+            prop_assert!(waiting.contains(&(spec, since)), "{:?}, not {:?}", waiting, since);
         }
         world.store.commit().unwrap();
     }

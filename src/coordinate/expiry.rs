@@ -25,7 +25,8 @@ impl<S: Storage> Operation<'_, S> {
                 && unit.active == Some(attempt.id)
             {
                 unit.make_available(self.now);
-                self.store.update_work_unit(UnitStatus::Pending, &unit)?;
+                self.store
+                    .update_work_unit(self.now, UnitStatus::Pending, &unit)?;
             }
         }
         for mut unit in self
@@ -33,7 +34,8 @@ impl<S: Storage> Operation<'_, S> {
             .units_no_longer_delayed(self.now, limits::SWEEP_UNITS)?
         {
             unit.make_available(self.now);
-            self.store.update_work_unit(UnitStatus::Delayed, &unit)?;
+            self.store
+                .update_work_unit(self.now, UnitStatus::Delayed, &unit)?;
         }
         self.store.delete_expired_workers(self.now)?;
         self.store.delete_expired_locks(self.now)?;

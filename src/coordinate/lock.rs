@@ -2,7 +2,7 @@
 
 use super::storage::Storage;
 use super::{Error, Name, Operation, Result};
-use crate::cbor::{Item, Kind, Writer};
+use crate::cbor::{Item, Kind, Writer, scan};
 use crate::clock::Timestamp;
 use crate::limits::RequestLimits;
 use std::time::Duration;
@@ -39,11 +39,7 @@ impl LockPath {
                 item.kind_name()
             )));
         };
-        let mut path = Self {
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            text: String::new(),
-        };
+        let mut path = Self::root();
         for label in labels {
             if path.ends.len() >= LABELS_MAX {
                 return Err(Error::Invalid(format!(
@@ -61,33 +57,67 @@ impl LockPath {
         Ok(path)
     }
 
-    /// The path of a single label, a string.
+    /// The path without labels.
     #[must_use]
-    pub fn top_level(label: &Name) -> Self {
-        let mut path = Self {
+    pub fn root() -> Self {
+        Self {
             bytes: Vec::new(),
             ends: Vec::new(),
             text: String::new(),
-        };
+        }
+    }
+
+    /// The path of a single label, a string.
+    #[must_use]
+    pub fn top_level(label: &Name) -> Self {
+        let mut path = Self::root();
         path.push_bytes(STRING, label.bytes());
         path
     }
 
+    /// The path that is kept as these bytes; `None` if they are not those of a path.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut path = Self::root();
+        for label in labels(bytes) {
+            let (kind, content) = label?;
+            // It came in a message, whose depth had a limit.
+            let is_whole = kind == STRING || scan::check(&content, usize::MAX).is_ok();
+            if !is_whole {
+                return None;
+            }
+            path.push_label(kind, &content);
+        }
+        Some(path)
+    }
+
+    /// Writes the list of labels. A string goes out as a byte string: which form it came in is not kept.
+    pub fn write(&self, writer: &mut Writer<'_>) {
+        writer.array(self.ends.len());
+        for (kind, content) in labels(&self.bytes).flatten() {
+            match kind {
+                STRING => writer.bytes(&content),
+                _ => writer.encoded(&content),
+            }
+        }
+    }
+
     fn push(&mut self, label: Item<'_>) {
+        match label.as_string_bytes() {
+            Some(string) => self.push_label(STRING, &string),
+            None => self.push_label(OTHER, &canonical_bytes(label)),
+        }
+    }
+
+    fn push_label(&mut self, kind: u8, content: &[u8]) {
         if !self.ends.is_empty() {
             self.text.push('/');
         }
-        if let Some(string) = label.as_string_bytes() {
-            self.push_bytes(STRING, &string);
-            match std::str::from_utf8(&string) {
-                Ok(text) => self.text.push_str(text),
-                Err(_) => self.text.push_str(&string.escape_ascii().to_string()),
-            }
-        } else {
-            let canonical = canonical_bytes(label);
-            self.push_bytes(OTHER, &canonical);
-            self.text.push_str(&canonical.escape_ascii().to_string());
+        match std::str::from_utf8(content) {
+            Ok(text) if kind == STRING => self.text.push_str(text),
+            _ => self.text.push_str(&content.escape_ascii().to_string()),
         }
+        self.push_bytes(kind, content);
     }
 
     fn push_bytes(&mut self, kind: u8, content: &[u8]) {
@@ -124,6 +154,45 @@ impl LockPath {
         };
         root.into_iter()
             .chain(above.iter().filter_map(|end| self.bytes.get(..*end)))
+    }
+}
+
+/// A label with its kind.
+type Label = (u8, Vec<u8>);
+
+/// The labels in the bytes of a path; `None` for what is no label.
+fn labels(bytes: &[u8]) -> impl Iterator<Item = Option<Label>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let label = split_label(rest);
+        rest = label.as_ref().map_or(&[], |(_, rest)| rest);
+        Some(label.map(|(label, _)| label))
+    })
+}
+
+/// The first label, and what is behind it.
+fn split_label(bytes: &[u8]) -> Option<(Label, &[u8])> {
+    let (&kind, mut rest) = bytes.split_first()?;
+    if kind != STRING && kind != OTHER {
+        return None;
+    }
+    let mut content = Vec::new();
+    loop {
+        rest = match rest {
+            [0, 0xff, rest @ ..] => {
+                content.push(0);
+                rest
+            }
+            [0, 1, rest @ ..] => return Some(((kind, content), rest)),
+            [0, ..] | [] => return None,
+            [byte, rest @ ..] => {
+                content.push(*byte);
+                rest
+            }
+        };
     }
 }
 
@@ -275,11 +344,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn path(labels: &[&[u8]]) -> LockPath {
-        let mut path = LockPath {
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            text: String::new(),
-        };
+        let mut path = LockPath::root();
         for label in labels {
             path.push_bytes(STRING, label);
         }
@@ -296,7 +361,48 @@ mod tests {
         assert_eq!(path(&[]).prefixes().count(), 0);
     }
 
+    #[test]
+    fn bytes_that_are_no_path_are_told_from_one() {
+        for bytes in [
+            &b"x\0\x01"[..],
+            b"s",
+            b"sa\0",
+            b"sa\0\x02",
+            b"sa\0\x01v\xff\0\x01",
+            b"v\0\x01",
+        ] {
+            assert_eq!(LockPath::from_bytes(bytes), None, "{bytes:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_path_is_the_same_after_it_was_kept(
+            labels in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(0..3_u8, 0..3).prop_map(|string| {
+                        let mut encoded = Vec::new();
+                        Writer::new(&mut encoded).bytes(&string);
+                        encoded
+                    }),
+                    Just(vec![0]),
+                    Just(b"\x82\x00\x61a".to_vec()),
+                    Just(vec![0xf6]),
+                ],
+                0..4,
+            ),
+        ) {
+            let mut encoded = Vec::new();
+            Writer::new(&mut encoded).array(labels.len());
+            encoded.extend(labels.concat());
+            let limits = RequestLimits::default();
+            let path = LockPath::from_item(Item::from_checked(&encoded), &limits).expect("a path");
+            prop_assert_eq!(LockPath::from_bytes(path.bytes()), Some(path.clone()));
+            let mut written = Vec::new();
+            path.write(&mut Writer::new(&mut written));
+            prop_assert_eq!(written, encoded);
+        }
+
         #[test]
         fn the_bytes_of_one_path_begin_with_those_of_another_just_if_it_lies_below(
             one in prop::collection::vec(prop::collection::vec(0..3_u8, 0..3), 0..3),

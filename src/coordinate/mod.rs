@@ -8,6 +8,8 @@ mod attempt;
 mod chaining;
 mod error;
 mod expiry;
+mod explain;
+mod failure;
 mod lock;
 mod name;
 mod new_unit;
@@ -22,6 +24,8 @@ mod worker;
 
 pub use attempt::{Attempt, AttemptId, AttemptStatus, HandedOut};
 pub use error::{Error, Result, StorageError};
+pub use explain::{LastAsked, Reason};
+pub use failure::{FailureGroup, group_failures};
 pub use lock::{Lock, LockPath};
 pub use name::Name;
 pub use new_unit::NewUnit;

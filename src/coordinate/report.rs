@@ -253,7 +253,7 @@ impl<S: Storage> Operation<'_, S> {
         self.store.update_attempt(own)?;
         unit.active = Some(own.id);
         unit.status = UnitStatus::Pending;
-        Ok(self.store.update_work_unit(before, unit)?)
+        Ok(self.store.update_work_unit(self.now, before, unit)?)
     }
 
     /// Stores data on a unit that nobody has, and delays it if that is asked.
@@ -270,7 +270,7 @@ impl<S: Storage> Operation<'_, S> {
             let before = unit.status;
             unit.not_before = Some(self.now.plus(delay));
             unit.make_available(self.now);
-            self.store.update_work_unit(before, &unit)?;
+            self.store.update_work_unit(self.now, before, &unit)?;
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl<S: Storage> Operation<'_, S> {
         }
         let before = unit.status;
         unit.make_available(self.now);
-        Ok(self.store.update_work_unit(before, &unit)?)
+        Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
     /// Makes a finished or failed unit available again, with its own data. History is kept.
@@ -313,7 +313,7 @@ impl<S: Storage> Operation<'_, S> {
         unit.attempts_before = self.attempts_so_far(&unit)?;
         let before = unit.status;
         unit.make_available(self.now);
-        Ok(self.store.update_work_unit(before, &unit)?)
+        Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
     fn renew(&mut self, active: Option<Attempt>, report: &Report<'_>) -> Result<()> {
@@ -347,7 +347,7 @@ impl<S: Storage> Operation<'_, S> {
         if let Some(data) = report.data {
             self.store_attempt_data(&attempt, data)?;
         }
-        Ok(self.store.update_work_unit(before, &unit)?)
+        Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
     /// Ends the active attempt, or one made for this report, with a result.
@@ -372,7 +372,7 @@ impl<S: Storage> Operation<'_, S> {
             AttemptStatus::Finished => UnitStatus::Finished,
             _ => UnitStatus::Failed,
         };
-        self.store.update_work_unit(before, &unit)?;
+        self.store.update_work_unit(self.now, before, &unit)?;
         if unit.status == UnitStatus::Finished {
             self.chain_output(&unit, report.data)?;
         }
@@ -400,7 +400,9 @@ impl<S: Storage> Operation<'_, S> {
         self.store.update_attempt(&attempt)?;
         self.store_attempt_data(&attempt, TOO_MANY_RETRIES)?;
         unit.status = UnitStatus::Failed;
-        Ok(self.store.update_work_unit(UnitStatus::Available, &unit)?)
+        Ok(self
+            .store
+            .update_work_unit(self.now, UnitStatus::Available, &unit)?)
     }
 
     /// Looks up the spec of a unit's successor, if it has one that exists.

@@ -1,7 +1,84 @@
-//! Which work spec gives the next unit.
+//! Which work spec gives the next unit, and why another one does not.
 
+use super::explain::Reason;
 use super::work_spec::{WorkSpec, WorkSpecId};
+use crate::clock::Timestamp;
 use rand::{Rng, RngExt};
+
+/// What keeps a work spec from giving units, whether it has any or not.
+pub(super) fn holds(spec: &WorkSpec) -> impl Iterator<Item = Reason> {
+    let (meta, counts) = (&spec.meta, &spec.counts);
+    let has_all_running = |max: &u64| counts.pending >= *max;
+    [
+        meta.paused.then_some(Reason::Paused),
+        (meta.weight <= 0).then_some(Reason::NoWeight(meta.weight)),
+        meta.max_running
+            .filter(has_all_running)
+            .map(Reason::MaxRunning),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Why a work spec has no unit to give, and may not make one either; `None` if it has or may.
+pub(super) fn lack_of_work(spec: &WorkSpec, now: Timestamp) -> Option<Reason> {
+    let (meta, counts) = (&spec.meta, &spec.counts);
+    if counts.available > 0 {
+        None
+    } else if !meta.continuous {
+        Some(Reason::NoWork(*counts))
+    } else if counts.pending > 0 {
+        Some(Reason::ContinuousRunning)
+    } else {
+        let next = meta.next_continuous.filter(|next| *next > now);
+        next.map(|until| Reason::Interval { until })
+    }
+}
+
+/// True if a work spec could give a unit now to somebody who asks for it.
+pub(super) fn can_give(spec: &WorkSpec, now: Timestamp) -> bool {
+    holds(spec).next().is_none() && lack_of_work(spec, now).is_none()
+}
+
+/// The specs of the highest priority.
+fn of_highest_priority<'a>(specs: impl Iterator<Item = &'a WorkSpec>) -> Vec<&'a WorkSpec> {
+    let mut highest: Vec<&WorkSpec> = Vec::new();
+    for spec in specs {
+        match highest.first() {
+            Some(best) if spec.meta.priority < best.meta.priority => continue,
+            Some(best) if spec.meta.priority > best.meta.priority => highest.clear(),
+            _ => {}
+        }
+        highest.push(spec);
+    }
+    highest
+}
+
+/// The sums over specs of which one is drawn.
+struct Sums {
+    weights: i128,
+    pending: i128,
+}
+
+impl Sums {
+    fn of(specs: &[&WorkSpec]) -> Self {
+        let weights = specs.iter().map(|spec| i128::from(spec.meta.weight));
+        let pending = specs.iter().map(|spec| i128::from(spec.counts.pending));
+        Self {
+            weights: weights.sum(),
+            pending: pending.sum(),
+        }
+    }
+
+    /// In proportion to the chance of one of them. 0 if it has more than its share.
+    fn score(&self, spec: &WorkSpec) -> i128 {
+        let (weight, pending) = (
+            i128::from(spec.meta.weight),
+            i128::from(spec.counts.pending),
+        );
+        (weight * (self.pending + 1) - self.weights * pending).max(0)
+    }
+}
 
 /// Chooses one of the specs that have work: of those with the highest priority, at random, so that
 /// the numbers of pending units tend towards the weights (docs/protocol.md, "The scheduler").
@@ -12,46 +89,38 @@ pub(super) fn choose<'a>(
     with_work: impl Iterator<Item = &'a WorkSpec>,
     random: &mut dyn Rng,
 ) -> Option<WorkSpecId> {
-    let mut candidates: Vec<&WorkSpec> = Vec::new();
-    for spec in with_work {
-        match candidates.first() {
-            Some(best) if spec.meta.priority < best.meta.priority => continue,
-            Some(best) if spec.meta.priority > best.meta.priority => candidates.clear(),
-            _ => {}
-        }
-        candidates.push(spec);
-    }
+    let candidates = of_highest_priority(with_work);
     if let [only] = candidates[..] {
         return Some(only.id);
     }
-    let weights: i128 = candidates
-        .iter()
-        .map(|spec| i128::from(spec.meta.weight))
-        .sum();
-    let pending: i128 = candidates
-        .iter()
-        .map(|spec| i128::from(spec.counts.pending))
-        .sum();
-    let score = |spec: &WorkSpec| {
-        let (weight, own_pending) = (
-            i128::from(spec.meta.weight),
-            i128::from(spec.counts.pending),
-        );
-        (weight * (pending + 1) - weights * own_pending).max(0)
-    };
-    let scores: i128 = candidates.iter().map(|spec| score(spec)).sum();
+    let sums = Sums::of(&candidates);
+    let scores: i128 = candidates.iter().map(|spec| sums.score(spec)).sum();
     if scores <= 0 {
         return None;
     }
     let mut draw = random.random_range(0..scores);
     for spec in candidates {
-        let score = score(spec);
+        let score = sums.score(spec);
         if draw < score {
             return Some(spec.id);
         }
         draw -= score;
     }
     None
+}
+
+/// Why one of the specs that have work is not drawn at present; `None` if it may be.
+pub(super) fn precedence_over<'a>(
+    spec: &WorkSpec,
+    with_work: impl Iterator<Item = &'a WorkSpec>,
+) -> Option<Reason> {
+    let candidates = of_highest_priority(with_work);
+    match candidates.first() {
+        Some(best) if best.meta.priority > spec.meta.priority => {
+            Some(Reason::LowerPriority(best.name.clone()))
+        }
+        _ => (Sums::of(&candidates).score(spec) == 0).then_some(Reason::Share),
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +146,7 @@ mod tests {
             name: Name::from_text(id.to_string()),
             meta,
             counts,
+            waiting_since: None,
         }
     }
 

@@ -77,11 +77,40 @@ pub struct UnitQuery {
 /// The result of storing or finding.
 pub type StorageResult<T> = std::result::Result<T, StorageError>;
 
-/// Takes a unit's name and data dictionary. An error ends the listing.
+/// How many available units come before another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitsAhead {
+    /// So many were found.
+    pub count: usize,
+    /// False if there may be more.
+    pub is_all: bool,
+}
+
+/// Which locks to list.
+#[derive(Clone, Debug)]
+pub struct LockQuery {
+    /// Only this path and those below it.
+    pub under: LockPath,
+    /// From this path on, included.
+    pub start: Option<LockPath>,
+    /// So many at the most.
+    pub limit: usize,
+}
+
+/// Takes a unit's name and data dictionary. An error ends the listing, as with those below.
 pub type VisitUnit<'a> = dyn FnMut(&Name, &[u8]) -> Result<()> + 'a;
 
-/// Listing units, which may take long.
-pub trait UnitLister {
+/// Takes an attempt and the data that it left, if it changed them.
+pub type VisitAttempt<'a> = dyn FnMut(&Attempt, Option<&[u8]>) -> Result<()> + 'a;
+
+/// Takes a failed unit's name, its traceback and when it failed.
+pub type VisitFailure<'a> = dyn FnMut(&Name, Option<&str>, Timestamp) -> Result<()> + 'a;
+
+/// Takes a lock.
+pub type VisitLock<'a> = dyn FnMut(&LockPath, &Lock) -> Result<()> + 'a;
+
+/// Listing, which may take long.
+pub trait Lister {
     /// Shows `visit` the units with their data (that of the active attempt if it has some), sorted
     /// by the bytes of their names.
     ///
@@ -94,14 +123,44 @@ pub trait UnitLister {
         query: &UnitQuery,
         visit: &mut VisitUnit<'_>,
     ) -> Result<()>;
+
+    /// Shows `visit` at most `limit` attempts at a unit, the newest first.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
+    fn list_attempts(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        unit: &Name,
+        limit: usize,
+        visit: &mut VisitAttempt<'_>,
+    ) -> Result<()>;
+
+    /// Shows `visit` all failed units, sorted by the bytes of their names.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `NoSuchWorkSpec`, `Storage`.
+    fn list_failures(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        visit: &mut VisitFailure<'_>,
+    ) -> Result<()>;
+
+    /// Shows `visit` the locks, those of a path before those below it.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()>;
 }
 
 /// A database: transactions, and the families of tables.
 pub trait Storage:
-    WorkSpecStore + WorkUnitStore + AttemptStore + WorkerStore + LockStore + UnitLister + 'static
+    WorkSpecStore + WorkUnitStore + AttemptStore + WorkerStore + LockStore + Lister + 'static
 {
     /// Reads committed state on another thread.
-    type Reader: UnitLister + Send + 'static;
+    type Reader: Lister + Send + 'static;
 
     /// Runs one operation in the current batch, which is begun if need be. If it fails, all that it
     /// wrote is undone, and the rest of the batch stands.
@@ -179,7 +238,8 @@ pub trait WorkSpecStore {
     /// Changes how a work spec is scheduled.
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()>;
 
-    /// Counts the units of a work spec anew, for when the counts turn out to be wrong.
+    /// Counts the units of a work spec anew, for when the counts turn out to be wrong. Since when it has
+    /// had available units is not known then.
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()>;
 
     /// Deletes a work spec with its units and their attempts, of which no query shows any from now
@@ -207,9 +267,10 @@ pub trait WorkUnitStore {
     /// A unit's own data dictionary, encoded.
     fn work_unit_data(&mut self, id: WorkUnitId) -> StorageResult<Vec<u8>>;
 
-    /// Adds a unit: delayed if it has a `not_before`, else available.
+    /// Adds a unit: delayed if it has a `not_before`, else available from `now` on.
     fn insert_work_unit(
         &mut self,
+        now: Timestamp,
         spec: WorkSpecId,
         name: &Name,
         priority: f64,
@@ -217,8 +278,13 @@ pub trait WorkUnitStore {
         data: &[u8],
     ) -> StorageResult<WorkUnit>;
 
-    /// Stores a changed unit, which was in the status `before`.
-    fn update_work_unit(&mut self, before: UnitStatus, unit: &WorkUnit) -> StorageResult<()>;
+    /// Stores a unit that has changed `now`, and was in the status `before`.
+    fn update_work_unit(
+        &mut self,
+        now: Timestamp,
+        before: UnitStatus,
+        unit: &WorkUnit,
+    ) -> StorageResult<()>;
 
     /// Stores a unit's own data.
     fn set_work_unit_data(&mut self, id: WorkUnitId, data: &[u8]) -> StorageResult<()>;
@@ -235,6 +301,15 @@ pub trait WorkUnitStore {
         limit: usize,
         bytes_max: usize,
     ) -> StorageResult<BestUnits>;
+
+    /// How many available units come before an available one in the queue of their work spec. Looks at
+    /// `limit` units of each kind at the most.
+    fn units_ahead(
+        &mut self,
+        unit: &WorkUnit,
+        name: &Name,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead>;
 
     /// The first `limit` units behind a name that are in one of these statuses, sorted by the bytes of
     /// their names.

@@ -80,7 +80,9 @@ impl<S: Storage> Operation<'_, S> {
                 found_any = true;
                 for unit in units {
                     bytes += unit.data.len();
-                    if self.has_had_all_retries(&unit.unit, max_retries)? {
+                    if let Some(max) = max_retries
+                        && self.has_had_all_retries(&unit.unit, max)?
+                    {
                         self.fail_after_too_many_retries(unit.unit, worker)?;
                     } else {
                         given.push(self.hand_out(
@@ -117,15 +119,8 @@ impl<S: Storage> Operation<'_, S> {
     fn choose_work_spec(&mut self, request: &WorkRequest<'_>) -> Option<WorkSpecId> {
         let now = self.now;
         let may_give = |spec: &&WorkSpec| {
-            let (meta, counts) = (&spec.meta, &spec.counts);
-            !meta.paused
-                && meta.weight > 0
-                && meta.max_running.is_none_or(|max| counts.pending < max)
-                && (counts.available > 0
-                    || meta.continuous
-                        && counts.pending == 0
-                        && meta.next_continuous.is_none_or(|next| next <= now))
-                && request.runtimes.contains(&meta.runtime)
+            scheduler::can_give(spec, now)
+                && request.runtimes.contains(&spec.meta.runtime)
                 && (request.work_specs.is_empty() || request.work_specs.contains(&spec.name))
         };
         scheduler::choose(
@@ -147,7 +142,8 @@ impl<S: Storage> Operation<'_, S> {
             data,
         } = unit;
         let attempt = self.open_attempt(&mut unit, Some(worker), lease)?.id;
-        self.store.update_work_unit(UnitStatus::Available, &unit)?;
+        self.store
+            .update_work_unit(self.now, UnitStatus::Available, &unit)?;
         Ok(Assignment {
             unit: unit.id,
             attempt,
@@ -157,11 +153,9 @@ impl<S: Storage> Operation<'_, S> {
         })
     }
 
-    fn has_had_all_retries(&mut self, unit: &WorkUnit, max_retries: Option<u64>) -> Result<bool> {
-        Ok(match max_retries {
-            Some(max) => self.attempts_so_far(unit)? >= unit.attempts_before.saturating_add(max),
-            None => false,
-        })
+    /// True if so many attempts at a unit were made that it is not to be handed out again.
+    pub(super) fn has_had_all_retries(&mut self, unit: &WorkUnit, max: u64) -> Result<bool> {
+        Ok(self.attempts_so_far(unit)? >= unit.attempts_before.saturating_add(max))
     }
 
     /// Makes the next unit of a continuous spec, and notes when the one after it is due.
@@ -172,7 +166,9 @@ impl<S: Storage> Operation<'_, S> {
             name = Name::from_bytes([name.bytes(), b"1"].concat());
         }
         let data = EMPTY_MAP.to_vec();
-        let unit = self.store.insert_work_unit(spec, &name, 0.0, None, &data)?;
+        let unit = self
+            .store
+            .insert_work_unit(self.now, spec, &name, 0.0, None, &data)?;
         if let Some(spec) = self.store.get_work_spec(spec) {
             let (id, mut meta) = (spec.id, spec.meta.clone());
             meta.next_continuous = Some(self.now.plus(meta.interval.unwrap_or_default()));

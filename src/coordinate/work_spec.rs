@@ -22,6 +22,9 @@ pub struct WorkSpec {
     pub meta: Meta,
     /// How many units it has in each status.
     pub counts: Counts,
+    /// Since when it has had available units without a break. `None` if it has none, or if that is not
+    /// known.
+    pub waiting_since: Option<Timestamp>,
 }
 
 /// How the units of a work spec are scheduled: derived from its dictionary, then changed by
@@ -251,6 +254,11 @@ impl<S: Storage> Operation<'_, S> {
     pub fn work_spec_definition(&mut self, name: &Name) -> Result<Vec<u8>> {
         let id = self.work_spec(name)?.id;
         Ok(self.store.work_spec_definition(id)?)
+    }
+
+    /// All work specs, sorted by the bytes of their names.
+    pub fn work_specs(&self) -> impl Iterator<Item = &WorkSpec> {
+        self.store.work_specs(self.namespace)
     }
 
     /// The names of all work specs from `start` on, sorted by their bytes.

@@ -147,8 +147,14 @@ impl<S: Storage> Operation<'_, S> {
             .filter(|delay| !delay.is_zero())
             .map(|delay| self.now.plus(delay));
         let Some(mut unit) = self.store.find_work_unit(spec, &new.name)? else {
-            self.store
-                .insert_work_unit(spec, &new.name, priority, not_before, new.data.bytes())?;
+            self.store.insert_work_unit(
+                self.now,
+                spec,
+                &new.name,
+                priority,
+                not_before,
+                new.data.bytes(),
+            )?;
             return Ok(());
         };
         let before = unit.status;
@@ -161,7 +167,7 @@ impl<S: Storage> Operation<'_, S> {
         unit.superseded = unit.last;
         unit.attempts_before = self.attempts_so_far(&unit)?;
         unit.make_available(self.now);
-        self.store.update_work_unit(before, &unit)?;
+        self.store.update_work_unit(self.now, before, &unit)?;
         self.store.set_work_unit_data(unit.id, new.data.bytes())?;
         Ok(())
     }
@@ -237,7 +243,7 @@ impl<S: Storage> Operation<'_, S> {
                     "priority of work unit {name}: the sum of infinities is no number"
                 )));
             }
-            self.store.update_work_unit(unit.status, &unit)?;
+            self.store.update_work_unit(self.now, unit.status, &unit)?;
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ pub(super) struct Daemon<'a> {
     pub(super) started: Timestamp,
     pub(super) config: &'a [u8],
     pub(super) calls: &'a HashMap<&'static str, u64>,
+    /// When somebody last asked for work, if anybody has.
+    pub(super) last_asked_for_work: &'a mut Option<Timestamp>,
 }
 
 /// The version of the protocol's additions that this daemon speaks.
@@ -24,6 +26,11 @@ const FEATURES: &[&str] = &[
     "delay",
     "worker_id",
     "update_work_units",
+    "summary",
+    "get_attempts",
+    "list_failures",
+    "explain_work",
+    "list_locks",
 ];
 
 pub(super) fn get_config<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {

@@ -1,13 +1,16 @@
 //! Methods on locks.
 
 use super::method::Call;
-use super::params::Param;
-use super::reply::{Nothing, answer_in_band, ok_pair, true_pair, write_name};
+use super::params::{Options, Param};
+use super::reply::{
+    Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, true_pair, write_name,
+    write_time,
+};
 use crate::cbor::{Item, Writer};
 use crate::coordinate::number::duration_from_seconds;
-use crate::coordinate::storage::Storage;
-use crate::coordinate::{Error, LockPath, Name, Result};
-use crate::limits::RequestLimits;
+use crate::coordinate::storage::{LockQuery, Storage};
+use crate::coordinate::{Error, Lock, LockPath, Name, Result};
+use crate::limits::{self, RequestLimits};
 use std::time::Duration;
 
 /// The timeout of a lock that states none.
@@ -116,6 +119,48 @@ pub(super) fn unlock<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> R
         true_pair(out);
     }
     Ok(())
+}
+
+pub(super) fn list_locks<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let options = Options::read(call.params.get("options"))?;
+    let prefix = read_path(call.params.get("prefix"), call.operation.limits)?;
+    let query = LockQuery {
+        under: prefix.unwrap_or_else(LockPath::root),
+        start: read_path(options.get("start"), call.operation.limits)?,
+        limit: options.get("limit").list_limit()?,
+    };
+    let is_long = query.limit > limits::LIST_INLINE_MAX;
+    call.list(is_long, out, move |lister, out| {
+        let mut list = Vec::new();
+        let mut count = 0;
+        lister.list_locks(&query, &mut |path, lock| {
+            check_answer_length(list.len() + path.bytes().len())?;
+            count += 1;
+            write_lock(&mut Writer::new(&mut list), path, lock);
+            Ok(())
+        })?;
+        ok_list(out, count, &list);
+        Ok(())
+    })
+}
+
+fn write_lock(writer: &mut Writer<'_>, path: &LockPath, lock: &Lock) {
+    writer.map(3);
+    writer.bytes(b"path");
+    path.write(writer);
+    writer.bytes(b"owner");
+    lock.owner.write(writer);
+    writer.bytes(b"expires");
+    write_time(writer, Some(lock.expiration));
+}
+
+/// A path, if it is there.
+fn read_path(param: Param<'_>, limits: &RequestLimits) -> Result<Option<LockPath>> {
+    let Some(item) = param.item() else {
+        return Ok(None);
+    };
+    let path = LockPath::from_item(item, limits);
+    Ok(Some(path.map_err(|error| param.error(error))?))
 }
 
 /// Removes locks only, whatever its name says.

@@ -1,8 +1,8 @@
 //! The methods: one table, from names to functions.
 
 use super::params::Params;
-use super::{Session, daemon, locks, specs, units, work, workers};
-use crate::coordinate::storage::{Access, Storage};
+use super::{Session, daemon, insight, locks, specs, units, work, workers};
+use crate::coordinate::storage::{Access, Lister, Storage};
 use crate::coordinate::{Operation, Result};
 
 /// What a method looks like from outside.
@@ -27,6 +27,8 @@ pub(super) struct Method<S: Storage> {
 
 /// One call of a method.
 pub(super) struct Call<'a, S: Storage> {
+    /// The name of the method.
+    pub(super) method: &'static str,
     pub(super) operation: Operation<'a, S>,
     pub(super) params: Params<'a>,
     pub(super) session: &'a mut Session,
@@ -35,6 +37,28 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) may_wait: bool,
     /// What is left to do for the answer. Set by a method that has not written its result.
     pub(super) rest: Rest,
+}
+
+impl<S: Storage> Call<'_, S> {
+    /// Writes a list: beside the loop if it may be long and the answer may wait, otherwise now.
+    pub(super) fn list(
+        &mut self,
+        may_be_long: bool,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        if may_be_long
+            && self.may_wait
+            && let Some(mut reader) = self.operation.store.reader()
+        {
+            self.rest = Rest::Deferred(Deferred {
+                method: self.method,
+                run: Box::new(move |out| write(&mut reader, out)),
+            });
+            return Ok(());
+        }
+        write(self.operation.store, out)
+    }
 }
 
 /// What is left to do for an answer when a method has run.
@@ -177,6 +201,23 @@ impl<S: Storage> Method<S> {
         reads("readlock", &["keys"], locks::readlock),
         writes("unlock", &["locker_id", "keys"], locks::unlock),
         writes("delete_namespace", &["prefix"], locks::delete_namespace),
+        reads("list_locks", &["prefix", "options"], locks::list_locks),
+        reads("summary", &[], insight::summary),
+        reads(
+            "get_attempts",
+            &["work_spec_name", "work_unit_key", "options"],
+            insight::get_attempts,
+        ),
+        reads(
+            "list_failures",
+            &["work_spec_name", "options"],
+            insight::list_failures,
+        ),
+        reads(
+            "explain_work",
+            &["work_spec_name", "work_unit_key"],
+            insight::explain_work,
+        ),
         reads("get_config", &[], daemon::get_config),
         reads("now", &[], daemon::now),
         reads("server_info", &[], daemon::server_info),

@@ -5,6 +5,7 @@
 //! handed whole messages by [`crate::server`], and storage by whoever starts it.
 
 mod daemon;
+mod insight;
 mod locks;
 mod log;
 mod method;
@@ -55,6 +56,8 @@ pub struct JobServer<S: Storage> {
     methods: HashMap<&'static [u8], &'static Method<S>>,
     /// How often each method was called.
     calls: HashMap<&'static str, u64>,
+    /// When somebody last asked for work.
+    last_asked_for_work: Option<Timestamp>,
     totals: Totals,
     /// Operations in the present batch.
     batch_operations: usize,
@@ -121,6 +124,7 @@ impl<S: Storage> JobServer<S> {
             started: now,
             methods,
             calls: HashMap::new(),
+            last_asked_for_work: None,
             totals: Totals::default(),
             batch_operations: 0,
             batch_answer_bytes: 0,
@@ -199,6 +203,7 @@ impl<S: Storage> JobServer<S> {
             started: self.started,
             config: &self.settings.config,
             calls: &self.calls,
+            last_asked_for_work: &mut self.last_asked_for_work,
         };
         let (namespace, limits, random) =
             (self.namespace, &self.settings.limits, &mut *self.random);
@@ -212,6 +217,7 @@ impl<S: Storage> JobServer<S> {
                     random,
                 };
                 let mut call = Call {
+                    method: info.name,
                     operation,
                     params,
                     session,

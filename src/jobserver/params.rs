@@ -4,7 +4,7 @@ use crate::cbor::item::Items;
 use crate::cbor::{Item, Kind};
 use crate::coordinate::number::{as_float, as_integer_or_numeral};
 use crate::coordinate::{Error, Name, Result, UnitStatus};
-use crate::limits::RequestLimits;
+use crate::limits::{LIST_DEFAULT, LIST_MAX, RequestLimits};
 use std::borrow::Cow;
 
 /// The parameters of a call, in the order in which its method declares them.
@@ -112,7 +112,8 @@ pub(super) struct Param<'a> {
 }
 
 impl<'a> Param<'a> {
-    fn error(&self, problem: impl std::fmt::Display) -> Error {
+    /// The error that its value is wrong in some way.
+    pub(super) fn error(&self, problem: impl std::fmt::Display) -> Error {
         Error::Invalid(format!("{} {}: {problem}", self.what, self.name))
     }
 
@@ -233,6 +234,13 @@ impl<'a> Param<'a> {
     /// An integer, if it is there; numerals are taken too.
     pub(super) fn optional_integer(&self) -> Result<Option<i64>> {
         self.convert("an integer of 64 bits", as_integer_or_numeral)
+    }
+
+    /// How many items to list at the most.
+    pub(super) fn list_limit(&self) -> Result<usize> {
+        let limit = self.optional_integer()?;
+        let limit = limit.map_or(LIST_DEFAULT, |limit| usize::try_from(limit).unwrap_or(0));
+        Ok(limit.min(LIST_MAX))
     }
 
     /// A number that is one, if it is there.

@@ -21,6 +21,14 @@ pub(super) fn ok_pair(out: &mut Vec<u8>, value: impl FnOnce(&mut Writer<'_>)) {
     writer.null();
 }
 
+/// The pair of a list, whose items are written already.
+pub(super) fn ok_list(out: &mut Vec<u8>, count: usize, items: &[u8]) {
+    ok_pair(out, |writer| {
+        writer.array(count);
+        writer.encoded(items);
+    });
+}
+
 /// The pair that most changes answer.
 pub(super) fn true_pair(out: &mut Vec<u8>) {
     ok_pair(out, |writer| writer.boolean(true));

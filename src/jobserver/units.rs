@@ -1,13 +1,13 @@
 //! Methods on work units.
 
-use super::method::{Call, Deferred, Rest};
+use super::method::Call;
 use super::params::Options;
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, failed_pair, ok_pair, true_pair, write_name,
-    write_time,
+    Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, true_pair,
+    write_name, write_time,
 };
 use crate::cbor::Writer;
-use crate::coordinate::storage::{Storage, UnitLister, UnitQuery};
+use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
     Counts, Deletion, Error, Name, NamespaceId, NewUnit, PriorityChange, Result, UnitReport,
     UnitStatus, WorkSpecId,
@@ -15,7 +15,7 @@ use crate::coordinate::{
 use crate::limits;
 
 /// The number by which clients know a status. To them a delayed unit is an available one.
-fn status_number(status: UnitStatus) -> u64 {
+pub(super) fn status_number(status: UnitStatus) -> u64 {
     match status {
         UnitStatus::Available | UnitStatus::Delayed => 1,
         UnitStatus::Pending => 3,
@@ -57,32 +57,32 @@ pub(super) fn count_work_units<S: Storage>(
 }
 
 fn write_counts(writer: &mut Writer<'_>, counts: &Counts) {
+    writer.map(shown_counts(counts).count());
+    for (status, count) in shown_counts(counts) {
+        writer.unsigned(status_number(status));
+        writer.unsigned(count);
+    }
+}
+
+/// The counts that are not zero, by the statuses that clients know.
+pub(super) fn shown_counts(counts: &Counts) -> impl Iterator<Item = (UnitStatus, u64)> {
     let by_status = [
         (UnitStatus::Available, counts.available + counts.delayed),
         (UnitStatus::Pending, counts.pending),
         (UnitStatus::Finished, counts.finished),
         (UnitStatus::Failed, counts.failed),
     ];
-    let some = || by_status.iter().filter(|(_, count)| *count > 0);
-    writer.map(some().count());
-    for (status, count) in some() {
-        writer.unsigned(status_number(*status));
-        writer.unsigned(*count);
-    }
+    by_status.into_iter().filter(|(_, count)| *count > 0)
 }
 
 pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
     let name = call.params.get("work_spec_name").name()?;
     let options = Options::read(call.params.get("options"))?;
     let names = options.get("work_unit_keys").optional_names()?;
-    let limit = options.get("limit").optional_integer()?;
-    let limit = limit.map_or(limits::LIST_UNITS_DEFAULT, |limit| {
-        usize::try_from(limit).unwrap_or(0)
-    });
     let query = UnitQuery {
         statuses: options.get("state").optional_statuses()?,
         start: options.get("start").optional_unit_name()?,
-        limit: limit.min(limits::LIST_UNITS_MAX),
+        limit: options.get("limit").list_limit()?,
     };
     let spec = call.operation.work_spec(&name).map(|spec| spec.id);
     let Some(spec) = answer_in_band(out, Nothing::Null, spec)? else {
@@ -92,27 +92,19 @@ pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
     if let Some(names) = names.filter(|names| !names.is_empty()) {
         return write_named_units(call, spec, &names, out);
     }
-    if call.may_wait
-        && is_long(&query)
-        && let Some(mut reader) = call.operation.store.reader()
-    {
-        call.rest = Rest::Deferred(Deferred {
-            method: "get_work_units",
-            run: Box::new(move |out| write_units(&mut reader, namespace, &name, &query, out)),
-        });
-        return Ok(());
-    }
-    write_units(call.operation.store, namespace, &name, &query, out)
+    call.list(is_long(&query), out, move |lister, out| {
+        write_units(lister, namespace, &name, &query, out)
+    })
 }
 
 /// True if listing may take long enough to hold others up. One by status may have to pass over any
 /// number of units in other ones.
 fn is_long(query: &UnitQuery) -> bool {
-    query.limit > limits::LIST_UNITS_INLINE_MAX || query.statuses.is_some()
+    query.limit > limits::LIST_INLINE_MAX || query.statuses.is_some()
 }
 
 fn write_units(
-    lister: &mut impl UnitLister,
+    lister: &mut dyn Lister,
     namespace: NamespaceId,
     work_spec: &Name,
     query: &UnitQuery,
@@ -128,10 +120,7 @@ fn write_units(
     };
     let listed = lister.list_work_units(namespace, work_spec, query, &mut visit);
     if answer_in_band(out, Nothing::Null, listed)?.is_some() {
-        ok_pair(out, |writer| {
-            writer.array(count);
-            writer.encoded(&list);
-        });
+        ok_list(out, count, &list);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::method::{Call, Rest};
 use super::params::{Options, Param};
-use super::reply::{Nothing, answer_in_band, failed_pair, ok_pair, true_pair};
+use super::reply::{Nothing, answer_in_band, failed_pair, ok_list, ok_pair, true_pair};
 use crate::cbor::Writer;
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::Storage;
@@ -43,6 +43,7 @@ pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
         work_specs: &work_specs,
         runtimes: &runtimes,
     };
+    *call.daemon.last_asked_for_work = Some(call.operation.now);
     let given = loop {
         if let Some(given) = call.operation.get_work(&worker, &request)? {
             break given;
@@ -151,10 +152,7 @@ pub(super) fn update_work_units<S: Storage>(
         })?;
         count += 1;
     }
-    ok_pair(out, |writer| {
-        writer.array(count);
-        writer.encoded(&answers);
-    });
+    ok_list(out, count, &answers);
     Ok(())
 }
 

@@ -1,17 +1,26 @@
 //! Attempts.
 
 use super::SqliteStore;
-use super::statement::statements;
+use super::statement::{prepared, statements};
 use super::units::row_to_unit;
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{AttemptStore, NamedUnit, StorageResult};
-use crate::coordinate::{Attempt, AttemptId, AttemptStatus, Name, NamespaceId};
-use rusqlite::{Row, named_params};
+use crate::coordinate::storage::{AttemptStore, NamedUnit, StorageResult, VisitAttempt};
+use crate::coordinate::{
+    Attempt, AttemptId, AttemptStatus, Error, Name, NamespaceId, Result, StorageError,
+};
+use rusqlite::{Connection, Row, named_params};
 
 statements! {
     GET_ATTEMPT = "
         SELECT id, work_unit_id, previous_attempt_id, number, worker, status, held, start_us, end_us,
                expiration_us
+          FROM attempt
+         WHERE id = :id";
+
+    /// The same with the data that it left.
+    GET_ATTEMPT_WITH_DATA = "
+        SELECT id, work_unit_id, previous_attempt_id, number, worker, status, held, start_us, end_us,
+               expiration_us, data
           FROM attempt
          WHERE id = :id";
 
@@ -237,4 +246,33 @@ impl SqliteStore {
         }
         Ok(())
     }
+}
+
+/// Shows `visit` at most `limit` attempts, from one back to those before it at the same unit.
+pub(super) fn list_attempts(
+    connection: &Connection,
+    newest: Option<AttemptId>,
+    limit: usize,
+    visit: &mut VisitAttempt<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let mut statement = prepared(connection, GET_ATTEMPT_WITH_DATA).map_err(storage)?;
+    let mut next = newest;
+    for _ in 0..limit {
+        let Some(id) = next else { break };
+        let mut rows = statement
+            .query(named_params! {":id": id})
+            .map_err(storage)?;
+        let Some(row) = rows.next().map_err(storage)? else {
+            break;
+        };
+        let attempt = row_to_attempt(row).map_err(storage)?;
+        let data = row
+            .get_ref(10)
+            .and_then(|data| Ok(data.as_blob_or_null()?))
+            .map_err(storage)?;
+        visit(&attempt, data)?;
+        next = attempt.previous;
+    }
+    Ok(())
 }

@@ -1,16 +1,23 @@
 //! Locks.
 
 use super::SqliteStore;
-use super::statement::statements;
+use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{LockStore, StorageResult};
-use crate::coordinate::{Lock, LockPath};
-use rusqlite::named_params;
+use crate::coordinate::storage::{LockQuery, LockStore, StorageResult, VisitLock};
+use crate::coordinate::{Error, Lock, LockPath, Result, StorageError};
+use rusqlite::{Connection, named_params};
 
 statements! {
     FIND_LOCK = "SELECT owner, expiration_us FROM lock WHERE path = :path";
 
     FIND_LOCK_UNDER = "SELECT 1 FROM lock WHERE path >= :path AND path < :end LIMIT 1";
+
+    LIST_LOCKS = "
+        SELECT path, path_text, owner, expiration_us
+          FROM lock
+         WHERE path >= :start AND path < :end
+         ORDER BY path
+         LIMIT :limit";
 
     PUT_LOCK = "
         INSERT INTO lock (path, path_text, owner, expiration_us)
@@ -85,4 +92,40 @@ impl LockStore for SqliteStore {
             .execute(named_params! {":now": now})?;
         Ok(())
     }
+}
+
+/// Shows `visit` the locks that a query asks for.
+pub(super) fn list_locks(
+    connection: &Connection,
+    query: &LockQuery,
+    visit: &mut VisitLock<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let under = query.under.bytes();
+    let start = query.start.as_ref().map_or(&[][..], LockPath::bytes);
+    let mut statement = prepared(connection, LIST_LOCKS).map_err(storage)?;
+    let mut rows = statement
+        .query(named_params! {
+            ":start": under.max(start),
+            ":end": end_of(under),
+            ":limit": query.limit,
+        })
+        .map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        let path = row
+            .get_ref(0)
+            .and_then(|path| Ok(LockPath::from_bytes(path.as_blob()?)))
+            .map_err(storage)?;
+        let Some(path) = path else {
+            let text: String = row.get(1).map_err(storage)?;
+            let problem = format!("the path of lock {text:?} is none");
+            return Err(StorageError::Other(problem).into());
+        };
+        let lock = Lock {
+            owner: row.get(2).map_err(storage)?,
+            expiration: row.get(3).map_err(storage)?,
+        };
+        visit(&path, &lock)?;
+    }
+    Ok(())
 }

@@ -11,8 +11,8 @@
 use super::SqliteStore;
 use super::statement::statements;
 use super::units::row_to_unit;
-use crate::coordinate::storage::{AvailableUnit, BestUnits, StorageResult};
-use crate::coordinate::{Name, UnitStatus, WorkSpecId};
+use crate::coordinate::storage::{AvailableUnit, BestUnits, StorageResult, UnitsAhead};
+use crate::coordinate::{Name, UnitStatus, WorkSpecId, WorkUnit};
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, named_params};
 
@@ -24,6 +24,31 @@ statements! {
           FROM work_unit
          WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
          ORDER BY priority DESC, CAST(name AS BLOB)
+         LIMIT :limit";
+
+    /// Uses index work_unit_queued, as the next one does.
+    QUEUED_WITH_HIGHER_PRIORITY = "
+        SELECT count(*)
+          FROM (SELECT 1
+                  FROM work_unit
+                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
+                   AND priority > :priority
+                 LIMIT :limit)";
+
+    QUEUED_WITH_LOWER_NAME = "
+        SELECT count(*)
+          FROM (SELECT 1
+                  FROM work_unit
+                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
+                   AND priority = :priority AND CAST(name AS BLOB) < :name
+                 LIMIT :limit)";
+
+    /// Uses index work_unit_by_name.
+    NAMES_TO_COME = "
+        SELECT name, in_name_order
+          FROM work_unit
+         WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:passed, -1)
+         ORDER BY CAST(name AS BLOB)
          LIMIT :limit";
 
     /// Uses index work_unit_by_name. No name at all is before all. What follows the status is not read
@@ -168,6 +193,74 @@ impl SqliteStore {
             self.pass_names(spec, last_passed);
         }
         Ok(found)
+    }
+
+    /// See [`crate::coordinate::storage::WorkUnitStore::units_ahead`].
+    pub(super) fn units_before(
+        &mut self,
+        unit: &WorkUnit,
+        name: &Name,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead> {
+        let (spec, priority) = (unit.work_spec, unit.priority);
+        let higher: usize = self
+            .statements
+            .prepared(QUEUED_WITH_HIGHER_PRIORITY)?
+            .query_row(
+                named_params! {":spec": spec, ":priority": priority, ":limit": limit},
+                |row| row.get(0),
+            )?;
+        let lower_name: usize = self
+            .statements
+            .prepared(QUEUED_WITH_LOWER_NAME)?
+            .query_row(
+                named_params! {
+                    ":spec": spec, ":priority": priority, ":name": name.bytes(), ":limit": limit,
+                },
+                |row| row.get(0),
+            )?;
+        let mut ahead = UnitsAhead {
+            count: higher + lower_name,
+            is_all: higher < limit && lower_name < limit,
+        };
+        // Those in name order have priority 0.
+        if priority <= 0.0 {
+            let before = (priority == 0.0).then_some(name.bytes());
+            let in_name_order = self.count_in_name_order(spec, before, limit)?;
+            ahead.count += in_name_order.count;
+            ahead.is_all &= in_name_order.is_all;
+        }
+        Ok(ahead)
+    }
+
+    /// How many units are in name order before a name, or in all, among the next `limit` names.
+    fn count_in_name_order(
+        &mut self,
+        spec: WorkSpecId,
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead> {
+        let statement = self.statements.prepared(NAMES_TO_COME)?;
+        let passed = self.specs.passed_name(spec);
+        let mut rows =
+            statement.query(named_params! {":spec": spec, ":passed": passed, ":limit": limit})?;
+        let (mut looked_at, mut count) = (0, 0);
+        while let Some(row) = rows.next()? {
+            let name = match row.get_ref(0)? {
+                ValueRef::Text(name) | ValueRef::Blob(name) => name,
+                _ => &[],
+            };
+            if before.is_some_and(|before| name >= before) {
+                return Ok(UnitsAhead {
+                    count,
+                    is_all: true,
+                });
+            }
+            looked_at += 1;
+            count += usize::from(row.get::<_, bool>(1)?);
+        }
+        let is_all = looked_at < limit;
+        Ok(UnitsAhead { count, is_all })
     }
 
     /// True if a unit is to be inserted in name order.

@@ -2,6 +2,7 @@
 
 use super::SqliteStore;
 use super::statement::statements;
+use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, WorkSpecStore};
 use crate::coordinate::{
     Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec, WorkSpecId,
@@ -20,7 +21,7 @@ statements! {
         SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
                max_retries, then_name, runtime, min_gb,
-               available, delayed, pending, finished, failed, passed_name
+               available, delayed, pending, finished, failed, passed_name, waiting_since_us
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0";
@@ -51,7 +52,7 @@ statements! {
     UPDATE_COUNTS = "
         UPDATE work_unit_count
            SET available = :available, delayed = :delayed, pending = :pending, finished = :finished,
-               failed = :failed, passed_name = :passed
+               failed = :failed, passed_name = :passed, waiting_since_us = :waiting_since
          WHERE work_spec_id = :id";
 
     RECOUNT = "
@@ -113,8 +114,8 @@ impl WorkSpecs {
 
 /// How to undo a change in memory.
 pub(super) enum Undo {
-    /// Counts were these.
-    Counts(WorkSpecId, Counts),
+    /// Counts were these, and available units had been there since then.
+    Counts(WorkSpecId, Counts, Option<Timestamp>),
     /// The spec was this, or was not there.
     Spec(WorkSpecId, Option<Box<Known>>),
     /// The last name that was passed was this.
@@ -168,6 +169,9 @@ fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
         finished: count("finished")?,
         failed: count("failed")?,
     };
+    // Another program may have changed one of them without the other.
+    let waiting_since: Option<Timestamp> = row.get("waiting_since_us")?;
+    let waiting_since = waiting_since.filter(|_| counts.available > 0);
     Ok(Known {
         namespace: row.get("namespace_id")?,
         spec: WorkSpec {
@@ -175,6 +179,7 @@ fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
             name: row.get("name")?,
             meta,
             counts,
+            waiting_since,
         },
         passed_name: row.get("passed_name")?,
     })
@@ -197,29 +202,36 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Notes that a unit has come into a status, left one, or both. Units of deleted specs are not
-    /// counted any more.
+    /// Notes that a unit has left a status, come into one at a time, or both. Units of deleted specs are
+    /// not counted any more.
     pub(super) fn count_unit(
         &mut self,
         spec: WorkSpecId,
         before: Option<UnitStatus>,
-        after: Option<UnitStatus>,
+        after: Option<(UnitStatus, Timestamp)>,
     ) {
-        if before == after {
+        if before == after.map(|(status, _)| status) {
             return;
         }
         let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&spec) else {
             return;
         };
         // One is enough for a run of changes to the same spec.
-        if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, _)) if *of == spec.id) {
-            self.batch.undo.push(Undo::Counts(spec.id, spec.counts));
+        if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, ..)) if *of == spec.id) {
+            let undo = Undo::Counts(spec.id, spec.counts, spec.waiting_since);
+            self.batch.undo.push(undo);
         }
         if let Some(before) = before {
             let count = count_of(&mut spec.counts, before);
             *count = count.saturating_sub(1);
         }
-        if let Some(after) = after {
+        if spec.counts.available == 0 {
+            spec.waiting_since = None;
+        }
+        if let Some((after, now)) = after {
+            if after == UnitStatus::Available && spec.counts.available == 0 {
+                spec.waiting_since = Some(now);
+            }
             *count_of(&mut spec.counts, after) += 1;
         }
         self.specs.with_new_counts.insert(spec.id);
@@ -238,9 +250,10 @@ impl SqliteStore {
     pub(super) fn undo_in_memory(&mut self) {
         while let Some(undo) = self.batch.undo.pop() {
             match undo {
-                Undo::Counts(id, counts) => {
-                    if let Some(known) = self.specs.by_id.get_mut(&id) {
-                        known.spec.counts = counts;
+                Undo::Counts(id, counts, waiting_since) => {
+                    if let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&id) {
+                        spec.counts = counts;
+                        spec.waiting_since = waiting_since;
                     }
                 }
                 Undo::Passed(id, before) => {
@@ -280,6 +293,7 @@ impl SqliteStore {
                     ":finished": column(spec.counts.finished),
                     ":failed": column(spec.counts.failed),
                     ":passed": passed_name,
+                    ":waiting_since": spec.waiting_since,
                 })?;
         }
         Ok(())
@@ -354,6 +368,7 @@ impl WorkSpecStore for SqliteStore {
             name: name.clone(),
             meta: meta.clone(),
             counts: Counts::default(),
+            waiting_since: None,
         };
         self.specs.put(Known {
             namespace,
@@ -432,8 +447,10 @@ impl WorkSpecStore for SqliteStore {
                     })
                 })?;
         if let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&id) {
-            self.batch.undo.push(Undo::Counts(id, spec.counts));
+            let undo = Undo::Counts(id, spec.counts, spec.waiting_since);
+            self.batch.undo.push(undo);
             spec.counts = counts;
+            spec.waiting_since = None;
             self.specs.with_new_counts.insert(id);
         }
         Ok(())

@@ -23,6 +23,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::units::STATEMENTS,
         super::queue::STATEMENTS,
         super::attempts::STATEMENTS,
+        super::lists::STATEMENTS,
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,
     ]

@@ -4,15 +4,12 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    BestUnits, StorageResult, UnitLister, UnitQuery, VisitUnit, WorkSpecStore, WorkUnitStore,
+    BestUnits, StorageResult, UnitQuery, UnitsAhead, VisitFailure, VisitUnit, WorkUnitStore,
 };
 use crate::coordinate::{
-    AttemptId, Error, Name, NamespaceId, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
-    WorkUnitId,
+    AttemptId, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
 };
-use r2d2::Pool;
-use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, Statement, named_params};
 
 statements! {
     FIND_UNIT = "
@@ -89,10 +86,6 @@ statements! {
 
     FIRST_NOT_BEFORE_OF_UNITS = "SELECT min(not_before_us) FROM work_unit WHERE status = 2";
 
-    FIND_SPEC_ID = "
-        SELECT id FROM work_spec
-         WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name AND deleted = 0";
-
     /// Uses index work_unit_by_name, as the next one does.
     LIST_ALL = "
         SELECT work_unit.name, coalesce(attempt.data, work_unit.data)
@@ -129,6 +122,14 @@ statements! {
          WHERE attempt.status = 3 AND work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :start
          ORDER BY CAST(work_unit.name AS BLOB)
          LIMIT :limit";
+
+    /// Uses index work_unit_failed.
+    LIST_FAILURES = "
+        SELECT work_unit.name, attempt.traceback, attempt.end_us
+          FROM work_unit
+          JOIN attempt ON attempt.id = work_unit.active_attempt_id
+         WHERE work_spec_id = :spec AND work_unit.status = 5
+         ORDER BY CAST(work_unit.name AS BLOB)";
 }
 
 pub(super) const LARGEST_ID: &str = LARGEST_ID_OF_UNITS;
@@ -195,9 +196,7 @@ impl SqliteStore {
 
 impl WorkUnitStore for SqliteStore {
     fn find_work_unit(&mut self, spec: WorkSpecId, name: &Name) -> StorageResult<Option<WorkUnit>> {
-        let statement = self.statements.prepared(FIND_UNIT)?;
-        let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
-        Ok(rows.next()?.map(row_to_unit).transpose()?)
+        Ok(find_unit(self.statements.prepared(FIND_UNIT)?, spec, name)?)
     }
 
     fn get_work_unit(&mut self, id: WorkUnitId) -> StorageResult<Option<WorkUnit>> {
@@ -215,6 +214,7 @@ impl WorkUnitStore for SqliteStore {
 
     fn insert_work_unit(
         &mut self,
+        now: Timestamp,
         spec: WorkSpecId,
         name: &Name,
         priority: f64,
@@ -241,7 +241,7 @@ impl WorkUnitStore for SqliteStore {
                 ":data": data,
                 ":in_name_order": in_name_order,
             })?;
-        self.count_unit(spec, None, Some(status));
+        self.count_unit(spec, None, Some((status, now)));
         let unit = WorkUnit {
             id,
             work_spec: spec,
@@ -257,7 +257,12 @@ impl WorkUnitStore for SqliteStore {
         Ok(unit)
     }
 
-    fn update_work_unit(&mut self, before: UnitStatus, unit: &WorkUnit) -> StorageResult<()> {
+    fn update_work_unit(
+        &mut self,
+        now: Timestamp,
+        before: UnitStatus,
+        unit: &WorkUnit,
+    ) -> StorageResult<()> {
         self.statements
             .prepared(UPDATE_UNIT)?
             .execute(named_params! {
@@ -270,7 +275,7 @@ impl WorkUnitStore for SqliteStore {
                 ":superseded": unit.superseded,
                 ":attempts_before": unit.attempts_before,
             })?;
-        self.count_unit(unit.work_spec, Some(before), Some(unit.status));
+        self.count_unit(unit.work_spec, Some(before), Some((unit.status, now)));
         self.note_delay(unit);
         Ok(())
     }
@@ -295,6 +300,15 @@ impl WorkUnitStore for SqliteStore {
         bytes_max: usize,
     ) -> StorageResult<BestUnits> {
         self.best_units(spec, limit, bytes_max)
+    }
+
+    fn units_ahead(
+        &mut self,
+        unit: &WorkUnit,
+        name: &Name,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead> {
+        self.units_before(unit, name, limit)
     }
 
     fn work_units_in(
@@ -334,63 +348,23 @@ impl WorkUnitStore for SqliteStore {
     }
 }
 
-impl UnitLister for SqliteStore {
-    fn list_work_units(
-        &mut self,
-        namespace: NamespaceId,
-        work_spec: &Name,
-        query: &UnitQuery,
-        visit: &mut VisitUnit<'_>,
-    ) -> Result<()> {
-        let spec = self.find_work_spec(namespace, work_spec);
-        let spec = spec
-            .ok_or_else(|| Error::NoSuchWorkSpec(work_spec.clone()))?
-            .id;
-        list_units(self.statements.connection(), spec, query, visit)
-    }
-}
-
-/// Lists units on a connection of its own.
-#[derive(Clone)]
-pub struct Reader {
-    pool: Pool<SqliteConnectionManager>,
-}
-
-impl Reader {
-    pub(super) fn new(pool: Pool<SqliteConnectionManager>) -> Self {
-        Self { pool }
-    }
-}
-
-impl UnitLister for Reader {
-    fn list_work_units(
-        &mut self,
-        namespace: NamespaceId,
-        work_spec: &Name,
-        query: &UnitQuery,
-        visit: &mut VisitUnit<'_>,
-    ) -> Result<()> {
-        let mut connection = self
-            .pool
-            .get()
-            .map_err(|error| StorageError::Other(error.to_string()))?;
-        // One state of the file for both statements.
-        let transaction = connection.transaction().map_err(StorageError::from)?;
-        let spec = find_spec_id(&transaction, namespace, work_spec).map_err(StorageError::from)?;
-        let spec = spec.ok_or_else(|| Error::NoSuchWorkSpec(work_spec.clone()))?;
-        list_units(&transaction, spec, query, visit)
-    }
-}
-
-fn find_spec_id(
-    connection: &Connection,
-    namespace: NamespaceId,
+fn find_unit(
+    statement: &mut Statement<'_>,
+    spec: WorkSpecId,
     name: &Name,
-) -> rusqlite::Result<Option<WorkSpecId>> {
-    let mut statement = prepared(connection, FIND_SPEC_ID)?;
-    let mut rows =
-        statement.query(named_params! {":namespace": namespace, ":name": name.bytes()})?;
-    rows.next()?.map(|row| row.get(0)).transpose()
+) -> rusqlite::Result<Option<WorkUnit>> {
+    let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
+    rows.next()?.map(row_to_unit).transpose()
+}
+
+/// The newest attempt at a unit, if the unit is there, and if there was one.
+pub(super) fn last_attempt_of(
+    connection: &Connection,
+    spec: WorkSpecId,
+    name: &Name,
+) -> rusqlite::Result<Option<Option<AttemptId>>> {
+    let unit = find_unit(&mut *prepared(connection, FIND_UNIT)?, spec, name)?;
+    Ok(unit.map(|unit| unit.last))
 }
 
 /// A bit for each status.
@@ -400,7 +374,8 @@ fn status_bits(statuses: &[UnitStatus]) -> i64 {
         .fold(0, |bits, status| bits | 1 << *status as i64)
 }
 
-fn list_units(
+/// Shows `visit` the units that a query asks for.
+pub(super) fn list_units(
     connection: &Connection,
     spec: WorkSpecId,
     query: &UnitQuery,
@@ -434,6 +409,31 @@ fn list_units(
             .and_then(|data| Ok(data.as_blob()?))
             .map_err(storage)?;
         visit(&name, data)?;
+    }
+    Ok(())
+}
+
+/// Shows `visit` the failed units.
+pub(super) fn list_failures(
+    connection: &Connection,
+    spec: WorkSpecId,
+    visit: &mut VisitFailure<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let mut statement = prepared(connection, LIST_FAILURES).map_err(storage)?;
+    let mut rows = statement
+        .query(named_params! {":spec": spec})
+        .map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        let name: Name = row.get(0).map_err(storage)?;
+        // It may be long, and is not copied.
+        let traceback = row
+            .get_ref(1)
+            .and_then(|traceback| Ok(traceback.as_bytes_or_null()?))
+            .map_err(storage)?;
+        let traceback = traceback.map(String::from_utf8_lossy);
+        let at: Timestamp = row.get(2).map_err(storage)?;
+        visit(&name, traceback.as_deref(), at)?;
     }
     Ok(())
 }

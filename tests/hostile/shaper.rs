@@ -128,6 +128,7 @@ impl<'a> Shaper<'a> {
             ("work_unit_key_vals" | "work_unit_keys" | "updates" | "keys", _) => {
                 self.array(out, Self::pair)
             }
+            ("prefix", choice) if choice < 4 => self.pair(out),
             ("options" | "work_spec" | "data", _) => self.map(out, 4),
             (_, choice) if choice < 4 => Writer::new(out).unsigned(self.choose(100) as u64),
             _ => self.value(out, 4),

@@ -4,7 +4,7 @@
 use super::operations::Json;
 use super::world;
 use coordinated::clock::Timestamp;
-use coordinated::coordinate::{Counts, Meta, Name, UnitStatus};
+use coordinated::coordinate::{AttemptStatus, Counts, Meta, Name, UnitStatus};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -111,6 +111,26 @@ pub fn worker(
 
 pub fn worker_stats(workers: u64, children: u64) -> Line {
     Line(format!("{workers} of which {children} have a parent"))
+}
+
+pub fn attempt(
+    number: u64,
+    status: AttemptStatus,
+    worker: Option<&Name>,
+    end: Option<Timestamp>,
+    expiration: Timestamp,
+    data: Option<&[u8]>,
+) -> Line {
+    let (worker, end) = (show_name(worker), show_time(end));
+    let data = data.map_or_else(|| "unchanged".to_owned(), show_bytes);
+    Line(format!(
+        "{number} {status:?} by {worker} until {expiration}, ended {end}: {data}"
+    ))
+}
+
+/// Why something is not handed out, and how many units come before it, if that is why.
+pub fn reason(code: &str, units_ahead: Option<usize>) -> Line {
+    Line(format!("{code} {}", units_ahead.unwrap_or_default()))
 }
 
 pub fn spec(definition: &[u8], counts: &Counts, meta: &Meta) -> Line {

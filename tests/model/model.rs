@@ -439,4 +439,29 @@ impl Model {
         let lines = listed.map(|(name, unit)| answer::unit_data(name, Some(unit.shown_data())));
         Answer::Seen(lines.take(listing.limit).collect())
     }
+
+    pub fn attempts(&self, spec: &str, name: &Name, limit: usize) -> Answer {
+        let Some(spec) = self.specs.get(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let Some(unit) = spec.units.get(name) else {
+            return Answer::Failed(Failure::NoSuchWorkUnit);
+        };
+        let newest_first = (1..)
+            .zip(&unit.attempts)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev();
+        let lines = newest_first.map(|(number, attempt)| {
+            answer::attempt(
+                number,
+                attempt.status,
+                attempt.worker.as_ref(),
+                attempt.end,
+                attempt.expiration,
+                attempt.data.as_deref(),
+            )
+        });
+        Answer::Seen(lines.take(limit).collect())
+    }
 }

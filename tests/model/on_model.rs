@@ -42,6 +42,8 @@ pub fn run(
         Op::Status(spec, names) => model.statuses(spec, names),
         Op::Data(spec, names) => model.data(spec, names),
         Op::List(spec, listing) => model.list(spec, listing),
+        Op::Attempts(spec, name, limit) => model.attempts(spec, name, *limit),
+        Op::Explain(spec, name) => model.explain(spec, name.as_ref()),
         Op::Workers => model.workers(),
         Op::Worker(name) => model.worker(name),
         Op::Children(parent) => model.children(parent),

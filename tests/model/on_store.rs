@@ -4,9 +4,10 @@ use super::answer::{self, Answer, Failure, Line, Work, encoded};
 use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Which};
 use super::world::{self, World};
 use coordinated::cbor::Item;
-use coordinated::coordinate::storage::{Access, Storage, UnitLister, UnitQuery, WorkSpecStore};
+use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
-    self, Deletion, Error, HandedOut, LockPath, Name, Outcome, WorkRequest, WorkSpec,
+    self, Deletion, Error, HandedOut, LastAsked, LockPath, Name, Outcome, Reason, WorkRequest,
+    WorkSpec,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
@@ -251,6 +252,39 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
             let namespace = running.namespace;
             lines = list(running.store, namespace, spec, listing)?;
         }
+        Op::Attempts(spec, name, limit) => {
+            let (namespace, spec) = (running.namespace, Name::from_text(*spec));
+            let mut visit = |attempt: &coordinate::Attempt, data: Option<&[u8]>| {
+                let (status, worker) = (attempt.status, attempt.worker.as_ref());
+                let (number, until) = (attempt.number, attempt.expiration);
+                lines.push(answer::attempt(
+                    number,
+                    status,
+                    worker,
+                    attempt.end,
+                    until,
+                    data,
+                ));
+                Ok(())
+            };
+            running
+                .store
+                .list_attempts(namespace, &spec, name, *limit, &mut visit)?;
+        }
+        Op::Explain(spec, name) => {
+            let asked = LastAsked {
+                at: Some(running.now),
+                started: running.now,
+            };
+            let spec = Name::from_text(*spec);
+            for reason in running.explain_work(&spec, name.as_ref(), asked)? {
+                let ahead = match &reason {
+                    Reason::UnitsAhead(ahead) => Some(ahead.count),
+                    _ => None,
+                };
+                lines.push(answer::reason(reason.code(), ahead));
+            }
+        }
         Op::Workers => {
             let workers = running.workers()?;
             lines.extend(workers.iter().map(worker_line));
@@ -286,7 +320,7 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
 
 /// Lists units, in the store's present state or in what a reader sees.
 pub fn list(
-    lister: &mut impl UnitLister,
+    lister: &mut impl Lister,
     namespace: coordinate::NamespaceId,
     spec: &str,
     listing: &Listing,

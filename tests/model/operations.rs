@@ -59,6 +59,8 @@ pub enum Operation {
     Status(&'static str, Vec<Name>),
     Data(&'static str, Vec<Name>),
     List(&'static str, Listing),
+    Attempts(&'static str, Name, usize),
+    Explain(&'static str, Option<Name>),
     Workers,
     Worker(Name),
     Children(Name),
@@ -74,6 +76,8 @@ impl Operation {
                 | Self::Status(..)
                 | Self::Data(..)
                 | Self::List(..)
+                | Self::Attempts(..)
+                | Self::Explain(..)
                 | Self::Workers
                 | Self::Worker(_)
                 | Self::Children(_)

@@ -1,10 +1,11 @@
 //! The model's `get_work`. Which spec is drawn is up to chance: here are all draws that may be.
 
-use super::answer::{self, Answer, Work};
+use super::answer::{self, Answer, Failure, Work};
 use super::model::{Model, Spec, Unit};
 use super::operations::Request;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{AttemptStatus, Name, UnitStatus};
+use std::time::Duration;
 
 /// `{'traceback': 'too many retries'}`
 const TOO_MANY_RETRIES: &[u8] = b"\xa1\x49traceback\x50too many retries";
@@ -98,6 +99,84 @@ impl Model {
             .collect()
     }
 
+    /// Why a unit is not handed out, or none of a spec is.
+    pub fn explain(&self, name: &str, unit: Option<&Name>) -> Answer {
+        let Some(spec) = self.specs.get(name) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let only = |code| Answer::Seen(vec![answer::reason(code, None)]);
+        let unit = match unit.map(|unit| spec.units.get_key_value(unit)) {
+            Some(None) => return only("no_such_work_unit"),
+            Some(unit) => unit,
+            None => None,
+        };
+        let status = unit.map(|(_, unit)| unit.status());
+        match status {
+            Some(UnitStatus::Finished) => return only("finished"),
+            Some(UnitStatus::Failed) => return only("failed"),
+            Some(UnitStatus::Pending) => return only("running"),
+            _ => {}
+        }
+        let (meta, counts) = (&spec.meta, spec.counts());
+        let has_none = unit.is_none() && counts.available == 0;
+        let is_early = meta.next_continuous.is_some_and(|next| next > self.now);
+        let tried = |unit: &Unit| (unit.attempts.len() - unit.not_counted) as u64;
+        let has_no_retries = |max| unit.is_some_and(|(_, unit)| tried(unit) >= max);
+        let ask = |work_specs: &[&str]| {
+            self.candidates(&Request {
+                worker: Name::from_text("w"),
+                max_units: 1,
+                lease: Duration::from_secs(1),
+                work_specs: work_specs.iter().copied().map(Name::from_text).collect(),
+                runtimes: vec![meta.runtime.clone()],
+            })
+        };
+        let drawn = ask(&[]);
+        let is_passed_over = !ask(&[name]).is_empty() && !drawn.iter().any(|drawn| drawn == name);
+        let has_lower_priority = |drawn: &String| self.specs[drawn].meta.priority > meta.priority;
+        let has_lower_priority = is_passed_over && drawn.iter().any(has_lower_priority);
+        let reasons = [
+            ("delayed", status == Some(UnitStatus::Delayed)),
+            ("paused", meta.paused),
+            ("no_weight", meta.weight <= 0),
+            (
+                "max_running",
+                meta.max_running.is_some_and(|max| counts.pending >= max),
+            ),
+            ("no_work", has_none && !meta.continuous),
+            (
+                "continuous_running",
+                has_none && meta.continuous && counts.pending > 0,
+            ),
+            (
+                "interval",
+                has_none && meta.continuous && counts.pending == 0 && is_early,
+            ),
+            ("max_retries", meta.max_retries.is_some_and(has_no_retries)),
+            ("runtime", !meta.runtime.is_empty()),
+            ("lower_priority", has_lower_priority),
+            ("share", is_passed_over && !has_lower_priority),
+        ];
+        let holding = reasons.into_iter().filter(|(_, holds)| *holds);
+        let mut lines: Vec<_> = holding
+            .map(|(code, _)| answer::reason(code, None))
+            .collect();
+        let before = unit.filter(|_| status == Some(UnitStatus::Available));
+        let ahead = before.map_or(0, |(name, _)| {
+            queue(spec)
+                .iter()
+                .take_while(|other| **other != name)
+                .count()
+        });
+        if ahead > 0 {
+            lines.push(answer::reason("units_ahead", Some(ahead)));
+        }
+        if lines.is_empty() {
+            return only("next");
+        }
+        Answer::Seen(lines)
+    }
+
     /// Takes units from the spec that was drawn.
     fn take_from(&mut self, name: &str, request: &Request) -> Vec<Assignment> {
         let now = self.now;
@@ -162,8 +241,12 @@ impl Model {
     }
 }
 
-/// The highest priority first, and among equals the lowest name by bytes.
 fn best_available(spec: &Spec) -> Option<Name> {
+    queue(spec).first().map(|name| (*name).clone())
+}
+
+/// The available units: the highest priority first, and among equals the lowest name by bytes.
+fn queue(spec: &Spec) -> Vec<&Name> {
     let available = spec
         .units
         .iter()
@@ -176,7 +259,7 @@ fn best_available(spec: &Spec) -> Option<Name> {
             .expect("no priority is NaN");
         by_priority.then_with(|| name.bytes().cmp(other_name.bytes()))
     });
-    available.first().map(|(name, _)| (*name).clone())
+    available.into_iter().map(|(name, _)| name).collect()
 }
 
 /// With three digits behind the point if that is exact, and otherwise six.

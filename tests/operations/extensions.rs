@@ -33,6 +33,11 @@ fn the_server_says_what_it_is_and_can() {
         "delay",
         "worker_id",
         "update_work_units",
+        "summary",
+        "get_attempts",
+        "list_failures",
+        "explain_work",
+        "list_locks",
     ] {
         assert!(
             features.iter().any(|name| name == feature),

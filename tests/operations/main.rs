@@ -9,6 +9,7 @@ mod data;
 mod extensions;
 mod fencing;
 mod get_work;
+mod insight;
 mod locks;
 mod specs;
 mod units;

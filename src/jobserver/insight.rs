@@ -1,0 +1,181 @@
+//! Methods that tell people how the queue stands: what waits, what failed, and why.
+
+use super::method::Call;
+use super::params::Options;
+use super::reply::{
+    Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, write_name, write_time,
+};
+use super::units::{shown_counts, status_number};
+use crate::cbor::Writer;
+use crate::clock::Timestamp;
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{
+    Attempt, AttemptStatus, Error, FailureGroup, LastAsked, Result, UnitStatus, WorkSpec,
+    group_failures,
+};
+use crate::limits;
+
+pub(super) fn summary<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let mut entries = Vec::new();
+    let mut count = 0;
+    let now = call.operation.now;
+    for spec in call.operation.work_specs() {
+        count += write_summary(&mut Writer::new(&mut entries), spec, now);
+        check_answer_length(entries.len())?;
+    }
+    ok_list(out, count, &entries);
+    Ok(())
+}
+
+/// Writes an entry for each status in which a work spec has units; gives how many.
+fn write_summary(writer: &mut Writer<'_>, spec: &WorkSpec, now: Timestamp) -> usize {
+    for (status, count) in shown_counts(&spec.counts) {
+        let is_available = status == UnitStatus::Available;
+        writer.map(if is_available { 5 } else { 3 });
+        writer.bytes(b"work_spec");
+        spec.name.write(writer);
+        writer.bytes(b"status");
+        writer.unsigned(status_number(status));
+        writer.bytes(b"count");
+        writer.unsigned(count);
+        if is_available {
+            writer.bytes(b"delayed");
+            writer.unsigned(spec.counts.delayed);
+            writer.bytes(b"waiting");
+            match spec.waiting_since {
+                Some(since) => writer.float(now.since(since).as_secs_f64()),
+                None => writer.null(),
+            }
+        }
+    }
+    shown_counts(&spec.counts).count()
+}
+
+pub(super) fn get_attempts<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let unit = call.params.get("work_unit_key").unit_name()?;
+    let options = Options::read(call.params.get("options"))?;
+    let limit = options.get("limit").list_limit()?;
+    let namespace = call.operation.namespace;
+    call.list(limit > limits::LIST_INLINE_MAX, out, move |lister, out| {
+        let mut list = Vec::new();
+        let mut count = 0;
+        let listed = lister.list_attempts(namespace, &spec, &unit, limit, &mut |attempt, data| {
+            check_answer_length(list.len() + data.map_or(0, <[u8]>::len))?;
+            count += 1;
+            write_attempt(&mut Writer::new(&mut list), attempt, data);
+            Ok(())
+        });
+        if answer_in_band(out, Nothing::Null, listed)?.is_some() {
+            ok_list(out, count, &list);
+        }
+        Ok(())
+    })
+}
+
+fn write_attempt(writer: &mut Writer<'_>, attempt: &Attempt, data: Option<&[u8]>) {
+    writer.map(7);
+    writer.bytes(b"number");
+    writer.unsigned(attempt.number);
+    writer.bytes(b"worker_id");
+    write_name(writer, attempt.worker.as_ref());
+    writer.bytes(b"status");
+    writer.unsigned(attempt_status_number(attempt.status));
+    writer.bytes(b"start");
+    write_time(writer, Some(attempt.start));
+    writer.bytes(b"end");
+    write_time(writer, attempt.end);
+    writer.bytes(b"expiration");
+    write_time(writer, Some(attempt.expiration));
+    writer.bytes(b"data");
+    match data {
+        Some(data) => writer.encoded(data),
+        None => writer.null(),
+    }
+}
+
+/// The number by which clients know the status of an attempt: that of the unit while it is the active
+/// one, and others for those that never are.
+fn attempt_status_number(status: AttemptStatus) -> u64 {
+    match status {
+        AttemptStatus::Pending => status_number(UnitStatus::Pending),
+        AttemptStatus::Finished => status_number(UnitStatus::Finished),
+        AttemptStatus::Failed => status_number(UnitStatus::Failed),
+        AttemptStatus::Expired => 6,
+        AttemptStatus::Retryable => 7,
+    }
+}
+
+pub(super) fn list_failures<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let name = call.params.get("work_spec_name").name()?;
+    let options = Options::read(call.params.get("options"))?;
+    let limit = options.get("limit").list_limit()?;
+    let failed = call
+        .operation
+        .work_spec(&name)
+        .map(|spec| spec.counts.failed);
+    let Some(failed) = answer_in_band(out, Nothing::Null, failed)? else {
+        return Ok(());
+    };
+    let is_long = failed > limits::LIST_INLINE_MAX as u64;
+    if is_long && !call.may_wait {
+        return Err(Error::Invalid(format!(
+            "{failed} failed units are too many to go through within a list of requests: send this one alone"
+        )));
+    }
+    let namespace = call.operation.namespace;
+    call.list(is_long, out, move |lister, out| {
+        let groups = group_failures(lister, namespace, &name);
+        if let Some(mut groups) = answer_in_band(out, Nothing::Null, groups)? {
+            groups.truncate(limit);
+            write_failures(out, &groups)?;
+        }
+        Ok(())
+    })
+}
+
+fn write_failures(out: &mut Vec<u8>, groups: &[FailureGroup]) -> Result<()> {
+    let mut list = Vec::new();
+    for group in groups {
+        check_answer_length(list.len())?;
+        let mut writer = Writer::new(&mut list);
+        writer.map(4);
+        writer.bytes(b"message");
+        writer.bytes(group.message.as_bytes());
+        writer.bytes(b"count");
+        writer.unsigned(group.count);
+        writer.bytes(b"first_key");
+        group.first.write(&mut writer);
+        writer.bytes(b"last_failed");
+        write_time(&mut writer, Some(group.last_failed));
+    }
+    ok_list(out, groups.len(), &list);
+    Ok(())
+}
+
+pub(super) fn explain_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let spec = call.params.get("work_spec_name").name()?;
+    let unit = call.params.get("work_unit_key").optional_unit_name()?;
+    let last_asked = LastAsked {
+        at: *call.daemon.last_asked_for_work,
+        started: call.daemon.started,
+    };
+    let reasons = call
+        .operation
+        .explain_work(&spec, unit.as_ref(), last_asked);
+    let Some(reasons) = answer_in_band(out, Nothing::Null, reasons)? else {
+        return Ok(());
+    };
+    let now = call.operation.now;
+    ok_pair(out, |writer| {
+        writer.array(reasons.len());
+        for reason in &reasons {
+            writer.map(2);
+            writer.bytes(b"code");
+            writer.bytes(reason.code().as_bytes());
+            writer.bytes(b"text");
+            writer.bytes(reason.text(now).as_bytes());
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Lists, which may take long: on the connection that writes, or beside the loop on one that only reads.
+
+use super::statement::{prepared, statements};
+use super::{SqliteStore, attempts, locks, units};
+use crate::coordinate::storage::{
+    Lister, LockQuery, UnitQuery, VisitAttempt, VisitFailure, VisitLock, VisitUnit, WorkSpecStore,
+};
+use crate::coordinate::{Error, Name, NamespaceId, Result, StorageError, WorkSpecId};
+use r2d2::Pool;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, named_params};
+
+statements! {
+    FIND_SPEC_ID = "
+        SELECT id FROM work_spec
+         WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name AND deleted = 0";
+}
+
+/// Lists on a connection of its own.
+#[derive(Clone)]
+pub struct Reader {
+    pool: Pool<SqliteConnectionManager>,
+}
+
+impl Reader {
+    pub(super) fn new(pool: Pool<SqliteConnectionManager>) -> Self {
+        Self { pool }
+    }
+
+    /// Reads one state of the file, in however many statements.
+    fn read<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let mut connection = self
+            .pool
+            .get()
+            .map_err(|error| StorageError::Other(error.to_string()))?;
+        read(&*connection.transaction().map_err(StorageError::from)?)
+    }
+}
+
+/// Where lists come from.
+trait Source {
+    /// Lets `read` have a connection.
+    fn with_connection<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
+
+    /// Lets `read` have a connection, and the id of a work spec.
+    fn with_work_spec<T>(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+        read: impl FnOnce(&Connection, WorkSpecId) -> Result<T>,
+    ) -> Result<T>;
+}
+
+impl Source for SqliteStore {
+    fn with_connection<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        read(self.statements.connection())
+    }
+
+    fn with_work_spec<T>(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+        read: impl FnOnce(&Connection, WorkSpecId) -> Result<T>,
+    ) -> Result<T> {
+        let spec = self.find_work_spec(namespace, name).map(|spec| spec.id);
+        let spec = spec.ok_or_else(|| Error::NoSuchWorkSpec(name.clone()))?;
+        read(self.statements.connection(), spec)
+    }
+}
+
+impl Source for Reader {
+    fn with_connection<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.read(read)
+    }
+
+    fn with_work_spec<T>(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+        read: impl FnOnce(&Connection, WorkSpecId) -> Result<T>,
+    ) -> Result<T> {
+        self.read(|connection| {
+            let spec = find_spec_id(connection, namespace, name).map_err(StorageError::from)?;
+            let spec = spec.ok_or_else(|| Error::NoSuchWorkSpec(name.clone()))?;
+            read(connection, spec)
+        })
+    }
+}
+
+fn find_spec_id(
+    connection: &Connection,
+    namespace: NamespaceId,
+    name: &Name,
+) -> rusqlite::Result<Option<WorkSpecId>> {
+    let mut statement = prepared(connection, FIND_SPEC_ID)?;
+    let mut rows =
+        statement.query(named_params! {":namespace": namespace, ":name": name.bytes()})?;
+    rows.next()?.map(|row| row.get(0)).transpose()
+}
+
+impl<S: Source> Lister for S {
+    fn list_work_units(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        query: &UnitQuery,
+        visit: &mut VisitUnit<'_>,
+    ) -> Result<()> {
+        self.with_work_spec(namespace, work_spec, |connection, spec| {
+            units::list_units(connection, spec, query, visit)
+        })
+    }
+
+    fn list_attempts(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        unit: &Name,
+        limit: usize,
+        visit: &mut VisitAttempt<'_>,
+    ) -> Result<()> {
+        self.with_work_spec(namespace, work_spec, |connection, spec| {
+            let newest = units::last_attempt_of(connection, spec, unit);
+            let newest = newest.map_err(StorageError::from)?;
+            let newest = newest.ok_or_else(|| Error::NoSuchWorkUnit {
+                work_spec: work_spec.clone(),
+                name: unit.clone(),
+            })?;
+            attempts::list_attempts(connection, newest, limit, visit)
+        })
+    }
+
+    fn list_failures(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        visit: &mut VisitFailure<'_>,
+    ) -> Result<()> {
+        self.with_work_spec(namespace, work_spec, |connection, spec| {
+            units::list_failures(connection, spec, visit)
+        })
+    }
+
+    fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()> {
+        self.with_connection(|connection| locks::list_locks(connection, query, visit))
+    }
+}
