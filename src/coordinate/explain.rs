@@ -183,11 +183,9 @@ impl Reason {
             Self::LowerPriority(other) => {
                 format!("work spec {other} has a higher priority, and units to hand out")
             }
-            Self::Share => {
-                "the work spec has more pending units than its weight gives it beside the \
-                            others: theirs come first"
-                    .to_owned()
-            }
+            Self::Share => "the work spec has more pending units than its weight gives it beside \
+                 others: theirs come first"
+                .to_owned(),
             Self::UnitsAhead(UnitsAhead { count, is_all }) => {
                 let at_least = if *is_all { "" } else { "at least " };
                 format!(
