@@ -115,6 +115,18 @@ pub(super) struct Args {
     )]
     lease_grace: Duration,
 
+    /// How long to look for the next request before sleeping, while they follow each other closely: saves
+    /// a client that asks one thing after the other the time of waking the daemon up, and costs some of
+    /// a processor. 0s never looks; nor does a machine with a single processor
+    #[arg(
+        long,
+        env = "COORDINATED_BUSY_POLL",
+        value_name = "TIME",
+        default_value = "100us",
+        value_parser = parse_duration
+    )]
+    busy_poll: Duration,
+
     #[command(flatten)]
     backups: super::backup::ScheduleArgs,
 
@@ -281,7 +293,14 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         allow: args.allow.clone(),
         socket_mode: args.socket_mode,
     };
-    let mut server = Server::bind(&args.listen, admission, limits.for_server())?;
+    let mut server = Server::bind(
+        &args.listen,
+        admission,
+        Limits {
+            busy_poll_max: args.busy_poll,
+            ..limits.for_server()
+        },
+    )?;
     server.heed_signals()?;
     server.report_to(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;

@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     /// Waits for events and takes note of them. Those who have some are then in `ready`.
     pub(super) fn wait(&mut self, at_most: Duration) -> Result<(), ServerError> {
-        match self.poll.poll(&mut self.events, Some(at_most)) {
+        let polled =
+            self.busy_poll
+                .poll(&mut self.poll, &mut self.events, at_most, self.turn.len());
+        match polled {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             Err(error) => return Err(ServerError::Poll(error)),

@@ -29,6 +29,10 @@ pub struct Limits {
     /// progress: 60 s outlast every pause of a living network. A connection without either may be
     /// idle for ever.
     pub stall_max: Duration,
+    /// How long the loop looks for the next event before it sleeps, while they follow each other closely,
+    /// 100 µs: longer than a client that asks one thing after the other takes to ask again. Zero: it always
+    /// sleeps at once, which takes less of a processor and lets such clients wait longer.
+    pub busy_poll_max: Duration,
     /// Threads for long reads, 2: they keep one processor each busy, and the loop needs one too.
     pub job_threads: usize,
 }
@@ -45,6 +49,7 @@ impl Default for Limits {
             unsent_total_bytes_max: 512 << 20,
             unread_total_bytes_max: 512 << 20,
             stall_max: Duration::from_secs(60),
+            busy_poll_max: Duration::from_micros(100),
             job_threads: 2,
         }
     }

@@ -13,6 +13,7 @@
 
 mod accept;
 mod admission;
+mod busy_poll;
 mod connection;
 mod deadlines;
 mod events;

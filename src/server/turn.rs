@@ -1,6 +1,7 @@
 //! One turn of the loop after the other.
 
 use super::accept::{Acceptor, Occasionally};
+use super::busy_poll::BusyPoll;
 use super::connection::{Connection, Phase};
 use super::limits::{EVENTS_PER_POLL, LINGER_MAX, MESSAGES_PER_TURN, READ_BYTES_PER_TURN};
 use super::pool::Pool;
@@ -40,6 +41,7 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) now: Timestamp,
     pub(super) poll: Poll,
     pub(super) events: Events,
+    pub(super) busy_poll: BusyPoll,
     /// Wakes the poll, for the pool and whoever may stop the loop. Kept for as long as the poll.
     _waker: Arc<Waker>,
     pub(super) stop: Arc<AtomicBool>,
@@ -52,7 +54,7 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     /// The token of the connection in slot 0.
     pub(super) first_connection: usize,
     /// Where each turn notes whose turn it is; kept for its memory.
-    turn: Vec<Key>,
+    pub(super) turn: Vec<Key>,
     /// Who goes on with the next turn; kept for its memory.
     put_off: Vec<Key>,
     /// What has been handled and waits for the commit, in order.
@@ -110,6 +112,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             now,
             poll: server.poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
+            busy_poll: BusyPoll::new(server.limits.busy_poll_max),
             _waker: server.waker,
             stop: server.stop,
             signals: server.signals,

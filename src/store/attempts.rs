@@ -144,12 +144,12 @@ impl AttemptStore for SqliteStore {
         self.statements
             .prepared(UPDATE_ATTEMPT)?
             .execute(named_params! {
-                ":id": attempt.id,
                 ":worker": attempt.worker,
                 ":status": attempt.status,
                 ":held": attempt.held,
                 ":end": attempt.end,
                 ":expiration": attempt.expiration,
+                ":id": attempt.id,
             })?;
         if attempt.status == AttemptStatus::Pending {
             self.note_due(attempt.expiration);
@@ -172,9 +172,9 @@ impl AttemptStore for SqliteStore {
         self.statements
             .prepared(UPDATE_ATTEMPT_DATA)?
             .execute(named_params! {
-                ":id": id,
                 ":data": data,
                 ":traceback": traceback,
+                ":id": id,
             })?;
         Ok(())
     }
@@ -202,7 +202,7 @@ impl AttemptStore for SqliteStore {
     ) -> StorageResult<Vec<NamedUnit>> {
         let statement = self.statements.prepared(HELD_UNITS)?;
         let units = statement.query_map(
-            named_params! {":namespace": namespace, ":worker": worker.bytes()},
+            named_params! {":worker": worker.bytes(), ":namespace": namespace},
             |row| {
                 Ok(NamedUnit {
                     unit: row_to_unit(row)?,

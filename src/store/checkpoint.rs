@@ -234,7 +234,7 @@ impl SqliteStore {
         if self.checkpointer.is_none() {
             return Ok(None);
         }
-        self.statements.prepared(LOOK)?.query_row([], |row| {
+        self.statements.prepared(LOOK)?.query_row(&[], |row| {
             // -1 before the log is used for the first time.
             let pages = |name| {
                 row.get::<_, i64>(name)
@@ -257,7 +257,7 @@ impl SqliteStore {
         }
         let look = self.statements.prepared(LOOK)?;
         let (pages, moved): (i64, i64) =
-            look.query_row([], |row| Ok((row.get("log")?, row.get("checkpointed")?)))?;
+            look.query_row(&[], |row| Ok((row.get("log")?, row.get("checkpointed")?)))?;
         checkpointer.note_size(pages, moved);
         if pages < LOG_PAGES_MAX {
             checkpointer.commits_left = COMMITS_BETWEEN_LOOKS;
@@ -272,7 +272,7 @@ impl SqliteStore {
         if at_any_price || pages > LOG_PAGES_MAX && left < PAGES_BETWEEN_BATCHES {
             self.statements
                 .prepared(PASSIVE)?
-                .query_row([], |_| Ok(()))?;
+                .query_row(&[], |_| Ok(()))?;
         } else if left > PAGES_FOR_A_PASS {
             checkpointer.request_pass();
         }

@@ -194,10 +194,10 @@ impl SqliteStore {
     pub(super) fn load_work_specs(&mut self) -> StorageResult<()> {
         let mut specs = WorkSpecs::default();
         let load = self.statements.prepared(LOAD_WORK_SPECS)?;
-        for known in load.query_map([], row_to_known)? {
+        for known in load.query_map(&[], row_to_known)? {
             specs.put(known?);
         }
-        specs.has_deleted = self.statements.prepared(FIND_DELETED)?.exists([])?;
+        specs.has_deleted = self.statements.prepared(FIND_DELETED)?.exists(&[])?;
         self.specs = specs;
         Ok(())
     }
@@ -286,7 +286,6 @@ impl SqliteStore {
             self.statements
                 .prepared(UPDATE_COUNTS)?
                 .execute(named_params! {
-                    ":id": id,
                     ":available": column(spec.counts.available),
                     ":delayed": column(spec.counts.delayed),
                     ":pending": column(spec.counts.pending),
@@ -294,6 +293,7 @@ impl SqliteStore {
                     ":failed": column(spec.counts.failed),
                     ":passed": passed_name,
                     ":waiting_since": spec.waiting_since,
+                    ":id": id,
                 })?;
         }
         Ok(())
@@ -389,9 +389,9 @@ impl WorkSpecStore for SqliteStore {
         self.statements
             .prepared(UPDATE_DEFINITION)?
             .execute(named_params! {
-                ":id": id,
                 ":name": name,
                 ":definition": definition,
+                ":id": id,
             })?;
         let mut known = self.known(id)?;
         self.batch
@@ -410,7 +410,6 @@ impl WorkSpecStore for SqliteStore {
         self.statements
             .prepared(UPDATE_META)?
             .execute(named_params! {
-                ":id": id,
                 ":paused": meta.paused,
                 ":weight": meta.weight,
                 ":priority": meta.priority,
@@ -424,6 +423,7 @@ impl WorkSpecStore for SqliteStore {
                 ":then_name": meta.then,
                 ":runtime": meta.runtime,
                 ":min_gb": meta.min_gb,
+                ":id": id,
             })?;
         let known = self.known(id)?;
         self.batch.undo.push(Undo::Spec(id, Some(Box::new(known))));
@@ -486,7 +486,7 @@ impl WorkSpecStore for SqliteStore {
         }
         let deleted = {
             let find = self.statements.prepared(FIND_DELETED)?;
-            let mut rows = find.query([])?;
+            let mut rows = find.query(&[])?;
             match rows.next()? {
                 Some(row) => row.get::<_, WorkSpecId>(0)?,
                 None => {

@@ -1,6 +1,6 @@
 //! The statements that the store holds: named, whole, and listed for the tests that check them.
 
-use rusqlite::{CachedStatement, Connection, Statement};
+use rusqlite::{CachedStatement, Connection, Row, Rows, Statement, ToSql, params_from_iter};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ptr::NonNull;
@@ -36,8 +36,90 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
 /// borrow their connection, so it lives behind a pointer of its own, until they are gone.
 pub(super) struct Statements {
     /// By where the text stands in the program: each statement is a constant.
-    held: HashMap<(usize, usize), Statement<'static>>,
+    held: HashMap<(usize, usize), HeldStatement>,
     connection: NonNull<Connection>,
+}
+
+/// A statement of [`Statements`], run with `named_params!`.
+///
+/// The values are bound by position: to look each name up costs a twentieth of a short operation. So they
+/// are given in the order in which their names first stand in the statement, which is checked.
+pub(super) struct HeldStatement {
+    statement: Statement<'static>,
+    /// True once the names have been checked.
+    was_run: bool,
+}
+
+/// Values to be bound, with their names.
+type Named<'a> = [(&'a str, &'a dyn ToSql)];
+
+impl HeldStatement {
+    /// Runs it for what it changes; gives how many rows it has inserted, updated or deleted.
+    pub(super) fn execute(&mut self, values: &Named<'_>) -> rusqlite::Result<usize> {
+        self.check_order(values);
+        self.statement.execute(by_position(values))
+    }
+
+    /// Runs it for the row that it inserts; gives that row's id.
+    pub(super) fn insert(&mut self, values: &Named<'_>) -> rusqlite::Result<i64> {
+        self.check_order(values);
+        self.statement.insert(by_position(values))
+    }
+
+    /// Runs it for its rows.
+    pub(super) fn query(&mut self, values: &Named<'_>) -> rusqlite::Result<Rows<'_>> {
+        self.check_order(values);
+        self.statement.query(by_position(values))
+    }
+
+    /// Runs it for its rows, each turned into a value.
+    pub(super) fn query_map<T, F: FnMut(&Row<'_>) -> rusqlite::Result<T>>(
+        &mut self,
+        values: &Named<'_>,
+        to_value: F,
+    ) -> rusqlite::Result<rusqlite::MappedRows<'_, F>> {
+        self.check_order(values);
+        self.statement.query_map(by_position(values), to_value)
+    }
+
+    /// Runs it for its only row.
+    pub(super) fn query_row<T>(
+        &mut self,
+        values: &Named<'_>,
+        to_value: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.check_order(values);
+        self.statement.query_row(by_position(values), to_value)
+    }
+
+    /// True if it has a row.
+    pub(super) fn exists(&mut self, values: &Named<'_>) -> rusqlite::Result<bool> {
+        self.check_order(values);
+        self.statement.exists(by_position(values))
+    }
+
+    /// # Panics
+    /// If the names are not those of the statement, in its order.
+    fn check_order(&mut self, values: &Named<'_>) {
+        if self.was_run && !cfg!(debug_assertions) {
+            return;
+        }
+        self.was_run = true;
+        for (index, (name, _)) in values.iter().enumerate() {
+            let expected = self.statement.parameter_name(index + 1);
+            assert_eq!(
+                expected,
+                Some(*name),
+                "parameter {} of {:?}",
+                index + 1,
+                self.statement
+            );
+        }
+    }
+}
+
+fn by_position<'a>(values: &'a Named<'a>) -> impl rusqlite::Params + 'a {
+    params_from_iter(values.iter().map(|(_, value)| value))
 }
 
 impl Statements {
@@ -50,17 +132,17 @@ impl Statements {
     }
 
     /// A statement, ready to be run.
-    pub(super) fn prepared(
-        &mut self,
-        sql: &'static str,
-    ) -> rusqlite::Result<&mut Statement<'static>> {
+    pub(super) fn prepared(&mut self, sql: &'static str) -> rusqlite::Result<&mut HeldStatement> {
         match self.held.entry((sql.as_ptr().addr(), sql.len())) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 // SAFETY: the connection lives until `drop`, which drops the statements first, and it
                 // is only ever borrowed shared.
                 let connection: &'static Connection = unsafe { self.connection.as_ref() };
-                Ok(entry.insert(connection.prepare(sql)?))
+                Ok(entry.insert(HeldStatement {
+                    statement: connection.prepare(sql)?,
+                    was_run: false,
+                }))
             }
         }
     }

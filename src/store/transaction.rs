@@ -123,7 +123,7 @@ impl Storage for SqliteStore {
         .map(|sql| {
             self.statements
                 .prepared(sql)?
-                .query_row([], |row| row.get(0))
+                .query_row(&[], |row| row.get(0))
         })
         .collect::<rusqlite::Result<Vec<Option<Timestamp>>>>()?
         .into_iter()
@@ -143,7 +143,7 @@ impl Storage for SqliteStore {
 
 impl SqliteStore {
     fn execute(&mut self, sql: &'static str) -> StorageResult<()> {
-        self.statements.prepared(sql)?.execute([])?;
+        self.statements.prepared(sql)?.execute(&[])?;
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl SqliteStore {
     fn data_version(&mut self) -> rusqlite::Result<i64> {
         self.statements
             .prepared("PRAGMA data_version")?
-            .query_row([], |row| row.get(0))
+            .query_row(&[], |row| row.get(0))
     }
 
     /// Loads what is kept in memory beside the file.
@@ -199,7 +199,7 @@ impl SqliteStore {
             let largest: Option<i64> = self
                 .statements
                 .prepared(sql)?
-                .query_row([], |row| row.get(0))
+                .query_row(&[], |row| row.get(0))
                 .optional()?
                 .flatten();
             Ok::<i64, rusqlite::Error>(largest.unwrap_or(0) + 1)

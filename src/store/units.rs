@@ -9,7 +9,7 @@ use crate::coordinate::storage::{
 use crate::coordinate::{
     AttemptId, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
 };
-use rusqlite::{Connection, Row, Statement, named_params};
+use rusqlite::{Connection, Row, named_params};
 
 statements! {
     FIND_UNIT = "
@@ -196,7 +196,9 @@ impl SqliteStore {
 
 impl WorkUnitStore for SqliteStore {
     fn find_work_unit(&mut self, spec: WorkSpecId, name: &Name) -> StorageResult<Option<WorkUnit>> {
-        Ok(find_unit(self.statements.prepared(FIND_UNIT)?, spec, name)?)
+        let statement = self.statements.prepared(FIND_UNIT)?;
+        let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
+        Ok(rows.next()?.map(row_to_unit).transpose()?)
     }
 
     fn get_work_unit(&mut self, id: WorkUnitId) -> StorageResult<Option<WorkUnit>> {
@@ -266,7 +268,6 @@ impl WorkUnitStore for SqliteStore {
         self.statements
             .prepared(UPDATE_UNIT)?
             .execute(named_params! {
-                ":id": unit.id,
                 ":status": unit.status,
                 ":priority": unit.priority,
                 ":not_before": unit.not_before,
@@ -274,6 +275,7 @@ impl WorkUnitStore for SqliteStore {
                 ":last": unit.last,
                 ":superseded": unit.superseded,
                 ":attempts_before": unit.attempts_before,
+                ":id": unit.id,
             })?;
         self.count_unit(unit.work_spec, Some(before), Some((unit.status, now)));
         self.note_delay(unit);
@@ -283,7 +285,7 @@ impl WorkUnitStore for SqliteStore {
     fn set_work_unit_data(&mut self, id: WorkUnitId, data: &[u8]) -> StorageResult<()> {
         self.statements
             .prepared(UPDATE_DATA)?
-            .execute(named_params! {":id": id, ":data": data})?;
+            .execute(named_params! {":data": data, ":id": id})?;
         Ok(())
     }
 
@@ -328,7 +330,7 @@ impl WorkUnitStore for SqliteStore {
         } else {
             self.statements.prepared(UNITS_IN)?.query_map(
                 named_params! {
-                    ":spec": spec, ":after": after, ":limit": limit, ":statuses": status_bits(statuses),
+                    ":spec": spec, ":after": after, ":statuses": status_bits(statuses), ":limit": limit,
                 },
                 row_to_named_unit,
             )?
@@ -348,23 +350,17 @@ impl WorkUnitStore for SqliteStore {
     }
 }
 
-fn find_unit(
-    statement: &mut Statement<'_>,
-    spec: WorkSpecId,
-    name: &Name,
-) -> rusqlite::Result<Option<WorkUnit>> {
-    let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
-    rows.next()?.map(row_to_unit).transpose()
-}
-
 /// The newest attempt at a unit, if the unit is there, and if there was one.
 pub(super) fn last_attempt_of(
     connection: &Connection,
     spec: WorkSpecId,
     name: &Name,
 ) -> rusqlite::Result<Option<Option<AttemptId>>> {
-    let unit = find_unit(&mut *prepared(connection, FIND_UNIT)?, spec, name)?;
-    Ok(unit.map(|unit| unit.last))
+    let mut statement = prepared(connection, FIND_UNIT)?;
+    let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
+    rows.next()?
+        .map(|row| row.get("last_attempt_id"))
+        .transpose()
 }
 
 /// A bit for each status.
