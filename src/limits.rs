@@ -52,9 +52,18 @@ pub const LIST_UNITS_INLINE_MAX: usize = 200;
 /// second of work at the worst.
 pub const SWEEP_LEASES: usize = 10_000;
 
-/// Delayed units that become available, or units of deleted specs that are removed, before somebody
-/// else gets a turn: a few milliseconds of work.
+/// Delayed units that become available, or units that are removed because their spec was deleted or because
+/// they are archived (then with their attempts counted too), before somebody else gets a turn: a few
+/// milliseconds of work.
 pub const SWEEP_UNITS: usize = 500;
+
+/// Bytes of the data of units that are archived before somebody else gets a turn: of what does not fit a
+/// page, each of its pages has to be read to be freed.
+pub const SWEEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Attempts that are looked at, in search of units to archive, before somebody else gets a turn: a few
+/// milliseconds of work.
+pub const SWEEP_LOOKED_AT: usize = 5_000;
 
 /// Bytes of one answer, beyond which a listing is refused: what a client may send, it can read.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;

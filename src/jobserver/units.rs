@@ -60,8 +60,11 @@ fn write_counts(writer: &mut Writer<'_>, counts: &Counts) {
     let by_status = [
         (UnitStatus::Available, counts.available + counts.delayed),
         (UnitStatus::Pending, counts.pending),
-        (UnitStatus::Finished, counts.finished),
-        (UnitStatus::Failed, counts.failed),
+        (
+            UnitStatus::Finished,
+            counts.finished + counts.archived_finished,
+        ),
+        (UnitStatus::Failed, counts.failed + counts.archived_failed),
     ];
     let some = || by_status.iter().filter(|(_, count)| *count > 0);
     writer.map(some().count());

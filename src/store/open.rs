@@ -22,6 +22,7 @@ use std::time::Duration;
 const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../migrations/0001_initial.sql")),
     M::up(include_str!("../../migrations/0002_name_order.sql")),
+    M::up(include_str!("../../migrations/0003_archive.sql")),
 ];
 
 /// Marks a file as ours: "coor".

@@ -4,7 +4,8 @@ use super::SqliteStore;
 use super::statement::statements;
 use crate::coordinate::storage::{StorageResult, WorkSpecStore};
 use crate::coordinate::{
-    Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec, WorkSpecId,
+    AttemptId, Completed, Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec,
+    WorkSpecId,
 };
 use rusqlite::{Row, named_params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,8 @@ statements! {
         SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
                max_retries, then_name, runtime, min_gb,
-               available, delayed, pending, finished, failed, passed_name
+               available, delayed, pending, finished, failed, archived_finished, archived_failed,
+               passed_name, finished_after_id, failed_after_id
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0";
@@ -51,7 +53,9 @@ statements! {
     UPDATE_COUNTS = "
         UPDATE work_unit_count
            SET available = :available, delayed = :delayed, pending = :pending, finished = :finished,
-               failed = :failed, passed_name = :passed
+               failed = :failed, archived_finished = :archived_finished,
+               archived_failed = :archived_failed, passed_name = :passed,
+               finished_after_id = :finished_after, failed_after_id = :failed_after
          WHERE work_spec_id = :id";
 
     RECOUNT = "
@@ -87,6 +91,29 @@ pub(super) struct Known {
     spec: WorkSpec,
     /// See queue.rs.
     passed_name: Option<Vec<u8>>,
+    /// See archive.rs.
+    completed_after: CompletedAfter,
+}
+
+/// The attempts behind which all finished and all failed units have their active ones.
+#[derive(Clone, Copy)]
+pub(super) struct CompletedAfter {
+    finished: AttemptId,
+    failed: AttemptId,
+}
+
+impl CompletedAfter {
+    const START: Self = Self {
+        finished: AttemptId(0),
+        failed: AttemptId(0),
+    };
+
+    fn of(&mut self, status: Completed) -> &mut AttemptId {
+        match status {
+            Completed::Finished => &mut self.finished,
+            Completed::Failed => &mut self.failed,
+        }
+    }
 }
 
 impl WorkSpecs {
@@ -109,6 +136,13 @@ impl WorkSpecs {
     pub(super) fn passed_name(&self, id: WorkSpecId) -> Option<&[u8]> {
         self.by_id.get(&id)?.passed_name.as_deref()
     }
+
+    /// The attempt behind which all units in a status have their active ones.
+    pub(super) fn completed_after(&self, id: WorkSpecId, status: Completed) -> AttemptId {
+        let known = self.by_id.get(&id);
+        let mut after = known.map_or(CompletedAfter::START, |known| known.completed_after);
+        *after.of(status)
+    }
 }
 
 /// How to undo a change in memory.
@@ -119,6 +153,8 @@ pub(super) enum Undo {
     Spec(WorkSpecId, Option<Box<Known>>),
     /// The last name that was passed was this.
     Passed(WorkSpecId, Option<Vec<u8>>),
+    /// These were the attempts behind which completed units had theirs.
+    CompletedAfter(WorkSpecId, CompletedAfter),
 }
 
 fn count_of(counts: &mut Counts, status: UnitStatus) -> &mut u64 {
@@ -167,6 +203,12 @@ fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
         pending: count("pending")?,
         finished: count("finished")?,
         failed: count("failed")?,
+        archived_finished: count("archived_finished")?,
+        archived_failed: count("archived_failed")?,
+    };
+    let completed_after = CompletedAfter {
+        finished: row.get("finished_after_id")?,
+        failed: row.get("failed_after_id")?,
     };
     Ok(Known {
         namespace: row.get("namespace_id")?,
@@ -177,6 +219,7 @@ fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
             counts,
         },
         passed_name: row.get("passed_name")?,
+        completed_after,
     })
 }
 
@@ -208,21 +251,55 @@ impl SqliteStore {
         if before == after {
             return;
         }
-        let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&spec) else {
+        let Some(counts) = self.counts_to_change(spec) else {
             return;
         };
+        if let Some(before) = before {
+            let count = count_of(counts, before);
+            *count = count.saturating_sub(1);
+        }
+        if let Some(after) = after {
+            *count_of(counts, after) += 1;
+        }
+    }
+
+    /// The counts of a spec, which will be written with the batch.
+    fn counts_to_change(&mut self, spec: WorkSpecId) -> Option<&mut Counts> {
+        let Known { spec, .. } = self.specs.by_id.get_mut(&spec)?;
         // One is enough for a run of changes to the same spec.
         if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, _)) if *of == spec.id) {
             self.batch.undo.push(Undo::Counts(spec.id, spec.counts));
         }
-        if let Some(before) = before {
-            let count = count_of(&mut spec.counts, before);
-            *count = count.saturating_sub(1);
-        }
-        if let Some(after) = after {
-            *count_of(&mut spec.counts, after) += 1;
-        }
         self.specs.with_new_counts.insert(spec.id);
+        Some(&mut spec.counts)
+    }
+
+    /// How many units of a spec were archived in a status, to be changed.
+    pub(super) fn archived_to_change(
+        &mut self,
+        spec: WorkSpecId,
+        status: Completed,
+    ) -> Option<&mut u64> {
+        let counts = self.counts_to_change(spec)?;
+        Some(match status {
+            Completed::Finished => &mut counts.archived_finished,
+            Completed::Failed => &mut counts.archived_failed,
+        })
+    }
+
+    /// Notes behind which attempt all units in a status have their active ones.
+    pub(super) fn set_completed_after(
+        &mut self,
+        id: WorkSpecId,
+        status: Completed,
+        after: AttemptId,
+    ) {
+        if let Some(known) = self.specs.by_id.get_mut(&id) {
+            let before = known.completed_after;
+            *known.completed_after.of(status) = after;
+            self.batch.undo.push(Undo::CompletedAfter(id, before));
+            self.specs.with_new_counts.insert(id);
+        }
     }
 
     /// Notes the last name that get_work has passed.
@@ -248,6 +325,11 @@ impl SqliteStore {
                         known.passed_name = before;
                     }
                 }
+                Undo::CompletedAfter(id, before) => {
+                    if let Some(known) = self.specs.by_id.get_mut(&id) {
+                        known.completed_after = before;
+                    }
+                }
                 Undo::Spec(id, before) => {
                     self.specs.remove(id);
                     if let Some(before) = before {
@@ -264,7 +346,10 @@ impl SqliteStore {
     pub(super) fn write_counts(&mut self) -> StorageResult<()> {
         for id in std::mem::take(&mut self.specs.with_new_counts) {
             let Some(Known {
-                spec, passed_name, ..
+                spec,
+                passed_name,
+                completed_after,
+                ..
             }) = self.specs.by_id.get(&id)
             else {
                 continue;
@@ -279,7 +364,11 @@ impl SqliteStore {
                     ":pending": column(spec.counts.pending),
                     ":finished": column(spec.counts.finished),
                     ":failed": column(spec.counts.failed),
+                    ":archived_finished": column(spec.counts.archived_finished),
+                    ":archived_failed": column(spec.counts.archived_failed),
                     ":passed": passed_name,
+                    ":finished_after": completed_after.finished,
+                    ":failed_after": completed_after.failed,
                 })?;
         }
         Ok(())
@@ -359,6 +448,7 @@ impl WorkSpecStore for SqliteStore {
             namespace,
             spec,
             passed_name: None,
+            completed_after: CompletedAfter::START,
         });
         self.update_work_spec_meta(id, meta)?;
         Ok(id)
@@ -419,7 +509,7 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()> {
-        let counts =
+        let counted =
             self.statements
                 .prepared(RECOUNT)?
                 .query_row(named_params! {":id": id}, |row| {
@@ -429,12 +519,15 @@ impl WorkSpecStore for SqliteStore {
                         pending: row.get(2)?,
                         finished: row.get(3)?,
                         failed: row.get(4)?,
+                        ..Counts::default()
                     })
                 })?;
-        if let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&id) {
-            self.batch.undo.push(Undo::Counts(id, spec.counts));
-            spec.counts = counts;
-            self.specs.with_new_counts.insert(id);
+        if let Some(counts) = self.counts_to_change(id) {
+            *counts = Counts {
+                archived_finished: counts.archived_finished,
+                archived_failed: counts.archived_failed,
+                ..counted
+            };
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
     Assignment, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation, Outcome,
-    Report, Result, Wish, WorkRequest,
+    Report, Result, Retention, Wish, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore, Synchronous};
@@ -172,6 +172,19 @@ impl World {
         report: &Report<'_>,
     ) -> Result<Outcome> {
         self.run(|operation| operation.report(handed_out, &name(spec), &name(unit), report))
+    }
+
+    /// Archives what is beyond the limits, each step in a batch of its own. Gives how many units each step
+    /// archived.
+    pub fn archive(&mut self, retention: &Retention) -> Vec<u64> {
+        let begun = self.run(|operation| Ok(operation.begin_archival(None)));
+        let mut archival = begun.expect("archiving begins");
+        let mut steps = Vec::new();
+        while !archival.is_over() {
+            let archived = self.run(|operation| operation.archive_some(retention, &mut archival));
+            steps.push(archived.expect("units are archived"));
+        }
+        steps
     }
 
     pub fn counts(&mut self, spec: &str) -> Counts {
