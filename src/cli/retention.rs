@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The flags of `serve` for it.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Retention")]
-pub(super) struct Args {
+pub(super) struct RetentionArgs {
     /// How many finished units, and how many failed ones, each work spec keeps. Older ones are removed with
     /// their attempts, and stay in the counts. All are kept unless this or the other one is given, here or
     /// in the configuration (coordinate: job_queue: limit_completed_count)
@@ -22,7 +22,7 @@ pub(super) struct Args {
     limit_completed_age: Option<Duration>,
 }
 
-impl Args {
+impl RetentionArgs {
     /// The limits: those of the flags, or else of an encoded configuration.
     ///
     /// # Errors
@@ -121,7 +121,7 @@ mod tests {
         let config = encode_yaml(
             "coordinate: {job_queue: {limit_completed_count: 5, limit_completed_age: 60}}",
         );
-        let args = Args {
+        let args = RetentionArgs {
             limit_completed_count: Some(7),
             limit_completed_age: None,
         };

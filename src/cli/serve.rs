@@ -117,7 +117,7 @@ pub(super) struct Args {
     lease_grace: Duration,
 
     #[command(flatten)]
-    retention: super::retention::Args,
+    retention: super::retention::RetentionArgs,
 
     #[command(flatten)]
     backups: super::backup::ScheduleArgs,
