@@ -12,7 +12,7 @@ use coordinated::limits;
 use rusqlite::Connection;
 use serde_json::json;
 use std::time::Duration;
-use world::{START, World, name, nobody, wish};
+use world::{ROWS_A_STEP, START, World, name, nobody, wish};
 
 fn count(count: u64) -> Retention {
     Retention {
@@ -170,7 +170,7 @@ fn only_the_named_work_specs_are_archived_and_unknown_ones_are_passed_over() {
     for (names, archived) in [(&["nope", "other"][..], 0), (&["nope", "spec"], 1)] {
         let names: Vec<_> = names.iter().map(|text| name(text)).collect();
         let mut archival = world.run(|op| Ok(op.begin_archival(Some(&names)))).unwrap();
-        let done = world.run(|op| op.archive_some(&count(0), &mut archival));
+        let done = world.run(|op| op.archive_some(&count(0), &mut archival, ROWS_A_STEP));
         assert_eq!(done.unwrap(), archived, "{names:?}");
         assert!(archival.is_over());
     }
@@ -291,7 +291,7 @@ fn many_units_go_in_steps_of_few_rows() {
     finish_many(&mut world, 1_200, "");
     let steps = world.archive(&count(100));
     // Each takes its attempt along.
-    let units_max = (limits::SWEEP_UNITS / 2 + 1) as u64;
+    let units_max = ROWS_A_STEP as u64 / 2;
     assert!(steps.iter().all(|units| *units <= units_max), "{steps:?}");
     assert_eq!(total(&steps), 1_100);
     let left = units_of(&mut world, "spec");
@@ -316,7 +316,7 @@ fn a_unit_with_many_attempts_counts_as_many() {
         ..wish(Wish::Available)
     };
     for unit in ["a", "b"] {
-        for _ in 0..limits::SWEEP_UNITS {
+        for _ in 0..ROWS_A_STEP {
             let mut handed_out = nobody();
             assert_eq!(world.get_one("w", &mut handed_out).as_deref(), Some(unit));
             world.report(&handed_out, "spec", unit, &give_back).unwrap();
@@ -351,7 +351,7 @@ fn archiving_ends_though_units_are_completed_as_fast() {
     let limits = count(0);
     let mut archival = world.run(|op| Ok(op.begin_archival(None))).unwrap();
     let mut archived = 0;
-    for round in 0..10 {
+    for round in 0..20 {
         let units: Vec<_> = (0..300)
             .map(|n| json!([format!("{round}-{n}"), {}]))
             .collect();
@@ -360,7 +360,7 @@ fn archiving_ends_though_units_are_completed_as_fast() {
             complete_next(&mut world, Wish::Finished, 0.001);
         }
         archived += world
-            .run(|op| op.archive_some(&limits, &mut archival))
+            .run(|op| op.archive_some(&limits, &mut archival, ROWS_A_STEP))
             .unwrap();
     }
     assert!(archival.is_over());
@@ -373,7 +373,7 @@ fn what_a_lost_batch_archived_is_there_and_is_archived_later() {
     complete_next(&mut world, Wish::Finished, 1.0);
     let mut archival = world.run(|op| Ok(op.begin_archival(None))).unwrap();
     let undone = world.operation(|op| {
-        assert_eq!(op.archive_some(&count(0), &mut archival)?, 1);
+        assert_eq!(op.archive_some(&count(0), &mut archival, ROWS_A_STEP)?, 1);
         Err::<(), _>(Error::Refused("for a test".to_owned()))
     });
     assert!(undone.is_err());

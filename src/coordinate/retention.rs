@@ -70,8 +70,8 @@ struct Step {
 }
 
 impl Step {
-    fn is_enough(&self) -> bool {
-        self.removed >= limits::SWEEP_UNITS
+    fn is_enough(&self, rows_max: usize) -> bool {
+        self.removed >= rows_max
             || self.bytes >= limits::SWEEP_BYTES
             || self.looked_at >= limits::SWEEP_LOOKED_AT
     }
@@ -106,18 +106,25 @@ impl<S: Storage> Operation<'_, S> {
         }
     }
 
-    /// Goes on with archiving for some milliseconds. Gives how many units were archived.
+    /// Goes on with archiving, for about `rows_max` rows of units and attempts, or some milliseconds of looking
+    /// for them. Gives how many units were archived.
     ///
     /// # Errors
     /// `Storage`.
-    pub fn archive_some(&mut self, retention: &Retention, archival: &mut Archival) -> Result<u64> {
+    pub fn archive_some(
+        &mut self,
+        retention: &Retention,
+        archival: &mut Archival,
+        rows_max: usize,
+    ) -> Result<u64> {
         let until = archival.until;
         let mut step = Step::default();
         let mut archived = 0;
-        while !step.is_enough()
+        while !step.is_enough(rows_max)
             && let Some(queue) = archival.queues.last_mut()
         {
-            let (count, is_over) = self.archive_from(retention, queue, until, &mut step)?;
+            let left = rows_max.saturating_sub(step.removed);
+            let (count, is_over) = self.archive_from(retention, queue, until, left, &mut step)?;
             archived += count;
             if is_over {
                 archival.queues.pop();
@@ -132,6 +139,7 @@ impl<S: Storage> Operation<'_, S> {
         retention: &Retention,
         queue: &mut Queue,
         until: AttemptId,
+        rows_max: usize,
         step: &mut Step,
     ) -> Result<(u64, bool)> {
         let (now, mut archived) = (self.now, 0);
@@ -154,7 +162,7 @@ impl<S: Storage> Operation<'_, S> {
             after: queue.after,
             until_begun_in: recent.clone().filter(|_| too_many == 0),
             looked_at_max: limits::SWEEP_LOOKED_AT,
-            rows_max: limits::SWEEP_UNITS,
+            rows_max,
             bytes_max: limits::SWEEP_BYTES,
         })?;
         step.looked_at += found.looked_at;

@@ -185,6 +185,9 @@ pub trait Storage:
     /// Any [`StorageError`].
     fn refresh_due(&mut self) -> StorageResult<()>;
 
+    /// How many rows were written since the store was opened: a measure of what was done. Costs no query.
+    fn rows_written(&self) -> u64;
+
     /// How many pages of the write-ahead log, if the engine has one, and how many of these are in the
     /// file too. For statistics; callable at any time.
     fn log_pages(&mut self) -> StorageResult<Option<LogPages>>;

@@ -7,6 +7,7 @@ use crate::cbor::Writer;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{Archival, Operation, Result, Retention};
+use crate::limits;
 use std::time::Duration;
 
 /// How long the daemon waits from one look for units to archive to the next. Their numbers are beyond the
@@ -27,6 +28,8 @@ pub(super) struct Archiver {
     archival: Option<Archival>,
     /// When it looks again.
     next: Timestamp,
+    /// How many rows had been written after its last step, by it and others.
+    rows_written: u64,
 }
 
 /// Removes completed units beyond the configured limits; without any it does nothing. The answer waits until
@@ -43,7 +46,8 @@ pub(super) fn archive<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> 
                 || call.operation.begin_archival(names.as_deref()),
                 |underway| underway.archival,
             );
-        call.operation.archive_some(retention, &mut archival)?;
+        call.operation
+            .archive_some(retention, &mut archival, limits::SWEEP_ARCHIVED)?;
         if !archival.is_over() && call.may_wait {
             call.session.archiving = Some(Underway {
                 archival,
@@ -58,8 +62,9 @@ pub(super) fn archive<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> 
 }
 
 impl<S: Storage> JobServer<S> {
-    /// Archives some of what is beyond the limits, whenever it is time to look. Gives the time of the next
-    /// look, which is now if there is more to do.
+    /// Archives some of what is beyond the limits, whenever it is time to look: as many rows as others have
+    /// written since the last step, as far as that makes sense. Gives the time of the next look, which is
+    /// now if there is more to do.
     pub(super) fn archive_by_itself(&mut self, now: Timestamp) -> Result<Option<Timestamp>> {
         let retention: Retention = self.settings.retention;
         if !retention.has_limits() {
@@ -68,6 +73,13 @@ impl<S: Storage> JobServer<S> {
         if self.archiver.archival.is_none() && now < self.archiver.next {
             return Ok(Some(self.archiver.next));
         }
+        if self.archiver.archival.is_none() {
+            self.archiver.rows_written = self.store.rows_written();
+        }
+        let by_others = self.store.rows_written() - self.archiver.rows_written;
+        let rows_max = usize::try_from(by_others)
+            .unwrap_or(usize::MAX)
+            .clamp(limits::SWEEP_ARCHIVED, limits::SWEEP_ARCHIVED_MAX);
         let (namespace, limits, random) =
             (self.namespace, &self.settings.limits, &mut *self.random);
         let underway = &mut self.archiver.archival;
@@ -80,8 +92,9 @@ impl<S: Storage> JobServer<S> {
                 random,
             };
             let archival = underway.get_or_insert_with(|| operation.begin_archival(None));
-            operation.archive_some(&retention, archival)
+            operation.archive_some(&retention, archival, rows_max)
         })?;
+        self.archiver.rows_written = self.store.rows_written();
         if archived > 0 {
             tracing::debug!(units = archived, "archived");
         }

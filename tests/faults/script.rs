@@ -210,7 +210,7 @@ impl Do {
                 world.operation(|op| {
                     let mut archival = op.begin_archival(None);
                     while !archival.is_over() {
-                        op.archive_some(&limits, &mut archival)?;
+                        op.archive_some(&limits, &mut archival, 3)?;
                     }
                     Ok(())
                 })

@@ -94,7 +94,7 @@ fn take(
             let mut archival = running.begin_archival(names.as_ref().map(|names| &names[..]));
             let mut archived = 0;
             while !archival.is_over() {
-                archived += running.archive_some(retention, &mut archival)?;
+                archived += running.archive_some(retention, &mut archival, 7)?;
             }
             Ok(Answer::Count(archived))
         }

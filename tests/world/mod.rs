@@ -18,6 +18,9 @@ use std::time::Duration;
 
 pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
 
+/// Rows that are archived in one step.
+pub const ROWS_A_STEP: usize = 100;
+
 pub struct World {
     pub store: SqliteStore,
     pub now: Timestamp,
@@ -174,14 +177,15 @@ impl World {
         self.run(|operation| operation.report(handed_out, &name(spec), &name(unit), report))
     }
 
-    /// Archives what is beyond the limits, each step in a batch of its own. Gives how many units each step
-    /// archived.
+    /// Archives what is beyond the limits, each step of so many rows in a batch of its own. Gives how many
+    /// units each step archived.
     pub fn archive(&mut self, retention: &Retention) -> Vec<u64> {
         let begun = self.run(|operation| Ok(operation.begin_archival(None)));
         let mut archival = begun.expect("archiving begins");
         let mut steps = Vec::new();
         while !archival.is_over() {
-            let archived = self.run(|operation| operation.archive_some(retention, &mut archival));
+            let archived =
+                self.run(|operation| operation.archive_some(retention, &mut archival, ROWS_A_STEP));
             steps.push(archived.expect("units are archived"));
         }
         steps
