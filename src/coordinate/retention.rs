@@ -2,10 +2,10 @@
 //! but counted still.
 //!
 //! The oldest go first. Attempts are numbered as they begin, so the oldest units are found by going through
-//! the attempts from the first one that is there, past those of other units, and no index has to be kept
-//! for it, which would cost everybody another page for each batch of reports. It makes units old by when
-//! their last attempt began, which differs from when it ended only for units that were being worked on at
-//! the same time.
+//! the attempts, past those of other units, and no index has to be kept for it, which would cost everybody
+//! another page for each batch of reports. Which units are the oldest is decided so by when their last
+//! attempt began, which differs from when it ended only for units that were being worked on at the same
+//! time.
 
 use super::attempt::AttemptId;
 use super::storage::{CompletedQuery, Storage};
@@ -57,6 +57,9 @@ struct Queue {
     /// what is left of it.
     after: Option<AttemptId>,
 }
+
+/// What a look costs by itself, in attempts that are looked at: it matters where there are many work specs.
+const LOOK: usize = 10;
 
 /// What a step has done so far.
 #[derive(Default)]
@@ -165,14 +168,14 @@ impl<S: Storage> Operation<'_, S> {
             rows_max,
             bytes_max: limits::SWEEP_BYTES,
         })?;
-        step.looked_at += found.looked_at;
+        step.looked_at += found.looked_at + LOOK;
         for completed in found.units {
-            let is_old = retention
-                .age
-                .is_some_and(|age| completed.end.plus(age) < now);
             if completed.attempt > until {
                 return Ok((archived, true));
             }
+            let is_old = retention
+                .age
+                .is_some_and(|age| completed.end.plus(age) < now);
             if too_many > 0 || is_old {
                 self.store
                     .archive_work_unit(&completed.unit, queue.status)?;
