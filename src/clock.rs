@@ -18,6 +18,13 @@ impl Timestamp {
         Self(self.0.saturating_add(us))
     }
 
+    /// The instant `duration` earlier, at least the smallest one that can be written.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let us = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(us))
+    }
+
     /// How long it is from `earlier` to here; zero if `earlier` is the later one.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

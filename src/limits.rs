@@ -57,5 +57,20 @@ pub const SWEEP_LEASES: usize = 10_000;
 /// else gets a turn: a few milliseconds of work.
 pub const SWEEP_UNITS: usize = 500;
 
+/// Rows, of units and of attempts at them, that are archived before somebody else gets a turn: a millisecond
+/// of work. But each may be on a page of its own, and others wait while the disk takes all of these.
+pub const SWEEP_ARCHIVED: usize = 100;
+
+/// The same when others write much, so that archiving keeps up with whoever completes units.
+pub const SWEEP_ARCHIVED_MAX: usize = 2_000;
+
+/// Bytes of the data of units that are archived before somebody else gets a turn: of what does not fit a
+/// page, each of its pages has to be read to be freed.
+pub const SWEEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Attempts that are looked at, in search of units to archive, before somebody else gets a turn: a few
+/// milliseconds of work.
+pub const SWEEP_LOOKED_AT: usize = 5_000;
+
 /// Bytes of one answer, beyond which a listing is refused: what a client may send, it can read.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -100,6 +100,10 @@ const SPOILED: &[(&str, &str)] = &[
         r#"work unit "d" of "ws" is not queued, and by its name and priority"#,
     ),
     (
+        "UPDATE work_unit_count SET failed_after_id = 999",
+        r#"work unit "b" of "ws" is failed, but will not be archived: its attempt 4 is one of those"#,
+    ),
+    (
         "UPDATE work_unit SET active_attempt_id = NULL WHERE CAST(name AS TEXT) = 'a'",
         r#"work unit "a" of "ws" is finished, but has no active attempt"#,
     ),
@@ -290,14 +294,21 @@ fn repair_mends_counts_and_marks_and_a_daemon_goes_on_with_them() {
     spoil(&db, "UPDATE work_unit_count SET available = 0, pending = 7");
     spoil(&db, "DELETE FROM work_unit_count WHERE work_spec_id = 1");
     spoil(&db, "UPDATE attempt SET held = 1 WHERE status = 4");
+    spoil(&db, "UPDATE work_unit_count SET failed_after_id = 999");
+    // These are known from nowhere else, so a recount must leave them.
+    spoil(
+        &db,
+        "UPDATE work_unit_count SET archived_finished = 40, archived_failed = 50",
+    );
     let exit = run_check(&db, &[]);
     assert_eq!(exit.code, Some(1), "{exit:?}");
-    let offer = "with --repair, and no daemon running, kept counts and held attempts can be mended";
+    let offer = "with --repair, and no daemon running, kept counts and archiving and held attempts can be mended";
     assert!(exit.stdout.contains(offer), "{}", exit.stdout);
     let exit = run_check(&db, &["--repair"]);
     assert_eq!(exit.code, Some(0), "{exit:?}");
     assert!(
-        exit.stdout.contains("mended kept counts, held attempts"),
+        exit.stdout
+            .contains("mended kept counts, archiving, held attempts"),
         "{}",
         exit.stdout
     );
@@ -306,8 +317,8 @@ fn repair_mends_counts_and_marks_and_a_daemon_goes_on_with_them() {
     let mut client = server.connect();
     assert_eq!(
         client.counts("ws"),
-        [(1, 2), (3, 1), (4, 1), (5, 1)].into(),
-        "on the wire, a delayed unit counts as available"
+        [(1, 2), (3, 1), (4, 41), (5, 51)].into(),
+        "on the wire, a delayed unit counts as available, and an archived one in its status"
     );
     assert_eq!(client.counts("other"), [(4, 1)].into());
 }

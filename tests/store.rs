@@ -4,8 +4,8 @@ mod world;
 
 use coordinated::coordinate::storage::{Access, Storage};
 use coordinated::coordinate::{
-    Counts, Deletion, Error, HandedOut, Lease, Name, NewUnit, PriorityChange, Report, UnitStatus,
-    Wish,
+    Counts, Deletion, Error, HandedOut, Lease, Name, NewUnit, PriorityChange, Report, Retention,
+    UnitStatus, Wish,
 };
 use coordinated::store::all_statements;
 use proptest::prelude::*;
@@ -265,6 +265,7 @@ enum Step {
     Prioritize(u8, u8, Option<bool>),
     DeleteUnits(u8, u8, u8),
     Purge,
+    Archive(Option<u64>, Option<u64>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -284,6 +285,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(s, u, change)| Step::Prioritize(s, u, change)),
         2 => (spec, unit, 0..5_u8).prop_map(|(s, u, how)| Step::DeleteUnits(s, u, how)),
         1 => Just(Step::Purge),
+        3 => (prop::option::of(0..4_u64), prop::option::of(0..20_u64))
+            .prop_map(|(count, age)| Step::Archive(count, age)),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -379,6 +382,12 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
             use coordinated::coordinate::storage::WorkSpecStore;
             while world.run(|op| Ok(op.store.purge(2)?))? {}
         }
+        Step::Archive(count, age) => {
+            world.archive(&Retention {
+                count: *count,
+                age: age.map(Duration::from_secs),
+            });
+        }
     }
     Ok(())
 }
@@ -422,6 +431,12 @@ fn recount(path: &Path) -> Vec<(String, Counts)> {
             "what is in name order is available, without a priority, and was not passed",
         ),
         (
+            "SELECT count(*) FROM work_unit JOIN work_unit_count USING (work_spec_id)
+              WHERE (status = 4 AND active_attempt_id <= finished_after_id)
+                 OR (status = 5 AND active_attempt_id <= failed_after_id)",
+            "completed units have attempts behind those that were passed",
+        ),
+        (
             "SELECT count(*) FROM attempt WHERE work_unit_id NOT IN (SELECT id FROM work_unit)",
             "no attempt outlives its unit",
         ),
@@ -436,8 +451,10 @@ fn recount(path: &Path) -> Vec<(String, Counts)> {
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 2),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 3),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 4),
-                    (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 5)
-               FROM work_spec WHERE deleted = 0 ORDER BY 1",
+                    (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 5),
+                    archived_finished, archived_failed
+               FROM work_spec JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
+              WHERE deleted = 0 ORDER BY 1",
     )
 }
 
@@ -445,7 +462,9 @@ fn recount(path: &Path) -> Vec<(String, Counts)> {
 fn kept(path: &Path) -> Vec<(String, Counts)> {
     read_counts(
         &Connection::open(path).unwrap(),
-        "SELECT work_spec, available, delayed, pending, finished, failed FROM work_specs",
+        "SELECT work_spec, available, delayed, pending, finished - archived_finished,
+                failed - archived_failed, archived_finished, archived_failed
+           FROM work_specs",
     )
 }
 
@@ -477,6 +496,8 @@ fn read_counts(connection: &Connection, sql: &str) -> Vec<(String, Counts)> {
                     pending: row.get(3)?,
                     finished: row.get(4)?,
                     failed: row.get(5)?,
+                    archived_finished: row.get(6)?,
+                    archived_failed: row.get(7)?,
                 },
             ))
         })

@@ -16,8 +16,9 @@ recount, and what must be true of work units and their attempts. It reads the fi
 in the state of one moment, and works while a daemon runs: that goes on, but its log (the file that ends \
 in -wal) grows by what it writes until the check's end.
 
---repair counts kept counts anew, and takes the mark of being held from attempts that can't be; nothing \
-else, as it would be a guess. It leaves a damaged file alone: restore a backup then.
+--repair counts kept counts anew (but not archived units, which are counted nowhere else), has units found \
+that would not be handed out or archived, and takes the mark of being held from attempts that can't be; \
+nothing else, as it would be a guess. It leaves a damaged file alone: restore a backup then.
 
 The exit code is 0 if all is well (with --repair: afterwards), 1 if something is wrong, and 2 if that \
 could not be found out, because the file can't be read, is no database of coordinated, or a newer \

@@ -7,6 +7,7 @@ mod compact;
 mod pid_file;
 mod progress;
 mod restore;
+mod retention;
 mod serve;
 mod values;
 

@@ -73,7 +73,8 @@ pub(super) struct Args {
     )]
     namespace: String,
 
-    /// A YAML file that clients get by get_config
+    /// A YAML file that clients get by get_config. Of what it says, the daemon itself heeds the limits of
+    /// completed units alone
     #[arg(long, env = "COORDINATED_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -126,6 +127,9 @@ pub(super) struct Args {
         value_parser = parse_duration
     )]
     busy_poll: Duration,
+
+    #[command(flatten)]
+    retention: super::retention::RetentionArgs,
 
     #[command(flatten)]
     backups: super::backup::ScheduleArgs,
@@ -258,6 +262,10 @@ enum SynchronousMode {
 pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     start_log(args.log, args.log_format);
     let config = read_config(args.config.as_deref())?;
+    let retention = args.retention.limits(&config).map_err(|error| {
+        let path = args.config.as_deref().unwrap_or(Path::new(""));
+        format!("configuration {}: {error}", path.display())
+    })?;
     // A write beyond the limit on the size of files (ulimit -f) is to fail, not to end the process.
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let mut clock = SystemClock::start();
@@ -286,6 +294,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             list_items_max: limits.max_items.get(),
             session_attempts_max: limits.max_remembered,
         },
+        retention,
     };
     let mut service = JobServer::new(store, settings, Box::new(rand::rng()), now)?;
 
@@ -305,6 +314,15 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     server.report_to(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     tracing::debug!(db = %args.db.display(), "database is open");
+    if retention.has_limits() {
+        let count = retention.count.map(tracing::field::display);
+        let age = retention.age.map(tracing::field::debug);
+        tracing::info!(
+            count,
+            age,
+            "completed units beyond these limits are archived: removed, but counted"
+        );
+    }
     let backups = args.backups.start(&args.db)?;
     let served = server.run(&mut service, &mut clock);
     // A backup that is being made reads the database: it would hold the log up.

@@ -153,7 +153,10 @@ impl Reason {
             }
             Self::NoWork(counts) => format!(
                 "the work spec has no available unit ({} delayed, {} pending, {} finished, {} failed)",
-                counts.delayed, counts.pending, counts.finished, counts.failed
+                counts.delayed,
+                counts.pending,
+                counts.finished + counts.archived_finished,
+                counts.failed + counts.archived_failed
             ),
             Self::ContinuousRunning => {
                 "the work spec is continuous, and makes no unit while one is pending".to_owned()

@@ -15,6 +15,7 @@ mod name;
 mod new_unit;
 pub mod number;
 mod report;
+mod retention;
 mod scheduler;
 pub mod storage;
 mod work;
@@ -30,9 +31,12 @@ pub use lock::{Lock, LockPath};
 pub use name::Name;
 pub use new_unit::NewUnit;
 pub use report::{LEASE_DEFAULT, LEASE_MAX, Lease, Outcome, Report, Wish};
+pub use retention::{Archival, Retention};
 pub use work::{Assignment, WorkRequest};
 pub use work_spec::{Control, Counts, Meta, WorkSpec, WorkSpecId, limit_from_integer};
-pub use work_unit::{Deletion, PriorityChange, UnitReport, UnitStatus, WorkUnit, WorkUnitId};
+pub use work_unit::{
+    Completed, Deletion, PriorityChange, UnitReport, UnitStatus, WorkUnit, WorkUnitId,
+};
 pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats};
 
 use crate::clock::Timestamp;

@@ -9,10 +9,11 @@ use super::attempt::{Attempt, AttemptId};
 use super::error::{Result, StorageError};
 use super::lock::{Lock, LockPath};
 use super::work_spec::{Meta, WorkSpec, WorkSpecId};
-use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
+use super::work_unit::{Completed, UnitStatus, WorkUnit, WorkUnitId};
 use super::worker::{Worker, WorkerStats};
 use super::{Name, NamespaceId};
 use crate::clock::Timestamp;
+use std::ops::RangeInclusive;
 
 /// The write-ahead log of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,57 @@ pub struct UnitQuery {
     pub start: Option<Name>,
     /// So many at the most.
     pub limit: usize,
+}
+
+/// Which completed units to look for, and when to stop.
+#[derive(Clone, Debug)]
+pub struct CompletedQuery {
+    /// Those of this work spec.
+    pub spec: WorkSpecId,
+    /// Those in this status.
+    pub status: Completed,
+    /// Only those whose active attempt comes behind this one.
+    pub after: Option<AttemptId>,
+    /// Only those whose active attempt comes before the first attempt, of whatever unit, that began in this
+    /// span.
+    pub until_begun_in: Option<RangeInclusive<Timestamp>>,
+    /// How many attempts to look at, at the most.
+    pub looked_at_max: usize,
+    /// How many rows, of units and of attempts at them, to find at the most; more only if the last unit
+    /// has many.
+    pub rows_max: usize,
+    /// The same in bytes of their data.
+    pub bytes_max: usize,
+}
+
+/// A finished or failed unit.
+#[derive(Debug)]
+pub struct CompletedUnit {
+    /// The unit.
+    pub unit: WorkUnit,
+    /// Its active attempt.
+    pub attempt: AttemptId,
+    /// When that began.
+    pub start: Timestamp,
+    /// When that ended.
+    pub end: Timestamp,
+    /// The rows of the unit and of all attempts at it.
+    pub rows: usize,
+    /// Bytes of data in them, as far as is known without looking at each.
+    pub bytes: usize,
+}
+
+/// What a look for completed units gave.
+#[derive(Debug)]
+pub struct CompletedUnits {
+    /// In the order of their active attempts.
+    pub units: Vec<CompletedUnit>,
+    /// How many attempts were looked at.
+    pub looked_at: usize,
+    /// The last one of them, or the one behind which to look.
+    pub looked_to: AttemptId,
+    /// True if there is nothing behind it, or nothing that was wanted.
+    pub is_all: bool,
 }
 
 /// The result of storing or finding.
@@ -192,6 +244,9 @@ pub trait Storage:
     /// Any [`StorageError`].
     fn refresh_due(&mut self) -> StorageResult<()>;
 
+    /// How many rows were written since the store was opened: a measure of what was done. Costs no query.
+    fn rows_written(&self) -> u64;
+
     /// How many pages of the write-ahead log, if the engine has one, and how many of these are in the
     /// file too. For statistics; callable at any time.
     fn log_pages(&mut self) -> StorageResult<Option<LogPages>>;
@@ -292,6 +347,16 @@ pub trait WorkUnitStore {
     /// Deletes a unit with its attempts.
     fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()>;
 
+    /// Finished or failed units in the order of their active attempts, the oldest first. What was once found
+    /// to be passed over is not looked at again.
+    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits>;
+
+    /// Deletes a completed unit with its attempts, and counts it as archived.
+    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()>;
+
+    /// Counts the archived units of a spec that are in this status no longer; gives how many these were.
+    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64>;
+
     /// The available units with the highest priority, those with the lowest names first: at most
     /// `limit`, and fewer if together they have more than `bytes_max` of data or if finding the others
     /// takes another look.
@@ -333,6 +398,9 @@ pub trait WorkUnitStore {
 pub trait AttemptStore {
     /// Adds an attempt; its `id` is disregarded, and a new one given back.
     fn insert_attempt(&mut self, attempt: &Attempt) -> StorageResult<AttemptId>;
+
+    /// The id that was given out last, whether or not that attempt is there. Costs no query.
+    fn newest_attempt(&self) -> AttemptId;
 
     /// An attempt.
     fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>>;

@@ -2,6 +2,7 @@
 
 use super::number::{self, is_true};
 use super::storage::Storage;
+use super::work_unit::Completed;
 use super::{Error, Name, Operation, Result};
 use crate::cbor::Item;
 use crate::clock::Timestamp;
@@ -72,13 +73,36 @@ pub struct Counts {
     pub finished: u64,
     /// Given up.
     pub failed: u64,
+    /// Done, and removed since (see retention.rs). Not among those in `finished`.
+    pub archived_finished: u64,
+    /// Given up, and removed since. Not among those in `failed`.
+    pub archived_failed: u64,
 }
 
 impl Counts {
-    /// All units.
+    /// All units, those that were archived included.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.available + self.delayed + self.pending + self.finished + self.failed
+        let archived = self.archived_finished + self.archived_failed;
+        self.available + self.delayed + self.pending + self.finished + self.failed + archived
+    }
+
+    /// How many units are finished or failed, and there.
+    #[must_use]
+    pub fn completed(&self, status: Completed) -> u64 {
+        match status {
+            Completed::Finished => self.finished,
+            Completed::Failed => self.failed,
+        }
+    }
+
+    /// How many units were archived in a status.
+    #[must_use]
+    pub fn archived(&self, status: Completed) -> u64 {
+        match status {
+            Completed::Finished => self.archived_finished,
+            Completed::Failed => self.archived_failed,
+        }
     }
 }
 

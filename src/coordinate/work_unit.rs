@@ -44,6 +44,39 @@ impl UnitStatus {
     }
 }
 
+/// The statuses of a unit with which nothing more is done unless somebody asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Completed {
+    /// Done.
+    Finished,
+    /// Given up.
+    Failed,
+}
+
+impl Completed {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Finished, Self::Failed];
+
+    /// The one that a status is, if it is one.
+    #[must_use]
+    pub fn from_status(status: UnitStatus) -> Option<Self> {
+        match status {
+            UnitStatus::Finished => Some(Self::Finished),
+            UnitStatus::Failed => Some(Self::Failed),
+            UnitStatus::Available | UnitStatus::Delayed | UnitStatus::Pending => None,
+        }
+    }
+}
+
+impl From<Completed> for UnitStatus {
+    fn from(status: Completed) -> Self {
+        match status {
+            Completed::Finished => Self::Finished,
+            Completed::Failed => Self::Failed,
+        }
+    }
+}
+
 /// A work unit without its name and data: what decides over its changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkUnit {
@@ -248,7 +281,8 @@ impl<S: Storage> Operation<'_, S> {
         Ok(())
     }
 
-    /// Deletes units with their attempts; gives how many.
+    /// Deletes units with their attempts; gives how many. Those that were archived are among all, and
+    /// among those in a status, but have no names any more.
     ///
     /// # Errors
     /// `NoSuchWorkSpec`, `Storage`.
@@ -290,9 +324,13 @@ impl<S: Storage> Operation<'_, S> {
                 deleted += 1;
             }
             if units.len() < DELETE_CHUNK {
-                return Ok(deleted);
+                break;
             }
             last = units.into_iter().next_back().map(|(name, _)| name);
         }
+        for status in statuses.iter().copied().filter_map(Completed::from_status) {
+            deleted += self.store.forget_archived(spec, status)?;
+        }
+        Ok(deleted)
     }
 }

@@ -3,14 +3,17 @@
 use super::method::Call;
 use crate::cbor::Writer;
 use crate::clock::Timestamp;
-use crate::coordinate::Result;
 use crate::coordinate::storage::Storage;
+use crate::coordinate::{Result, Retention};
 use std::collections::HashMap;
 
 /// The facts about the daemon that methods may ask for.
 pub(super) struct Daemon<'a> {
     pub(super) started: Timestamp,
     pub(super) config: &'a [u8],
+    pub(super) retention: &'a Retention,
+    /// Batches that did not commit.
+    pub(super) batches_lost: u64,
     pub(super) calls: &'a HashMap<&'static str, u64>,
     /// When somebody last asked for work, if anybody has.
     pub(super) last_asked_for_work: &'a mut Option<Timestamp>,

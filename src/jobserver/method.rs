@@ -1,7 +1,7 @@
 //! The methods: one table, from names to functions.
 
 use super::params::Params;
-use super::{Session, daemon, insight, locks, specs, units, work, workers};
+use super::{Session, daemon, insight, locks, retention, specs, units, work, workers};
 use crate::coordinate::storage::{Access, Lister, Storage};
 use crate::coordinate::{Operation, Result};
 
@@ -130,7 +130,7 @@ impl<S: Storage> Method<S> {
         ),
         writes("del_work_spec", &["work_spec_name"], specs::del_work_spec),
         writes("clear", &[], specs::clear),
-        reads("archive", &["options"], specs::archive).optional(1),
+        writes("archive", &["options"], retention::archive).optional(1),
         writes(
             "add_work_units",
             &["work_spec_name", "work_unit_key_vals"],

@@ -11,6 +11,7 @@ mod log;
 mod method;
 mod params;
 mod reply;
+mod retention;
 mod specs;
 mod statistics;
 mod units;
@@ -24,12 +25,15 @@ use crate::cborrpc::envelope::{self, Message, Request};
 use crate::cborrpc::framing::FrameError;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
-use crate::coordinate::{Error, HandedOut, NamespaceId, Operation, Result, StorageError};
+use crate::coordinate::{
+    Error, HandedOut, NamespaceId, Operation, Result, Retention, StorageError,
+};
 use crate::limits::{self, RequestLimits};
 use crate::server::{BatchError, Handled, Job, Service};
 use method::{Call, Deferred, Method, Rest};
 use params::Params;
 use rand::Rng;
+use retention::{Archiver, Underway};
 use statistics::Totals;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -44,6 +48,8 @@ pub struct Settings {
     pub depth_max: usize,
     /// What a request may hold.
     pub limits: RequestLimits,
+    /// Which completed units stay.
+    pub retention: Retention,
 }
 
 /// The service behind the sockets.
@@ -59,6 +65,9 @@ pub struct JobServer<S: Storage> {
     /// When somebody last asked for work.
     last_asked_for_work: Option<Timestamp>,
     totals: Totals,
+    archiver: Archiver,
+    /// Batches that did not commit.
+    batches_lost: u64,
     /// Operations in the present batch.
     batch_operations: usize,
     /// Bytes of the answers in the present batch.
@@ -70,6 +79,8 @@ pub struct JobServer<S: Storage> {
 /// What is remembered for one connection.
 pub struct Session {
     handed_out: HandedOut,
+    /// The call of `archive` that is to come again.
+    archiving: Option<Underway>,
 }
 
 /// An answer that waits for its batch.
@@ -94,9 +105,9 @@ const BATCH_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the loop may sleep when nothing is due.
 const TICK_MAX: Duration = Duration::from_secs(60);
 
-/// How long the loop may sleep while units of deleted specs are still to be removed: others get
-/// their turns in between.
-const PURGE_PAUSE: Duration = Duration::from_millis(1);
+/// How long the loop may sleep while units of deleted specs, or such that are archived, are still to be
+/// removed: others get their turns in between.
+const STEP_PAUSE: Duration = Duration::from_millis(1);
 
 impl<S: Storage> JobServer<S> {
     /// A service that keeps its state in `store`.
@@ -126,6 +137,8 @@ impl<S: Storage> JobServer<S> {
             calls: HashMap::new(),
             last_asked_for_work: None,
             totals: Totals::default(),
+            archiver: Archiver::default(),
+            batches_lost: 0,
             batch_operations: 0,
             batch_answer_bytes: 0,
             batch_may_write: false,
@@ -202,6 +215,8 @@ impl<S: Storage> JobServer<S> {
         let daemon = daemon::Daemon {
             started: self.started,
             config: &self.settings.config,
+            retention: &self.settings.retention,
+            batches_lost: self.batches_lost,
             calls: &self.calls,
             last_asked_for_work: &mut self.last_asked_for_work,
         };
@@ -310,6 +325,7 @@ impl<S: Storage> Service for JobServer<S> {
     fn open_session(&mut self) -> Session {
         Session {
             handed_out: HandedOut::new(self.settings.limits.session_attempts_max),
+            archiving: None,
         }
     }
 
@@ -368,10 +384,13 @@ impl<S: Storage> Service for JobServer<S> {
         self.batch_operations = 0;
         self.batch_answer_bytes = 0;
         self.batch_may_write = false;
-        self.store.commit().map_err(|error| match error {
-            StorageError::Unknown(reason) => BatchError::Unknown(reason),
-            StorageError::Full(_) | StorageError::Busy(_) | StorageError::Other(_) => {
-                BatchError::RolledBack(error.to_string())
+        self.store.commit().map_err(|error| {
+            self.batches_lost += 1;
+            match error {
+                StorageError::Unknown(reason) => BatchError::Unknown(reason),
+                StorageError::Full(_) | StorageError::Busy(_) | StorageError::Other(_) => {
+                    BatchError::RolledBack(error.to_string())
+                }
             }
         })
     }
@@ -403,10 +422,12 @@ impl<S: Storage> Service for JobServer<S> {
         } else {
             Ok(false)
         };
+        let archived = self.archive_by_itself(now);
         self.commit()?;
-        match expired.and(purged) {
-            Ok(true) => Ok(PURGE_PAUSE),
-            Ok(false) => Ok(TICK_MAX),
+        match expired.and(purged).and_then(|more| Ok((more, archived?))) {
+            Ok((true, _)) => Ok(STEP_PAUSE),
+            Ok((false, None)) => Ok(TICK_MAX),
+            Ok((false, Some(next))) => Ok(next.since(now).clamp(STEP_PAUSE, TICK_MAX)),
             Err(error) => Err(BatchError::RolledBack(error.to_string())),
         }
     }

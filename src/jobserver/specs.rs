@@ -174,12 +174,3 @@ pub(super) fn clear<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Re
     Writer::new(out).unsigned(count as u64);
     Ok(())
 }
-
-/// Removes old completed units beyond configured limits. There are no such limits, and so nothing is
-/// removed, as in the original without any.
-pub(super) fn archive<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let options = Options::read(call.params.get("options"))?;
-    options.get("work_spec_names").optional_names()?;
-    Writer::new(out).null();
-    Ok(())
-}

@@ -60,6 +60,8 @@ impl<S: Storage> JobServer<S> {
             counts.pending += spec.counts.pending;
             counts.finished += spec.counts.finished;
             counts.failed += spec.counts.failed;
+            counts.archived_finished += spec.counts.archived_finished;
+            counts.archived_failed += spec.counts.archived_failed;
         }
         tracing::info!(
             work_specs,
@@ -68,6 +70,8 @@ impl<S: Storage> JobServer<S> {
             pending = counts.pending,
             finished = counts.finished,
             failed = counts.failed,
+            archived_finished = counts.archived_finished,
+            archived_failed = counts.archived_failed,
             log_pages = log.map(|log| log.pages),
             log_pages_in_file = log.map(|log| log.in_file),
             "statistics of the queue"

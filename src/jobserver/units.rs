@@ -69,8 +69,11 @@ pub(super) fn shown_counts(counts: &Counts) -> impl Iterator<Item = (UnitStatus,
     let by_status = [
         (UnitStatus::Available, counts.available + counts.delayed),
         (UnitStatus::Pending, counts.pending),
-        (UnitStatus::Finished, counts.finished),
-        (UnitStatus::Failed, counts.failed),
+        (
+            UnitStatus::Finished,
+            counts.finished + counts.archived_finished,
+        ),
+        (UnitStatus::Failed, counts.failed + counts.archived_failed),
     ];
     by_status.into_iter().filter(|(_, count)| *count > 0)
 }

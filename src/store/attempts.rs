@@ -134,6 +134,10 @@ impl AttemptStore for SqliteStore {
         Ok(id)
     }
 
+    fn newest_attempt(&self) -> AttemptId {
+        AttemptId(self.next_attempt_id - 1)
+    }
+
     fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>> {
         let statement = self.statements.prepared(GET_ATTEMPT)?;
         let mut rows = statement.query(named_params! {":id": id})?;

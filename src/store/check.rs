@@ -50,8 +50,9 @@ pub fn check(db: &Path, begin: &dyn Fn(&str)) -> Result<Report, FileError> {
     report.map_err(|error| unusable(db, &error))
 }
 
-/// Mends what needs no guess: kept counts, which are counted anew, and marks of attempts as held. A file
-/// that is damaged is left alone. Gives what is there afterwards, and the names of what was mended.
+/// Mends what needs no guess: kept counts, which are counted anew, what would not be found to be handed out
+/// or archived, and marks of attempts as held. A file that is damaged is left alone. Gives what is there
+/// afterwards, and the names of what was mended.
 ///
 /// # Errors
 /// If a daemon owns the file, or it can't be read or written.

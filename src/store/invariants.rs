@@ -50,6 +50,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "foreign keys", BAD_KEYS_OF_ATTEMPTS, "attempt {attempt} of work unit {unit}: its {column} is {value}, but there is no such {parent}"),
     invariant(1, "foreign keys", OTHER_BAD_KEYS, "row {row} of table {child}: its {column} has no row in table {parent}"),
     invariant(2, "queue", NOT_FOUND_BY_NAME, "work unit {unit} is not queued, and by its name and priority will not be found, or not in time").repaired_by(QUEUE_IT),
+    invariant(3, "archiving", PASSED_OVER, "work unit {unit} is {status}, but will not be archived: its attempt {attempt} is one of those that were passed").repaired_by(SEARCH_ANEW),
     invariant(1, "active attempts", "SELECT id AS unit, status FROM work_unit NOT INDEXED WHERE status >= 3 AND active_attempt_id IS NULL", "work unit {unit} is {status}, but has no active attempt"),
     invariant(1, "active attempts", "SELECT id AS unit, status, active_attempt_id AS attempt FROM work_unit NOT INDEXED WHERE status < 3 AND active_attempt_id IS NOT NULL", "work unit {unit} is {status}, but attempt {attempt} is its active one"),
     invariant(1, "active attempts", OTHER_STATUS, "work unit {unit} is {status}, but its active attempt {attempt} is {attempt_status}"),
@@ -170,6 +171,15 @@ const QUEUE_IT: &str = "
        AND (priority <> 0
             OR CAST(name AS BLOB) <= (SELECT passed_name FROM work_unit_count
                                        WHERE work_unit_count.work_spec_id = work_unit.work_spec_id))";
+
+/// See archive.rs.
+const PASSED_OVER: &str = "
+    SELECT work_unit.id AS unit, status, active_attempt_id AS attempt
+      FROM work_unit NOT INDEXED JOIN work_unit_count USING (work_spec_id)
+      JOIN work_spec ON work_spec.id = work_spec_id AND deleted = 0
+     WHERE active_attempt_id <= CASE status WHEN 4 THEN finished_after_id WHEN 5 THEN failed_after_id END";
+
+const SEARCH_ANEW: &str = "UPDATE work_unit_count SET finished_after_id = 0, failed_after_id = 0";
 
 const NEWER_THAN_LAST: &str = "
     SELECT id AS unit, active_attempt_id AS attempt, last_attempt_id AS last

@@ -3,6 +3,7 @@
 //! Knows no protocol and decides nothing: it stores and finds what [`crate::coordinate`] tells it.
 //! The schema is in `migrations/`, and only there.
 
+mod archive;
 mod attempts;
 mod backup;
 pub mod check;

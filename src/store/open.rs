@@ -23,6 +23,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../migrations/0001_initial.sql")),
     M::up(include_str!("../../migrations/0002_name_order.sql")),
     M::up(include_str!("../../migrations/0003_waiting_since.sql")),
+    M::up(include_str!("../../migrations/0004_archive.sql")),
 ];
 
 /// Marks a file as ours: "coor".

@@ -5,7 +5,8 @@ use super::statement::statements;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, WorkSpecStore};
 use crate::coordinate::{
-    Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec, WorkSpecId,
+    AttemptId, Completed, Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec,
+    WorkSpecId,
 };
 use rusqlite::{Row, named_params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,8 @@ statements! {
         SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
                max_retries, then_name, runtime, min_gb,
-               available, delayed, pending, finished, failed, passed_name, waiting_since_us
+               available, delayed, pending, finished, failed, archived_finished, archived_failed,
+               passed_name, waiting_since_us, finished_after_id, failed_after_id
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0";
@@ -52,7 +54,10 @@ statements! {
     UPDATE_COUNTS = "
         UPDATE work_unit_count
            SET available = :available, delayed = :delayed, pending = :pending, finished = :finished,
-               failed = :failed, passed_name = :passed, waiting_since_us = :waiting_since
+               failed = :failed, archived_finished = :archived_finished,
+               archived_failed = :archived_failed, passed_name = :passed,
+               waiting_since_us = :waiting_since, finished_after_id = :finished_after,
+               failed_after_id = :failed_after
          WHERE work_spec_id = :id";
 
     RECOUNT = "
@@ -88,6 +93,29 @@ pub(super) struct Known {
     spec: WorkSpec,
     /// See queue.rs.
     passed_name: Option<Vec<u8>>,
+    /// See archive.rs.
+    completed_after: CompletedAfter,
+}
+
+/// The attempts behind which all finished and all failed units have their active ones.
+#[derive(Clone, Copy)]
+pub(super) struct CompletedAfter {
+    finished: AttemptId,
+    failed: AttemptId,
+}
+
+impl CompletedAfter {
+    const START: Self = Self {
+        finished: AttemptId(0),
+        failed: AttemptId(0),
+    };
+
+    fn of(&mut self, status: Completed) -> &mut AttemptId {
+        match status {
+            Completed::Finished => &mut self.finished,
+            Completed::Failed => &mut self.failed,
+        }
+    }
 }
 
 impl WorkSpecs {
@@ -110,6 +138,13 @@ impl WorkSpecs {
     pub(super) fn passed_name(&self, id: WorkSpecId) -> Option<&[u8]> {
         self.by_id.get(&id)?.passed_name.as_deref()
     }
+
+    /// The attempt behind which all units in a status have their active ones.
+    pub(super) fn completed_after(&self, id: WorkSpecId, status: Completed) -> AttemptId {
+        let known = self.by_id.get(&id);
+        let mut after = known.map_or(CompletedAfter::START, |known| known.completed_after);
+        *after.of(status)
+    }
 }
 
 /// How to undo a change in memory.
@@ -120,6 +155,8 @@ pub(super) enum Undo {
     Spec(WorkSpecId, Option<Box<Known>>),
     /// The last name that was passed was this.
     Passed(WorkSpecId, Option<Vec<u8>>),
+    /// These were the attempts behind which completed units had theirs.
+    CompletedAfter(WorkSpecId, CompletedAfter),
 }
 
 fn count_of(counts: &mut Counts, status: UnitStatus) -> &mut u64 {
@@ -168,6 +205,12 @@ fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
         pending: count("pending")?,
         finished: count("finished")?,
         failed: count("failed")?,
+        archived_finished: count("archived_finished")?,
+        archived_failed: count("archived_failed")?,
+    };
+    let completed_after = CompletedAfter {
+        finished: row.get("finished_after_id")?,
+        failed: row.get("failed_after_id")?,
     };
     // Another program may have changed one of them without the other.
     let waiting_since: Option<Timestamp> = row.get("waiting_since_us")?;
@@ -182,6 +225,7 @@ fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
             waiting_since,
         },
         passed_name: row.get("passed_name")?,
+        completed_after,
     })
 }
 
@@ -213,14 +257,9 @@ impl SqliteStore {
         if before == after.map(|(status, _)| status) {
             return;
         }
-        let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&spec) else {
+        let Some(spec) = self.spec_to_count(spec) else {
             return;
         };
-        // One is enough for a run of changes to the same spec.
-        if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, ..)) if *of == spec.id) {
-            let undo = Undo::Counts(spec.id, spec.counts, spec.waiting_since);
-            self.batch.undo.push(undo);
-        }
         if let Some(before) = before {
             let count = count_of(&mut spec.counts, before);
             *count = count.saturating_sub(1);
@@ -234,7 +273,46 @@ impl SqliteStore {
             }
             *count_of(&mut spec.counts, after) += 1;
         }
+    }
+
+    /// A spec whose counts are about to change, and will be written with the batch.
+    fn spec_to_count(&mut self, spec: WorkSpecId) -> Option<&mut WorkSpec> {
+        let Known { spec, .. } = self.specs.by_id.get_mut(&spec)?;
+        // One is enough for a run of changes to the same spec.
+        if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, ..)) if *of == spec.id) {
+            let undo = Undo::Counts(spec.id, spec.counts, spec.waiting_since);
+            self.batch.undo.push(undo);
+        }
         self.specs.with_new_counts.insert(spec.id);
+        Some(spec)
+    }
+
+    /// How many units of a spec were archived in a status, to be changed.
+    pub(super) fn archived_to_change(
+        &mut self,
+        spec: WorkSpecId,
+        status: Completed,
+    ) -> Option<&mut u64> {
+        let counts = &mut self.spec_to_count(spec)?.counts;
+        Some(match status {
+            Completed::Finished => &mut counts.archived_finished,
+            Completed::Failed => &mut counts.archived_failed,
+        })
+    }
+
+    /// Notes behind which attempt all units in a status have their active ones.
+    pub(super) fn set_completed_after(
+        &mut self,
+        id: WorkSpecId,
+        status: Completed,
+        after: AttemptId,
+    ) {
+        if let Some(known) = self.specs.by_id.get_mut(&id) {
+            let before = known.completed_after;
+            *known.completed_after.of(status) = after;
+            self.batch.undo.push(Undo::CompletedAfter(id, before));
+            self.specs.with_new_counts.insert(id);
+        }
     }
 
     /// Notes the last name that get_work has passed.
@@ -261,6 +339,11 @@ impl SqliteStore {
                         known.passed_name = before;
                     }
                 }
+                Undo::CompletedAfter(id, before) => {
+                    if let Some(known) = self.specs.by_id.get_mut(&id) {
+                        known.completed_after = before;
+                    }
+                }
                 Undo::Spec(id, before) => {
                     self.specs.remove(id);
                     if let Some(before) = before {
@@ -277,7 +360,10 @@ impl SqliteStore {
     pub(super) fn write_counts(&mut self) -> StorageResult<()> {
         for id in std::mem::take(&mut self.specs.with_new_counts) {
             let Some(Known {
-                spec, passed_name, ..
+                spec,
+                passed_name,
+                completed_after,
+                ..
             }) = self.specs.by_id.get(&id)
             else {
                 continue;
@@ -291,8 +377,12 @@ impl SqliteStore {
                     ":pending": column(spec.counts.pending),
                     ":finished": column(spec.counts.finished),
                     ":failed": column(spec.counts.failed),
+                    ":archived_finished": column(spec.counts.archived_finished),
+                    ":archived_failed": column(spec.counts.archived_failed),
                     ":passed": passed_name,
                     ":waiting_since": spec.waiting_since,
+                    ":finished_after": completed_after.finished,
+                    ":failed_after": completed_after.failed,
                     ":id": id,
                 })?;
         }
@@ -374,6 +464,7 @@ impl WorkSpecStore for SqliteStore {
             namespace,
             spec,
             passed_name: None,
+            completed_after: CompletedAfter::START,
         });
         self.update_work_spec_meta(id, meta)?;
         Ok(id)
@@ -434,7 +525,7 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()> {
-        let counts =
+        let counted =
             self.statements
                 .prepared(RECOUNT)?
                 .query_row(named_params! {":id": id}, |row| {
@@ -444,14 +535,16 @@ impl WorkSpecStore for SqliteStore {
                         pending: row.get(2)?,
                         finished: row.get(3)?,
                         failed: row.get(4)?,
+                        ..Counts::default()
                     })
                 })?;
-        if let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&id) {
-            let undo = Undo::Counts(id, spec.counts, spec.waiting_since);
-            self.batch.undo.push(undo);
-            spec.counts = counts;
+        if let Some(spec) = self.spec_to_count(id) {
+            spec.counts = Counts {
+                archived_finished: spec.counts.archived_finished,
+                archived_failed: spec.counts.archived_failed,
+                ..counted
+            };
             spec.waiting_since = None;
-            self.specs.with_new_counts.insert(id);
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::specs::STATEMENTS,
         super::units::STATEMENTS,
         super::queue::STATEMENTS,
+        super::archive::STATEMENTS,
         super::attempts::STATEMENTS,
         super::lists::STATEMENTS,
         super::workers::STATEMENTS,

@@ -132,6 +132,10 @@ impl Storage for SqliteStore {
         Ok(())
     }
 
+    fn rows_written(&self) -> u64 {
+        self.statements.connection().total_changes()
+    }
+
     fn log_pages(&mut self) -> StorageResult<Option<LogPages>> {
         Ok(self.look_at_log_pages()?)
     }

@@ -4,10 +4,12 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    BestUnits, StorageResult, UnitQuery, UnitsAhead, VisitFailure, VisitUnit, WorkUnitStore,
+    BestUnits, CompletedQuery, CompletedUnits, StorageResult, UnitQuery, UnitsAhead, VisitFailure,
+    VisitUnit, WorkUnitStore,
 };
 use crate::coordinate::{
-    AttemptId, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
+    AttemptId, Completed, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
+    WorkUnitId,
 };
 use rusqlite::{Connection, Row, named_params};
 
@@ -279,6 +281,7 @@ impl WorkUnitStore for SqliteStore {
             })?;
         self.count_unit(unit.work_spec, Some(before), Some((unit.status, now)));
         self.note_delay(unit);
+        self.note_completion(unit);
         Ok(())
     }
 
@@ -293,6 +296,23 @@ impl WorkUnitStore for SqliteStore {
         self.delete_unit_and_attempts(unit.id, unit.last)?;
         self.count_unit(unit.work_spec, Some(unit.status), None);
         Ok(())
+    }
+
+    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits> {
+        self.oldest_completed(query)
+    }
+
+    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()> {
+        self.delete_work_unit(unit)?;
+        if let Some(archived) = self.archived_to_change(unit.work_spec, status) {
+            *archived += 1;
+        }
+        Ok(())
+    }
+
+    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64> {
+        let archived = self.archived_to_change(spec, status);
+        Ok(archived.map_or(0, std::mem::take))
     }
 
     fn best_available_units(

@@ -145,6 +145,9 @@ pub fn check(file: &Connection, client: &mut Client) {
             };
             *counted.entry(u64::from(status)).or_insert(0) += 1;
         }
+        for (status, archived) in archived(file, &spec) {
+            *counted.entry(status).or_insert(0) += archived;
+        }
         assert_eq!(client.counts(&spec), counted, "the counts of {spec}");
     }
     let wrong: u64 = file
@@ -160,6 +163,17 @@ pub fn check(file: &Connection, client: &mut Client) {
         )
         .expect("a recount");
     assert_eq!(wrong, 0, "work specs whose counts in the file are wrong");
+}
+
+/// How many units of a work spec were archived, by status, where there are some.
+pub fn archived(file: &Connection, spec: &str) -> BTreeMap<u64, u64> {
+    let sql = "SELECT archived_finished, archived_failed FROM work_specs WHERE work_spec = ?1";
+    let (finished, failed) = file
+        .query_row(sql, [spec], |row| Ok((row.get(0)?, row.get(1)?)))
+        .expect("the work spec");
+    let mut archived = BTreeMap::from([(4, finished), (5, failed)]);
+    archived.retain(|_, count| *count > 0);
+    archived
 }
 
 fn one<T: rusqlite::types::FromSql>(file: &Connection, sql: &str, name: &str) -> Option<T> {

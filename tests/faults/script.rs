@@ -12,8 +12,8 @@ use super::world::{START, World, cbor, name, nobody, wish};
 use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Deletion, Error, Heartbeat, LockPath, NewUnit, PriorityChange, Report, StorageError, Wish,
-    WorkRequest,
+    Deletion, Error, Heartbeat, LockPath, NewUnit, PriorityChange, Report, Retention, StorageError,
+    Wish, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore};
@@ -48,6 +48,8 @@ pub enum Do {
     Expire,
     /// Removes some units of deleted specs.
     Purge,
+    /// Archives all but so many units of each status in each spec.
+    Archive(u64),
     /// Only looks.
     Count(&'static str),
 }
@@ -110,6 +112,8 @@ pub fn script() -> Vec<Step> {
         Step::Crash,
         Step::Restart,
         Step::Batch(vec![Purge, Add("one", units("a", 3, 50)), Heartbeat("w2")]),
+        Step::Batch(vec![Archive(0), Add("one", units("a", 2, 80))]),
+        Step::Crash,
     ]
 }
 
@@ -198,6 +202,19 @@ impl Do {
             }
             Expire => world.operation(|op| op.expire()),
             Purge => world.operation(|op| Ok(op.store.purge(3)?)).map(|_| ()),
+            Archive(count) => {
+                let limits = Retention {
+                    count: Some(*count),
+                    age: None,
+                };
+                world.operation(|op| {
+                    let mut archival = op.begin_archival(None);
+                    while !archival.is_over() {
+                        op.archive_some(&limits, &mut archival, 3)?;
+                    }
+                    Ok(())
+                })
+            }
             Count(spec) => {
                 let namespace = world.namespace;
                 world.store.operation(Access::Read, |store| {

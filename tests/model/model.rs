@@ -7,7 +7,7 @@ use super::operations::{Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
-    AttemptStatus, Control, Counts, LEASE_MAX, Meta, Name, PriorityChange, UnitStatus,
+    AttemptStatus, Control, Counts, LEASE_MAX, Meta, Name, PriorityChange, Retention, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Spec {
     pub meta: Meta,
     /// By name, in the form in which a unit was first added.
     pub units: BTreeMap<Name, Unit>,
+    archived_finished: u64,
+    archived_failed: u64,
 }
 
 #[derive(Clone)]
@@ -143,7 +145,11 @@ impl Attempt {
 
 impl Spec {
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+        let mut counts = Counts {
+            archived_finished: self.archived_finished,
+            archived_failed: self.archived_failed,
+            ..Counts::default()
+        };
         for unit in self.units.values() {
             *match unit.status() {
                 UnitStatus::Available => &mut counts.available,
@@ -154,6 +160,32 @@ impl Spec {
             } += 1;
         }
         counts
+    }
+
+    /// Archives what is beyond the limits of one status, the oldest first.
+    fn archive(&mut self, status: UnitStatus, retention: &Retention, now: Timestamp) -> u64 {
+        let mut oldest_first: Vec<(u64, Name, Timestamp)> = Vec::new();
+        for (name, unit) in self
+            .units
+            .iter()
+            .filter(|(_, unit)| unit.status() == status)
+        {
+            let active = unit
+                .active_attempt()
+                .expect("the attempt that completed it");
+            oldest_first.push((active.id, name.clone(), active.end.expect("its end")));
+        }
+        oldest_first.sort();
+        let (mut there, mut archived) = (oldest_first.len() as u64, 0);
+        for (_, name, end) in oldest_first {
+            let is_old = retention.age.is_some_and(|age| end.plus(age) < now);
+            if is_old || retention.count.is_some_and(|count| there > count) {
+                self.units.remove(&name);
+                there -= 1;
+                archived += 1;
+            }
+        }
+        archived
     }
 }
 
@@ -255,14 +287,16 @@ impl Model {
         let (Some(name), Some(mut meta)) = (name, meta_of(definition)) else {
             return Answer::Failed(Failure::Invalid);
         };
-        let before = self.specs.remove(name);
-        meta.next_continuous = before.as_ref().and_then(|spec| spec.meta.next_continuous);
-        let spec = Spec {
-            definition: encoded(definition),
-            meta,
-            units: before.map_or_else(BTreeMap::new, |spec| spec.units),
-        };
-        self.specs.insert(name.to_owned(), spec);
+        let spec = self.specs.entry(name.to_owned()).or_insert_with(|| Spec {
+            definition: Vec::new(),
+            meta: meta.clone(),
+            units: BTreeMap::new(),
+            archived_finished: 0,
+            archived_failed: 0,
+        });
+        meta.next_continuous = spec.meta.next_continuous;
+        spec.definition = encoded(definition);
+        spec.meta = meta;
         Answer::Done
     }
 
@@ -383,7 +417,7 @@ impl Model {
         let Some(spec) = self.specs.get_mut(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
         };
-        let before = spec.units.len();
+        let before = spec.units.len() as u64;
         spec.units.retain(|name, unit| {
             let is_in = |statuses: &Vec<UnitStatus>| statuses.contains(&unit.status());
             !match which {
@@ -394,7 +428,34 @@ impl Model {
                 Which::InStatus(statuses) => is_in(statuses),
             }
         });
-        Answer::Count((before - spec.units.len()) as u64)
+        let mut count = before - spec.units.len() as u64;
+        let in_status = |status| match which {
+            Which::All => true,
+            Which::Named(..) => false,
+            Which::InStatus(statuses) => statuses.contains(&status),
+        };
+        if in_status(UnitStatus::Finished) {
+            count += std::mem::take(&mut spec.archived_finished);
+        }
+        if in_status(UnitStatus::Failed) {
+            count += std::mem::take(&mut spec.archived_failed);
+        }
+        Answer::Count(count)
+    }
+
+    pub fn archive(&mut self, spec: Option<&str>, retention: &Retention) -> Answer {
+        let now = self.now;
+        let mut count = 0;
+        for (name, of) in &mut self.specs {
+            if spec.is_none_or(|spec| spec == name) {
+                let finished = of.archive(UnitStatus::Finished, retention, now);
+                let failed = of.archive(UnitStatus::Failed, retention, now);
+                of.archived_finished += finished;
+                of.archived_failed += failed;
+                count += finished + failed;
+            }
+        }
+        Answer::Count(count)
     }
 
     pub fn statuses(&self, spec: &str, names: &[Name]) -> Answer {

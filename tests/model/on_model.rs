@@ -20,6 +20,7 @@ pub fn run(
         Op::DeleteSpec(spec) => model.delete_spec(spec),
         Op::Clear => model.clear(),
         Op::Purge(_) => Answer::Done,
+        Op::Archive(spec, retention) => model.archive(*spec, retention),
         Op::Add(spec, units) => model.add(spec, units.iter().map(addition).collect()),
         Op::AddRun(spec, run) => model.add(spec, run.units().iter().map(addition).collect()),
         Op::Prioritize(spec, names, change) => model.prioritize(spec, names, *change),

@@ -90,6 +90,15 @@ fn take(
         Op::DeleteSpec(spec) => running.delete_work_spec(&named(spec)).map(done),
         Op::Clear => running.clear().map(|count| Answer::Count(count as u64)),
         Op::Purge(limit) => Ok(running.store.purge(*limit).map(|_| Answer::Done)?),
+        Op::Archive(spec, retention) => {
+            let names = spec.map(|spec| [named(spec)]);
+            let mut archival = running.begin_archival(names.as_ref().map(|names| &names[..]));
+            let mut archived = 0;
+            while !archival.is_over() {
+                archived += running.archive_some(retention, &mut archival, 7)?;
+            }
+            Ok(Answer::Count(archived))
+        }
         Op::Add(spec, units) => add(running, spec, units),
         Op::AddRun(spec, run) => add(running, spec, &run.units()),
         Op::Prioritize(spec, names, change) => running

@@ -1,7 +1,7 @@
 //! What a random sequence is made of: every operation with its arguments, and what happens around
 //! operations (time, commits, batches that are lost, a daemon that is started anew).
 
-use coordinated::coordinate::{Control, Lease, Name, PriorityChange, UnitStatus, Wish};
+use coordinated::coordinate::{Control, Lease, Name, PriorityChange, Retention, UnitStatus, Wish};
 use proptest::sample::Index;
 use serde_json::Value;
 use std::fmt;
@@ -39,6 +39,8 @@ pub enum Operation {
     DeleteSpec(&'static str),
     Clear,
     Purge(usize),
+    /// In one work spec or all.
+    Archive(Option<&'static str>, Retention),
     Add(&'static str, Vec<NewUnit>),
     AddRun(&'static str, Run),
     Prioritize(&'static str, Vec<Name>, PriorityChange),

@@ -40,6 +40,9 @@ struct Game {
     /// The model when the present batch began, if that is going to be lost.
     before_batch: Option<Model>,
     sessions: Vec<Session>,
+    /// The clock was set back, so that attempts did not begin in the order in which they are numbered.
+    /// What is old by then is found only by looking at all of them, which the store does not do.
+    clock_went_back: bool,
 }
 
 /// Plays all steps. The error says at which step, and how, the store and the model differ.
@@ -97,6 +100,7 @@ impl Game {
             model: Model::new(START),
             before_batch: None,
             sessions: new_sessions(),
+            clock_went_back: false,
         }
     }
 
@@ -127,6 +131,9 @@ impl Game {
     fn run(&mut self, session: usize, operation: &Operation, undo: bool) -> Result<(), String> {
         let target = match operation {
             Operation::Report(target, _) => Some(self.target(session, target)),
+            Operation::Archive(_, limits) if limits.age.is_some() && self.clock_went_back => {
+                return Ok(());
+            }
             _ => None,
         };
         let world = self.world.as_mut().expect("the daemon runs");
@@ -216,6 +223,7 @@ impl Game {
         };
         let world = World::open_unsynced(path, now);
         self.world = Some(World { random, ..world });
+        self.clock_went_back |= now < self.model.now;
         self.model.now = now;
         self.model.restart();
         self.sessions = new_sessions();

@@ -5,7 +5,7 @@ use super::operations::{
     Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Which,
     run_name,
 };
-use coordinated::coordinate::{Control, Lease, Name, PriorityChange, UnitStatus, Wish};
+use coordinated::coordinate::{Control, Lease, Name, PriorityChange, Retention, UnitStatus, Wish};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -79,6 +79,8 @@ fn operation() -> BoxedStrategy<Operation> {
         4 => (spec(), control()).prop_map(|(spec, control)| Operation::Control(spec, control)),
         1 => spec().prop_map(Operation::DeleteSpec),
         2 => (1..20_usize).prop_map(Operation::Purge),
+        4 => (option::of(select(&SPECS[..])), retention())
+            .prop_map(|(spec, retention)| Operation::Archive(spec, retention)),
         5 => heartbeat().prop_map(Operation::Heartbeat),
         1 => worker().prop_map(Operation::Unregister),
         6 => on_locks(),
@@ -320,6 +322,12 @@ fn which() -> impl Strategy<Value = Which> {
         4 => (unit_names(), option::of(statuses())).prop_map(|(names, statuses)| Which::Named(names, statuses)),
         2 => statuses().prop_map(Which::InStatus),
     ]
+}
+
+fn retention() -> impl Strategy<Value = Retention> {
+    let age = prop_oneof![3 => seconds(0..20), 1 => seconds(20..2_000)];
+    (option::weighted(0.6, 0..6_u64), option::weighted(0.6, age))
+        .prop_map(|(count, age)| Retention { count, age })
 }
 
 fn lease() -> impl Strategy<Value = Duration> {

@@ -452,27 +452,6 @@ fn clear_deletes_all_specs_and_says_how_many() {
 // --- the rest ---
 
 #[test]
-fn archive_does_nothing_without_configured_limits() {
-    let (_server, mut client) = server_with_spec();
-    client.add("ws", "['a', {}], ['b', {}]");
-    client.updated("ws", "a", "{'status': 4}");
-    for params in [
-        "",
-        "{}",
-        "{'work_spec_names': ['ws', 'nope']}",
-        "{'work_spec_names': null}",
-    ] {
-        assert_eq!(
-            client.call("archive", params),
-            Value::Null,
-            "archive({params})"
-        );
-    }
-    assert_eq!(client.counts("ws"), [(1, 1), (4, 1)].into());
-    assert_eq!(client.keys("ws", "{}"), ["a", "b"]);
-}
-
-#[test]
 fn without_a_configuration_file_the_configuration_is_empty() {
     let server = Server::start();
     assert_eq!(server.connect().call("get_config", ""), diag("[{}, null]"));

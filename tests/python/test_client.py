@@ -117,3 +117,42 @@ def test_an_error_leaves_the_connection_usable(task_master):
     assert task_master.count_work_units('spec') == {}
     assert task_master._rpc('archive', ()) is None
     assert task_master.get_work_spec('unknown') is None
+
+
+@pytest.mark.parametrize('daemon_config', [
+    {'coordinate': {'job_queue': {'limit_completed_count': 2, 'limit_completed_age': None}}}])
+def test_archive_keeps_the_newest_completed_units_and_all_in_the_counts(task_master):
+    task_master.set_work_spec(SPEC)
+    for key in ['a', 'b', 'c', 'x', 'y', 'z']:
+        task_master.add_work_units('spec', [(key, {})])
+        unit = task_master.get_work('worker')
+        assert (unit.fail if key in 'xyz' else unit.finish)() is True
+    counts = {task_master.FINISHED: 3, task_master.FAILED: 3}
+    for archiving in range(2):
+        assert task_master._rpc('archive', ({'work_spec_names': ['spec', 'unknown']},)) is None
+        assert task_master.count_work_units('spec') == counts
+        assert [key for key, data in task_master.get_work_units('spec')] == ['b', 'c', 'y', 'z']
+    assert task_master.get_work_unit_status('spec', 'a') is None
+    task_master.add_work_units('spec', [('a', {'again': True})])
+    assert task_master.count_work_units('spec') == {
+        task_master.AVAILABLE: 1, task_master.FINISHED: 3, task_master.FAILED: 3}
+    task_master.get_work('worker').finish()
+    assert task_master.count_work_units('spec') == {task_master.FINISHED: 4, task_master.FAILED: 3}
+    assert task_master.del_work_units('spec', state=task_master.FINISHED) == 4
+    assert task_master.count_work_units('spec') == {task_master.FAILED: 3}
+    assert task_master.del_work_units('spec', all=True) == 3
+
+
+@pytest.mark.parametrize('daemon_config', [
+    {'coordinate': {'job_queue': {'limit_completed_age': 0.5}}}])
+def test_archive_keeps_completed_units_for_so_long(task_master):
+    task_master.set_work_spec(SPEC)
+    task_master.add_work_units('spec', [('a', {}), ('b', {})])
+    task_master.get_work('worker').finish()
+    deadline = time.time() + 30
+    while task_master.get_work_units('spec') != [('b', {})]:
+        assert time.time() < deadline, 'the unit does not go'
+        time.sleep(0.05)
+        task_master._rpc('archive', ())
+    assert task_master.count_work_units('spec') == {
+        task_master.AVAILABLE: 1, task_master.FINISHED: 1}

@@ -20,7 +20,8 @@ const VIEWS: [&str; 6] = [
 
 /// What is wrong with the counts that are kept.
 const WRONG_COUNTS: &str = "
-    SELECT work_spec, available, delayed, pending, finished, failed FROM work_specs
+    SELECT work_spec, available, delayed, pending, finished - archived_finished, failed - archived_failed
+      FROM work_specs
     EXCEPT
     SELECT work_spec,
            (SELECT count(*) FROM units WHERE status = 'available' AND units.work_spec = specs.work_spec),

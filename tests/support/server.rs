@@ -145,8 +145,14 @@ impl Server {
 
     /// Starts the stopped daemon again: same file, same port.
     pub(crate) fn start_again(&mut self) {
+        self.start_again_with(&[]);
+    }
+
+    /// The same, with further arguments this time.
+    pub(crate) fn start_again_with(&mut self, more: &[&str]) {
         let arguments = self.arguments_again();
-        let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        borrowed.extend_from_slice(more);
         self.process = Process::start(self.folder.path(), &borrowed, &[]);
         self.addresses = self.process.wait_for_addresses(self.addresses.len());
     }

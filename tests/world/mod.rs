@@ -6,7 +6,7 @@ use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
     Assignment, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation, Outcome,
-    Report, Result, Wish, WorkRequest,
+    Report, Result, Retention, Wish, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore, Synchronous};
@@ -17,6 +17,9 @@ use std::path::Path;
 use std::time::Duration;
 
 pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
+
+/// Rows that are archived in one step.
+pub const ROWS_A_STEP: usize = 100;
 
 pub struct World {
     pub store: SqliteStore,
@@ -172,6 +175,20 @@ impl World {
         report: &Report<'_>,
     ) -> Result<Outcome> {
         self.run(|operation| operation.report(handed_out, &name(spec), &name(unit), report))
+    }
+
+    /// Archives what is beyond the limits, each step of so many rows in a batch of its own. Gives how many
+    /// units each step archived.
+    pub fn archive(&mut self, retention: &Retention) -> Vec<u64> {
+        let begun = self.run(|operation| Ok(operation.begin_archival(None)));
+        let mut archival = begun.expect("archiving begins");
+        let mut steps = Vec::new();
+        while !archival.is_over() {
+            let archived =
+                self.run(|operation| operation.archive_some(retention, &mut archival, ROWS_A_STEP));
+            steps.push(archived.expect("units are archived"));
+        }
+        steps
     }
 
     pub fn counts(&mut self, spec: &str) -> Counts {

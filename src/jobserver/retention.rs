@@ -1,0 +1,113 @@
+//! Archiving completed units: when somebody asks for it, and by itself.
+
+use super::JobServer;
+use super::method::{Call, Rest};
+use super::params::Options;
+use crate::cbor::Writer;
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::{Archival, Operation, Result, Retention};
+use crate::limits;
+use std::time::Duration;
+
+/// How long the daemon waits from one look for units to archive to the next. Their numbers are beyond the
+/// limit by what is completed meanwhile, and each look has to find only that.
+const ARCHIVE_PAUSE: Duration = Duration::from_secs(10);
+
+/// What a call of `archive` has still to do, kept for its connection until it comes again.
+pub(super) struct Underway {
+    archival: Archival,
+    /// How many batches had been lost when it began. If one is lost meanwhile, what it did may be undone.
+    batches_lost: u64,
+}
+
+/// What the daemon does by itself.
+#[derive(Default)]
+pub(super) struct Archiver {
+    /// What it is at.
+    archival: Option<Archival>,
+    /// When it looks again.
+    next: Timestamp,
+    /// How many rows had been written after its last step, by it and others.
+    rows_written: u64,
+}
+
+/// Removes completed units beyond the configured limits; without any it does nothing. The answer waits until
+/// all is done, but for one in a list of requests: others wait for it, so the rest is left to the daemon.
+pub(super) fn archive<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+    let options = Options::read(call.params.get("options"))?;
+    let names = options.get("work_spec_names").optional_names()?;
+    let (retention, batches_lost) = (call.daemon.retention, call.daemon.batches_lost);
+    if retention.has_limits() {
+        let underway = call.session.archiving.take();
+        let mut archival = underway
+            .filter(|underway| underway.batches_lost == batches_lost)
+            .map_or_else(
+                || call.operation.begin_archival(names.as_deref()),
+                |underway| underway.archival,
+            );
+        call.operation
+            .archive_some(retention, &mut archival, limits::SWEEP_ARCHIVED)?;
+        if !archival.is_over() && call.may_wait {
+            call.session.archiving = Some(Underway {
+                archival,
+                batches_lost,
+            });
+            call.rest = Rest::Again;
+            return Ok(());
+        }
+    }
+    Writer::new(out).null();
+    Ok(())
+}
+
+impl<S: Storage> JobServer<S> {
+    /// Archives some of what is beyond the limits, whenever it is time to look: as many rows as others have
+    /// written since the last step, as far as that makes sense. Gives the time of the next look, which is
+    /// now if there is more to do.
+    pub(super) fn archive_by_itself(&mut self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let retention: Retention = self.settings.retention;
+        if !retention.has_limits() {
+            return Ok(None);
+        }
+        if self.archiver.archival.is_none() && now < self.archiver.next {
+            return Ok(Some(self.archiver.next));
+        }
+        if self.archiver.archival.is_none() {
+            self.archiver.rows_written = self.store.rows_written();
+        }
+        let by_others = self.store.rows_written() - self.archiver.rows_written;
+        let rows_max = usize::try_from(by_others)
+            .unwrap_or(usize::MAX)
+            .clamp(limits::SWEEP_ARCHIVED, limits::SWEEP_ARCHIVED_MAX);
+        let (namespace, limits, random) =
+            (self.namespace, &self.settings.limits, &mut *self.random);
+        let underway = &mut self.archiver.archival;
+        let archived = self.store.operation(Access::Write, |store| {
+            let mut operation = Operation {
+                store,
+                namespace,
+                now,
+                limits,
+                random,
+            };
+            let archival = underway.get_or_insert_with(|| operation.begin_archival(None));
+            operation.archive_some(&retention, archival, rows_max)
+        })?;
+        self.archiver.rows_written = self.store.rows_written();
+        if archived > 0 {
+            tracing::debug!(units = archived, "archived");
+        }
+        if self
+            .archiver
+            .archival
+            .as_ref()
+            .is_some_and(Archival::is_over)
+        {
+            self.archiver.archival = None;
+            self.archiver.next = now.plus(ARCHIVE_PAUSE);
+            return Ok(Some(self.archiver.next));
+        }
+        Ok(Some(now))
+    }
+}

@@ -1,0 +1,112 @@
+//! The oldest finished and failed units of a work spec: those that may be archived.
+//!
+//! No index has them in their order. The attempts have: their ids grow. So they are gone through from the
+//! attempt behind which all finished units of the spec, or all failed ones, have their active ones. It moves
+//! on over all that is passed, so that one attempt is passed once for each of the two and each work spec;
+//! and it goes back if the unit of an attempt that was passed is completed after all. Like the name that
+//! get_work has passed (queue.rs) it is kept with the counts: in memory, and written with each batch.
+
+use super::SqliteStore;
+use super::statement::statements;
+use super::units::row_to_unit;
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{CompletedQuery, CompletedUnit, CompletedUnits, StorageResult};
+use crate::coordinate::{AttemptId, Completed, UnitStatus, WorkUnit};
+use rusqlite::named_params;
+
+statements! {
+    /// Goes through the attempts, and looks at the unit only if the attempt has the status, which that of an
+    /// active one has. Of data only the length is taken, which needs none of their pages.
+    COMPLETED = "
+        SELECT work_unit.id, work_spec_id, work_unit.status, priority, not_before_us, active_attempt_id,
+               last_attempt_id, superseded_attempt_id, attempts_before,
+               attempt.id, start_us, end_us, number,
+               length(work_unit.data) + coalesce(length(attempt.data), 0) * number
+          FROM attempt
+          LEFT JOIN work_unit ON work_unit.id = CASE attempt.status WHEN :status THEN work_unit_id END
+                             AND active_attempt_id = attempt.id AND work_spec_id = :spec
+         WHERE attempt.id > :after
+         ORDER BY attempt.id";
+}
+
+impl SqliteStore {
+    /// See [`crate::coordinate::storage::WorkUnitStore::completed_units`].
+    pub(super) fn oldest_completed(
+        &mut self,
+        query: &CompletedQuery,
+    ) -> StorageResult<CompletedUnits> {
+        let oldest = self.specs.completed_after(query.spec, query.status);
+        let after = query.after.unwrap_or(oldest);
+        let found = self.completed_behind(after, query)?;
+        if after <= oldest {
+            let passed = match found.units.first() {
+                Some(first) => AttemptId(first.attempt.0 - 1),
+                None => found.looked_to,
+            };
+            if passed != oldest {
+                self.set_completed_after(query.spec, query.status, passed);
+            }
+        }
+        Ok(found)
+    }
+
+    fn completed_behind(
+        &mut self,
+        after: AttemptId,
+        query: &CompletedQuery,
+    ) -> StorageResult<CompletedUnits> {
+        let status = UnitStatus::from(query.status);
+        let statement = self.statements.prepared(COMPLETED)?;
+        let mut rows = statement
+            .query(named_params! {":status": status, ":spec": query.spec, ":after": after})?;
+        let mut found = CompletedUnits {
+            units: Vec::new(),
+            looked_at: 0,
+            looked_to: after,
+            is_all: false,
+        };
+        let (mut rows_found, mut bytes_found) = (0, 0);
+        while found.looked_at < query.looked_at_max
+            && rows_found < query.rows_max
+            && bytes_found < query.bytes_max
+        {
+            let Some(row) = rows.next()? else {
+                found.is_all = true;
+                break;
+            };
+            let (attempt, start): (AttemptId, Timestamp) = (row.get(9)?, row.get(10)?);
+            let until = query.until_begun_in.as_ref();
+            if until.is_some_and(|until| until.contains(&start)) {
+                found.is_all = true;
+                break;
+            }
+            found.looked_at += 1;
+            found.looked_to = attempt;
+            if row.get::<_, Option<i64>>(0)?.is_none() {
+                continue;
+            }
+            let (attempts, bytes): (usize, usize) = (row.get(12)?, row.get(13)?);
+            rows_found += attempts + 1;
+            bytes_found += bytes;
+            found.units.push(CompletedUnit {
+                unit: row_to_unit(row)?,
+                attempt,
+                start,
+                end: row.get(11)?,
+                rows: attempts + 1,
+                bytes,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Sees to it that a unit that is completed now will be found.
+    pub(super) fn note_completion(&mut self, unit: &WorkUnit) {
+        if let (Some(status), Some(active)) = (Completed::from_status(unit.status), unit.active)
+            && active <= self.specs.completed_after(unit.work_spec, status)
+        {
+            let before = AttemptId(active.0 - 1);
+            self.set_completed_after(unit.work_spec, status, before);
+        }
+    }
+}
