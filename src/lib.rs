@@ -15,6 +15,7 @@
 
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod address;
 pub mod cbor;
 pub mod cborrpc;
 pub mod cli;

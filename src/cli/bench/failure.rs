@@ -1,7 +1,7 @@
 //! Why a benchmark ends before its time. Each message is one line and says what to do.
 
 use super::wire::Call;
-use crate::server::ListenAddress;
+use crate::address::Address;
 use std::io;
 
 /// What goes wrong.
@@ -12,7 +12,7 @@ pub(super) enum Failure {
          `coordinated serve --listen {address}`, or name another with --server"
     )]
     NoServer {
-        address: ListenAddress,
+        address: Address,
         source: io::Error,
     },
     #[error(
