@@ -95,10 +95,7 @@ pub(super) enum Listener {
 
 impl Listener {
     /// Binds an address, or all that its name stands for.
-    pub(super) fn bind(
-        address: &Address,
-        admission: &Admission,
-    ) -> Result<Vec<Self>, BindError> {
+    pub(super) fn bind(address: &Address, admission: &Admission) -> Result<Vec<Self>, BindError> {
         match address {
             Address::Tcp { host, port } => bind_tcp(address, host, *port, admission),
             Address::Unix(path) => {

@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::wire::{Answer, Call, ID_FIRST, Request};
-use crate::cborrpc::framing::{Frame, FrameLimits, Framer};
 use crate::address::Address;
+use crate::cborrpc::framing::{Frame, FrameLimits, Framer};
 use mio::event::{Event, Source};
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
@@ -66,12 +66,13 @@ impl Connection {
     /// `NoServer` if nobody listens there.
     pub(super) fn open(address: &Address, number: usize) -> Result<Self, Failure> {
         let socket = match address {
-            Address::Tcp { host, port } => TcpStream::connect((host.as_str(), *port))
-                .and_then(|stream| {
+            Address::Tcp { host, port } => {
+                TcpStream::connect((host.as_str(), *port)).and_then(|stream| {
                     stream.set_nodelay(true)?;
                     stream.set_nonblocking(true)?;
                     Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
-                }),
+                })
+            }
             Address::Unix(path) => UnixStream::connect(path).and_then(|stream| {
                 stream.set_nonblocking(true)?;
                 Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))

@@ -11,10 +11,7 @@ pub(super) enum Failure {
         "no server answers at {address} ({source}): start one with \
          `coordinated serve --listen {address}`, or name another with --server"
     )]
-    NoServer {
-        address: Address,
-        source: io::Error,
-    },
+    NoServer { address: Address, source: io::Error },
     #[error(
         "work spec '{0}' is there already: name another with --spec, or let --force delete it \
          with all its units"

@@ -4,9 +4,7 @@ mod backpressure;
 mod endings;
 mod messages;
 
-use super::{
-    Admission, BatchError, Handled, Limits, Server, ServerError, Service, Stopper,
-};
+use super::{Admission, BatchError, Handled, Limits, Server, ServerError, Service, Stopper};
 use crate::address::Address;
 use crate::cborrpc::framing::FrameError;
 use crate::clock::{SystemClock, Timestamp};
