@@ -19,6 +19,17 @@ pub struct HeldLock {
     pub expires: f64,
 }
 
+/// Which locks to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListLocks {
+    /// Those at and below this path; all if it has no labels.
+    pub under: LockPath,
+    /// Begin with the first one that is not before this path.
+    pub start: Option<LockPath>,
+    /// List so many at the most: 1,000 if `None`, and no more than 10,000.
+    pub limit: Option<u64>,
+}
+
 impl Coordinate {
     /// Locks paths, all or none.
     ///
@@ -77,17 +88,14 @@ impl Coordinate {
         Ok(())
     }
 
-    /// The locks at and below a path; all if it is `None`. Only this daemon has it.
-    pub fn list_locks(
-        &mut self,
-        prefix: Option<&LockPath>,
-        limit: Option<u64>,
-    ) -> Result<Vec<HeldLock>> {
-        let prefix = prefix.map_or(Value::Null, |path| Value::Array(path.clone()));
-        let options = options([("limit", limit.map(Value::from))]);
-        let answer = self
-            .call_with("list_locks", [prefix, options])?
-            .accepted()?;
+    /// Lists locks by path. Only this daemon has it.
+    pub fn list_locks(&mut self, which: &ListLocks) -> Result<Vec<HeldLock>> {
+        let options = options([
+            ("start", which.start.clone().map(Value::Array)),
+            ("limit", which.limit.map(Value::from)),
+        ]);
+        let under = Value::Array(which.under.clone());
+        let answer = self.call_with("list_locks", [under, options])?.accepted()?;
         let mut locks = Vec::new();
         for item in answer.items()? {
             locks.push(HeldLock {

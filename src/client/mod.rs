@@ -45,13 +45,13 @@ pub use crate::coordinate::Name;
 pub use connection::{Connection, Options, Resend};
 pub use daemon::ServerInfo;
 pub use error::{Error, Result};
-pub use locks::{HeldLock, LockPath};
+pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;
 pub use specs::{Control, ListSpecs, Meta, SpecSummary};
 pub use units::{
-    Attempt, Counts, Deletion, FailureGroup, NewUnit, Priority, Reason, Status, Unit, UnitQuery,
-    UnitStatus,
+    Attempt, Counts, Deletion, FailureGroup, NewUnit, ParseStatusError, Priority, Reason, Status,
+    Unit, UnitQuery, UnitStatus,
 };
 pub use work::{GetWork, Update, Work};
 pub use workers::{Heartbeat, HeldUnit, WorkerStats};

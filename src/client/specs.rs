@@ -50,9 +50,10 @@ pub struct SpecSummary {
     pub work_spec: Name,
     /// Its units by status.
     pub counts: Counts,
-    /// For how many seconds its oldest available unit has been waiting; `None` if there is none, or the server
-    /// does not say.
-    pub oldest_available: Option<f64>,
+    /// How many of the available ones are delayed.
+    pub delayed: u64,
+    /// For how many seconds one of them has been waiting, the one that has waited longest; `None` if none is.
+    pub waiting: Option<f64>,
 }
 
 const PAUSED: i64 = 2;
@@ -143,22 +144,29 @@ impl Coordinate {
         Ok(())
     }
 
-    /// Counts the units of all work specs. Work specs without units may be left out. Only this daemon has it.
+    /// Counts the units of all work specs that have some. Only this daemon has it.
     pub fn summary(&mut self) -> Result<Vec<SpecSummary>> {
         let answer = self.call_with("summary", [])?.accepted()?;
         let mut specs: Vec<SpecSummary> = Vec::new();
         for line in answer.items()? {
             let work_spec = line.field("work_spec").name()?;
-            let spec = match specs.iter_mut().find(|spec| spec.work_spec == work_spec) {
-                Some(spec) => spec,
+            // Those of one work spec stand together.
+            let spec = match specs.pop_if(|spec| spec.work_spec == work_spec) {
+                Some(spec) => specs.push_mut(spec),
                 None => specs.push_mut(SpecSummary {
                     work_spec,
                     counts: Counts::default(),
-                    oldest_available: None,
+                    delayed: 0,
+                    waiting: None,
                 }),
             };
             let status = Status::from_answer(&line.field("status"))?;
             *spec.counts.of(status) += line.field("count").count()?;
+            if status == Status::Available {
+                let delayed = line.field("delayed").optional();
+                spec.delayed = delayed.map_or(Ok(0), |delayed| delayed.count())?;
+                spec.waiting = line.field("waiting").optional_number()?;
+            }
         }
         Ok(specs)
     }

@@ -10,12 +10,10 @@ use std::time::Duration;
 /// How far a work unit, or an attempt at one, has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It can be handed out.
+    /// It can be handed out, be it now or when its delay is over.
     Available,
     /// No server uses this; listing such units gives none.
     Blocked,
-    /// It becomes available later. Most answers count it as available.
-    Delayed,
     /// A worker has it.
     Pending,
     /// It is done.
@@ -29,10 +27,9 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Available, "available"),
         (Self::Blocked, "blocked"),
-        (Self::Delayed, "delayed"),
         (Self::Pending, "pending"),
         (Self::Finished, "finished"),
         (Self::Failed, "failed"),
@@ -40,16 +37,17 @@ impl Status {
         (Self::Retryable, "retryable"),
     ];
 
-    /// The number that requests and answers have for the status of a unit.
+    /// The number that requests and answers have for it.
     #[must_use]
-    pub fn number(self) -> Option<u8> {
+    pub fn number(self) -> u8 {
         match self {
-            Self::Available => Some(1),
-            Self::Blocked => Some(2),
-            Self::Pending => Some(3),
-            Self::Finished => Some(4),
-            Self::Failed => Some(5),
-            Self::Delayed | Self::Expired | Self::Retryable => None,
+            Self::Available => 1,
+            Self::Blocked => 2,
+            Self::Pending => 3,
+            Self::Finished => 4,
+            Self::Failed => 5,
+            Self::Expired => 6,
+            Self::Retryable => 7,
         }
     }
 
@@ -61,15 +59,12 @@ impl Status {
             .map_or("", |(_, name)| name)
     }
 
-    /// A status by number or by name.
     pub(super) fn from_answer(answer: &Answer) -> Result<Self> {
-        let unknown = || answer.unexpected("a status");
-        if let Ok(number) = answer.integer() {
-            let mut all = Self::ALL.iter();
-            let found = all.find(|(status, _)| status.number().map(i64::from) == Some(number));
-            return found.map(|(status, _)| *status).ok_or_else(unknown);
-        }
-        answer.text()?.parse().map_err(|_| unknown())
+        let number = answer.integer()?;
+        let mut all = Self::ALL.iter();
+        all.find(|(status, _)| i64::from(status.number()) == number)
+            .map(|(status, _)| *status)
+            .ok_or_else(|| answer.unexpected("the number of a status"))
     }
 }
 
@@ -171,10 +166,8 @@ pub struct UnitStatus {
 /// How many units there are of each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that can be handed out and, in most answers, those that are delayed.
+    /// Those that can be handed out, be it now or when their delay is over.
     pub available: u64,
-    /// Those that become available later.
-    pub delayed: u64,
     /// Those that a worker has.
     pub pending: u64,
     /// Those that are done.
@@ -189,13 +182,12 @@ impl Counts {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.available + self.delayed + self.pending + self.finished + self.failed + self.other
+        self.available + self.pending + self.finished + self.failed + self.other
     }
 
     pub(super) fn of(&mut self, status: Status) -> &mut u64 {
         match status {
             Status::Available => &mut self.available,
-            Status::Delayed => &mut self.delayed,
             Status::Pending => &mut self.pending,
             Status::Finished => &mut self.finished,
             Status::Failed => &mut self.failed,
@@ -227,6 +219,8 @@ pub enum Deletion {
 /// One try at a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
+    /// The how manieth it is of this unit, from 1 on.
+    pub number: Option<u64>,
     /// Who tried.
     pub worker: Option<Name>,
     /// How far it came.
@@ -304,8 +298,10 @@ impl Coordinate {
     /// Lists units by name. (With a status the Python server lists them by priority instead, so that `start`
     /// is of no use there.)
     pub fn get_work_units(&mut self, work_spec: &Name, query: &UnitQuery) -> Result<Vec<Unit>> {
-        let statuses = query.statuses.iter();
-        let numbers = || statuses.filter_map(|status| status.number().map(Value::from));
+        let numbers = |statuses: &[Status]| {
+            let numbers = statuses.iter().map(|status| status.number().into());
+            Value::Array(numbers.collect())
+        };
         let options = options([
             (
                 "work_unit_keys",
@@ -313,7 +309,7 @@ impl Coordinate {
             ),
             (
                 "state",
-                (!query.statuses.is_empty()).then(|| numbers().collect::<Vec<_>>().into()),
+                (!query.statuses.is_empty()).then(|| numbers(&query.statuses)),
             ),
             ("start", query.start.as_ref().map(Value::from)),
             ("limit", query.limit.map(Value::from)),
@@ -378,14 +374,14 @@ impl Coordinate {
 
     /// Deletes units. Gives how many there were.
     pub fn del_work_units(&mut self, work_spec: &Name, which: &Deletion) -> Result<u64> {
-        let number = |status: Status| status.number().map(Value::from);
+        let number = |status: Status| Value::from(status.number());
         let options = match which {
             Deletion::All => options([("all", Some(true.into()))]),
             Deletion::Named(keys, status) => options([
                 ("work_unit_keys", Some(names(keys))),
-                ("state", status.and_then(number)),
+                ("state", status.map(number)),
             ]),
-            Deletion::InStatus(status) => options([("state", number(*status))]),
+            Deletion::InStatus(status) => options([("state", Some(number(*status)))]),
         };
         self.call_with("del_work_units", [work_spec.into(), options])?
             .accepted()?
@@ -405,7 +401,9 @@ impl Coordinate {
             .accepted()?;
         let mut attempts = Vec::new();
         for item in answer.items()? {
+            let number = item.field("number").optional();
             attempts.push(Attempt {
+                number: number.map(|number| number.count()).transpose()?,
                 worker: item.field("worker_id").optional_name()?,
                 status: Status::from_answer(&item.field("status"))?,
                 start: item.field("start").optional_number()?,

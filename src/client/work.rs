@@ -115,7 +115,7 @@ impl Update {
     }
 
     fn options(&self) -> Value {
-        let number = self.status.and_then(Status::number);
+        let number = self.status.map(Status::number);
         options([
             ("status", number.map(Value::from)),
             ("lease_time", self.lease_seconds.map(Value::from)),

@@ -3,7 +3,8 @@
 use crate::support::{PATIENCE, cbor::unhex, diag, frame, unframe};
 use coordinated::cbor::Value;
 use coordinated::client::{
-    Address, Connection, Coordinate, Error, GetWork, Options, Request, Resend, UnitQuery, Update,
+    Address, Connection, Coordinate, Error, GetWork, ListLocks, Options, Request, Resend, Status,
+    UnitQuery, Update,
 };
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -266,4 +267,75 @@ fn answers_in_the_forms_of_the_originals_are_read() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn the_lists_that_only_this_daemon_has_are_read() {
+    let script = Script::start(&[
+        Act::Result(
+            "[[{'work_spec': 'a', 'status': 1, 'count': 5, 'delayed': 2, 'waiting': 7.5}, \
+             {'work_spec': 'a', 'status': 4, 'count': 3}, \
+             {'work_spec': 'b', 'status': 5, 'count': 1}], null]",
+        ),
+        Act::Result(
+            "[[{'number': 2, 'worker_id': 'w', 'status': 6, 'start': 1.5, 'end': 2.5, \
+             'expiration': 3.5, 'data': {'x': 1}}], null]",
+        ),
+        Act::Result(
+            "[[{'message': 'no', 'count': 2, 'first_key': h'ff', 'last_failed': 9.5}], null]",
+        ),
+        Act::Result("[[{'code': 'paused', 'text': 'it is paused'}], null]"),
+        Act::Result("[[{'path': ['a', 1], 'owner': 'me', 'expires': 4.5}], null]"),
+        Act::Result("[null, 'no such work spec']"),
+    ]);
+    let mut client = client(&script, quick());
+    let summary = client.summary().expect("summary");
+    let [a, b] = &summary[..] else {
+        panic!("{summary:?}")
+    };
+    assert_eq!(
+        (&a.work_spec, a.counts.available, a.counts.finished),
+        (&"a".into(), 5, 3)
+    );
+    assert_eq!((a.delayed, a.waiting), (2, Some(7.5)));
+    assert_eq!((b.counts.failed, b.counts.total(), b.waiting), (1, 1, None));
+    let attempts = client
+        .get_attempts(&"a".into(), &"k".into(), None)
+        .expect("attempts");
+    assert_eq!(
+        (attempts[0].status, attempts[0].number),
+        (Status::Expired, Some(2))
+    );
+    assert_eq!((attempts[0].start, attempts[0].end), (Some(1.5), Some(2.5)));
+    let failures = client
+        .list_failures(&"a".into(), Some(5))
+        .expect("failures");
+    assert_eq!((failures[0].message.as_str(), failures[0].count), ("no", 2));
+    assert_eq!(failures[0].first_key.bytes(), b"\xff");
+    let reasons = client.explain_work(&"a".into(), None).expect("reasons");
+    assert_eq!(reasons[0].code, "paused");
+    let locks = client.list_locks(&ListLocks::default()).expect("locks");
+    assert_eq!(
+        locks[0].path,
+        ["a".into(), 1.into()].map(|label: Value| match label {
+            Value::Text(text) => Value::Bytes(text.into_bytes()),
+            other => other,
+        })
+    );
+    assert_eq!((&locks[0].owner, locks[0].expires), (&"me".into(), 4.5));
+    let error = client
+        .explain_work(&"none".into(), None)
+        .expect_err("refused");
+    assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+    assert_eq!(
+        script.methods(),
+        [
+            "summary",
+            "get_attempts",
+            "list_failures",
+            "explain_work",
+            "list_locks",
+            "explain_work"
+        ]
+    );
 }
