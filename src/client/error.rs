@@ -50,7 +50,7 @@ pub enum Error {
         problem: String,
     },
     /// The server answered that it could not carry the request out, and changed nothing.
-    #[error("{method}: {message}")]
+    #[error("{}", with_method(.method, .message))]
     Failed {
         /// What was asked.
         method: String,
@@ -66,6 +66,15 @@ pub enum Error {
         /// What the server said.
         message: String,
     },
+}
+
+/// A failure's message, with what was asked. This daemon's messages say that themselves.
+fn with_method(method: &str, message: &str) -> String {
+    if message.starts_with(method) {
+        message.to_owned()
+    } else {
+        format!("{method}: {message}")
+    }
 }
 
 impl Error {
