@@ -1,7 +1,9 @@
 //! What commands print: tables for people, JSON and YAML for programs.
 
 use crate::cbor::{Value, json};
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
+};
 use serde_json::Value as Json;
 use std::error::Error;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -41,6 +43,8 @@ pub(super) struct Output {
     out: Box<dyn Write>,
     is_terminal: bool,
     is_coloured: bool,
+    /// Of a terminal, in characters.
+    width: Option<u16>,
 }
 
 /// What a text is about, which a colour shows on a terminal.
@@ -72,6 +76,7 @@ impl Output {
             out: Box::new(BufWriter::new(stdout.lock())),
             is_terminal,
             is_coloured: is_terminal && !no_colour,
+            width: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0),
         }
     }
 
@@ -81,6 +86,7 @@ impl Output {
             out: Box::new(io::sink()),
             is_terminal: false,
             is_coloured: false,
+            width: None,
         }
     }
 
@@ -111,35 +117,64 @@ impl Output {
         Ok(())
     }
 
-    /// A table. On a terminal it is as wide as that at the most, and long cells go over several lines.
+    /// A table. On a terminal it is no wider than that: long texts go over several lines and, where there is
+    /// no room even for that, each row becomes a small table of its own.
     pub(super) fn table(&mut self, columns: &[Column], rows: Vec<Vec<Shown>>) -> io::Result<()> {
+        let mut table = self.empty_table();
+        table.set_header(columns.iter().map(|column| title(*column)));
+        table.add_rows(rows.iter().map(|row| row.iter().map(cell)));
+        let widths = table.column_max_content_widths();
+        for ((index, column), width) in columns.iter().enumerate().zip(&widths) {
+            if let (Column::Number(_), Some(shown)) = (column, table.column_mut(index)) {
+                shown.set_cell_alignment(CellAlignment::Right);
+                shown.set_constraint(ColumnConstraint::ContentWidth);
+            }
+            if *width <= TEXT_WIDTH_MIN
+                && let Some(shown) = table.column_mut(index)
+            {
+                shown.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        let needed = |(column, width): (&Column, &u16)| match column {
+            Column::Number(_) => *width + GAP,
+            Column::Text(_) => TEXT_WIDTH_MIN.min(*width) + GAP,
+        };
+        let needed: u16 = columns.iter().zip(&widths).map(needed).sum();
+        match self.width {
+            Some(width) if width < needed => {
+                for row in &rows {
+                    let mut record = self.empty_table();
+                    let cells = columns.iter().zip(row);
+                    record.add_rows(cells.map(|(column, shown)| [title(*column), cell(shown)]));
+                    self.print(record)?;
+                    writeln!(self.out)?;
+                }
+                Ok(())
+            }
+            _ => self.print(table),
+        }
+    }
+
+    fn empty_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
-        table.set_content_arrangement(ContentArrangement::Disabled);
         if self.is_coloured {
             table.enforce_styling();
         } else {
             table.force_no_tty();
         }
-        if self.is_terminal
-            && let Some((width, _)) = terminal_size::terminal_size_of(io::stdout())
-        {
-            table.set_width(width.0);
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        }
-        table.set_header(columns.iter().map(|column| match column {
-            Column::Text(title) | Column::Number(title) => {
-                Cell::new(title).add_attribute(Attribute::Bold)
-            }
-        }));
-        table.add_rows(rows.into_iter().map(|row| row.into_iter().map(cell)));
-        for (index, column) in columns.iter().enumerate() {
-            if let Some(shown) = table.column_mut(index) {
-                shown.set_padding((0, 2));
-                if matches!(column, Column::Number(_)) {
-                    shown.set_cell_alignment(CellAlignment::Right);
-                }
-            }
+        match self.width {
+            Some(width) => table
+                .set_width(width)
+                .set_content_arrangement(ContentArrangement::Dynamic),
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        table
+    }
+
+    fn print(&mut self, mut table: Table) -> io::Result<()> {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, GAP));
         }
         for line in table.lines() {
             writeln!(self.out, "{}", line.trim_end())?;
@@ -187,13 +222,23 @@ pub(super) fn yaml(value: &Json) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-fn cell((text, tone): Shown) -> Cell {
+/// Columns between two columns of a table.
+const GAP: u16 = 2;
+/// A column of text that is no wider is not broken.
+const TEXT_WIDTH_MIN: u16 = 12;
+
+fn title(column: Column) -> Cell {
+    let (Column::Text(title) | Column::Number(title)) = column;
+    Cell::new(title).add_attribute(Attribute::Bold)
+}
+
+fn cell((text, tone): &Shown) -> Cell {
     let cell = Cell::new(text);
     match tone {
         Tone::Plain => cell,
-        Tone::Good => cell.fg(Color::Green),
-        Tone::Bad => cell.fg(Color::Red),
-        Tone::Busy => cell.fg(Color::Yellow),
+        Tone::Good => cell.fg(Color::DarkGreen),
+        Tone::Bad => cell.fg(Color::DarkRed),
+        Tone::Busy => cell.fg(Color::DarkYellow),
         Tone::Faint => cell.add_attribute(Attribute::Dim),
     }
 }
