@@ -79,6 +79,11 @@ def test_more_than_a_page_of_units_is_listed(run, client):
     assert run('clear', 'spec', '--yes') == 'Removed 2500 work units.\n'
 
 
+def test_more_units_of_a_status_than_a_server_lists_at_once_are_removed(run, client):
+    client.add_work_units('spec', [('{:05d}'.format(number), {}) for number in range(10500)])
+    assert run('clear', 'spec', '-s', 'available', '--yes') == 'Removed 10500 work units.\n'
+
+
 def test_names_that_are_not_utf_8_are_shown_and_taken_escaped(run, client):
     client.add_work_units('spec', [('\xff\n', {'raw': '\xfe'})])
     assert run('work_units', 'spec') == '\\xff\\n\n'

@@ -1,7 +1,7 @@
 //! `retry`, `clear` and `delete`: changing many units, in steps, after a look at what it would touch.
 
 use super::confirm::{Declined, Unasked, confirm};
-use super::listing::{Listing, PAGE_UNITS};
+use super::listing::{Listing, PAGE_UNITS, Seen};
 use super::names::{SpecAndKeys, examples, parse_status, shown, text_of, units};
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
@@ -108,12 +108,19 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     }
     let progress = progress("retrying", count);
     let mut retried = 0;
-    failed_ones().each_page(&mut daemon, &spec, |daemon, page| {
-        let chosen = page.into_iter().filter(matches).map(|unit| unit.key);
-        retried += make_available(daemon, &spec, chosen.collect())?;
-        progress.set_position(retried);
-        Ok::<(), Box<dyn Error>>(())
-    })?;
+    loop {
+        let before = retried;
+        let seen = failed_ones().each_page(&mut daemon, &spec, |daemon, page| {
+            let chosen = page.into_iter().filter(matches).map(|unit| unit.key);
+            retried += make_available(daemon, &spec, chosen.collect())?;
+            progress.set_position(retried);
+            Ok::<(), Box<dyn Error>>(())
+        })?;
+        // Those that were retried make room for others in what the server lists.
+        if seen == Seen::All || retried == before {
+            break;
+        }
+    }
     progress.finish_and_clear();
     tell(format!("Retried {}.", units(retried)))
 }
@@ -148,7 +155,7 @@ fn count_failed(
     matches: impl Fn(&Unit) -> bool,
 ) -> Result<(u64, Vec<Name>), CallError> {
     let (mut count, mut some) = (0, Vec::new());
-    failed_ones().each_page(daemon, spec, |_, page| {
+    let seen = failed_ones().each_page(daemon, spec, |_, page| {
         for unit in page.into_iter().filter(&matches) {
             count += 1;
             if some.len() < 4 {
@@ -157,6 +164,7 @@ fn count_failed(
         }
         Ok::<(), CallError>(())
     })?;
+    seen.tell();
     Ok((count, some))
 }
 
@@ -281,12 +289,18 @@ fn remove_all(
         ..Listing::default()
     };
     let mut removed = 0;
-    listing.each_page(daemon, spec, |daemon, page| {
-        let keys: Vec<Name> = page.into_iter().map(|unit| unit.key).collect();
-        removed += remove_named(daemon, spec, &keys, status, progress)?;
-        Ok::<(), CallError>(())
-    })?;
-    Ok(removed)
+    loop {
+        let before = removed;
+        let seen = listing.each_page(daemon, spec, |daemon, page| {
+            let keys: Vec<Name> = page.into_iter().map(|unit| unit.key).collect();
+            removed += remove_named(daemon, spec, &keys, status, progress)?;
+            Ok::<(), CallError>(())
+        })?;
+        // Those that were removed make room for others in what the server lists.
+        if seen == Seen::All || removed == before {
+            return Ok(removed);
+        }
+    }
 }
 
 fn remove_named(

@@ -107,7 +107,7 @@ fn group_here(daemon: &mut Daemon, spec: &Name) -> Result<Vec<FailureGroup>, Cal
         ..Listing::default()
     };
     let mut groups: HashMap<String, FailureGroup> = HashMap::new();
-    listing.each_page(daemon, spec, |_, page| {
+    let seen = listing.each_page(daemon, spec, |_, page| {
         for unit in page {
             let message = last_line(&unit);
             let group = groups
@@ -122,6 +122,7 @@ fn group_here(daemon: &mut Daemon, spec: &Name) -> Result<Vec<FailureGroup>, Cal
         }
         Ok::<(), CallError>(())
     })?;
+    seen.tell();
     let mut groups: Vec<FailureGroup> = groups.into_values().collect();
     groups.sort_by(|a, b| {
         b.count

@@ -21,7 +21,7 @@ impl Listing {
     /// Hands the units to `take`, by name, a page at a time.
     ///
     /// The Python server lists those of a status by priority, so that there is no going on where a page ended:
-    /// there they come in one page, the largest, and it is said if there may be more.
+    /// there they come in one page, the largest.
     ///
     /// # Errors
     /// What a call or `take` returns.
@@ -30,7 +30,7 @@ impl Listing {
         daemon: &mut Daemon,
         work_spec: &Name,
         mut take: impl FnMut(&mut Daemon, Vec<Unit>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<Seen, E> {
         let in_one_page = daemon.is_original() && self.status.is_some();
         let page_units = if in_one_page {
             PAGE_UNITS_MAX
@@ -69,15 +69,34 @@ impl Listing {
                 take(daemon, page)?;
             }
             if in_one_page && was_full && left > 0 {
-                note(format!(
-                    "this server lists no more than {PAGE_UNITS_MAX} units of a status: there may be more"
-                ));
+                return Ok(Seen::Some);
             }
             if in_one_page || !was_full || !all_had_prefix {
                 break;
             }
         }
-        Ok(())
+        Ok(Seen::All)
+    }
+}
+
+/// What a listing has gone through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Seen {
+    /// All that was asked for.
+    All,
+    /// As much as the server lists at once.
+    Some,
+}
+
+impl Seen {
+    /// Tells people if they don't see all.
+    pub(super) fn tell(self) {
+        if self == Self::Some {
+            note(format!(
+                "this server lists no more than {PAGE_UNITS_MAX} units of a status: there may be more"
+            ));
+        }
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn work_units(args: &WorkUnitsArgs) -> Result<(), Box<dyn Error>> {
         prefix: args.prefix.clone(),
         limit: args.limit,
     };
-    listing.each_page(&mut daemon, &spec, |_, page| {
+    let seen = listing.each_page(&mut daemon, &spec, |_, page| {
         for unit in page {
             match form {
                 Some(form) => output.item(form, &unit_to_json(&unit))?,
@@ -90,7 +90,9 @@ pub(super) fn work_units(args: &WorkUnitsArgs) -> Result<(), Box<dyn Error>> {
         }
         // Whoever reads along gets it page by page, and an end of the reading is noticed.
         Ok::<(), Box<dyn Error>>(output.flush()?)
-    })
+    })?;
+    seen.tell();
+    Ok(())
 }
 
 fn unit_to_json(unit: &Unit) -> Json {
