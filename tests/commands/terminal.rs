@@ -152,7 +152,7 @@ fn a_yes_is_asked_for_after_a_preview_and_anything_else_is_a_no() {
     for (answer, code) in [("n\n", 1), ("\n", 1), ("yes\n", 0)] {
         let arguments = ["clear", "ws", "-s", "failed"];
         let mut terminal = OnTerminal::start(80, server.address(), &arguments);
-        terminal.wait_for("Remove failed 1 work unit of ws for ever? [y/N] ");
+        terminal.wait_for("Remove 1 failed work unit of ws for ever? [y/N] ");
         assert_eq!(client.counts("ws").get(&FAILED), Some(&1));
         terminal.type_in(answer);
         let (screen, ended) = terminal.end();
@@ -170,7 +170,7 @@ fn a_yes_is_asked_for_after_a_preview_and_anything_else_is_a_no() {
 fn a_retry_of_all_is_asked_for_and_shows_which() {
     let (server, mut client) = server_with_units();
     let mut terminal = OnTerminal::start(80, server.address(), &["retry", "ws", "--all"]);
-    terminal.wait_for("Retry 1 work unit of ws (broken)? [y/N] ");
+    terminal.wait_for("Retry 1 failed work unit of ws (broken)? [y/N] ");
     terminal.type_in("y\n");
     let (screen, code) = terminal.end();
     assert!(

@@ -93,13 +93,18 @@ fn broken_yaml_is_named_with_file_and_line() {
 }
 
 #[test]
-fn without_a_work_spec_it_is_wrong_usage() {
+fn words_that_are_missing_or_too_many_are_wrong_usage() {
     let server = Server::start();
     for arguments in [
         &["status"][..],
         &["work_units"],
         &["retry"],
         &["clear", "--yes"],
+        &["work_unit", "ws"],
+        &["why", "ws", "a", "b"],
+        &["retry", "ws", "a", "--all"],
+        &["retry", "ws", "--all", "--matching", "x"],
+        &["addwork", "-u", "-"],
         &["status", "ws", "-W", "ws"],
         &["status", "-W", "ws", "-w", "file"],
     ] {

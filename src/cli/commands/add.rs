@@ -1,11 +1,12 @@
 //! `add`, `addwork` and `prioritize`: new units, and which come first.
 
-use super::names::{NameParser, Otherwise, parse_yaml, text_of, units};
+use super::WrongUsage;
+use super::names::{NameParser, Otherwise, units};
 use super::output::Output;
 use super::server::Server;
 use crate::cbor::Value;
 use crate::cbor::json::from_json;
-use crate::cli::values::parse_duration;
+use crate::cli::values::{parse_duration, parse_yaml, text_of};
 use crate::client::{Coordinate, Name, NewUnit, Priority};
 use serde_json::Value as Json;
 use std::error::Error;
@@ -118,10 +119,8 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
 
 /// Adds units from a file.
 pub(super) fn addwork(args: &AddworkArgs) -> Result<(), Box<dyn Error>> {
-    let spec = args
-        .spec
-        .read()?
-        .ok_or("no work spec is named: add -W NAME or -w FILE")?;
+    let missing = WrongUsage("no work spec is named: add -W NAME or -w FILE");
+    let spec = args.spec.read()?.ok_or(missing)?;
     let shown = args.work_units.display().to_string();
     let reader: Box<dyn BufRead> = match shown.as_str() {
         "-" => Box::new(io::stdin().lock()),

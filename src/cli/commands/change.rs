@@ -1,11 +1,13 @@
 //! `retry`, `clear` and `delete`: changing many units, in steps, after a look at what it would touch.
 
+use super::WrongUsage;
 use super::confirm::{Declined, Unasked, confirm};
 use super::listing::{Listing, PAGE_UNITS, Seen};
-use super::names::{SpecAndKeys, examples, parse_status, shown, text_of, units};
+use super::names::{SpecAndKeys, examples, parse_status, shown, units, units_of};
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
 use crate::cli::progress::bar;
+use crate::cli::values::text_of;
 use crate::client::{Counts, Deletion, Error as CallError, Name, Status, Unit, UnitQuery, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::error::Error;
@@ -79,13 +81,15 @@ pub(in crate::cli) struct DeleteArgs {
 /// Makes units available again.
 pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
-    let mut daemon = args.server.connect()?;
     let text = args.matching.as_ref().map(text_of).transpose()?;
-    if !args.all && text.is_none() {
-        return retry_named(&mut daemon, &spec, keys);
+    let is_named = !args.all && text.is_none();
+    if !is_named && !keys.is_empty() {
+        let both = "name units, or choose them by --all or --matching, but not both";
+        return Err(WrongUsage(both).into());
     }
-    if !keys.is_empty() {
-        return Err("name units, or choose them by --all or --matching, but not both".into());
+    let mut daemon = args.server.connect()?;
+    if is_named {
+        return retry_named(&mut daemon, &spec, keys);
     }
     let matches = |unit: &Unit| text.is_none_or(|text| has_in_traceback(unit, text));
     let failed = daemon.client.count_work_units(&spec)?.failed;
@@ -99,7 +103,7 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     }
     let question = format!(
         "Retry {} of {} ({})?",
-        units(count),
+        units_of(count, Some(Status::Failed)),
         shown(&spec),
         examples(&some)
     );
@@ -233,10 +237,8 @@ pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
     let removed = if count == 0 {
         0
     } else {
-        let status = args.status.map(|status| format!("{status} "));
-        let (status, spec_shown) = (status.unwrap_or_default(), shown(&spec));
-        let count_shown = units(count);
-        let question = format!("Remove {status}{count_shown} of {spec_shown} for ever?");
+        let what = units_of(count, args.status);
+        let question = format!("Remove {what} of {} for ever?", shown(&spec));
         if !confirm(&question, args.yes, Unasked::Refuses)? {
             return Err(Declined.into());
         }

@@ -1,9 +1,11 @@
 //! `failed` and `why`: what went wrong, and why nothing happens.
 
+use super::WrongUsage;
 use super::listing::Listing;
-use super::names::{Spec, SpecAndKeys, as_json, moment, shown, shown_or_dash, units};
+use super::names::{Spec, SpecAndKeys, as_json, shown, shown_or_dash, units};
 use super::output::{Column, Format, Output, Tone, count, in_line, note, plain};
 use super::server::{Daemon, Server};
+use crate::cli::values::moment;
 use crate::client::{Error as CallError, FailureGroup, Meta, Name, Reason, Status, Unit};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -153,7 +155,7 @@ pub(super) fn why(args: &WhyArgs) -> Result<(), Box<dyn Error>> {
     let key = match keys.as_slice() {
         [] => None,
         [key] => Some(key),
-        _ => return Err("name one unit at the most".into()),
+        _ => return Err(WrongUsage("name one unit at the most").into()),
     };
     let mut daemon = args.server.connect()?;
     let reasons = if daemon.has("explain_work") {

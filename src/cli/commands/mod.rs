@@ -81,6 +81,11 @@ pub(super) enum Command {
     Man(shell::ManArgs),
 }
 
+/// The words can't go together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; --help says more")]
+pub(super) struct WrongUsage(&'static str);
+
 impl Command {
     /// Runs it.
     ///

@@ -1,14 +1,14 @@
-//! How names, and times, are written and shown.
+//! How names are written and shown, and how it is said which work spec and units are meant.
 
 use crate::cbor::escape::{UnescapeError, escape, unescape};
 use crate::cbor::{Value, json};
+use crate::cli::values::parse_yaml;
 use crate::client::{Name, Status};
 use serde_json::Value as Json;
 use std::error::Error;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Another way to say which work spec is meant, as the Python command has it.
 #[derive(clap::Args)]
@@ -112,21 +112,6 @@ fn name_in_file(path: &Path) -> Result<Name, Box<dyn Error>> {
     name.ok_or_else(|| format!("{shown}: there is no name of a work spec in it").into())
 }
 
-/// Reads YAML or JSON.
-///
-/// # Errors
-/// In one line, with the place.
-pub(super) fn parse_yaml(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let parsed: Json = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        format!(
-            "not readable as YAML: {}",
-            error.to_string().replace('\n', " ")
-        )
-    })?;
-    json::from_json(&parsed).map_err(|error| error.to_string())
-}
-
 /// Reads a name as [`crate::cbor::escape`] writes it. UTF-8 goes out as text, like the names of what is loaded
 /// from JSON; the rest as a byte string.
 #[derive(Clone)]
@@ -183,39 +168,16 @@ pub(super) fn examples<'n>(names: impl IntoIterator<Item = &'n Name>) -> String 
 
 /// `1 work unit`, `2 work units`.
 pub(super) fn units(count: u64) -> String {
-    format!("{count} work unit{}", if count == 1 { "" } else { "s" })
+    units_of(count, None)
 }
 
-/// A moment, in UTC.
-pub(super) fn moment(seconds: f64) -> String {
-    let at = Duration::try_from_secs_f64(seconds)
-        .ok()
-        .and_then(|since| UNIX_EPOCH.checked_add(since));
-    match at {
-        // Later ones have no such form.
-        Some(at) if seconds < 253_402_300_800.0 => {
-            let text = humantime::format_rfc3339_seconds(at).to_string();
-            text.replace('T', " ").replace('Z', " UTC")
-        }
-        _ => format!("{seconds}"),
-    }
-}
-
-/// A span of time, in its two largest units.
-pub(super) fn span(seconds: f64) -> String {
-    let rounded = if seconds < 10.0 {
-        Duration::try_from_secs_f64((seconds * 10.0).round() / 10.0)
-    } else {
-        Duration::try_from_secs_f64(seconds.round())
-    };
-    let text = humantime::format_duration(rounded.unwrap_or_default()).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-/// This machine's clock, in seconds since 1970.
-pub(super) fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
+/// `1 failed work unit`, `2 work units`.
+pub(super) fn units_of(count: u64, status: Option<Status>) -> String {
+    let status = status.map_or_else(String::new, |status| format!("{status} "));
+    format!(
+        "{count} {status}work unit{}",
+        if count == 1 { "" } else { "s" }
+    )
 }
 
 /// The statuses by which units can be chosen.
@@ -226,32 +188,9 @@ pub(super) fn parse_status(text: &str) -> Result<Status, String> {
         .ok_or_else(|| "write available, pending, finished or failed".to_owned())
 }
 
-/// The names of arguments that have a value that is no name.
-pub(super) fn text_of(argument: &OsString) -> Result<&str, String> {
-    argument
-        .to_str()
-        .ok_or_else(|| format!("'{}' is not UTF-8", argument.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_and_moments_are_short() {
-        for (seconds, expected) in [
-            (0.0, "0s"),
-            (1.26, "1s 300ms"),
-            (59.6, "1m"),
-            (3_723.4, "1h 2m"),
-            (90_061.0, "1day 1h"),
-            (-1.0, "0s"),
-        ] {
-            assert_eq!(span(seconds), expected);
-        }
-        assert_eq!(moment(0.5), "1970-01-01 00:00:00 UTC");
-        assert_eq!(moment(1e300), format!("{}", 1e300));
-    }
 
     #[test]
     fn names_are_text_where_they_can_be() {

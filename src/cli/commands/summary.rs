@@ -1,9 +1,9 @@
 //! `summary` and `status`: how many units there are of each status, how fast they get done.
 
-use super::names::{Spec, now, shown, span};
+use super::names::{Spec, shown};
 use super::output::{Column, Format, Output, Shown, Tone, count, note, plain};
 use super::server::{Daemon, Server};
-use crate::cli::values::parse_duration;
+use crate::cli::values::{now, parse_duration, span};
 use crate::client::{Counts, Error as CallError, Name};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{HashMap, VecDeque};

@@ -1,13 +1,13 @@
 //! `work_units` and `work_unit`: looking at units.
 
+use super::WrongUsage;
 use super::listing::Listing;
-use super::names::{
-    NameParser, Spec, SpecAndKeys, as_json, moment, parse_status, shown, shown_or_dash, span,
-};
+use super::names::{NameParser, Spec, SpecAndKeys, as_json, parse_status, shown, shown_or_dash};
 use super::output::{Column, Format, Output, Tone, in_line, note, plain};
 use super::server::{Daemon, Server};
 use crate::cbor::Value;
 use crate::cbor::json::to_json;
+use crate::cli::values::{moment, span};
 use crate::client::{Attempt, Name, Status, Unit, UnitQuery, UnitStatus};
 use serde_json::{Value as Json, json};
 use std::error::Error;
@@ -138,10 +138,10 @@ struct Known {
 /// Shows single units.
 pub(super) fn work_unit(args: &WorkUnitArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
-    let mut daemon = args.server.connect()?;
     if keys.is_empty() {
-        return Err("no work unit is named".into());
+        return Err(WrongUsage("no work unit is named").into());
     }
+    let mut daemon = args.server.connect()?;
     let mut known = Vec::new();
     let mut missing = Vec::new();
     for (key, status) in keys

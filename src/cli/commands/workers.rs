@@ -1,10 +1,11 @@
 //! `workers` and `worker_stats`.
 
-use super::names::{as_json, shown, span};
+use super::names::{as_json, shown};
 use super::output::{Column, Format, Output, in_line, plain};
 use super::server::Server;
 use crate::cbor::Value;
 use crate::cbor::json::to_json;
+use crate::cli::values::span;
 use serde_json::{Value as Json, json};
 use std::error::Error;
 
