@@ -5,6 +5,16 @@ use std::io;
 use std::time::Duration;
 
 /// Why a call has no result.
+///
+/// ```
+/// use coordinated::client::{Coordinate, Error};
+/// let nobody = "unix:/nonexistent".parse()?;
+/// match Coordinate::connect(&nobody) {
+///     Err(error @ Error::Unreachable { .. }) => assert!(!error.is_outcome_unknown()),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), coordinated::address::ParseAddressError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody answers there. Nothing was done.

@@ -13,8 +13,8 @@
 //!
 //! # coordinated::example::with_daemon(|address| {
 //! let mut daemon = Coordinate::connect(address)?;
-//! daemon.set_work_spec(&Value::map([("name", "squares")].map(|(key, name)| (key, name.into()))))?;
-//! daemon.add_work_units(&"squares".into(), [NewUnit::new("n7", Value::map([("n", 7.into())]))])?;
+//! daemon.set_work_spec(&Value::map([("name", Value::from("squares"))]))?;
+//! daemon.add_work_units(&"squares".into(), [NewUnit::new("n7", Value::map([("n", Value::from(7))]))])?;
 //!
 //! let work = daemon.get_work(&"worker-1".into(), &GetWork::default())?;
 //! for unit in &work {

@@ -138,6 +138,25 @@ pub struct Unit {
 }
 
 /// Which units to list.
+///
+/// ```
+/// use coordinated::cbor::Value;
+/// use coordinated::client::{Coordinate, Name, NewUnit, Status, UnitQuery};
+/// # coordinated::example::with_daemon(|address| {
+/// let mut daemon = Coordinate::connect(address)?;
+/// let spec = Name::from("ws");
+/// daemon.set_work_spec(&Value::map([("name", Value::from("ws"))]))?;
+/// let units = ["a", "b", "c"].map(|key| NewUnit::new(key, Value::EMPTY_MAP));
+/// daemon.add_work_units(&spec, units)?;
+/// let query = UnitQuery {
+///     statuses: vec![Status::Available],
+///     start: Some("b".into()),
+///     ..UnitQuery::default()
+/// };
+/// assert_eq!(daemon.get_work_units(&spec, &query)?.len(), 2);
+/// # Ok::<(), coordinated::client::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct UnitQuery {
     /// Exactly these, in this order, whatever the rest says. An empty list is none given.

@@ -30,6 +30,23 @@ pub struct Work {
 }
 
 /// A report on a unit, or a wish for it.
+///
+/// ```
+/// use coordinated::cbor::Value;
+/// use coordinated::client::{Coordinate, GetWork, Name, NewUnit, Status, Update};
+/// # coordinated::example::with_daemon(|address| {
+/// let mut daemon = Coordinate::connect(address)?;
+/// let (spec, worker, key): (Name, Name, Name) = ("ws".into(), "w".into(), "a".into());
+/// daemon.set_work_spec(&Value::map([("name", Value::from("ws"))]))?;
+/// daemon.add_work_units(&spec, [NewUnit::new("a", Value::EMPTY_MAP)])?;
+/// daemon.get_work(&worker, &GetWork::default())?;
+/// let data = Value::map([("traceback", Value::from("it broke"))]);
+/// daemon.update_work_unit(&spec, &key, &Update::failed().with_data(data).by_worker(worker))?;
+/// let statuses = daemon.get_work_unit_status(&spec, &[key])?;
+/// assert_eq!(statuses[0].as_ref().map(|unit| unit.status), Some(Status::Failed));
+/// # Ok::<(), coordinated::client::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Update {
     status: Option<Status>,

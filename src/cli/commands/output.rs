@@ -125,13 +125,14 @@ impl Output {
         table.add_rows(rows.iter().map(|row| row.iter().map(cell)));
         let widths = table.column_max_content_widths();
         for ((index, column), width) in columns.iter().enumerate().zip(&widths) {
-            if let (Column::Number(_), Some(shown)) = (column, table.column_mut(index)) {
+            let Some(shown) = table.column_mut(index) else {
+                continue;
+            };
+            let is_number = matches!(column, Column::Number(_));
+            if is_number {
                 shown.set_cell_alignment(CellAlignment::Right);
-                shown.set_constraint(ColumnConstraint::ContentWidth);
             }
-            if *width <= TEXT_WIDTH_MIN
-                && let Some(shown) = table.column_mut(index)
-            {
+            if is_number || *width <= TEXT_WIDTH_MIN {
                 shown.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
