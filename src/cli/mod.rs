@@ -82,7 +82,11 @@ fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
     // The Python server sends a traceback with each error, behind what it is.
     let first_line = message.lines().next().unwrap_or_default();
     // Not with eprintln!, which panics where there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "coordinated: {first_line}");
+    let _ = writeln!(
+        std::io::stderr(),
+        "coordinated: {}",
+        values::printable(first_line)
+    );
     code
 }
 

@@ -53,6 +53,15 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a span of time as 30s, 5m or 1h".to_owned())
 }
 
+/// The text with what could act on a terminal escaped: much of what is printed comes from workers.
+pub(super) fn printable(text: &str) -> String {
+    let escaped = |c: char| match c.is_control() && c != '\t' {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// A moment, in seconds since 1970, for people: in UTC.
 pub(super) fn moment(seconds: f64) -> String {
     let at = Duration::try_from_secs_f64(seconds)

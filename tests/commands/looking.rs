@@ -224,6 +224,7 @@ fn what_a_traceback_has_can_not_act_on_the_terminal() {
         &["work_unit", "ws", "evil"][..],
         &["work_units", "ws", "--details"],
         &["failed", "ws"],
+        &["work_units", "ws", "--details", "-s", "failed"],
     ] {
         let printed = good(&server, arguments);
         assert!(

@@ -44,7 +44,7 @@ const WITH_ALL: &[(&str, &str)] = &[
     ),
     (
         "explain_work",
-        "[[{'code': 'share', 'text': 'it has had its share'}], null]",
+        "[[{'code': 'share', 'text': 'it has had\u{1b}[2J its share'}], null]",
     ),
     (
         "list_locks",
@@ -106,7 +106,10 @@ fn failures_reasons_and_locks_are_shown_as_the_daemon_has_them() {
         crate::words(&failures)[1],
         ["7", "1970-01-02", "00:00:00", "UTC", "k", "KeyError"]
     );
-    assert_eq!(good(&server, &["why", "a"]), "it has had its share\n");
+    assert_eq!(
+        good(&server, &["why", "a"]),
+        "it has had\\u{1b}[2J its share\n"
+    );
     let locks = good(&server, &["locks"]);
     assert_eq!(crate::words(&locks)[1], [r"/x/\xff/1", "me", "0s"]);
     let json = good(&server, &["locks", "x", "--json"]);

@@ -1,6 +1,7 @@
 //! What commands print: tables for people, JSON and YAML for programs.
 
 use crate::cbor::{Value, json};
+use crate::cli::values::printable;
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
@@ -98,23 +99,15 @@ impl Output {
         Ok(())
     }
 
+    /// A line of text.
     pub(super) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
-        writeln!(self.out, "{}", text.as_ref())
+        writeln!(self.out, "{}", printable(text.as_ref()))
     }
 
-    /// A block of text, each line indented; what could act on the terminal is escaped.
+    /// A block of text, each line indented.
     pub(super) fn indented(&mut self, text: &str) -> io::Result<()> {
-        for line in text.lines() {
-            let shown: String = line
-                .chars()
-                .flat_map(|c| match c.is_control() && c != '\t' {
-                    true => c.escape_unicode().collect::<Vec<_>>(),
-                    false => vec![c],
-                })
-                .collect();
-            writeln!(self.out, "    {shown}")?;
-        }
-        Ok(())
+        text.lines()
+            .try_for_each(|line| self.line(format!("    {line}")))
     }
 
     /// A table. On a terminal it is no wider than that: long texts go over several lines and, where there is
@@ -234,7 +227,7 @@ fn title(column: Column) -> Cell {
 }
 
 fn cell((text, tone): &Shown) -> Cell {
-    let cell = Cell::new(text);
+    let cell = Cell::new(printable(text));
     match tone {
         Tone::Plain => cell,
         Tone::Good => cell.fg(Color::DarkGreen),
@@ -260,7 +253,7 @@ pub(super) fn count(number: u64, tone: Tone) -> Shown {
 /// Tells people something beside the output.
 pub(super) fn note(text: impl AsRef<str>) {
     // Whoever closed standard error does not want to know.
-    let _ = writeln!(io::stderr(), "coordinated: {}", text.as_ref());
+    let _ = writeln!(io::stderr(), "coordinated: {}", printable(text.as_ref()));
 }
 
 /// A value in one line, for people.
