@@ -5,12 +5,17 @@
 //! a walker over bytes, not a decoder into values. It owns no wire format and knows no jobs.
 //!
 //! [`scan::Scanner`] checks bytes from outside; everything else here is handed checked items only.
+//! [`Value`] is for clients, who want values and not bytes; [`json`] shows them to people.
 
+pub mod escape;
 pub mod item;
+pub mod json;
 pub mod scan;
+pub mod value;
 pub mod write;
 
 pub use item::{Item, Kind};
+pub use value::Value;
 pub use write::Writer;
 
 /// Tag of a byte string that holds encoded CBOR (RFC 8949, section 3.4.5.1).

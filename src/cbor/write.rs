@@ -104,6 +104,14 @@ impl<'a> Writer<'a> {
         self.out.push(0xf6);
     }
 
+    /// A simple value other than the above. Those from 20 to 31 are no such values: null is written.
+    pub fn simple(&mut self, value: u8) {
+        match value {
+            20..=31 => self.null(),
+            _ => self.head(7, u64::from(value)),
+        }
+    }
+
     /// An item that is already encoded.
     pub fn encoded(&mut self, item: &[u8]) {
         self.out.extend_from_slice(item);

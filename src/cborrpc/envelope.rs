@@ -2,6 +2,7 @@
 
 use super::framing::FrameError;
 use crate::cbor::item::Items;
+use crate::cbor::scan::ScanError;
 use crate::cbor::{Item, Kind, TAG_EMBEDDED_CBOR, Writer, scan};
 use std::borrow::Cow;
 
@@ -86,6 +87,68 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What came back for one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// The request's id.
+    pub id: Option<Item<'a>>,
+    /// What the method gave; an error's map if it failed.
+    pub outcome: Result<Item<'a>, Item<'a>>,
+}
+
+/// Why bytes are no response.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseError {
+    /// They are not CBOR, or nested too deeply.
+    #[error("{0}")]
+    Malformed(#[from] ScanError),
+    /// They are something else.
+    #[error("expected a map with a result or an error, got {found}")]
+    NotAResponse {
+        /// What it is.
+        found: &'static str,
+    },
+}
+
+impl<'a> Response<'a> {
+    /// Checks the content of a message that should be a response, and takes it apart. A result may be null, but
+    /// must be there.
+    ///
+    /// # Errors
+    /// See [`ResponseError`].
+    pub fn parse(bytes: &'a [u8], depth_max: usize) -> Result<Self, ResponseError> {
+        scan::check(bytes, depth_max)?;
+        let item = Item::from_checked(bytes);
+        let outcome = match (item.get("result"), item.get_some("error")) {
+            (Some(result), _) => Ok(result),
+            (None, Some(error)) => Err(error),
+            (None, None) => {
+                let found = match item.as_map() {
+                    Some(_) => "a map without both",
+                    None => item.kind_name(),
+                };
+                return Err(ResponseError::NotAResponse { found });
+            }
+        };
+        Ok(Self {
+            id: item.get("id"),
+            outcome,
+        })
+    }
+}
+
+/// Writes a request. All names go out as byte strings, which every known server takes.
+pub fn write_request(out: &mut Vec<u8>, id: u64, method: &str, params: &[u8]) {
+    let mut writer = Writer::new(out);
+    writer.map(3);
+    writer.bytes(b"id");
+    writer.unsigned(id);
+    writer.bytes(b"method");
+    writer.bytes(method.as_bytes());
+    writer.bytes(b"params");
+    writer.encoded(params);
+}
+
 /// The id of a response to what had none.
 pub const NULL: &[u8] = &[0xf6];
 
@@ -110,12 +173,12 @@ pub fn write_failure(out: &mut Vec<u8>, id: &[u8], message: &str) {
     writer.bytes(message.as_bytes());
 }
 
-/// Puts a response, or a list of responses, into the frame that goes over the wire.
-pub fn write_frame(out: &mut Vec<u8>, response: &[u8]) {
-    out.reserve(response.len() + FRAME_HEAD_MAX);
+/// Puts a request, a response, or a list of them, into the frame that goes over the wire.
+pub fn write_frame(out: &mut Vec<u8>, content: &[u8]) {
+    out.reserve(content.len() + FRAME_HEAD_MAX);
     let mut writer = Writer::new(out);
     writer.tag(TAG_EMBEDDED_CBOR);
-    writer.bytes(response);
+    writer.bytes(content);
 }
 
 /// Bytes of a tag 24 and the longest byte string head.
@@ -154,6 +217,43 @@ mod tests {
             Message::parse(b"", 10),
             Err(FrameError::Malformed(_))
         ));
+    }
+
+    #[test]
+    fn a_written_request_is_read_again() {
+        let mut out = Vec::new();
+        write_request(&mut out, 300, "now", b"\x80");
+        let Ok(Message::Single(request)) = Message::parse(&out, 10) else {
+            panic!("not a request")
+        };
+        assert_eq!(request.id_bytes(), b"\x19\x01\x2c");
+        assert_eq!(request.method.map(Item::bytes), Some(&b"\x43now"[..]));
+        assert_eq!(request.params.map(Item::bytes), Some(&b"\x80"[..]));
+    }
+
+    #[test]
+    fn responses_have_a_result_or_an_error() {
+        let null = Response::parse(b"\xa2\x42id\x01\x46result\xf6", 10).expect("a response");
+        assert!(null.outcome.is_ok_and(Item::is_null));
+        assert_eq!(null.id.map(Item::bytes), Some(&b"\x01"[..]));
+        let mut failure = Vec::new();
+        write_failure(&mut failure, NULL, "no");
+        let failed = Response::parse(&failure, 10).expect("a response");
+        assert!(
+            failed
+                .outcome
+                .is_err_and(|error| error.get("message").is_some())
+        );
+        for (bytes, message) in [
+            (&b"\xa1\x42id\x01"[..], "a map without both"),
+            (b"\x05", "an integer"),
+            (b"\xa1\x01", "expected one item"),
+        ] {
+            let error = Response::parse(bytes, 10)
+                .expect_err("no response")
+                .to_string();
+            assert!(error.contains(message), "{error}");
+        }
     }
 
     #[test]

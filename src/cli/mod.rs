@@ -3,6 +3,7 @@
 mod backup;
 mod bench;
 mod check;
+mod commands;
 mod compact;
 mod pid_file;
 mod progress;
@@ -42,6 +43,8 @@ enum Command {
     Compact(compact::Args),
     /// Load a server and measure it: this one, or any other that speaks CBOR-RPC
     Bench(bench::Args),
+    #[command(flatten)]
+    Client(commands::Command),
 }
 
 /// Runs the command that the command line names. A failure is told in one line on standard error;
@@ -59,16 +62,32 @@ pub fn run() -> ExitCode {
         },
         Command::Compact(args) => compact::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Client(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // As with `| head`: somebody has read enough.
+        Err(error) if is_closed_output(&*error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::WrongUsage>() => fail(&*error, ExitCode::from(2)),
         Err(error) => fail(&*error, ExitCode::FAILURE),
     }
 }
 
+fn is_closed_output(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
+    let message = error.to_string();
+    // The Python server sends a traceback with each error, behind what it is.
+    let first_line = message.lines().next().unwrap_or_default();
     // Not with eprintln!, which panics where there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "coordinated: {error}");
+    let _ = writeln!(
+        std::io::stderr(),
+        "coordinated: {}",
+        values::printable(first_line)
+    );
     code
 }
 

@@ -56,7 +56,8 @@ pub(super) fn spinner() -> ProgressBar {
     spinner
 }
 
-fn bar() -> ProgressBar {
+/// A bar on standard error, if that is a terminal.
+pub(super) fn bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

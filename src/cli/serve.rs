@@ -2,13 +2,14 @@
 
 use super::pid_file::PidFile;
 use super::values::{parse_bytes, parse_duration, parse_mode};
+use crate::address::Address;
 use crate::cbor::EMPTY_MAP;
 use crate::cborrpc::config;
 use crate::cborrpc::framing::FrameLimits;
 use crate::clock::{Clock, SystemClock};
 use crate::jobserver::{JobServer, Settings};
 use crate::limits::RequestLimits;
-use crate::server::{Admission, Limits, ListenAddress, Network, Server, ServiceManager};
+use crate::server::{Admission, Limits, Network, Server, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
 use std::error::Error;
@@ -37,7 +38,7 @@ pub(super) struct Args {
         value_delimiter = ',',
         default_value = "127.0.0.1:5932"
     )]
-    listen: Vec<ListenAddress>,
+    listen: Vec<Address>,
 
     /// The networks whose machines may connect over TCP, as 10.0.0.0/8 or fd00::/8, with commas
     /// between them. Needed if --listen names other addresses than loopback ones; then this list says

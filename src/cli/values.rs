@@ -1,8 +1,10 @@
-//! How values are written on the command line: sizes as `64MiB`, spans of time as `30s`; and which
-//! database a command is about.
+//! How values are written on the command line, and shown to people: sizes as `64MiB`, spans of time as `30s`,
+//! data as YAML or JSON; and which database a command is about.
 
+use crate::cbor::{Value, json};
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The database of a command that is not the daemon.
 #[derive(clap::Args)]
@@ -49,4 +51,88 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
 /// A span of time.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a span of time as 30s, 5m or 1h".to_owned())
+}
+
+/// The text with what could act on a terminal escaped: much of what is printed comes from workers.
+pub(super) fn printable(text: &str) -> String {
+    let escaped = |c: char| match c.is_control() && c != '\t' {
+        true => c.escape_unicode().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+/// A moment, in seconds since 1970, for people: in UTC.
+pub(super) fn moment(seconds: f64) -> String {
+    let at = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .and_then(|since| UNIX_EPOCH.checked_add(since));
+    match at {
+        // Later ones have no such form.
+        Some(at) if seconds < 253_402_300_800.0 => {
+            let text = humantime::format_rfc3339_seconds(at).to_string();
+            text.replace('T', " ").replace('Z', " UTC")
+        }
+        _ => format!("{seconds}"),
+    }
+}
+
+/// A span of time, for people: in its two largest units, or with a tenth of a second if it is short.
+pub(super) fn span(seconds: f64) -> String {
+    if (0.05..9.95).contains(&seconds) {
+        return format!("{seconds:.1}s");
+    }
+    let rounded = Duration::try_from_secs_f64(seconds.round()).unwrap_or_default();
+    let text = humantime::format_duration(rounded).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// This machine's clock, in seconds since 1970.
+pub(super) fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Reads YAML or JSON.
+///
+/// # Errors
+/// In one line, with the place.
+pub(super) fn parse_yaml(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let parsed: serde_json::Value =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            format!(
+                "not readable as YAML: {}",
+                error.to_string().replace('\n', " ")
+            )
+        })?;
+    json::from_json(&parsed).map_err(|error| error.to_string())
+}
+
+/// The text that an argument is, which must be UTF-8.
+pub(super) fn text_of(argument: &OsString) -> Result<&str, String> {
+    argument
+        .to_str()
+        .ok_or_else(|| format!("'{}' is not UTF-8", argument.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_moments_are_short() {
+        for (seconds, expected) in [
+            (0.0, "0s"),
+            (1.26, "1.3s"),
+            (59.6, "1m"),
+            (3_723.4, "1h 2m"),
+            (90_061.0, "1day 1h"),
+            (-1.0, "0s"),
+        ] {
+            assert_eq!(span(seconds), expected);
+        }
+        assert_eq!(moment(0.5), "1970-01-01 00:00:00 UTC");
+        assert_eq!(moment(1e300), format!("{}", 1e300));
+    }
 }

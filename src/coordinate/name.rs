@@ -1,6 +1,6 @@
 //! Names of work specs, work units and workers.
 
-use crate::cbor::{Item, Kind, Writer};
+use crate::cbor::{Item, Kind, Value, Writer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -48,6 +48,16 @@ impl Name {
         }
     }
 
+    /// The name that a string is; `None` for anything but a string.
+    #[must_use]
+    pub fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Bytes(bytes) => Some(Self::from_bytes(bytes.as_slice())),
+            Value::Text(text) => Some(Self::from_text(text.as_str())),
+            _ => None,
+        }
+    }
+
     /// The bytes, by which names are compared and sorted.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -69,6 +79,23 @@ impl Name {
         match self.as_text() {
             Some(text) => writer.text(text),
             None => writer.bytes(&self.bytes),
+        }
+    }
+}
+
+/// As text.
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self::from_text(text)
+    }
+}
+
+/// In the form in which it came.
+impl From<&Name> for Value {
+    fn from(name: &Name) -> Self {
+        match name.as_text() {
+            Some(text) => Self::from(text),
+            None => Self::Bytes(name.bytes.clone()),
         }
     }
 }

@@ -1,38 +1,14 @@
-//! Where the daemon listens: addresses as people write them, and the sockets behind them.
+//! Where the daemon listens: the sockets behind addresses.
 
 use super::admission::Admission;
 use super::limits::BACKLOG;
 use super::socket::{Peer, Socket};
 use super::unix_socket::{self, SocketFile};
+use crate::address::Address;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
-use std::str::FromStr;
-
-/// A place to listen at: `127.0.0.1:5932`, `[::1]:5932`, `localhost:5932` or `unix:PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// A TCP port of one address, or of all that a name stands for.
-    Tcp {
-        /// A name or an address, without the brackets of IPv6.
-        host: String,
-        /// The port; 0 lets the system choose one.
-        port: u16,
-    },
-    /// A Unix domain socket.
-    Unix(PathBuf),
-}
-
-/// A text that is no [`ListenAddress`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "cannot listen on '{0}': \
-     write HOST:PORT, [IPV6]:PORT or unix:PATH, for example 127.0.0.1:5932"
-)]
-pub struct ParseListenAddressError(String);
 
 /// Why the daemon can't listen.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +20,7 @@ pub enum BindError {
     )]
     InUse {
         /// The address as it was asked for.
-        address: ListenAddress,
+        address: Address,
     },
     /// This user may not listen there.
     #[error(
@@ -53,7 +29,7 @@ pub enum BindError {
     )]
     Denied {
         /// The address as it was asked for.
-        address: ListenAddress,
+        address: Address,
     },
     /// The name stands for no address.
     #[error(
@@ -62,7 +38,7 @@ pub enum BindError {
     )]
     Unresolved {
         /// The address as it was asked for.
-        address: ListenAddress,
+        address: Address,
         /// What the resolver said.
         source: io::Error,
     },
@@ -73,7 +49,7 @@ pub enum BindError {
     )]
     NotLocal {
         /// The address as it was asked for.
-        address: ListenAddress,
+        address: Address,
     },
     /// Machines elsewhere could connect, and nobody has said which of them may.
     #[error(
@@ -83,7 +59,7 @@ pub enum BindError {
     )]
     NobodyAllowed {
         /// The address as it was asked for.
-        address: ListenAddress,
+        address: Address,
     },
     /// A file that is in the way and is not ours to remove.
     #[error(
@@ -92,13 +68,13 @@ pub enum BindError {
     )]
     NotASocket {
         /// The address as it was asked for.
-        address: ListenAddress,
+        address: Address,
     },
     /// Anything else that the system said.
     #[error("cannot listen on {address}: {source}; choose another address")]
     Other {
         /// The address as it was asked for.
-        address: ListenAddress,
+        address: Address,
         /// What the system said.
         source: io::Error,
     },
@@ -110,53 +86,6 @@ pub enum BindError {
     Setup(#[from] io::Error),
 }
 
-impl FromStr for ListenAddress {
-    type Err = ParseListenAddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || ParseListenAddressError(text.to_owned());
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() {
-                Err(wrong())
-            } else {
-                Ok(Self::Unix(path.into()))
-            };
-        }
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().map_err(|_| wrong())?;
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
-        let host = bracketed.unwrap_or(host);
-        if host.is_empty() || (bracketed.is_none() && host.contains(':')) {
-            return Err(wrong());
-        }
-        Ok(Self::Tcp {
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl From<SocketAddr> for ListenAddress {
-    fn from(address: SocketAddr) -> Self {
-        Self::Tcp {
-            host: address.ip().to_string(),
-            port: address.port(),
-        }
-    }
-}
-
 /// One bound socket; never blocks.
 pub(super) enum Listener {
     Tcp(TcpListener),
@@ -166,13 +95,10 @@ pub(super) enum Listener {
 
 impl Listener {
     /// Binds an address, or all that its name stands for.
-    pub(super) fn bind(
-        address: &ListenAddress,
-        admission: &Admission,
-    ) -> Result<Vec<Self>, BindError> {
+    pub(super) fn bind(address: &Address, admission: &Admission) -> Result<Vec<Self>, BindError> {
         match address {
-            ListenAddress::Tcp { host, port } => bind_tcp(address, host, *port, admission),
-            ListenAddress::Unix(path) => {
+            Address::Tcp { host, port } => bind_tcp(address, host, *port, admission),
+            Address::Unix(path) => {
                 let (listener, file) = unix_socket::bind(address, path, admission.socket_mode)?;
                 Ok(vec![Self::Unix(listener, file)])
             }
@@ -180,10 +106,10 @@ impl Listener {
     }
 
     /// The address that it really has.
-    pub(super) fn local_address(&self) -> io::Result<ListenAddress> {
+    pub(super) fn local_address(&self) -> io::Result<Address> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(ListenAddress::from),
-            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.path().to_owned())),
+            Self::Tcp(listener) => listener.local_addr().map(Address::from),
+            Self::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 
@@ -214,7 +140,7 @@ impl Listener {
 }
 
 fn bind_tcp(
-    address: &ListenAddress,
+    address: &Address,
     host: &str,
     port: u16,
     admission: &Admission,
@@ -262,7 +188,7 @@ fn bind_tcp(
 }
 
 /// What a failed bind means.
-pub(super) fn bind_error(address: &ListenAddress, source: io::Error) -> BindError {
+pub(super) fn bind_error(address: &Address, source: io::Error) -> BindError {
     let address = address.clone();
     match source.kind() {
         ErrorKind::AddrInUse => BindError::InUse { address },
@@ -284,35 +210,6 @@ mod tests {
         match result {
             Ok(_) => panic!("bound"),
             Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn addresses_are_displayed_as_they_are_written() {
-        for text in [
-            "127.0.0.1:5932",
-            "[::1]:5932",
-            "localhost:0",
-            "unix:/run/coordinated.sock",
-        ] {
-            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
-        }
-    }
-
-    #[test]
-    fn texts_that_are_no_address_are_refused_with_an_example() {
-        for text in [
-            "",
-            "localhost",
-            ":5932",
-            "::1:5932",
-            "host:65536",
-            "host:",
-            "unix:",
-            "[]:1",
-        ] {
-            let error = text.parse::<ListenAddress>().unwrap_err().to_string();
-            assert!(error.contains("127.0.0.1:5932"), "{error}");
         }
     }
 

@@ -33,10 +33,11 @@ mod unix_socket;
 
 pub use admission::{Admission, Network, ParseNetworkError};
 pub use limits::{Limits, raise_open_files_limit};
-pub use listen::{BindError, ListenAddress, ParseListenAddressError};
+pub use listen::BindError;
 pub use service::{BatchError, Handled, Job, Service};
 pub use service_manager::ServiceManager;
 
+use crate::address::Address;
 use crate::clock::Clock;
 use listen::Listener;
 use mio::{Interest, Poll, Token, Waker};
@@ -77,7 +78,7 @@ pub enum ServerError {
 pub struct Server {
     poll: Poll,
     listeners: Vec<Listener>,
-    addresses: Vec<ListenAddress>,
+    addresses: Vec<Address>,
     admission: Admission,
     limits: Limits,
     waker: Arc<Waker>,
@@ -93,7 +94,7 @@ impl Server {
     /// # Errors
     /// See [`BindError`]; then nothing listens.
     pub fn bind(
-        listen: &[ListenAddress],
+        listen: &[Address],
         admission: Admission,
         limits: Limits,
     ) -> Result<Self, BindError> {
@@ -129,7 +130,7 @@ impl Server {
     /// The addresses that it really listens at, with the ports that the system chose. More than
     /// were asked for if a name stands for several.
     #[must_use]
-    pub fn local_addresses(&self) -> &[ListenAddress] {
+    pub fn local_addresses(&self) -> &[Address] {
         &self.addresses
     }
 

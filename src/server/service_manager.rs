@@ -3,7 +3,7 @@
 //! A few datagrams to a socket that the environment names. The well-kept crate for it (sd-notify) does
 //! not know the abstract sockets that containers use.
 
-use super::ListenAddress;
+use crate::address::Address;
 use std::env;
 use std::ffi::OsStr;
 use std::io;
@@ -66,7 +66,7 @@ impl ServiceManager {
     }
 
     /// Tells that clients are served, and where.
-    pub(super) fn ready(&self, addresses: &[ListenAddress]) {
+    pub(super) fn ready(&self, addresses: &[Address]) {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let addresses = addresses.join(", ");
         self.tell(&format!("READY=1\nSTATUS=listening on {addresses}\n"));

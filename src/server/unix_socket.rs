@@ -1,6 +1,7 @@
 //! Unix sockets as listeners: whose file is in the way, who may connect, and the file's end.
 
-use super::listen::{BindError, ListenAddress, bind_error};
+use super::listen::{BindError, bind_error};
+use crate::address::Address;
 use mio::net::UnixListener;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Listens at a path, which gets these permission bits. A socket that its owner left behind there is
 /// removed before.
 pub(super) fn bind(
-    address: &ListenAddress,
+    address: &Address,
     path: &Path,
     mode: u32,
 ) -> Result<(UnixListener, SocketFile), BindError> {
@@ -72,7 +73,7 @@ fn identity_of(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Removes a socket file that its owner left behind, which nobody can listen at any more.
-fn remove_abandoned_socket(address: &ListenAddress, path: &Path) -> Result<(), BindError> {
+fn remove_abandoned_socket(address: &Address, path: &Path) -> Result<(), BindError> {
     let address = || address.clone();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -104,7 +105,7 @@ mod tests {
     use std::os::unix::net::UnixListener as StdUnixListener;
 
     fn bind_at(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), BindError> {
-        bind(&ListenAddress::Unix(path.to_owned()), path, mode)
+        bind(&Address::Unix(path.to_owned()), path, mode)
     }
 
     fn message_at(path: &Path) -> String {

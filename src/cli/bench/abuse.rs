@@ -12,7 +12,7 @@ use super::session::Session;
 use super::wire::{Call, ID_FIRST, PAGE_UNITS, Request};
 use super::work::{Finish, Style, WhenEmpty, parse_seconds};
 use super::{Outcome, add, parse_count, parse_number};
-use crate::server::ListenAddress;
+use crate::address::Address;
 use clap::ValueEnum;
 use serde_json::{Map, json};
 use std::io::{ErrorKind, Read, Write};
@@ -82,7 +82,7 @@ const CLAIM: &[u8] = b"\xd8\x18\x5b\x80\0\0\0\0\0\0\0";
 const LARGE: &[u8] = b"\xd8\x18\x5a\x03\xc0\0\0";
 
 pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Outcome, Failure> {
-    let ListenAddress::Tcp { host, port } = &session.target.server else {
+    let Address::Tcp { host, port } = &session.target.server else {
         return Failure::check("abuse speaks TCP only: give --server HOST:PORT".to_owned());
     };
     let abuse = Abuse {

@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::wire::{Answer, Call, ID_FIRST, Request};
+use crate::address::Address;
 use crate::cborrpc::framing::{Frame, FrameLimits, Framer};
-use crate::server::ListenAddress;
 use mio::event::{Event, Source};
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
@@ -64,15 +64,16 @@ impl Connection {
     ///
     /// # Errors
     /// `NoServer` if nobody listens there.
-    pub(super) fn open(address: &ListenAddress, number: usize) -> Result<Self, Failure> {
+    pub(super) fn open(address: &Address, number: usize) -> Result<Self, Failure> {
         let socket = match address {
-            ListenAddress::Tcp { host, port } => TcpStream::connect((host.as_str(), *port))
-                .and_then(|stream| {
+            Address::Tcp { host, port } => {
+                TcpStream::connect((host.as_str(), *port)).and_then(|stream| {
                     stream.set_nodelay(true)?;
                     stream.set_nonblocking(true)?;
                     Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
-                }),
-            ListenAddress::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+                })
+            }
+            Address::Unix(path) => UnixStream::connect(path).and_then(|stream| {
                 stream.set_nonblocking(true)?;
                 Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))
             }),

@@ -5,8 +5,8 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::ledger::Counts;
 use super::wire::{Answer, Call, Request};
+use crate::address::Address;
 use crate::cbor::{Kind, Writer};
-use crate::server::ListenAddress;
 use mio::{Events, Poll, Token};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ impl Control {
     ///
     /// # Errors
     /// `NoServer`.
-    pub(super) fn open(address: &ListenAddress) -> Result<Self, Failure> {
+    pub(super) fn open(address: &Address) -> Result<Self, Failure> {
         let poll = Poll::new()?;
         let mut connection = Connection::open(address, 0)?;
         connection.register(poll.registry(), Token(0))?;

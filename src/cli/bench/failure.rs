@@ -1,7 +1,7 @@
 //! Why a benchmark ends before its time. Each message is one line and says what to do.
 
 use super::wire::Call;
-use crate::server::ListenAddress;
+use crate::address::Address;
 use std::io;
 
 /// What goes wrong.
@@ -11,10 +11,7 @@ pub(super) enum Failure {
         "no server answers at {address} ({source}): start one with \
          `coordinated serve --listen {address}`, or name another with --server"
     )]
-    NoServer {
-        address: ListenAddress,
-        source: io::Error,
-    },
+    NoServer { address: Address, source: io::Error },
     #[error(
         "work spec '{0}' is there already: name another with --spec, or let --force delete it \
          with all its units"

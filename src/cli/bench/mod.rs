@@ -26,8 +26,9 @@ mod session;
 mod wire;
 mod work;
 
+use crate::address::Address;
 use crate::cli::values::parse_bytes;
-use crate::server::{ListenAddress, raise_open_files_limit};
+use crate::server::raise_open_files_limit;
 use failure::Failure;
 use names::Names;
 use report::Figures;
@@ -71,10 +72,9 @@ struct Target {
         global = true,
         env = "COORDINATED_SERVER",
         value_name = "ADDR",
-        default_value = "127.0.0.1:5932",
-        value_parser = parse_server
+        default_value = "127.0.0.1:5932"
     )]
-    server: ListenAddress,
+    server: Address,
 
     /// The server's process on this machine, if it is not found by its connection
     #[arg(long, global = true, value_name = "PID")]
@@ -164,12 +164,6 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     outcome?;
     closed?;
     Ok(())
-}
-
-fn parse_server(text: &str) -> Result<ListenAddress, String> {
-    text.parse().map_err(|_| {
-        "write HOST:PORT, [IPV6]:PORT or unix:PATH, for example 127.0.0.1:5932".to_owned()
-    })
 }
 
 /// A number: `250`, `10k` or `1M`.

@@ -4,9 +4,8 @@ mod backpressure;
 mod endings;
 mod messages;
 
-use super::{
-    Admission, BatchError, Handled, Limits, ListenAddress, Server, ServerError, Service, Stopper,
-};
+use super::{Admission, BatchError, Handled, Limits, Server, ServerError, Service, Stopper};
+use crate::address::Address;
 use crate::cborrpc::framing::FrameError;
 use crate::clock::{SystemClock, Timestamp};
 use std::io::{self, Read, Write};
@@ -166,7 +165,7 @@ fn length_of(text: &str) -> [u8; 4] {
 
 /// A server that runs in a thread of its own and is stopped with the test.
 struct Running {
-    address: ListenAddress,
+    address: Address,
     stopper: Stopper,
     told: Receiver<Told>,
     gate: Sender<()>,

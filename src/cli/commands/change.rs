@@ -1,0 +1,378 @@
+//! `retry`, `clear` and `delete`: changing many units, in steps, after a look at what it would touch.
+
+use super::WrongUsage;
+use super::confirm::{Declined, Unasked, confirm};
+use super::listing::{Listing, PAGE_UNITS, Seen};
+use super::names::{SpecAndKeys, examples, parse_status, shown, units, units_of};
+use super::output::{Output, note};
+use super::server::{Daemon, Server};
+use crate::cli::progress::bar;
+use crate::cli::values::text_of;
+use crate::client::{Counts, Deletion, Error as CallError, Name, Status, Unit, UnitQuery, Update};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::error::Error;
+use std::ffi::OsString;
+
+/// What `retry` can be told.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Makes units available again: those that are named, whatever their status, or the failed ones that --all or \
+--matching choose. These are told first; on a terminal it is asked whether to go on.")]
+pub(in crate::cli) struct RetryArgs {
+    #[command(flatten)]
+    units: SpecAndKeys,
+
+    /// All failed units
+    #[arg(short, long, conflicts_with = "matching")]
+    all: bool,
+
+    /// All failed units with this in their traceback
+    #[arg(long, value_name = "TEXT")]
+    matching: Option<OsString>,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+
+    #[command(flatten)]
+    server: Server,
+}
+
+/// What `clear` can be told.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Removes units from a work spec, with their history: those that are named, those of a status, or all; with \
+names and a status those that fit both. How many that are is told first, and on a terminal it is asked \
+whether to go on; elsewhere --yes must say so. The work spec stays.")]
+pub(in crate::cli) struct ClearArgs {
+    #[command(flatten)]
+    units: SpecAndKeys,
+
+    /// Only units that are available, pending, finished or failed
+    #[arg(short, long, value_name = "STATUS", value_parser = parse_status)]
+    status: Option<Status>,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+
+    #[command(flatten)]
+    server: Server,
+}
+
+/// What `delete` can be told.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Deletes work specs with all their units and history; without a name, ALL work specs. How many units that \
+are is told first, and on a terminal it is asked whether to go on; elsewhere --yes must say so.")]
+pub(in crate::cli) struct DeleteArgs {
+    /// The work specs; all if none is named
+    #[arg(value_name = "SPEC", value_parser = super::names::NameParser)]
+    specs: Vec<Name>,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Makes units available again.
+pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
+    let (spec, keys) = args.units.read()?;
+    let text = args.matching.as_ref().map(text_of).transpose()?;
+    let is_named = !args.all && text.is_none();
+    if !is_named && !keys.is_empty() {
+        let both = "name units, or choose them by --all or --matching, but not both";
+        return Err(WrongUsage(both).into());
+    }
+    let mut daemon = args.server.connect()?;
+    if is_named {
+        return retry_named(&mut daemon, &spec, keys);
+    }
+    let matches = |unit: &Unit| text.is_none_or(|text| has_in_traceback(unit, text));
+    let failed = daemon.client.count_work_units(&spec)?.failed;
+    // All are so many as there are; which of them match takes going through them.
+    let (count, some) = match text {
+        None => (failed, some_failed(&mut daemon, &spec)?),
+        Some(_) => count_failed(&mut daemon, &spec, matches)?,
+    };
+    if count == 0 {
+        return tell("Nothing to do.");
+    }
+    let question = format!(
+        "Retry {} of {} ({})?",
+        units_of(count, Some(Status::Failed)),
+        shown(&spec),
+        examples(&some)
+    );
+    if !confirm(&question, args.yes, Unasked::GoesOn)? {
+        return Err(Declined.into());
+    }
+    let progress = progress("retrying", count);
+    let mut retried = 0;
+    loop {
+        let before = retried;
+        let seen = failed_ones().each_page(&mut daemon, &spec, |daemon, page| {
+            let chosen = page.into_iter().filter(matches).map(|unit| unit.key);
+            retried += make_available(daemon, &spec, chosen.collect())?;
+            progress.set_position(retried);
+            Ok::<(), Box<dyn Error>>(())
+        })?;
+        // Those that were retried make room for others in what the server lists.
+        if seen == Seen::All || retried == before {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    tell(format!("Retried {}.", units(retried)))
+}
+
+fn failed_ones() -> Listing {
+    Listing {
+        status: Some(Status::Failed),
+        ..Listing::default()
+    }
+}
+
+fn has_in_traceback(unit: &Unit, text: &str) -> bool {
+    let data = unit.data.as_ref();
+    let traceback = data.and_then(|data| data.get("traceback")?.as_text_lossy());
+    traceback.is_some_and(|traceback| traceback.contains(text))
+}
+
+fn some_failed(daemon: &mut Daemon, spec: &Name) -> Result<Vec<Name>, CallError> {
+    let query = UnitQuery {
+        statuses: vec![Status::Failed],
+        limit: Some(4),
+        ..UnitQuery::default()
+    };
+    let some = daemon.client.get_work_units(spec, &query)?;
+    Ok(some.into_iter().map(|unit| unit.key).collect())
+}
+
+/// How many failed units match, and some of them.
+fn count_failed(
+    daemon: &mut Daemon,
+    spec: &Name,
+    matches: impl Fn(&Unit) -> bool,
+) -> Result<(u64, Vec<Name>), CallError> {
+    let (mut count, mut some) = (0, Vec::new());
+    let seen = failed_ones().each_page(daemon, spec, |_, page| {
+        for unit in page.into_iter().filter(&matches) {
+            count += 1;
+            if some.len() < 4 {
+                some.push(unit.key);
+            }
+        }
+        Ok::<(), CallError>(())
+    })?;
+    seen.tell();
+    Ok((count, some))
+}
+
+fn retry_named(daemon: &mut Daemon, spec: &Name, keys: Vec<Name>) -> Result<(), Box<dyn Error>> {
+    if keys.is_empty() {
+        return tell("Nothing to do.");
+    }
+    let asked = keys.len() as u64;
+    let retried = make_available(daemon, spec, keys)?;
+    if retried > 0 {
+        tell(format!("Retried {}.", units(retried)))?;
+    }
+    match asked - retried {
+        0 => Ok(()),
+        missed => Err(format!("{} could not be retried", units(missed)).into()),
+    }
+}
+
+/// Makes units available, and tells which of them can't be; gives how many could.
+fn make_available(
+    daemon: &mut Daemon,
+    spec: &Name,
+    keys: Vec<Name>,
+) -> Result<u64, Box<dyn Error>> {
+    let mut done = 0;
+    for keys in keys.chunks(PAGE_UNITS as usize) {
+        let outcomes = if daemon.has("update_work_units") {
+            let updates = keys.iter().map(|key| (key.clone(), Update::available()));
+            let updates: Vec<_> = updates.collect();
+            daemon.client.update_work_units(spec, &updates)?
+        } else {
+            let mut outcomes = Vec::new();
+            for key in keys {
+                outcomes.push(
+                    match daemon
+                        .client
+                        .update_work_unit(spec, key, &Update::available())
+                    {
+                        Ok(()) => Ok(()),
+                        Err(CallError::Refused { message, .. }) => Err(message),
+                        Err(error) => return Err(error.into()),
+                    },
+                );
+            }
+            outcomes
+        };
+        for (key, outcome) in keys.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => done += 1,
+                Err(message) => note(format!("{}: {message}", shown(key))),
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Removes units.
+pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
+    let (spec, keys) = args.units.read()?;
+    let mut daemon = args.server.connect()?;
+    let count = if keys.is_empty() {
+        of_status(daemon.client.count_work_units(&spec)?, args.status)
+    } else {
+        count_named(&mut daemon, &spec, &keys, args.status)?
+    };
+    let removed = if count == 0 {
+        0
+    } else {
+        let what = units_of(count, args.status);
+        let question = format!("Remove {what} of {} for ever?", shown(&spec));
+        if !confirm(&question, args.yes, Unasked::Refuses)? {
+            return Err(Declined.into());
+        }
+        let progress = progress("removing", count);
+        let removed = match keys.as_slice() {
+            [] => remove_all(&mut daemon, &spec, args.status, &progress)?,
+            keys => remove_named(&mut daemon, &spec, keys, args.status, &progress)?,
+        };
+        progress.finish_and_clear();
+        removed
+    };
+    tell(format!("Removed {}.", units(removed)))
+}
+
+fn of_status(counts: Counts, status: Option<Status>) -> u64 {
+    match status {
+        None => counts.total(),
+        Some(Status::Available) => counts.available,
+        Some(Status::Pending) => counts.pending,
+        Some(Status::Finished) => counts.finished,
+        Some(Status::Failed) => counts.failed,
+        Some(Status::Blocked | Status::Expired | Status::Retryable) => 0,
+    }
+}
+
+fn count_named(
+    daemon: &mut Daemon,
+    spec: &Name,
+    keys: &[Name],
+    status: Option<Status>,
+) -> Result<u64, CallError> {
+    let known = daemon.client.get_work_unit_status(spec, keys)?;
+    let fits = |unit: &&_| match (unit, status) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(crate::client::UnitStatus { status, .. }), Some(wanted)) => *status == wanted,
+    };
+    Ok(known.iter().filter(fits).count() as u64)
+}
+
+/// Removes all units, or all of a status, a page at a time: so that no single call takes long.
+fn remove_all(
+    daemon: &mut Daemon,
+    spec: &Name,
+    status: Option<Status>,
+    progress: &ProgressBar,
+) -> Result<u64, CallError> {
+    let listing = Listing {
+        status,
+        ..Listing::default()
+    };
+    let mut removed = 0;
+    loop {
+        let before = removed;
+        let seen = listing.each_page(daemon, spec, |daemon, page| {
+            let keys: Vec<Name> = page.into_iter().map(|unit| unit.key).collect();
+            removed += remove_named(daemon, spec, &keys, status, progress)?;
+            Ok::<(), CallError>(())
+        })?;
+        // Those that were removed make room for others in what the server lists.
+        if seen == Seen::All || removed == before {
+            return Ok(removed);
+        }
+    }
+}
+
+fn remove_named(
+    daemon: &mut Daemon,
+    spec: &Name,
+    keys: &[Name],
+    status: Option<Status>,
+    progress: &ProgressBar,
+) -> Result<u64, CallError> {
+    let mut removed = 0;
+    for keys in keys.chunks(PAGE_UNITS as usize) {
+        let which = Deletion::Named(keys.to_vec(), status);
+        let count = daemon.client.del_work_units(spec, &which)?;
+        progress.inc(count);
+        removed += count;
+    }
+    Ok(removed)
+}
+
+/// Deletes work specs.
+pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
+    let mut daemon = args.server.connect()?;
+    let specs = match args.specs.as_slice() {
+        [] => daemon.client.work_spec_names()?,
+        specs => specs.to_vec(),
+    };
+    let mut count = 0;
+    for spec in &specs {
+        count += daemon.client.count_work_units(spec)?.total();
+    }
+    let what = match (args.specs.as_slice(), specs.len()) {
+        ([], 0) => return tell("Nothing to do."),
+        ([], 1) => "ALL there is, 1 work spec".to_owned(),
+        ([], number) => format!("ALL there is, {number} work specs"),
+        ([one], _) => format!("the work spec {}", shown(one)),
+        (some, number) => format!("{number} work specs ({})", examples(some)),
+    };
+    let question = format!("Delete {what} with {} for ever?", units(count));
+    if !confirm(&question, args.yes, Unasked::Refuses)? {
+        return Err(Declined.into());
+    }
+    if args.specs.is_empty() {
+        daemon.client.clear()?;
+    } else {
+        for spec in &specs {
+            daemon.client.del_work_spec(spec)?;
+        }
+    }
+    let plural = if specs.len() == 1 { "" } else { "s" };
+    tell(format!(
+        "Deleted {} work spec{plural} with {}.",
+        specs.len(),
+        units(count)
+    ))
+}
+
+fn tell(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {
+    let mut output = Output::new();
+    output.line(text)?;
+    Ok(output.flush()?)
+}
+
+/// A bar on standard error, if that is a terminal.
+fn progress(what: &'static str, count: u64) -> ProgressBar {
+    let bar = bar();
+    let template = "{msg} {wide_bar} {pos}/{len} {per_sec:>12} {eta:>4}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_length(count);
+    bar.set_message(what);
+    bar
+}

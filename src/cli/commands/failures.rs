@@ -1,0 +1,251 @@
+//! `failed` and `why`: what went wrong, and why nothing happens.
+
+use super::WrongUsage;
+use super::listing::Listing;
+use super::names::{Spec, SpecAndKeys, as_json, shown, shown_or_dash, units};
+use super::output::{Column, Format, Output, Tone, count, in_line, note, plain};
+use super::server::{Daemon, Server};
+use crate::cli::values::moment;
+use crate::client::{Error as CallError, FailureGroup, Meta, Name, Reason, Status, Unit};
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::error::Error;
+
+/// What `failed` can be told.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+JSON: a list of objects with message (the last line of the tracebacks), count, first_key (one of the \
+units) and last_failed (seconds since 1970, or null where the server does not tell), the most frequent first.")]
+pub(in crate::cli) struct FailedArgs {
+    #[command(flatten)]
+    spec: Spec,
+
+    /// Only the N most frequent messages
+    #[arg(short = 'n', long, value_name = "N")]
+    limit: Option<u64>,
+
+    #[command(flatten)]
+    format: Format,
+
+    #[command(flatten)]
+    server: Server,
+}
+
+/// What `why` can be told.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Says why a unit, or any unit of the work spec, is not handed out now, the most decisive reason first.
+
+JSON: a list of objects with code, a word for programs, and text.")]
+pub(in crate::cli) struct WhyArgs {
+    #[command(flatten)]
+    units: SpecAndKeys,
+
+    #[command(flatten)]
+    format: Format,
+
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Lists failures, grouped by their messages.
+pub(super) fn failed(args: &FailedArgs) -> Result<(), Box<dyn Error>> {
+    let spec = args.spec.read()?;
+    let mut daemon = args.server.connect()?;
+    let mut groups = match daemon.has("list_failures") {
+        true => daemon.client.list_failures(&spec, args.limit)?,
+        false => group_here(&mut daemon, &spec)?,
+    };
+    if let Some(limit) = args.limit {
+        groups.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let mut output = Output::new();
+    match args.format.for_programs() {
+        Some(form) => {
+            let json = groups.iter().map(|group| {
+                json!({
+                    "message": group.message,
+                    "count": group.count,
+                    "first_key": as_json(&group.first_key),
+                    "last_failed": group.last_failed,
+                })
+            });
+            output.document(form, &json.collect::<Json>())?;
+        }
+        None => print_groups(&groups, &mut output)?,
+    }
+    Ok(output.flush()?)
+}
+
+fn print_groups(groups: &[FailureGroup], output: &mut Output) -> std::io::Result<()> {
+    if groups.is_empty() {
+        return output.line("No unit has failed.");
+    }
+    let columns = [
+        Column::Number("Units"),
+        Column::Text("Last failed"),
+        Column::Text("One of them"),
+        Column::Text("Message"),
+    ];
+    let row = |group: &FailureGroup| {
+        let message = match group.message.as_str() {
+            "" => "(no traceback)".to_owned(),
+            message => crate::cbor::escape::escape(message.as_bytes()),
+        };
+        vec![
+            count(group.count, Tone::Bad),
+            plain(group.last_failed.map_or_else(|| "-".to_owned(), moment)),
+            plain(shown(&group.first_key)),
+            plain(message),
+        ]
+    };
+    output.table(&columns, groups.iter().map(row).collect())
+}
+
+/// Groups failures here, for a server that does not.
+fn group_here(daemon: &mut Daemon, spec: &Name) -> Result<Vec<FailureGroup>, CallError> {
+    let listing = Listing {
+        status: Some(Status::Failed),
+        ..Listing::default()
+    };
+    let mut groups: HashMap<String, FailureGroup> = HashMap::new();
+    let seen = listing.each_page(daemon, spec, |_, page| {
+        for unit in page {
+            let message = last_line(&unit);
+            let group = groups
+                .entry(message.clone())
+                .or_insert_with(|| FailureGroup {
+                    message,
+                    count: 0,
+                    first_key: unit.key,
+                    last_failed: None,
+                });
+            group.count += 1;
+        }
+        Ok::<(), CallError>(())
+    })?;
+    seen.tell();
+    let mut groups: Vec<FailureGroup> = groups.into_values().collect();
+    groups.sort_by(|a, b| {
+        b.count
+            .cmp(&a.count)
+            .then_with(|| a.message.cmp(&b.message))
+    });
+    Ok(groups)
+}
+
+/// The last line of a unit's traceback that has something in it.
+fn last_line(unit: &Unit) -> String {
+    let traceback = unit
+        .data
+        .as_ref()
+        .and_then(|data| data.get_some("traceback"));
+    let text = traceback.map(|traceback| match traceback.as_text_lossy() {
+        Some(text) => text.into_owned(),
+        None => in_line(traceback),
+    });
+    let text = text.unwrap_or_default();
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    last.unwrap_or_default().trim().to_owned()
+}
+
+/// Says why something is not running.
+pub(super) fn why(args: &WhyArgs) -> Result<(), Box<dyn Error>> {
+    let (spec, keys) = args.units.read()?;
+    let key = match keys.as_slice() {
+        [] => None,
+        [key] => Some(key),
+        _ => return Err(WrongUsage("name one unit at the most").into()),
+    };
+    let mut daemon = args.server.connect()?;
+    let reasons = if daemon.has("explain_work") {
+        daemon.client.explain_work(&spec, key)?
+    } else {
+        note("this server does not tell, so only what can be seen from outside is looked at");
+        explain_here(&mut daemon, &spec, key)?
+    };
+    let mut output = Output::new();
+    match args.format.for_programs() {
+        Some(form) => {
+            let json = reasons
+                .iter()
+                .map(|reason| json!({"code": reason.code, "text": reason.text}));
+            output.document(form, &json.collect::<Json>())?;
+        }
+        None => {
+            for reason in &reasons {
+                output.line(&reason.text)?;
+            }
+        }
+    }
+    Ok(output.flush()?)
+}
+
+/// The reasons that can be seen from outside, for a server that does not tell them.
+fn explain_here(
+    daemon: &mut Daemon,
+    spec: &Name,
+    key: Option<&Name>,
+) -> Result<Vec<Reason>, Box<dyn Error>> {
+    let mut reasons = Vec::new();
+    let mut reason = |code: &str, text: String| {
+        reasons.push(Reason {
+            code: code.to_owned(),
+            text,
+        });
+    };
+    if let Some(key) = key {
+        let known = daemon
+            .client
+            .get_work_unit_status(spec, std::slice::from_ref(key))?;
+        let Some(unit) = known.into_iter().next().flatten() else {
+            return Err(format!("{spec} has no work unit {key}").into());
+        };
+        let worker = shown_or_dash(unit.worker.as_ref());
+        let until = unit.expiration.map(moment).unwrap_or_default();
+        match unit.status {
+            Status::Pending => reason("running", format!("worker {worker} has it until {until}")),
+            Status::Finished => reason("finished", format!("it was finished by {worker}, {until}")),
+            Status::Failed => reason("failed", format!("it failed at {worker}, {until}")),
+            _ => {}
+        }
+        if unit.status != Status::Available {
+            return Ok(reasons);
+        }
+    }
+    let meta = daemon.client.get_work_spec_meta(spec)?;
+    let counts = daemon.client.count_work_units(spec)?;
+    if meta.paused {
+        reason(
+            "paused",
+            "the work spec is paused: `resume` lets it go on".to_owned(),
+        );
+    }
+    if let Some(limit) = limit_reached(&meta, counts.pending) {
+        let pending = units(counts.pending);
+        reason(
+            "max_running",
+            format!("{pending} are pending, and max_running is {limit}"),
+        );
+    }
+    if counts.available == 0 {
+        reason(
+            "no_work",
+            "no unit of the work spec is available".to_owned(),
+        );
+    }
+    if daemon.client.worker_stats()?.workers == 0 {
+        reason("no_worker", "no worker has given a sign of life".to_owned());
+    }
+    if reasons.is_empty() {
+        reasons.push(Reason {
+            code: "unknown".to_owned(),
+            text: "nothing that can be seen speaks against it".to_owned(),
+        });
+    }
+    Ok(reasons)
+}
+
+fn limit_reached(meta: &Meta, pending: u64) -> Option<u64> {
+    meta.max_running.filter(|limit| pending >= *limit)
+}

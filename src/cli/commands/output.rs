@@ -1,0 +1,267 @@
+//! What commands print: tables for people, JSON and YAML for programs.
+
+use crate::cbor::{Value, json};
+use crate::cli::values::printable;
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
+};
+use serde_json::Value as Json;
+use std::error::Error;
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+/// In which form to print.
+#[derive(clap::Args)]
+pub(super) struct Format {
+    /// Print JSON, in the shape that --help has
+    #[arg(long, conflicts_with = "yaml")]
+    json: bool,
+
+    /// Print the same as YAML
+    #[arg(long)]
+    yaml: bool,
+}
+
+/// A form for programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ForPrograms {
+    Json,
+    Yaml,
+}
+
+impl Format {
+    /// The form for programs that is asked for; `None` if the output is for people.
+    pub(super) fn for_programs(&self) -> Option<ForPrograms> {
+        match (self.json, self.yaml) {
+            (true, _) => Some(ForPrograms::Json),
+            (_, true) => Some(ForPrograms::Yaml),
+            _ => None,
+        }
+    }
+}
+
+/// Standard output. Widths and colours are for a terminal only.
+pub(super) struct Output {
+    out: Box<dyn Write>,
+    is_terminal: bool,
+    is_coloured: bool,
+    /// Of a terminal, in characters.
+    width: Option<u16>,
+}
+
+/// What a text is about, which a colour shows on a terminal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Good,
+    Bad,
+    Busy,
+    Faint,
+}
+
+/// A column of a table: its title, and on which side its cells stand.
+#[derive(Clone, Copy)]
+pub(super) enum Column {
+    Text(&'static str),
+    Number(&'static str),
+}
+
+/// A cell of a table.
+pub(super) type Shown = (String, Tone);
+
+impl Output {
+    pub(super) fn new() -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            out: Box::new(BufWriter::new(stdout.lock())),
+            is_terminal,
+            is_coloured: is_terminal && !no_colour,
+            width: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0),
+        }
+    }
+
+    /// Where nobody sees it.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            out: Box::new(io::sink()),
+            is_terminal: false,
+            is_coloured: false,
+            width: None,
+        }
+    }
+
+    /// Makes room for the next picture, on a terminal, by clearing the screen.
+    pub(super) fn begin_picture(&mut self) -> io::Result<()> {
+        if self.is_terminal {
+            self.out.write_all(b"\x1b[H\x1b[2J")?;
+        }
+        Ok(())
+    }
+
+    /// A line of text.
+    pub(super) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        writeln!(self.out, "{}", printable(text.as_ref()))
+    }
+
+    /// A block of text, each line indented.
+    pub(super) fn indented(&mut self, text: &str) -> io::Result<()> {
+        text.lines()
+            .try_for_each(|line| self.line(format!("    {line}")))
+    }
+
+    /// A table. On a terminal it is no wider than that: long texts go over several lines and, where there is
+    /// no room even for that, each row becomes a small table of its own.
+    pub(super) fn table(&mut self, columns: &[Column], rows: Vec<Vec<Shown>>) -> io::Result<()> {
+        let mut table = self.empty_table();
+        table.set_header(columns.iter().map(|column| title(*column)));
+        table.add_rows(rows.iter().map(|row| row.iter().map(cell)));
+        let widths = table.column_max_content_widths();
+        for ((index, column), width) in columns.iter().enumerate().zip(&widths) {
+            let Some(shown) = table.column_mut(index) else {
+                continue;
+            };
+            let is_number = matches!(column, Column::Number(_));
+            if is_number {
+                shown.set_cell_alignment(CellAlignment::Right);
+            }
+            if is_number || *width <= TEXT_WIDTH_MIN {
+                shown.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        let needed = |(column, width): (&Column, &u16)| match column {
+            Column::Number(_) => *width + GAP,
+            Column::Text(_) => TEXT_WIDTH_MIN.min(*width) + GAP,
+        };
+        let needed: u16 = columns.iter().zip(&widths).map(needed).sum();
+        match self.width {
+            Some(width) if width < needed => {
+                for row in &rows {
+                    let mut record = self.empty_table();
+                    let cells = columns.iter().zip(row);
+                    record.add_rows(cells.map(|(column, shown)| [title(*column), cell(shown)]));
+                    self.print(record)?;
+                    writeln!(self.out)?;
+                }
+                Ok(())
+            }
+            _ => self.print(table),
+        }
+    }
+
+    fn empty_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        if self.is_coloured {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        match self.width {
+            Some(width) => table
+                .set_width(width)
+                .set_content_arrangement(ContentArrangement::Dynamic),
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        table
+    }
+
+    fn print(&mut self, mut table: Table) -> io::Result<()> {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, GAP));
+        }
+        for line in table.lines() {
+            writeln!(self.out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// One document for programs.
+    pub(super) fn document(
+        &mut self,
+        form: ForPrograms,
+        value: &Json,
+    ) -> Result<(), Box<dyn Error>> {
+        match form {
+            ForPrograms::Json => writeln!(self.out, "{value:#}")?,
+            ForPrograms::Yaml => write!(self.out, "{}", yaml(value)?)?,
+        }
+        Ok(())
+    }
+
+    /// One of many documents: a line of JSON, or an item of a YAML list.
+    pub(super) fn item(&mut self, form: ForPrograms, value: &Json) -> Result<(), Box<dyn Error>> {
+        match form {
+            ForPrograms::Json => writeln!(self.out, "{value}")?,
+            ForPrograms::Yaml => write!(self.out, "{}", yaml(&Json::Array(vec![value.clone()]))?)?,
+        }
+        Ok(())
+    }
+
+    /// Gets it out, as at the end of a command.
+    ///
+    /// # Errors
+    /// If nobody takes it.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The text as YAML, with an end of line.
+pub(super) fn yaml(value: &Json) -> Result<String, Box<dyn Error>> {
+    let mut text = serde_saphyr::to_string(value)?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Columns between two columns of a table.
+const GAP: u16 = 2;
+/// A column of text that is no wider is not broken.
+const TEXT_WIDTH_MIN: u16 = 12;
+
+fn title(column: Column) -> Cell {
+    let (Column::Text(title) | Column::Number(title)) = column;
+    Cell::new(title).add_attribute(Attribute::Bold)
+}
+
+fn cell((text, tone): &Shown) -> Cell {
+    let cell = Cell::new(printable(text));
+    match tone {
+        Tone::Plain => cell,
+        Tone::Good => cell.fg(Color::DarkGreen),
+        Tone::Bad => cell.fg(Color::DarkRed),
+        Tone::Busy => cell.fg(Color::DarkYellow),
+        Tone::Faint => cell.add_attribute(Attribute::Dim),
+    }
+}
+
+/// A cell without a colour.
+pub(super) fn plain(text: impl Into<String>) -> Shown {
+    (text.into(), Tone::Plain)
+}
+
+/// A count: one of a tone, or a faint nought.
+pub(super) fn count(number: u64, tone: Tone) -> Shown {
+    (
+        number.to_string(),
+        if number == 0 { Tone::Faint } else { tone },
+    )
+}
+
+/// Tells people something beside the output.
+pub(super) fn note(text: impl AsRef<str>) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(io::stderr(), "coordinated: {}", printable(text.as_ref()));
+}
+
+/// A value in one line, for people.
+pub(super) fn in_line(value: &Value) -> String {
+    match value {
+        Value::Text(_) | Value::Bytes(_) => {
+            crate::cbor::escape::escape(value.as_string_bytes().unwrap_or_default())
+        }
+        other => json::to_json(other).to_string(),
+    }
+}

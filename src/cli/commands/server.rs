@@ -1,0 +1,76 @@
+//! Which daemon a command talks to.
+
+use crate::address::Address;
+use crate::client::{Connection, Coordinate, Error, Options, ServerInfo};
+
+/// Where the daemon is that a command talks to.
+#[derive(clap::Args)]
+pub(super) struct Server {
+    /// The daemon: HOST:PORT, [IPV6]:PORT or unix:PATH
+    #[arg(
+        long,
+        env = "COORDINATED_SERVER",
+        value_name = "ADDR",
+        default_value = DEFAULT_SERVER
+    )]
+    server: Address,
+}
+
+const DEFAULT_SERVER: &str = "127.0.0.1:5932";
+
+/// The daemon that a command talks to, and what it can do.
+pub(super) struct Daemon {
+    pub(super) client: Coordinate,
+    info: Option<ServerInfo>,
+}
+
+/// Nobody answers.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no daemon answers at {address} ({why}): start one with `{start}`, or name another with --server"
+)]
+pub(super) struct NoDaemon {
+    address: Address,
+    why: String,
+    start: String,
+}
+
+impl Server {
+    /// Connects, and asks what is there.
+    ///
+    /// # Errors
+    /// If nobody answers, at once; nothing is tried again.
+    pub(super) fn connect(&self) -> Result<Daemon, Box<dyn std::error::Error>> {
+        let connection = match Connection::open(self.server.clone(), Options::default()) {
+            Err(Error::Unreachable { address, source }) => {
+                let start = match address.to_string().as_str() {
+                    DEFAULT_SERVER => "coordinated".to_owned(),
+                    address => format!("coordinated --listen {address}"),
+                };
+                let why = source.to_string();
+                return Err(NoDaemon {
+                    address,
+                    why,
+                    start,
+                }
+                .into());
+            }
+            other => other?,
+        };
+        let mut client = Coordinate::new(connection);
+        let info = client.server_info()?;
+        Ok(Daemon { client, info })
+    }
+}
+
+impl Daemon {
+    /// True if the daemon has something that the originals lack.
+    pub(super) fn has(&self, feature: &str) -> bool {
+        self.info.as_ref().is_some_and(|info| info.has(feature))
+    }
+
+    /// True if the daemon is one of the originals.
+    pub(super) fn is_original(&self) -> bool {
+        self.info.is_none()
+    }
+}

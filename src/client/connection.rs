@@ -1,0 +1,233 @@
+//! One connection, that is opened anew when it breaks.
+
+use super::link::{Link, LinkError};
+use super::{Error, Pipeline, Request, Result};
+use crate::address::Address;
+use crate::cbor::Value;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+/// How to connect, and how long to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long to wait for a connection, for each address that a name stands for.
+    pub connect_timeout: Duration,
+    /// How long to wait for an answer; `None`: for ever.
+    pub answer_timeout: Option<Duration>,
+    /// How often to try again after the first time, if there is no connection.
+    pub retries: u32,
+    /// How long to wait before trying again; it doubles each time.
+    pub retry_delay: Duration,
+    /// What is sent again if the connection breaks before the answer.
+    pub resend: Resend,
+    /// The longest answer, in bytes.
+    pub answer_bytes_max: usize,
+}
+
+/// What is sent again on a new connection, if the old one broke before the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resend {
+    /// What does no harm if it is carried out twice ([`Request::is_repeatable`]). The rest fails with
+    /// [`Error::Lost`].
+    Repeatable,
+    /// Everything, as the Python client does. So a `get_work` may get units that nobody will work on until
+    /// their leases end.
+    Everything,
+}
+
+/// As the Python client has it where it has such a thing: five more tries after 0.5, 1, 2, 4 and 8 seconds.
+/// Only what is repeatable is sent again, and an answer is waited for 5 minutes.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            answer_timeout: Some(Duration::from_secs(300)),
+            retries: 5,
+            retry_delay: Duration::from_millis(500),
+            resend: Resend::Repeatable,
+            // More than the daemon's longest answer, with its default limits.
+            answer_bytes_max: 1 << 30,
+        }
+    }
+}
+
+/// A connection to a server. It blocks; use one for each thread.
+///
+/// It is opened when it is first needed, and again when it was found broken. A request that certainly has
+/// not been carried out is then sent again, and one for which nobody knows that as [`Options::resend`] says.
+///
+/// ```
+/// use coordinated::cbor::{Value, json};
+/// use coordinated::client::{Connection, Options, Request};
+/// # coordinated::example::with_daemon(|address| {
+/// let mut connection = Connection::open(address.clone(), Options::default())?;
+/// let answer = connection.call(&Request::new("get_work_spec_meta", [Value::from("none")]))?;
+/// assert_eq!(json::to_json(&answer).to_string(), r#"[null,"no such work spec \"none\""]"#);
+/// # Ok::<(), coordinated::client::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) address: Address,
+    pub(super) options: Options,
+    pub(super) link: Option<Link>,
+}
+
+impl Connection {
+    /// A connection that is opened when it is first needed.
+    #[must_use]
+    pub fn new(address: Address, options: Options) -> Self {
+        Self {
+            address,
+            options,
+            link: None,
+        }
+    }
+
+    /// A connection that is open now. This is tried once; later failures are met as `options` says.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub fn open(address: Address, options: Options) -> Result<Self> {
+        let mut connection = Self::new(address, options);
+        connection.link()?;
+        Ok(connection)
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Calls a method, and waits for its result.
+    ///
+    /// # Errors
+    /// See [`Error`]; all but `Refused`, since what is within the result is not looked at.
+    pub fn call(&mut self, request: &Request) -> Result<Value> {
+        let mut tries = Tries::new(&self.options);
+        loop {
+            let sent = self.send(request);
+            let error = match sent.and_then(|()| self.receive()) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let may_try_again = match (&error, self.options.resend) {
+                (Error::Unreachable { .. }, _) => true,
+                (Error::Lost { .. }, Resend::Everything) => true,
+                (Error::Lost { .. }, Resend::Repeatable) => request.is_repeatable(),
+                _ => false,
+            };
+            if !may_try_again || !tries.wait_for_next() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Begins to send requests without waiting for the answer to each.
+    pub fn pipeline(&mut self) -> Pipeline<'_> {
+        Pipeline::new(self)
+    }
+
+    /// Sends a request, on a new connection if there is none.
+    pub(super) fn send(&mut self, request: &Request) -> Result<()> {
+        let timeout = self.options.answer_timeout;
+        let link = self.link()?;
+        let was_alone = link.unanswered() == 0;
+        let Err(source) = link.send(request, timeout) else {
+            return Ok(());
+        };
+        self.link = None;
+        if was_alone {
+            // Not all of it has gone out, so nobody can have carried it out.
+            let address = self.address.clone();
+            Err(Error::Unreachable { address, source })
+        } else {
+            Err(self.lost(request.method(), source))
+        }
+    }
+
+    /// Waits for the answer to the oldest request that has none.
+    ///
+    /// # Errors
+    /// As for [`Connection::call`]. After all but `Failed` the connection is closed.
+    pub(super) fn receive(&mut self) -> Result<Value> {
+        let timeout = self.options.answer_timeout;
+        let Some(link) = &mut self.link else {
+            let source = io::ErrorKind::NotConnected.into();
+            return Err(self.lost("nothing", source));
+        };
+        let (method, received) = link.receive(timeout);
+        match received {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(message)) => Err(Error::Failed { method, message }),
+            Err(error) => {
+                self.link = None;
+                Err(match error {
+                    LinkError::Broken(source) => self.lost(&method, source),
+                    LinkError::TimedOut(after) => Error::Timeout {
+                        address: self.address.clone(),
+                        method,
+                        after,
+                    },
+                    LinkError::Unreadable(problem) => Error::Unreadable { method, problem },
+                })
+            }
+        }
+    }
+
+    fn lost(&self, method: &str, source: io::Error) -> Error {
+        Error::Lost {
+            address: self.address.clone(),
+            method: method.to_owned(),
+            source,
+        }
+    }
+
+    /// The open connection. One on which nothing is waited for, and which the server has closed, is opened
+    /// anew: a daemon that has been restarted since is no reason for a failure.
+    fn link(&mut self) -> Result<&mut Link> {
+        if self.link.as_ref().is_some_and(Link::is_stale) {
+            self.link = None;
+        }
+        let link = match self.link.take() {
+            Some(link) => link,
+            None => {
+                let (timeout, bytes_max) =
+                    (self.options.connect_timeout, self.options.answer_bytes_max);
+                Link::open(&self.address, timeout, bytes_max).map_err(|source| {
+                    let address = self.address.clone();
+                    Error::Unreachable { address, source }
+                })?
+            }
+        };
+        Ok(self.link.insert(link))
+    }
+}
+
+/// The tries that are left, and how long to wait before each.
+pub(super) struct Tries {
+    left: u32,
+    delay: Duration,
+}
+
+impl Tries {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            left: options.retries,
+            delay: options.retry_delay,
+        }
+    }
+
+    /// Waits until it is time to try again; false if that was often enough.
+    pub(super) fn wait_for_next(&mut self) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        thread::sleep(self.delay);
+        self.left -= 1;
+        self.delay = self.delay.saturating_mul(2);
+        true
+    }
+}

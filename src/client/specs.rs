@@ -1,0 +1,173 @@
+//! Work specs.
+
+use super::answer::Answer;
+use super::{Coordinate, Counts, Name, Result, Status, options};
+use crate::cbor::Value;
+
+/// Which work specs to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListSpecs {
+    /// Begin with the first one that is not before this name. The Python server begins at a wrong place.
+    pub start: Option<Name>,
+    /// List so many at the most.
+    pub limit: Option<u64>,
+}
+
+/// What to change of how a work spec is scheduled; what is `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// Hand out no more of its units, or do so again.
+    pub paused: Option<bool>,
+    /// How large a share of the work it gets, among work specs of the same priority.
+    pub weight: Option<i64>,
+    /// Seconds between two continuous units; `Some(None)` for none.
+    pub interval: Option<Option<f64>>,
+    /// How many of its units may be pending at once; `Some(None)` for no limit.
+    pub max_running: Option<Option<u64>>,
+    /// Make continuous units, or stop. Only for a work spec whose definition says that it may.
+    pub continuous: Option<bool>,
+}
+
+/// How a work spec is scheduled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// None of its units are handed out.
+    pub paused: bool,
+    /// Continuous units are made.
+    pub continuous: bool,
+    /// Seconds between two of them.
+    pub interval: Option<f64>,
+    /// How many of its units may be pending at once.
+    pub max_running: Option<u64>,
+    /// Its share of the work. The Python server may have none, and then goes by what else it knows.
+    pub weight: Option<i64>,
+}
+
+/// How many units a work spec has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpecSummary {
+    /// The work spec's name.
+    pub work_spec: Name,
+    /// Its units by status.
+    pub counts: Counts,
+    /// How many of the available ones are delayed.
+    pub delayed: u64,
+    /// For how many seconds one of them has been waiting, the one that has waited longest; `None` if none is.
+    pub waiting: Option<f64>,
+}
+
+const PAUSED: i64 = 2;
+const RUNNABLE: i64 = 1;
+
+impl Coordinate {
+    /// Creates or replaces a work spec: a map with its `name`. Its units stay.
+    pub fn set_work_spec(&mut self, definition: &Value) -> Result<()> {
+        self.call_with("set_work_spec", [definition.clone()])?
+            .done()
+    }
+
+    /// A work spec's definition; `None` if there is no such work spec.
+    pub fn get_work_spec(&mut self, work_spec: &Name) -> Result<Option<Value>> {
+        let answer = self.call_with("get_work_spec", [work_spec.into()])?;
+        Ok(answer.optional().map(Answer::value))
+    }
+
+    /// Some work specs' definitions, by name, and the name at which to go on if there are more.
+    pub fn list_work_specs(&mut self, which: &ListSpecs) -> Result<(Vec<Value>, Option<Name>)> {
+        let options = options([
+            ("start", which.start.as_ref().map(Value::from)),
+            ("limit", which.limit.map(Value::from)),
+        ]);
+        let answer = self.call_with("list_work_specs", [options])?;
+        let [definitions, next] = answer.exactly()?;
+        let definitions = definitions.items()?.into_iter().map(Answer::value);
+        // The Go servers pad the list with nulls.
+        let definitions = definitions.filter(|definition| !definition.is_null());
+        Ok((definitions.collect(), next.optional_name()?))
+    }
+
+    /// The names of all work specs, in order.
+    pub fn work_spec_names(&mut self) -> Result<Vec<Name>> {
+        let (definitions, _) = self.list_work_specs(&ListSpecs::default())?;
+        let mut names: Vec<Name> = definitions
+            .iter()
+            .filter_map(|definition| Name::from_value(definition.get("name")?))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Changes how a work spec is scheduled, until it is set again.
+    pub fn control_work_spec(&mut self, work_spec: &Name, control: &Control) -> Result<()> {
+        let status = |paused| Value::from(if paused { PAUSED } else { RUNNABLE });
+        let options = options([
+            ("status", control.paused.map(status)),
+            ("weight", control.weight.map(Value::from)),
+            ("interval", control.interval.map(Value::from)),
+            ("max_running", control.max_running.map(Value::from)),
+            ("continuous", control.continuous.map(Value::from)),
+        ]);
+        self.call_with("control_work_spec", [work_spec.into(), options])?
+            .done()
+    }
+
+    /// How a work spec is scheduled.
+    pub fn get_work_spec_meta(&mut self, work_spec: &Name) -> Result<Meta> {
+        let answer = self
+            .call_with("get_work_spec_meta", [work_spec.into()])?
+            .accepted()?;
+        let weight = answer.field("weight").optional();
+        let max_running = answer.field("max_running").optional();
+        Ok(Meta {
+            paused: answer.field("status").integer()? == PAUSED,
+            continuous: answer.field("continuous").value().as_bool() == Some(true),
+            interval: answer.field("interval").optional_number()?,
+            max_running: max_running.map(|limit| limit.count()).transpose()?,
+            weight: weight.map(|weight| weight.integer()).transpose()?,
+        })
+    }
+
+    /// Deletes a work spec with all its units.
+    pub fn del_work_spec(&mut self, work_spec: &Name) -> Result<()> {
+        self.call_with("del_work_spec", [work_spec.into()])?.done()
+    }
+
+    /// Deletes all work specs with all their units. Gives how many work specs there were.
+    pub fn clear(&mut self) -> Result<u64> {
+        self.call_with("clear", [])?.count()
+    }
+
+    /// Has the server forget old completed units, beyond limits in its configuration; this daemon has no such
+    /// limits.
+    pub fn archive(&mut self) -> Result<()> {
+        self.call_with("archive", [options([])])?;
+        Ok(())
+    }
+
+    /// Counts the units of all work specs that have some. Only this daemon has it.
+    pub fn summary(&mut self) -> Result<Vec<SpecSummary>> {
+        let answer = self.call_with("summary", [])?.accepted()?;
+        let mut specs: Vec<SpecSummary> = Vec::new();
+        for line in answer.items()? {
+            let work_spec = line.field("work_spec").name()?;
+            // Those of one work spec stand together.
+            let spec = match specs.pop_if(|spec| spec.work_spec == work_spec) {
+                Some(spec) => specs.push_mut(spec),
+                None => specs.push_mut(SpecSummary {
+                    work_spec,
+                    counts: Counts::default(),
+                    delayed: 0,
+                    waiting: None,
+                }),
+            };
+            let status = Status::from_answer(&line.field("status"))?;
+            *spec.counts.of(status) += line.field("count").count()?;
+            if status == Status::Available {
+                let delayed = line.field("delayed").optional();
+                spec.delayed = delayed.map_or(Ok(0), |delayed| delayed.count())?;
+                spec.waiting = line.field("waiting").optional_number()?;
+            }
+        }
+        Ok(specs)
+    }
+}

@@ -1,0 +1,198 @@
+//! The same on a terminal: widths, colours, questions.
+
+use crate::server_with_units;
+use crate::support::{FAILED, PATIENCE};
+use pty_process::Size;
+use pty_process::blocking::{Command, Pty, open};
+use std::io::{Read, Write};
+use std::process::Child;
+use std::sync::mpsc::{Receiver, channel};
+
+/// A program on a terminal of its own.
+struct OnTerminal {
+    child: Child,
+    keyboard: Pty,
+    screen: Receiver<String>,
+    seen: String,
+}
+
+impl OnTerminal {
+    fn start(columns: u16, server: &str, arguments: &[&str]) -> OnTerminal {
+        let (pty, pts) = open().expect("a terminal");
+        pty.resize(Size::new(30, columns)).expect("resize");
+        let child = Command::new(env!("CARGO_BIN_EXE_coordinated"))
+            .args(arguments)
+            .env("COORDINATED_SERVER", server)
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .spawn(pts)
+            .expect("start");
+        let descriptor = std::os::fd::AsFd::as_fd(&pty).try_clone_to_owned();
+        let mut reader = std::fs::File::from(descriptor.expect("clone"));
+        let (sender, screen) = channel();
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            // An error is the end: the program has closed its side.
+            while let Ok(count @ 1..) = reader.read(&mut piece) {
+                let text = String::from_utf8_lossy(&piece[..count]).into_owned();
+                if sender.send(text).is_err() {
+                    break;
+                }
+            }
+        });
+        OnTerminal {
+            child,
+            keyboard: pty,
+            screen,
+            seen: String::new(),
+        }
+    }
+
+    /// Waits until this is on the screen.
+    fn wait_for(&mut self, text: &str) {
+        while !self.seen.contains(text) {
+            match self.screen.recv_timeout(PATIENCE) {
+                Ok(more) => self.seen.push_str(&more),
+                Err(_) => panic!("{text:?} does not come: {:?}", self.seen),
+            }
+        }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).expect("type");
+    }
+
+    /// Waits for the end: all that was on the screen, with plain line ends, and the exit code.
+    fn end(mut self) -> (String, Option<i32>) {
+        while let Ok(more) = self.screen.recv_timeout(PATIENCE) {
+            self.seen.push_str(&more);
+        }
+        let code = self.child.wait().expect("end").code();
+        (self.seen.replace("\r\n", "\n"), code)
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        // Both fail for a process that has ended, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What is printed on a terminal.
+fn printed(columns: u16, server: &str, arguments: &[&str]) -> String {
+    let terminal = OnTerminal::start(columns, server, arguments);
+    let (screen, code) = terminal.end();
+    assert_eq!(code, Some(0), "{arguments:?}: {screen}");
+    screen
+}
+
+/// A text without its colours.
+fn uncoloured(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    plain
+}
+
+/// The width of what is printed, but for notes, which the terminal may break.
+fn width(text: &str) -> usize {
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with("coordinated: "));
+    lines
+        .map(|line| uncoloured(line).chars().count())
+        .max()
+        .unwrap_or(0)
+}
+
+#[test]
+fn tables_are_no_wider_than_the_terminal_and_lose_nothing() {
+    let (server, mut client) = server_with_units();
+    let long = "a work spec with a very long name that takes more than forty columns by itself";
+    client.set_spec(&format!("{{'name': '{long}'}}"));
+    for columns in [40, 200] {
+        for arguments in [
+            &["summary"][..],
+            &["failed", "ws"],
+            &["status", "ws"],
+            &["workers"],
+        ] {
+            let screen = printed(columns, server.address(), arguments);
+            assert!(
+                width(&screen) <= usize::from(columns),
+                "{columns}: {screen}"
+            );
+        }
+    }
+    let wide = uncoloured(&printed(200, server.address(), &["summary"]));
+    assert!(wide.lines().any(|line| line.starts_with(long)), "{wide}");
+    let narrow = uncoloured(&printed(40, server.address(), &["summary"]));
+    let words: Vec<&str> = narrow.split_whitespace().collect();
+    assert!(
+        long.split(' ').all(|word| words.contains(&word)),
+        "{narrow}"
+    );
+}
+
+#[test]
+fn colours_are_for_terminals_only() {
+    let (server, _client) = server_with_units();
+    assert!(printed(80, server.address(), &["summary"]).contains("\x1b["));
+    let exit = crate::run(server.address(), &["summary"]);
+    assert!(!exit.stdout.contains('\x1b'), "{:?}", exit.stdout);
+}
+
+#[test]
+fn a_yes_is_asked_for_after_a_preview_and_anything_else_is_a_no() {
+    let (server, mut client) = server_with_units();
+    for (answer, code) in [("n\n", 1), ("\n", 1), ("yes\n", 0)] {
+        let arguments = ["clear", "ws", "-s", "failed"];
+        let mut terminal = OnTerminal::start(80, server.address(), &arguments);
+        terminal.wait_for("Remove 1 failed work unit of ws for ever? [y/N] ");
+        assert_eq!(client.counts("ws").get(&FAILED), Some(&1));
+        terminal.type_in(answer);
+        let (screen, ended) = terminal.end();
+        assert_eq!(ended, Some(code), "{screen}");
+        assert_eq!(
+            screen.contains("nothing was changed"),
+            code == 1,
+            "{screen}"
+        );
+    }
+    assert_eq!(client.counts("ws").get(&FAILED), None);
+}
+
+#[test]
+fn a_retry_of_all_is_asked_for_and_shows_which() {
+    let (server, mut client) = server_with_units();
+    let mut terminal = OnTerminal::start(80, server.address(), &["retry", "ws", "--all"]);
+    terminal.wait_for("Retry 1 failed work unit of ws (broken)? [y/N] ");
+    terminal.type_in("y\n");
+    let (screen, code) = terminal.end();
+    assert!(
+        code == Some(0) && screen.contains("Retried 1 work unit."),
+        "{screen}"
+    );
+    assert_eq!(client.counts("ws").get(&FAILED), None);
+}
+
+#[test]
+fn a_watched_summary_is_drawn_again_over_itself() {
+    let (server, mut client) = server_with_units();
+    let mut terminal = OnTerminal::start(100, server.address(), &["summary", "--watch=10ms"]);
+    terminal.wait_for("\x1b[H");
+    terminal.wait_for("ws");
+    client.updated("ws", "busy", "{'status': 4}");
+    // The rate comes with the second look.
+    terminal.wait_for("/s");
+    terminal.type_in("\x03");
+    let (screen, code) = terminal.end();
+    assert!(
+        screen.matches("Work spec").count() > 1 && code.is_none(),
+        "{screen}"
+    );
+}

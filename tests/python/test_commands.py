@@ -1,0 +1,180 @@
+"""Our own commands, against our daemon and against the package's own server."""
+from __future__ import absolute_import, print_function
+import json
+import os
+import subprocess
+
+import pytest
+
+from coordinate.job_client import TaskMaster
+from daemon_process import OriginalServer
+
+BINARY = os.environ['SUITE_BINARY']
+
+pytestmark = pytest.mark.skipif(not BINARY, reason='it is about the commands of our program')
+
+SPEC = {'name': 'spec', 'min_gb': 1, 'module': 'suite_work', 'run_function': 'double'}
+
+
+@pytest.fixture(params=['ours', 'original'])
+def server(request, tmpdir):
+    """Our daemon, or the original server."""
+    if request.param == 'ours':
+        yield request.getfixturevalue('daemon')
+        return
+    original = OriginalServer(str(tmpdir.mkdir('original')), None)
+    original.start()
+    yield original
+    original.kill()
+
+
+@pytest.fixture
+def client(server):
+    task_master = TaskMaster({'address': server.address})
+    task_master.set_work_spec(SPEC)
+    yield task_master
+    task_master.close()
+
+
+@pytest.fixture
+def run(server, client, tmpdir):
+    """Runs a command, and gives what it printed."""
+    def run(*arguments, **expected):
+        process = subprocess.Popen(
+            [BINARY] + list(arguments) + ['--server', server.address], cwd=str(tmpdir),
+            stdin=open(os.devnull), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        printed, errors = process.communicate()
+        assert process.returncode == expected.get('status', 0), errors
+        return printed
+    return run
+
+
+def fail_units(client, keys):
+    for number, key in enumerate(keys):
+        unit = client.get_work('worker', work_spec_names=['spec'])
+        assert unit.key == key
+        unit.data['traceback'] = 'Traceback\nError {}\n'.format(number % 2)
+        assert unit.fail()
+
+
+def test_units_are_added_and_listed(run, client, tmpdir):
+    assert run('add', 'spec', 'b', 'a', '--data', '{"n": 1}') == 'Added 2 work units.\n'
+    tmpdir.join('units.json').write('{"c": {"x": [1, 2.5, null, "\\u00fc"]}}\n')
+    assert run('addwork', '-W', 'spec', '-u', 'units.json') == 'Added 1 work unit.\n'
+    assert client.get_work_units('spec') == [
+        ('a', {'n': 1}), ('b', {'n': 1}), ('c', {'x': [1, 2.5, None, u'\xfc']})]
+    assert run('work_units', 'spec') == 'a\nb\nc\n'
+    assert run('work_units', 'spec', '--prefix', 'b') == 'b\n'
+    assert run('work_units', 'spec', '-s', 'available', '-n', '2') == 'a\nb\n'
+    assert run('work_units', 'spec', '-s', 'finished') == ''
+    assert json.loads(run('work_units', 'spec', '--prefix', 'c', '--json')) == {
+        'key': 'c', 'data': {'x': [1, 2.5, None, u'\xfc']}}
+
+
+def test_more_than_a_page_of_units_is_listed(run, client):
+    keys = ['{:05d}'.format(number) for number in range(2500)]
+    client.add_work_units('spec', [(key, {}) for key in keys])
+    assert run('work_units', 'spec').split() == keys
+    assert run('work_units', 'spec', '-s', 'available').split() == keys
+    assert run('clear', 'spec', '--yes') == 'Removed 2500 work units.\n'
+
+
+def test_more_units_of_a_status_than_a_server_lists_at_once_are_removed(run, client):
+    client.add_work_units('spec', [('{:05d}'.format(number), {}) for number in range(10500)])
+    assert run('clear', 'spec', '-s', 'available', '--yes') == 'Removed 10500 work units.\n'
+
+
+def test_names_that_are_not_utf_8_are_shown_and_taken_escaped(run, client):
+    client.add_work_units('spec', [('\xff\n', {'raw': '\xfe'})])
+    assert run('work_units', 'spec') == '\\xff\\n\n'
+    units = json.loads(run('work_unit', 'spec', '\\xff\\n', '--json'))
+    assert units[0]['status'] == 'available'
+    assert units[0]['data'] == {'raw': {'$bytes': '\\xfe'}}
+    run('work_unit', 'spec', '\xff\\n')
+
+
+def test_summary_and_status_count(run, client):
+    client.set_work_spec(dict(SPEC, name='empty'))
+    client.add_work_units('spec', [(key, {}) for key in 'abc'])
+    client.get_work('worker').finish()
+    client.get_work('worker')
+    expected = {'num_available': 1, 'num_pending': 1, 'num_blocked': 0,
+                'num_failed': 0, 'num_finished': 1, 'num_tasks': 3}
+    for found in (json.loads(run('status', 'spec', '--json')),
+                  json.loads(run('summary', '--json'))['spec']):
+        assert {name: found[name] for name in expected} == expected
+    rows = [line.split()[:6] for line in run('summary').splitlines()]
+    assert rows[1:] == [['empty', '0', '0', '0', '0', '0'], ['spec', '1', '1', '0', '1', '3']]
+    assert run('work_specs') == 'empty\nspec\n'
+    assert json.loads(run('work_spec', 'spec', '--json')) == SPEC
+
+
+def test_a_unit_is_shown(run, client):
+    client.worker_register('worker', environment={'fqdn': 'host.example'})
+    client.add_work_units('spec', [('a', {}), ('b', {})])
+    fail_units(client, 'a')
+    client.get_work('worker')
+    printed = run('work_unit', 'spec', 'a', 'b')
+    assert printed.startswith('a  failed\n  Ended: ')
+    assert '  Worker: worker on host.example\n' in printed
+    assert '    Error 0\n' in printed
+    assert 'b  pending\n  Expires: ' in printed
+    run('work_unit', 'spec', 'unknown', status=1)
+
+
+def test_failures_are_grouped_and_retried(run, client):
+    keys = ['{:04d}'.format(number) for number in range(1201)]
+    client.add_work_units('spec', [(key, {}) for key in keys])
+    fail_units(client, keys)
+    groups = json.loads(run('failed', 'spec', '--json'))
+    assert [(group['message'], group['count']) for group in groups] == [
+        ('Error 0', 601), ('Error 1', 600)]
+    assert run('retry', 'spec', '0000', '0001') == 'Retried 2 work units.\n'
+    assert run('retry', 'spec', '--matching', 'Error 1') == 'Retried 599 work units.\n'
+    assert client.count_work_units('spec') == {client.AVAILABLE: 601, client.FAILED: 600}
+    assert run('retry', 'spec', '--all') == 'Retried 600 work units.\n'
+    assert run('retry', 'spec', '--all') == 'Nothing to do.\n'
+    assert client.count_work_units('spec') == {client.AVAILABLE: 1201}
+
+
+def test_units_are_removed(run, client):
+    client.add_work_units('spec', [(key, {}) for key in 'abcd'])
+    fail_units(client, 'a')
+    assert run('clear', 'spec', '-s', 'failed', '--yes') == 'Removed 1 work unit.\n'
+    assert run('clear', 'spec', 'b', 'unknown', '--yes') == 'Removed 1 work unit.\n'
+    run('clear', 'spec', status=1)
+    assert client.count_work_units('spec') == {client.AVAILABLE: 2}
+    assert run('delete', 'spec', '--yes') == 'Deleted 1 work spec with 2 work units.\n'
+    assert client.list_work_specs() == ([], None)
+
+
+def test_a_work_spec_is_controlled(run, client):
+    client.add_work_units('spec', [(key, {}) for key in 'abc'])
+    run('pause', 'spec')
+    assert client.get_work('worker') is None
+    assert json.loads(run('why', 'spec', '--json'))[0]['code'] == 'paused'
+    run('resume', 'spec')
+    run('prioritize', 'spec', 'b')
+    assert client.get_work('worker').key == 'b'
+    run('control', 'spec', '--weight', '7', '--max-running', '1')
+    meta = json.loads(run('work_spec', 'spec', '--meta', '--json'))
+    assert (meta['weight'], meta['max_running']) == (7, 1)
+    assert client.get_work('worker') is None
+    reasons = json.loads(run('why', 'spec', '--json'))
+    assert 'max_running' in [reason['code'] for reason in reasons]
+    assert json.loads(run('why', 'spec', 'b', '--json'))[0]['code'] == 'running'
+
+
+def test_workers_are_listed(run, client):
+    client.worker_register('first', mode='RUN', environment={'pid': 17})
+    assert json.loads(run('workers', '--details', '--json'))[0]['environment']['pid'] == 17
+    assert run('workers').split() == ['Worker', 'Mode', 'first', 'RUN']
+    assert json.loads(run('worker_stats', '--json'))['num_workers'] == 1
+
+
+def test_any_method_is_called(run, client):
+    assert json.loads(run('rpc', 'add_work_units', 'spec', '[[k, {x: 1}]]')) == [True, None]
+    assert json.loads(run('rpc', 'count_work_units', 'spec')) == [{'$map': [[1, 1]]}, None]
+    run('rpc', 'no_such_method', status=1)
+    assert isinstance(json.loads(run('config', '--json')), dict)
+    run('status', 'unknown', status=1)
