@@ -1,85 +1,132 @@
-//! What one get_work and one finish cost, each committed for itself, on a short and a long queue.
+//! What each operation costs, committed for itself, on a short and a long queue; and what they cost if
+//! many share a commit.
 //!
-//! `cargo bench --bench operations`. The ratio of the two sizes is what matters: nothing on the hot
-//! path may grow with the queue. Figures are in docs/performance.md.
+//! `cargo bench --bench operations`. The ratio of the two sizes is what matters: nothing on the hot path
+//! may grow with the queue. Most of a commit is the wait for the disk, which would hide much of that, so
+//! there is a group of its own without it. Figures are in docs/performance.md.
 
-#[path = "../tests/world/mod.rs"]
-mod world;
+mod queue;
 
-use coordinated::coordinate::storage::Storage;
-use coordinated::coordinate::{HandedOut, Wish};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use serde_json::json;
-use std::path::Path;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use criterion::{criterion_group, criterion_main};
+use queue::world::World;
+use queue::{LONG, Meter, OPERATIONS, Open, Operation, Queue, SHORT};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use world::{World, wish};
+use tempfile::TempDir;
 
-const ADDED_AT_A_TIME: usize = 1_000;
+const BATCHES: [u64; 4] = [1, 10, 100, 800];
 
-/// A file with so many available units, with names in order and 100 bytes of data.
-fn world_with_units(path: &Path, units: usize) -> World {
-    let mut world = World::open(path, world::START);
-    world.set_spec(&json!({"name": "spec"}));
-    let data = json!({"text": "x".repeat(90)});
-    for first in (0..units).step_by(ADDED_AT_A_TIME) {
-        let last = units.min(first + ADDED_AT_A_TIME);
-        let added: Vec<_> = (first..last)
-            .map(|n| json!([format!("unit{n:012}"), data]))
-            .collect();
-        world.add("spec", &added);
-    }
-    world
+/// Files with a short and a long queue, made once. Each group has its own copy.
+struct Files {
+    dir: TempDir,
 }
 
-/// Runs get_work and finish so often. The units are made available again in between, which is not
-/// measured, so that the queue stays as long as it was.
-fn run_cycles(world: &mut World, units: usize, cycles: u64) -> Duration {
-    let mut spent = Duration::ZERO;
-    let mut handed_out = HandedOut::new(1_000);
-    let mut finished = Vec::new();
-    for _ in 0..cycles {
-        let start = Instant::now();
-        let unit = world
-            .get_one("worker", &mut handed_out)
-            .expect("there is work");
-        world
-            .report(&handed_out, "spec", &unit, &wish(Wish::Finished))
-            .expect("it is finished");
-        spent += start.elapsed();
-        finished.push(unit);
-        if finished.len() * 2 >= units {
-            make_available(world, &handed_out, &mut finished);
+impl Files {
+    fn make() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for units in [SHORT, LONG] {
+            Queue::make(&dir.path().join(units.to_string()), units);
+        }
+        Self { dir }
+    }
+
+    fn copy(&self, units: u64, name: &str) -> PathBuf {
+        let copy = self.dir.path().join(format!("{units}-{name}"));
+        std::fs::copy(self.dir.path().join(units.to_string()), &copy).expect("a copy");
+        copy
+    }
+}
+
+struct Stopwatch {
+    started: Instant,
+    spent: Duration,
+}
+
+impl Meter for Stopwatch {
+    fn start(&mut self, _: &mut World) {
+        self.started = Instant::now();
+    }
+
+    fn stop(&mut self, _: &mut World) {
+        self.spent += self.started.elapsed();
+    }
+}
+
+/// How long rounds take that have so many calls together.
+fn time(calls: u64, in_a_round: u64, mut round: impl FnMut(&mut Stopwatch, u64)) -> Duration {
+    let mut stopwatch = Stopwatch {
+        started: Instant::now(),
+        spent: Duration::ZERO,
+    };
+    let mut left = calls;
+    while left > 0 {
+        let now = left.min(in_a_round);
+        round(&mut stopwatch, now);
+        left -= now;
+    }
+    stopwatch.spent
+}
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    group
+}
+
+fn operations(criterion: &mut Criterion, name: &str, files: &Files, open: Open) {
+    let mut queues = [SHORT, LONG].map(|units| {
+        let queue = Queue::open(&files.copy(units, name), units, open);
+        (units, queue)
+    });
+    let mut group = group(criterion, name);
+    for Operation {
+        name,
+        calls_max,
+        round,
+    } in OPERATIONS
+    {
+        for (units, queue) in &mut queues {
+            group.bench_function(BenchmarkId::new(*name, *units), |bencher| {
+                bencher.iter_custom(|calls| {
+                    time(calls, *calls_max, |stopwatch, now| {
+                        round(queue, stopwatch, now)
+                    })
+                });
+            });
         }
     }
-    make_available(world, &handed_out, &mut finished);
-    spent
 }
 
-fn make_available(world: &mut World, handed_out: &HandedOut, units: &mut Vec<String>) {
-    let spec = world::name("spec");
-    for unit in units.drain(..) {
-        let retry = wish(Wish::Available);
-        world
-            .operation(|op| {
-                op.report(handed_out, &spec, &world::name(&unit), &retry)
-                    .map(|_| ())
-            })
-            .expect("it is available again");
-    }
-    world.store.commit().expect("commit");
-}
-
-fn cycle(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("get_work and finish");
-    group.throughput(Throughput::Elements(1)).sample_size(20);
-    for units in [1_000, 1_000_000] {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut world = world_with_units(&dir.path().join("jobs.db"), units);
-        group.bench_function(BenchmarkId::from_parameter(units), |bencher| {
-            bencher.iter_custom(|cycles| run_cycles(&mut world, units, cycles));
+fn batches(criterion: &mut Criterion, files: &Files) {
+    let path = files.copy(LONG, "batches");
+    let mut queue = Queue::open(&path, LONG, World::open);
+    let mut group = group(criterion, "get_work and finish, by operations in a commit");
+    for operations in BATCHES {
+        group.throughput(Throughput::Elements(2 * operations));
+        group.bench_function(BenchmarkId::from_parameter(operations), |bencher| {
+            bencher.iter_custom(|calls| {
+                time(calls, 1, |stopwatch, _| queue.cycles(stopwatch, operations))
+            });
         });
     }
 }
 
-criterion_group!(benches, cycle);
+fn all(criterion: &mut Criterion) {
+    let files = Files::make();
+    operations(criterion, "each on disk", &files, World::open);
+    operations(
+        criterion,
+        "not waiting for the disk",
+        &files,
+        World::open_unsynced,
+    );
+    batches(criterion, &files);
+}
+
+criterion_group!(benches, all);
 criterion_main!(benches);

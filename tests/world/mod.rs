@@ -106,9 +106,18 @@ impl World {
         &mut self,
         run: impl FnOnce(&mut Operation<'_, SqliteStore>) -> Result<T>,
     ) -> Result<T> {
+        self.operation_that(Access::Write, run)
+    }
+
+    /// Runs an operation that may do just so much within the present batch.
+    pub fn operation_that<T>(
+        &mut self,
+        access: Access,
+        run: impl FnOnce(&mut Operation<'_, SqliteStore>) -> Result<T>,
+    ) -> Result<T> {
         let (namespace, now) = (self.namespace, self.now);
         let (limits, random) = (&self.limits, &mut self.random);
-        self.store.operation(Access::Write, |store| {
+        self.store.operation(access, |store| {
             run(&mut Operation {
                 store,
                 namespace,
