@@ -106,6 +106,7 @@ fn server() -> JobServer<SqliteStore> {
         config: Vec::new(),
         depth_max: DEPTH_MAX,
         limits: RequestLimits::default(),
+        retention: Default::default(),
     };
     let random = Box::new(SmallRng::seed_from_u64(1));
     JobServer::new(store.expect("a store"), settings, random, START).expect("a server")

@@ -10,8 +10,10 @@ mod queue;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use criterion::{criterion_group, criterion_main};
+use queue::operations::{OPERATIONS, Operation};
 use queue::world::World;
-use queue::{LONG, Meter, OPERATIONS, Open, Operation, Queue, SHORT};
+use queue::{LONG, Meter, Open, Queue, SHORT};
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -35,6 +37,10 @@ impl Files {
     fn copy(&self, units: u64, name: &str) -> PathBuf {
         let copy = self.dir.path().join(format!("{units}-{name}"));
         std::fs::copy(self.dir.path().join(units.to_string()), &copy).expect("a copy");
+        // Otherwise the commits that are measured wait for these pages, too.
+        File::open(&copy)
+            .and_then(|file| file.sync_all())
+            .expect("the copy is on disk");
         copy
     }
 }

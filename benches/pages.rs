@@ -8,8 +8,9 @@ mod queue;
 
 use coordinated::coordinate::storage::Storage;
 use coordinated::store::all_statements;
+use queue::operations::OPERATIONS;
 use queue::world::World;
-use queue::{LONG, Meter, OPERATIONS, Queue};
+use queue::{LONG, Meter, Queue};
 use rusqlite::auto_extension::register_auto_extension;
 use rusqlite::{Connection, ffi};
 use std::cell::RefCell;
@@ -221,7 +222,8 @@ fn trees_of_pages(connection: &Connection) -> HashMap<u32, String> {
 fn print_bytes(dir: &Path) {
     println!("| bytes for each unit | entries | in pages | content | unused | rest |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    let makes: [(&str, fn(&Path, u64)); 4] = [
+    type Make = fn(&Path, u64);
+    let makes: [(&str, Make); 4] = [
         ("available, names in order", Queue::make),
         ("available, random names", Queue::make_random),
         ("finished", |path, units| {
