@@ -1,7 +1,8 @@
 //! A queue on a file, and every operation on it, each committed for itself: what is measured is chosen by
 //! a [`Meter`].
 //!
-//! Operations ([`operations`]) come in rounds, which leave the queue as long as it was: what restores it is not measured.
+//! Operations ([`operations`]) come in rounds, which leave the queue as long as it was: what restores it
+//! is not measured.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 #[path = "../../tests/world/mod.rs"]
@@ -26,6 +27,7 @@ use world::{World, cbor, name, wish};
 pub const SHORT: u64 = 1_000;
 /// The longer one.
 pub const LONG: u64 = 1_000_000;
+
 const SPEC: &str = "spec";
 const ADDED_AT_A_TIME: u64 = 1_000;
 
@@ -65,7 +67,7 @@ impl Queue {
         Self::filled(path, units, random_name).close();
     }
 
-    /// The same with all units finished, by one worker.
+    /// The same with all units finished, by a thousand workers.
     pub fn make_finished(path: &Path, units: u64, with_data: bool) {
         let mut queue = Self::filled(path, units, numbered);
         let data = cbor(&data());
