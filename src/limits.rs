@@ -53,13 +53,13 @@ pub const LIST_INLINE_MAX: usize = 200;
 /// second of work at the worst.
 pub const SWEEP_LEASES: usize = 10_000;
 
-/// Delayed units that become available, or units of deleted specs that are removed, before somebody
-/// else gets a turn: a few milliseconds of work.
-pub const SWEEP_UNITS: usize = 500;
+/// Delayed units that become available before somebody else gets a turn: a few milliseconds of work.
+pub const SWEEP_DELAYED: usize = 500;
 
-/// Rows, of units and of attempts at them, that are archived before somebody else gets a turn: a millisecond
-/// of work. But each may be on a page of its own, and others wait while the disk takes all of these.
-pub const SWEEP_ARCHIVED: usize = 100;
+/// Units of deleted specs that are removed, or rows (of units and of attempts at them) that are archived,
+/// before somebody else gets a turn: a millisecond of work. But each may be on a page of its own, and
+/// others wait while the disk takes all of these.
+pub const SWEEP_REMOVED: usize = 100;
 
 /// The same when others write much, so that archiving keeps up with whoever completes units.
 pub const SWEEP_ARCHIVED_MAX: usize = 2_000;

@@ -31,7 +31,7 @@ impl<S: Storage> Operation<'_, S> {
         }
         for mut unit in self
             .store
-            .units_no_longer_delayed(self.now, limits::SWEEP_UNITS)?
+            .units_no_longer_delayed(self.now, limits::SWEEP_DELAYED)?
         {
             unit.make_available(self.now);
             self.store

@@ -417,8 +417,9 @@ impl<S: Storage> Service for JobServer<S> {
     fn tick(&mut self, now: Timestamp) -> std::result::Result<Duration, BatchError> {
         let expired = self.expire(now);
         let purged = if self.store.has_deleted() {
-            self.store
-                .operation(Access::Write, |store| Ok(store.purge(limits::SWEEP_UNITS)?))
+            self.store.operation(Access::Write, |store| {
+                Ok(store.purge(limits::SWEEP_REMOVED)?)
+            })
         } else {
             Ok(false)
         };

@@ -47,7 +47,7 @@ pub(super) fn archive<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> 
                 |underway| underway.archival,
             );
         call.operation
-            .archive_some(retention, &mut archival, limits::SWEEP_ARCHIVED)?;
+            .archive_some(retention, &mut archival, limits::SWEEP_REMOVED)?;
         if !archival.is_over() && call.may_wait {
             call.session.archiving = Some(Underway {
                 archival,
@@ -79,7 +79,7 @@ impl<S: Storage> JobServer<S> {
         let by_others = self.store.rows_written() - self.archiver.rows_written;
         let rows_max = usize::try_from(by_others)
             .unwrap_or(usize::MAX)
-            .clamp(limits::SWEEP_ARCHIVED, limits::SWEEP_ARCHIVED_MAX);
+            .clamp(limits::SWEEP_REMOVED, limits::SWEEP_ARCHIVED_MAX);
         let (namespace, limits, random) =
             (self.namespace, &self.settings.limits, &mut *self.random);
         let underway = &mut self.archiver.archival;

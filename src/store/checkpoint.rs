@@ -35,6 +35,13 @@ const LOG_PAGES_MAX: i64 = 16_000;
 /// Pages that may be moved between two batches: some milliseconds.
 const PAGES_BETWEEN_BATCHES: i64 = 1_500;
 
+/// The same after a batch that wrote many itself, as multiples of that: nobody expects the next one to be
+/// quick, and the thread can't come closer to the end of the log than a batch or two.
+const BATCHES_BETWEEN_BATCHES: i64 = 4;
+
+/// But never more than this: some ten milliseconds.
+const PAGES_BETWEEN_LARGE_BATCHES: i64 = 6_000;
+
 /// Pages in the log beyond which the thread is told to make way, and what is left is moved between two
 /// batches, however much it is: 1 GiB. That far it comes only where the disk is too slow for the thread
 /// to keep up for long.
@@ -258,18 +265,21 @@ impl SqliteStore {
         let look = self.statements.prepared(LOOK)?;
         let (pages, moved): (i64, i64) =
             look.query_row(&[], |row| Ok((row.get("log")?, row.get("checkpointed")?)))?;
+        let written = pages - checkpointer.log_pages;
         checkpointer.note_size(pages, moved);
         if pages < LOG_PAGES_MAX {
             checkpointer.commits_left = COMMITS_BETWEEN_LOOKS;
         }
         let left = pages - moved;
+        let movable = (written * BATCHES_BETWEEN_BATCHES)
+            .clamp(PAGES_BETWEEN_BATCHES, PAGES_BETWEEN_LARGE_BATCHES);
         let at_any_price = pages > LOG_PAGES_AT_ANY_PRICE;
         let shared = &checkpointer.shared;
         shared.must_make_way.store(at_any_price, Ordering::Relaxed);
         if at_any_price && checkpointer.is_passing() {
             return Ok(());
         }
-        if at_any_price || pages > LOG_PAGES_MAX && left < PAGES_BETWEEN_BATCHES {
+        if at_any_price || pages > LOG_PAGES_MAX && left < movable {
             self.statements
                 .prepared(PASSIVE)?
                 .query_row(&[], |_| Ok(()))?;
