@@ -5,9 +5,10 @@ use crate::{Running, contents, on_all, touch, traceback, work, work_on_all};
 use std::thread;
 use std::time::Duration;
 
-/// A script that says that it has begun, and ends when it may.
-const UNTIL_GO: &str =
-    "echo \"$1\" >> begun; while ! test -e go; do sleep 0.02; done; echo \"$1\" >> done";
+/// A script that says that it has begun, and ends when it may; at the latest after a minute, as the test may have
+/// failed and be gone.
+const UNTIL_GO: &str = "echo \"$1\" >> begun; i=0; while ! test -e go && test $((i += 1)) -lt 3000; do sleep \
+                        0.02; done; echo \"$1\" >> done";
 
 /// True if the process whose id a file has is there, and not only for being waited for.
 fn is_running(pid: &str) -> bool {
@@ -24,7 +25,7 @@ fn is_running(pid: &str) -> bool {
 fn what_runs_for_too_long_is_killed_with_all_that_it_has_started() {
     let (server, mut client) = server_with_spec();
     client.add("ws", "['a', {}]");
-    let grandchild = "trap '' TERM; echo $$ > deaf; while :; do sleep 0.05; done";
+    let grandchild = "trap '' TERM; echo $$ > deaf; exec sleep 60";
     let script = "sh -c \"$1\" & echo said >&2; echo $$ > leader; wait";
     let exit = work(
         &server,
@@ -49,8 +50,7 @@ fn what_runs_for_too_long_is_killed_with_all_that_it_has_started() {
 fn a_program_may_use_the_grace_to_end_in_order() {
     let (server, mut client) = server_with_spec();
     client.add("ws", "['a', {}]");
-    let script =
-        "trap 'echo in order > out; exit 0' TERM; touch begun; while :; do sleep 0.02; done";
+    let script = "trap 'echo in order > out; exit 0' TERM; touch begun; sleep 60 & wait";
     let exit = work(
         &server,
         &on_all(&["--timeout", "300ms", "--grace", "1h"], &[script]),
@@ -95,7 +95,7 @@ fn a_unit_that_another_worker_has_meanwhile_is_stopped_and_left_to_it() {
             "--",
             "sh",
             "-c",
-            "echo $$ > leader; while :; do sleep 0.05; done",
+            "echo $$ > leader; exec sleep 60",
         ],
     );
     wait_until("it runs", || contents(&server, "leader").ends_with('\n'));
@@ -169,7 +169,7 @@ fn a_second_signal_ends_what_runs_and_gives_it_back() {
             "--",
             "sh",
             "-c",
-            "echo $$ > leader; while :; do sleep 0.05; done",
+            "echo $$ > leader; exec sleep 60",
         ],
     );
     wait_until("it runs", || contents(&server, "leader").ends_with('\n'));
@@ -312,7 +312,7 @@ fn a_worker_to_whom_nobody_listens_any_more_ends_in_order() {
 fn a_worker_says_where_and_how_it_is() {
     let (server, mut client) = server_with_spec();
     client.add("ws", "['a', {}]");
-    let worker = Running::start(
+    let mut worker = Running::start(
         &server,
         &[
             "--spec", "ws", "--worker", "mine", "-j", "3", "--", "sh", "-c", UNTIL_GO,
@@ -331,4 +331,7 @@ fn a_worker_says_where_and_how_it_is() {
     );
     assert_eq!(info.at("threads").number(), Some(3.0));
     assert_eq!(client.status("ws", "a").worker.as_deref(), Some("mine"));
+    touch(&server, "go");
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end().code(), Some(0), "{}", worker.said());
 }

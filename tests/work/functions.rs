@@ -82,7 +82,7 @@ fn a_function_knows_its_unit_and_each_work_spec_has_its_own() {
     assert_eq!(tally.expect("it runs").finished, 2);
     let mut seen: Vec<String> = seen.iter().collect();
     seen.sort();
-    assert_eq!(seen, ["a Some(Int(1)) 1", "other Some(Int(7))"]);
+    assert_eq!(seen, [r#""a" Some(Int(1)) 1"#, r#""other" Some(Int(7))"#]);
     assert_eq!(client.state("third", "c"), AVAILABLE);
 }
 
