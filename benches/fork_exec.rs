@@ -1,7 +1,8 @@
 //! How much of the rate of a bare loop `coordinated work` keeps, with the shortest program there is.
 //!
 //! Two threads run `true` in process groups of their own, as `work` does, and wait for it; then `work -j 2` runs
-//! it for as many units, with a daemon of its own beside it. Both in turn, several times:
+//! it for as many units, with a daemon of its own beside it. In turn, several times. Two threads of a bare loop may
+//! leave processors idle that wait for each other; so there is one of four, too:
 //! cargo bench --bench fork_exec
 
 use coordinated::cbor::Value;
@@ -33,17 +34,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         "null: a bare loop without pipes, pipes: one with the three that work has, work: coordinated work"
     );
     for round in 0..ROUNDS {
-        let bare = rate(|| bare_loop(Stdio::null))?;
-        let piped = rate(|| bare_loop(Stdio::piped))?;
+        let bare = rate(|| bare_loop(THREADS, Stdio::null))?;
+        let piped = rate(|| bare_loop(THREADS, Stdio::piped))?;
+        let full = rate(|| bare_loop(2 * THREADS, Stdio::null))?;
         let spec = format!("round-{round}");
         client.set_work_spec(&Value::map([("name", spec.as_str().into())]))?;
         let units = (0..UNITS).map(|n| NewUnit::new(n.to_string().as_str(), Value::EMPTY_MAP));
         client.add_work_units(&spec.as_str().into(), units)?;
         let work = rate(|| work(&address, &spec))?;
+        let of = |other: f64| 100.0 * work / other;
         println!(
-            "null {bare:.0}/s, pipes {piped:.0}/s, work {work:.0}/s: {:.0} % and {:.0} %",
-            100.0 * work / bare,
-            100.0 * work / piped
+            "work {work:.0}/s: {:.0} % of a bare loop ({bare:.0}/s), {:.0} % of one with pipes ({piped:.0}/s), {:.0} % \
+             of one with twice the threads ({full:.0}/s)",
+            of(bare),
+            of(piped),
+            of(full)
         );
     }
     drop(daemon);
@@ -67,9 +72,9 @@ fn rate(run: impl FnOnce() -> Result<(), Box<dyn Error>>) -> Result<f64, Box<dyn
     Ok(f64::from(UNITS) / began.elapsed().as_secs_f64())
 }
 
-fn bare_loop(stdio: fn() -> Stdio) -> Result<(), Box<dyn Error>> {
+fn bare_loop(threads: u32, stdio: fn() -> Stdio) -> Result<(), Box<dyn Error>> {
     let run = move || {
-        (0..UNITS / THREADS).try_for_each(|_| {
+        (0..UNITS / threads).try_for_each(|_| {
             let mut command = Command::new("true");
             command
                 .process_group(0)
@@ -79,7 +84,7 @@ fn bare_loop(stdio: fn() -> Stdio) -> Result<(), Box<dyn Error>> {
             command.spawn()?.wait().map(|_| ())
         })
     };
-    let threads: Vec<_> = (0..THREADS).map(|_| thread::spawn(run)).collect();
+    let threads: Vec<_> = (0..threads).map(|_| thread::spawn(run)).collect();
     for thread in threads {
         thread.join().map_err(|_| "a thread panicked")??;
     }

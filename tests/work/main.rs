@@ -116,11 +116,8 @@ impl Running {
 
     fn signal(&self, signal: i32) {
         // SAFETY: the process id is that of a child that has not been waited for, so it is no other's.
-        assert_eq!(
-            unsafe { libc::kill(self.child.id() as i32, signal) },
-            0,
-            "kill"
-        );
+        let sent = unsafe { libc::kill(self.child.id() as i32, signal) };
+        assert_eq!(sent, 0, "kill");
     }
 
     fn has_ended(&mut self) -> bool {
