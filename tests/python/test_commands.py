@@ -189,7 +189,7 @@ def test_work_runs_a_program_for_each_unit(run, client):
             a) read -r data; echo '{"was": '"$data"', "output": {"child": {}}}';;
             b) echo Traceback >&2; echo oops >&2; exit 3;;
             c) test "$COORDINATED_ATTEMPT" = 2 || exit 75;;
-            *) test "$COORDINATED_KEY" = "$(printf '\\377')"
+            *) test "$COORDINATED_KEY" = "$(printf '\377')"
         esac'''
     lines = run('work', '--spec', 'spec', '-j', '2', '--until-empty', '--retry-delay', '1s', '--',
                 'sh', '-c', script, 'sh', '{key}', status=1).splitlines()
