@@ -30,9 +30,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     println!("{UNITS} units, {THREADS} at once");
-    println!(
-        "null: a bare loop without pipes, pipes: one with the three that work has, work: coordinated work"
-    );
     for round in 0..ROUNDS {
         let bare = rate(|| bare_loop(THREADS, Stdio::null))?;
         let piped = rate(|| bare_loop(THREADS, Stdio::piped))?;

@@ -5,7 +5,7 @@ use super::crew::{AHEAD_UNITS_MAX, Crew, Phase, Report};
 use super::heartbeat::{self, heartbeat};
 use super::{Context, Ending, Handler, Outcome, Plan, Tally};
 use crate::address::Address;
-use crate::cbor::Value;
+use crate::cbor::{Value, scan};
 use crate::client::{
     Connection, Coordinate, Error, GetWork, ListSpecs, Name, Options, Result, ServerInfo, Update,
     Work,
@@ -21,12 +21,16 @@ const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 const TRY_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 /// How long the daemon is waited for by a worker that is to stop at once.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a daemon is asked again that answers with errors only.
+const REFUSED_MAX: Duration = Duration::from_secs(60);
 /// Reports that are sent in one call, and the bytes of their data.
 const REPORTS_MAX: usize = 500;
 const REPORT_BYTES_MAX: usize = 8 << 20;
 /// The longest data of a report: half of what a daemon takes by default. One that is too long for it would be
 /// sent again and again.
 const DATA_BYTES_MAX: usize = 32 << 20;
+/// The levels of containers in them: what a daemon takes by default, but for those of the message.
+const DATA_DEPTH_MAX: usize = 90;
 /// How much of a traceback's end is reported.
 const TRACEBACK_BYTES_MAX: usize = 64 << 10;
 /// Units that are remembered as given back, for the number of their attempts.
@@ -47,7 +51,7 @@ pub(crate) fn run(
     // Waiting and trying again are done here, where it can be told to stop.
     let options = Options {
         retries: 0,
-        answer_timeout: Some(Duration::from_secs(60)),
+        answer_timeout: Some(Duration::from_secs(30)),
         ..Options::default()
     };
     let mut client = Coordinate::new(Connection::open(address, options)?);
@@ -72,7 +76,10 @@ pub(crate) fn run(
             scope.spawn(|| crew.run(plan, handler));
         }
         let result = clerk.work();
-        // Also after a failure, runners are waited for.
+        if result.is_err() {
+            // Whatever comes of it, nobody will be told.
+            crew.stop();
+        }
         crew.close();
         result
     })?;
@@ -115,15 +122,18 @@ impl<H: Handler> Clerk<'_, H> {
                 }
                 Err(error) => error,
             };
-            if matches!(error, Error::Failed { .. } | Error::Refused { .. }) {
-                return Err(error);
-            }
             let away = away.get_or_insert_with(|| {
                 self.handler.away(&error);
                 Away::new()
             });
             let phase = self.crew.wait_for_daemon(away.next_pause());
-            if phase == Phase::Stopping && away.is_hopeless() {
+            let is_hopeless = match error {
+                // Its disk may be full for a while, or it will say so for ever.
+                Error::Failed { .. } | Error::Refused { .. } => away.is_longer_than(REFUSED_MAX),
+                _ => false,
+            };
+            let is_at_end = phase == Phase::Stopping && away.is_longer_than(LAST_PATIENCE);
+            if is_hopeless || is_at_end {
                 return Err(error);
             }
         }
@@ -242,7 +252,11 @@ impl<H: Handler> Clerk<'_, H> {
     /// True if no unit is available, delayed or pending, whoever has it.
     fn is_all_done(&mut self) -> Result<bool> {
         for work_spec in self.served()? {
-            let counts = self.client.count_work_units(&work_spec)?;
+            let counts = match self.client.count_work_units(&work_spec) {
+                // There is no such work spec any more, and so no unit.
+                Err(Error::Refused { .. }) => continue,
+                counts => counts?,
+            };
             if counts.available + counts.pending > 0 {
                 return Ok(false);
             }
@@ -348,7 +362,9 @@ impl<H: Handler> Clerk<'_, H> {
         for (key, update) in &updates {
             answers.push(match self.client.update_work_unit(work_spec, key, update) {
                 Ok(()) => Ok(()),
-                Err(Error::Failed { message, .. } | Error::Refused { message, .. }) => Err(message),
+                Err(Error::Refused { message, .. }) => Err(message),
+                // Some of the originals say so that there is no such unit.
+                Err(Error::Failed { message, .. }) if self.info.is_none() => Err(message),
                 Err(error) => return Err(error),
             });
         }
@@ -395,8 +411,8 @@ impl Away {
         pause
     }
 
-    fn is_hopeless(&self) -> bool {
-        self.since.elapsed() > LAST_PATIENCE
+    fn is_longer_than(&self, time: Duration) -> bool {
+        self.since.elapsed() > time
     }
 }
 
@@ -438,7 +454,7 @@ fn by_work_spec<T>(items: Vec<T>, unit: impl Fn(&T) -> &Context) -> HashMap<Name
     groups
 }
 
-/// The report, or that it is too long.
+/// The report, or that no daemon would take it.
 fn bounded(mut report: Report) -> Report {
     match &mut report.outcome {
         Outcome::Failed { traceback } => {
@@ -448,11 +464,20 @@ fn bounded(mut report: Report) -> Report {
             }
             traceback.drain(..begin);
         }
-        Outcome::Finished { data: Some(data) } if data.to_bytes().len() > DATA_BYTES_MAX => {
-            let problem = format!("its new data have more than {DATA_BYTES_MAX} bytes");
-            report.outcome = Outcome::failed(problem);
+        Outcome::Finished { data: Some(data) } => {
+            let bytes = data.to_bytes();
+            if bytes.len() > DATA_BYTES_MAX {
+                let problem = format!("its new data have more than {DATA_BYTES_MAX} bytes");
+                report.outcome = Outcome::failed(problem);
+            } else if data.as_map().is_none() {
+                let problem = format!("its new data are {}, not a map", data.kind_name());
+                report.outcome = Outcome::failed(problem);
+            } else if let Err(error) = scan::check(&bytes, DATA_DEPTH_MAX) {
+                let problem = format!("its new data can't be sent: {error}");
+                report.outcome = Outcome::failed(problem);
+            }
         }
-        Outcome::Finished { .. } | Outcome::GivenBack { .. } => {}
+        Outcome::Finished { data: None } | Outcome::GivenBack { .. } => {}
     }
     report
 }

@@ -87,7 +87,7 @@ impl Stopper {
 
     /// The same, but tells what runs to stop ([`Context::is_cancelled`]).
     pub fn stop(&self) {
-        self.crew.enter(Phase::Stopping);
+        self.crew.stop();
     }
 }
 
@@ -127,6 +127,11 @@ impl Crew {
             }
         }
         self.for_clerk.notify_all();
+    }
+
+    /// Tells what runs to stop.
+    pub(super) fn stop(&self) {
+        self.enter(Phase::Stopping);
     }
 
     /// Runs units until there are no more.

@@ -151,7 +151,8 @@ impl Worker {
     /// Works until it is told to stop, or nothing is left if that was asked for. Gives how the units ended.
     ///
     /// # Errors
-    /// `Unreachable` if there is no daemon at the start; what the daemon says if it refuses to hand out work.
+    /// `Unreachable` if there is no daemon at the start; what the daemon says if it answers with errors only, for a
+    /// minute; what is wrong with the connection if the worker is to stop at once meanwhile.
     pub fn run(self) -> Result<Tally> {
         let functions = Functions(self.functions);
         clerk::run(self.address, &self.plan, &self.crew, &functions)

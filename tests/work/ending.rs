@@ -308,6 +308,42 @@ fn a_worker_to_whom_nobody_listens_any_more_ends_in_order() {
     );
 }
 
+/// A slow reader once kept leases from being renewed, as lines were written by the thread that renews them.
+#[test]
+fn a_reader_who_does_not_read_holds_nothing_up() {
+    let (server, mut client) = server_with_spec();
+    // More lines than a pipe takes.
+    let filler = "x".repeat(1000);
+    let units: Vec<String> = (0..150)
+        .map(|n| format!("['{n:03}{filler}', {{}}]"))
+        .collect();
+    client.add("ws", &units.join(","));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_coordinated"))
+        .args([
+            "work",
+            "--spec",
+            "ws",
+            "-j",
+            "2",
+            "--until-empty",
+            "--server",
+            server.address(),
+        ])
+        .args(["--", "true"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("start");
+    wait_until("all are finished", || {
+        client.counts("ws") == [(FINISHED, 150)].into()
+    });
+    let mut said = String::new();
+    let mut stdout = child.stdout.take().expect("stdout");
+    std::io::Read::read_to_string(&mut stdout, &mut said).expect("read");
+    assert_eq!(said.lines().count(), 150);
+    assert_eq!(child.wait().expect("wait").code(), Some(0));
+}
+
 #[test]
 fn a_worker_says_where_and_how_it_is() {
     let (server, mut client) = server_with_spec();

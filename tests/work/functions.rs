@@ -4,7 +4,7 @@ use crate::support::{AVAILABLE, FAILED, FINISHED, PENDING, Server, server_with_s
 use crate::{data, traceback};
 use coordinated::cbor::Value;
 use coordinated::client::{Address, Error};
-use coordinated::worker::{Cancellation, Outcome, Tally, Worker};
+use coordinated::worker::{Cancellation, Context, Outcome, Tally, Worker};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -159,18 +159,32 @@ fn a_worker_that_is_stopped_tells_its_functions_and_reports_what_they_say() {
 #[test]
 fn data_that_no_daemon_would_take_fail_the_unit() {
     let (server, mut client) = server_with_spec();
-    client.add("ws", "['a', {}]");
-    let huge = |_: &coordinated::worker::Context| {
-        let huge = Value::Bytes(vec![0; 33 << 20]);
-        Ok(Outcome::finished_with(Value::map([("huge", huge)])))
+    client.add(
+        "ws",
+        "['huge', {}], ['deep', {}], ['list', {}], ['good', {}]",
+    );
+    let new_data = |unit: &Context| {
+        let deep = (0..95).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        Ok(Outcome::finished_with(match unit.key().bytes() {
+            b"huge" => Value::map([("x", Value::Bytes(vec![0; 33 << 20]))]),
+            b"deep" => Value::map([("x", deep)]),
+            b"list" => Value::Array(vec![]),
+            _ => Value::EMPTY_MAP,
+        }))
     };
-    let tally = worker(&server).until_empty().on("ws", huge).run();
-    assert_eq!(tally.expect("it runs").failed, 1);
-    assert_eq!(client.state("ws", "a"), FAILED);
+    let tally = worker(&server).until_empty().on("ws", new_data).run();
+    let tally = tally.expect("it runs");
+    assert_eq!((tally.failed, tally.finished), (3, 1));
     assert_eq!(
-        traceback(&server, "a"),
+        traceback(&server, "huge"),
         "its new data have more than 33554432 bytes"
     );
+    assert!(traceback(&server, "deep").starts_with("its new data can't be sent: "));
+    assert_eq!(
+        traceback(&server, "list"),
+        "its new data are a list, not a map"
+    );
+    assert_eq!(client.counts("ws"), [(FINISHED, 1), (FAILED, 3)].into());
 }
 
 #[test]

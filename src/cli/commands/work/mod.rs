@@ -13,7 +13,7 @@ use crate::cli::values::parse_duration;
 use crate::client::{Name, Status};
 use crate::worker::{self, Crew, Plan, Stopper};
 use process::Limits;
-use programs::{Outputs, Programs, View};
+use programs::{Outputs, Programs};
 use show::{Served, Shown};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -146,7 +146,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let worked = worker::run(args.server.address().clone(), &plan, &crew, &programs);
     programs.view.end();
     let tally = worked?;
-    programs.view.note(&format!(
+    note(format!(
         "{} finished, {} failed, {} given back, {} lost",
         tally.finished, tally.failed, tally.given_back, tally.lost
     ));

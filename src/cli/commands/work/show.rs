@@ -3,13 +3,16 @@
 use super::programs::View;
 use crate::address::Address;
 use crate::cli::commands::names::shown;
+use crate::cli::commands::output::note;
 use crate::cli::progress;
 use crate::cli::values::{printable, span};
 use crate::client::{Connection, Coordinate, Counts, Name, Options, Result};
 use crate::worker::{Context, Ending, Stopper, work_specs_with_runtimes};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How often units are counted for the bar.
@@ -46,10 +49,16 @@ impl Served {
     }
 }
 
+/// Lines that wait to be read, if the reader is slow. Leases have to be renewed meanwhile, so the rest is not
+/// shown.
+const LINES_MAX: usize = 10_000;
+
 /// Standard output, or a bar if that is a terminal.
 pub(super) struct Shown {
     bar: Option<ProgressBar>,
-    stopper: Stopper,
+    lines: SyncSender<String>,
+    printer: JoinHandle<()>,
+    missed: AtomicU64,
 }
 
 impl Shown {
@@ -65,28 +74,47 @@ impl Shown {
             let (bar, server, served) = (bar.clone(), server.clone(), served.clone());
             thread::spawn(move || count(&bar, server, &served));
         }
-        Self { bar, stopper }
+        let (lines, to_print) = sync_channel(LINES_MAX);
+        let of_printer = bar.clone();
+        let printer = thread::spawn(move || print(&to_print, of_printer.as_ref(), &stopper));
+        Self {
+            bar,
+            lines,
+            printer,
+            missed: AtomicU64::new(0),
+        }
     }
 
-    /// Takes the bar away.
-    pub(super) fn end(&self) {
+    /// Shows what is left, and takes the bar away.
+    pub(super) fn end(self) {
+        drop(self.lines);
+        // It does not panic.
+        let _ = self.printer.join();
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-    }
-
-    fn line(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| print(line)),
-            None => print(line),
+        match self.missed.into_inner() {
+            0 => {}
+            missed => note(format!(
+                "{missed} lines were not read in time, and left out"
+            )),
         }
-        // As with `| head`: whoever reads has seen enough.
-        .unwrap_or_else(|_| self.stopper.drain());
     }
 }
 
-fn print(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{}", printable(line))
+/// Prints lines until there are no more.
+fn print(lines: &Receiver<String>, bar: Option<&ProgressBar>, stopper: &Stopper) {
+    for line in lines {
+        let print = || writeln!(io::stdout(), "{}", printable(&line));
+        let printed = match bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        };
+        if printed.is_err() {
+            // As with `| head`: whoever reads has seen enough.
+            stopper.drain();
+        }
+    }
 }
 
 /// Keeps a bar up to date, as long as it is shown.
@@ -128,14 +156,16 @@ impl View for Shown {
         };
         let (spec, key) = (shown(unit.work_spec()), shown(unit.key()));
         let took = span(took.as_secs_f64());
-        self.line(format!("{what:<8}  {spec}  {key}  {took:>4}  {why}").trim_end());
+        let line = format!("{what:<8}  {spec}  {key}  {took:>4}  {why}");
+        if self.lines.try_send(line.trim_end().to_owned()).is_err() {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn note(&self, text: &str) {
-        let note = || super::super::output::note(text);
         match &self.bar {
-            Some(bar) => bar.suspend(note),
-            None => note(),
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
         }
     }
 }
