@@ -297,11 +297,16 @@ impl<H: Handler> Clerk<'_, H> {
 
     /// Reports what is to be reported. What the daemon has not confirmed stays to be reported.
     fn report(&mut self) -> Result<()> {
+        // One after the other where that is how they are sent, so that none is sent again that was answered.
+        let at_once = match self.has("update_work_units") {
+            true => REPORTS_MAX,
+            false => 1,
+        };
         while let Some(first) = self.outbox.first() {
             let work_spec = first.unit.work_spec().clone();
             let mut bytes = 0;
             let mut updates = Vec::new();
-            for report in self.outbox.iter().take(REPORTS_MAX) {
+            for report in self.outbox.iter().take(at_once) {
                 bytes += size(report);
                 let is_alike = *report.unit.work_spec() == work_spec;
                 if !is_alike || (bytes > REPORT_BYTES_MAX && !updates.is_empty()) {
