@@ -3,6 +3,7 @@
 //! What is where, from the sockets down:
 //!
 //! - [`cli`] reads the command line and starts everything;
+//! - [`worker`] runs functions for work units;
 //! - [`client`] calls a running daemon, this one or another that speaks CBOR-RPC;
 //! - [`server`] is the event loop: it knows bytes and batches, no jobs;
 //! - [`cborrpc`] is the wire: frames and envelopes;
@@ -29,3 +30,4 @@ pub mod jobserver;
 pub mod limits;
 pub mod server;
 pub mod store;
+pub mod worker;

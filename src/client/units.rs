@@ -434,6 +434,34 @@ impl Coordinate {
         Ok(attempts)
     }
 
+    /// The numbers of the last attempts at units, as for [`Coordinate::get_attempts`], for many in one go.
+    pub fn attempt_numbers(&mut self, units: &[super::Work]) -> Result<Vec<Option<u64>>> {
+        // So few are on their way at once that neither side has to wait for the other to read.
+        const AT_ONCE: usize = 100;
+        let mut numbers = Vec::with_capacity(units.len());
+        for units in units.chunks(AT_ONCE) {
+            let mut pipeline = self.connection.pipeline();
+            for unit in units {
+                let limit = options([("limit", Some(1.into()))]);
+                let params = [(&unit.work_spec).into(), (&unit.key).into(), limit];
+                pipeline.send(&Request::new("get_attempts", params))?;
+            }
+            while let Some(value) = pipeline.receive() {
+                let answer = Answer::new("get_attempts", value?).pair()?.0;
+                // There is none if the unit was deleted meanwhile.
+                let number = match answer.optional() {
+                    None => None,
+                    Some(attempts) => attempts
+                        .items()?
+                        .first()
+                        .and_then(|last| last.field("number").optional()),
+                };
+                numbers.push(number.map(|number| number.count()).transpose()?);
+            }
+        }
+        Ok(numbers)
+    }
+
     /// Failed units, grouped by the last line of their tracebacks. Only this daemon has it.
     pub fn list_failures(
         &mut self,

@@ -196,3 +196,30 @@ fn a_watched_summary_is_drawn_again_over_itself() {
         "{screen}"
     );
 }
+
+#[test]
+fn work_shows_a_bar_and_only_what_is_not_finished_in_lines() {
+    let (server, mut client) = server_with_units();
+    client.updated("ws", "busy", "{'status': 4}");
+    let script = "test $1 = b && { sleep 0.3; exit 3; }; exit 0";
+    let work = [
+        "work",
+        "--spec",
+        "ws",
+        "-j",
+        "2",
+        "--until-empty",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        "{key}",
+    ];
+    let mut terminal = OnTerminal::start(100, server.address(), &work);
+    terminal.wait_for("/5 ");
+    terminal.wait_for("it exited with 3");
+    let (screen, code) = terminal.end();
+    assert_eq!(code, Some(1), "{screen}");
+    assert!(!screen.contains("finished  ws"), "{screen}");
+}

@@ -41,7 +41,7 @@ def run(server, client, tmpdir):
     """Runs a command, and gives what it printed."""
     def run(*arguments, **expected):
         process = subprocess.Popen(
-            [BINARY] + list(arguments) + ['--server', server.address], cwd=str(tmpdir),
+            [BINARY, arguments[0], '--server', server.address] + list(arguments[1:]), cwd=str(tmpdir),
             stdin=open(os.devnull), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         printed, errors = process.communicate()
         assert process.returncode == expected.get('status', 0), errors
@@ -178,3 +178,45 @@ def test_any_method_is_called(run, client):
     run('rpc', 'no_such_method', status=1)
     assert isinstance(json.loads(run('config', '--json')), dict)
     run('status', 'unknown', status=1)
+
+
+def test_work_runs_a_program_for_each_unit(run, client):
+    client.set_work_spec(dict(SPEC, then='next'))
+    client.set_work_spec(dict(SPEC, name='next'))
+    client.add_work_units('spec', [('a', {'n': 1}), ('b', {}), ('c', {}), ('\xff', {})])
+    script = r'''
+        case $1 in
+            a) read -r data; echo '{"was": '"$data"', "output": {"child": {}}}';;
+            b) echo Traceback >&2; echo oops >&2; exit 3;;
+            c) test "$COORDINATED_ATTEMPT" = 2 || exit 75;;
+            *) test "$COORDINATED_KEY" = "$(printf '\377')"
+        esac'''
+    lines = run('work', '--spec', 'spec', '-j', '2', '--until-empty', '--retry-delay', '1s', '--',
+                'sh', '-c', script, 'sh', '{key}', status=1).splitlines()
+    assert sorted(line.split()[0] for line in lines) == [
+        'failed', 'finished', 'finished', 'finished', 'later']
+    assert client.count_work_units('spec') == {client.FINISHED: 3, client.FAILED: 1}
+    units = dict(client.get_work_units('spec'))
+    assert units['a'] == {'was': {'n': 1}, 'output': {'child': {}}}
+    assert units['b'] == {'traceback': 'Traceback\noops\n'}
+    assert client.get_work_units('next') == [('child', {})]
+
+
+def test_work_takes_many_units_at_once(run, client):
+    keys = ['{:03d}'.format(number) for number in range(250)]
+    client.add_work_units('spec', [(key, {}) for key in keys])
+    run('work', '--spec', 'spec', '-j', '2', '--batch', '20', '--until-empty', '--',
+        'sh', '-c', 'cat >> lines')
+    assert client.count_work_units('spec') == {client.FINISHED: 250}
+
+
+def test_work_runs_the_commands_of_work_specs_where_it_may(run, client, server, tmpdir):
+    client.set_work_spec(dict(SPEC, runtime='exec', command=['sh', '-c', 'echo "$1" > "$1"', 'sh', '{key}']))
+    client.add_work_units('spec', [('a', {})])
+    if isinstance(server, OriginalServer):
+        # It would hand out everything.
+        run('work', '--allow-spec-commands', '--until-empty', status=1)
+        assert client.count_work_units('spec') == {client.AVAILABLE: 1}
+    run('work', '--allow-spec-commands', '--until-empty', '--spec', 'spec')
+    assert tmpdir.join('a').read() == 'a\n'
+    assert client.count_work_units('spec') == {client.FINISHED: 1}

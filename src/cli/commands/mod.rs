@@ -13,6 +13,7 @@ mod shell;
 mod specs;
 mod summary;
 mod units;
+mod work;
 mod workers;
 
 use clap::Subcommand;
@@ -26,6 +27,8 @@ use std::error::Error;
     reason = "there is one, and it lives as long as the program"
 )]
 pub(super) enum Command {
+    /// Run a program for each unit
+    Work(work::WorkArgs),
     /// Count the units of all work specs
     Summary(summary::SummaryArgs),
     /// Count the units of a work spec
@@ -93,6 +96,7 @@ impl Command {
     /// In one line, with what to do. [`std::io::ErrorKind::BrokenPipe`] if nobody reads the output any more.
     pub(super) fn run(&self) -> Result<(), Box<dyn Error>> {
         match self {
+            Self::Work(args) => work::work(args),
             Self::Summary(args) => summary::summary(args),
             Self::Status(args) => summary::status(args),
             Self::WorkSpecs(args) => specs::work_specs(args),

@@ -36,6 +36,11 @@ pub(super) struct NoDaemon {
 }
 
 impl Server {
+    /// Where it is.
+    pub(super) fn address(&self) -> &Address {
+        &self.server
+    }
+
     /// Connects, and asks what is there.
     ///
     /// # Errors
