@@ -204,7 +204,7 @@ fn check_successors(
         let meant = names().find(|name| name.ends_with(&in_a_group));
         let advice = did_you_mean(meant.or_else(|| nearest(then, names())));
         let problem = format!(
-            "work spec {name}: then names {then:?}, which is neither in the file nor on the daemon{advice}"
+            "{name}: then names {then:?}, which is neither in the file nor on the daemon{advice}"
         );
         return Err(file.at(*line, &problem).into());
     }

@@ -6,7 +6,7 @@ use crate::coordinate::Meta;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 use std::fmt;
 use std::path::Path;
 
@@ -76,12 +76,25 @@ impl SpecFile {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("can't read {shown}: {error}"))?;
+        let file = Self { shown };
         let options = serde_saphyr::options! { with_snippet: false };
-        let root = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
-            let error = error.to_string().replace('\n', " ");
-            format!("{shown}: not readable as YAML: {error}")
-        })?;
-        Ok((Self { shown }, root))
+        let root = serde_saphyr::from_str_with_options(&text, options)
+            .map_err(|error| file.unreadable(&error))?;
+        Ok((file, root))
+    }
+
+    /// What is wrong with a file that is no YAML.
+    fn unreadable(&self, error: &serde_saphyr::Error) -> String {
+        let place = error.location().unwrap_or(Location::UNKNOWN);
+        let what = match error {
+            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("the key {key:?} comes twice")
+            }
+            other => other.to_string().replace('\n', " "),
+        };
+        let suffix = format!(" at line {}, column {}", place.line(), place.column());
+        let what = what.strip_suffix(&suffix).unwrap_or(&what);
+        self.at(place.line(), &format!("not readable as YAML: {what}"))
     }
 
     /// Reads the work spec that a file is.
@@ -118,15 +131,17 @@ impl SpecFile {
         for (key, node) in entries {
             if !KNOWN_KEYS.contains(&key.text.as_str()) {
                 let unknown = unknown_key(&key.text, KNOWN_KEYS);
-                warnings.push(self.at(key.line, &format!("work spec {name}: {unknown}")));
+                warnings.push(self.at(key.line, &format!("{name}: {unknown}")));
             }
-            let value = spec_value(&node.into_json())
-                .map_err(|error| self.at(key.line, &format!("{}: {error}", key.text)))?;
-            let alone = Value::Map(vec![(in_spec(&key.text), value.clone())]).to_bytes();
+            let wrong = |what: String| self.at(key.line, &format!("{name}: {what}"));
+            let value = json::from_json(&node.into_json())
+                .map_err(|error| wrong(format!("{}: {error}", key.text)))?;
+            // As text, as which it was written, and which the message is about.
+            let alone = Value::map([(key.text.as_str(), value.clone())]).to_bytes();
             Meta::from_definition(Item::from_checked(&alone))
-                .map_err(|error| self.at(key.line, &format!("work spec {name}: {error}")))?;
+                .map_err(|error| wrong(error.to_string()))?;
             if key.text != "name" {
-                definition.push((in_spec(&key.text), value));
+                definition.push((in_spec(&key.text), as_python_has_it(value)));
             }
         }
         Ok(CheckedSpec {

@@ -180,13 +180,14 @@ impl UnitsFile {
 
     /// Puts the units of the record that was read last into batches.
     fn fill(&mut self) {
+        let record = self.records.number;
         let mut begin = 0;
         for &end in &self.parsed.ends {
             let unit = self.parsed.encoded.get(begin..end).unwrap_or_default();
-            let is_last = end == self.parsed.encoded.len();
-            self.batches.push(unit, self.records.number, is_last);
+            self.batches.push(unit, record);
             begin = end;
         }
+        self.batches.end_record(record);
     }
 
     /// How many records are passed over at the beginning.
@@ -215,10 +216,9 @@ impl UnitsFile {
 }
 
 impl Batches {
-    /// Takes one more unit; `is_last` tells that the record has no more.
-    fn push(&mut self, unit: &[u8], record: u64, is_last: bool) {
-        let batch = &self.filling;
-        if batch.units > 0 && batch.encoded.len() + unit.len() > BATCH_BYTES {
+    /// Takes one more unit.
+    fn push(&mut self, unit: &[u8], record: u64) {
+        if self.is_full() || self.filling.encoded.len() + unit.len() > BATCH_BYTES {
             self.close();
         }
         let batch = &mut self.filling;
@@ -228,12 +228,18 @@ impl Batches {
         batch.encoded.extend_from_slice(unit);
         batch.units += 1;
         batch.last = record;
-        if is_last {
-            batch.through = record;
-        }
-        if batch.units >= self.units_max {
+    }
+
+    /// Is told that a record has no more units.
+    fn end_record(&mut self, record: u64) {
+        self.filling.through = record;
+        if self.is_full() {
             self.close();
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.filling.units >= self.units_max
     }
 
     /// Takes no more units into the last batch.
