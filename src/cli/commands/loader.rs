@@ -92,8 +92,12 @@ impl<'c> Loader<'c> {
                 match self.file.next_batch() {
                     Ok(Some(batch)) => {
                         let request = batch.request(self.work_spec);
-                        self.unanswered.push_back(batch);
-                        pipeline.send(&request).map_err(Stop::Connection)?;
+                        let sent = pipeline.send(&request);
+                        // One that certainly did not arrive is not in doubt.
+                        if !matches!(sent, Err(Error::Unreachable { .. })) {
+                            self.unanswered.push_back(batch);
+                        }
+                        sent.map_err(Stop::Connection)?;
                     }
                     Ok(None) => is_at_end = true,
                     Err(found) => (is_at_end, problem) = (true, Some(found)),

@@ -66,7 +66,7 @@ impl Records {
             separator,
             number: 0,
             record: Vec::new(),
-            bytes_total: about.is_file().then(|| about.len()),
+            bytes_total: about.is_file().then_some(about.len()),
             bytes_read,
         })
     }
