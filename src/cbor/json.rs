@@ -27,6 +27,12 @@ const MAP: &str = "$map";
 const TAG: &str = "$tag";
 const SIMPLE: &str = "$simple";
 
+/// True for the keys of the module's table.
+pub(super) fn is_escape_key(key: &[u8]) -> bool {
+    let mut keys = [BYTES, INT, FLOAT, MAP, TAG, SIMPLE].iter();
+    keys.any(|escape| escape.as_bytes() == key)
+}
+
 /// An object with a key of the module's table that holds something else than the table says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value of \"{key}\" must be {expected}")]
@@ -74,7 +80,7 @@ fn map_to_json(entries: &[(Value, Value)]) -> serde_json::Value {
         .map(|(key, _)| std::str::from_utf8(key.as_string_bytes()?).ok())
         .collect();
     let is_plain = |keys: &[&str]| match keys {
-        [BYTES | INT | FLOAT | MAP | TAG | SIMPLE] => false,
+        [key] if is_escape_key(key.as_bytes()) => false,
         _ => keys.iter().collect::<HashSet<_>>().len() == keys.len(),
     };
     match keys.filter(|keys| is_plain(keys)) {

@@ -10,6 +10,7 @@
 pub mod escape;
 pub mod item;
 pub mod json;
+pub mod json_text;
 pub mod scan;
 pub mod value;
 pub mod write;

@@ -23,11 +23,7 @@ impl Progress {
     /// # Errors
     /// If the system refuses the signals.
     pub(super) fn start(what: &'static str) -> io::Result<Self> {
-        let must_stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&must_stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&must_stop))?;
-        }
+        let must_stop = stop_flag()?;
         let bar = bar();
         let of_watch = bar.clone();
         let watch: Watch = Arc::new(move |stage| {
@@ -46,6 +42,19 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A flag that the first SIGINT or SIGTERM sets from now on. The second one ends the program.
+///
+/// # Errors
+/// If the system refuses the signals.
+pub(super) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let must_stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&must_stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&must_stop))?;
+    }
+    Ok(must_stop)
 }
 
 /// A line that moves as long as a command runs, if standard error is a terminal.

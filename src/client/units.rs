@@ -287,7 +287,7 @@ impl Coordinate {
         self.call(&Self::adding(work_spec, units))?.done()
     }
 
-    /// The request that adds units, to be sent in a [`super::Pipeline`].
+    /// The request that adds units, to be sent in a [`super::Pipeline`]; [`Coordinate::added`] reads the answer.
     pub fn adding(work_spec: &Name, units: impl IntoIterator<Item = NewUnit>) -> Request {
         let (mut encoded, mut count) = (Vec::new(), 0);
         for unit in units {
@@ -300,6 +300,14 @@ impl Coordinate {
             writer.array(count);
             writer.encoded(&encoded);
         })
+    }
+
+    /// Reads the answer to a request that adds units.
+    ///
+    /// # Errors
+    /// `Refused` if the server said no, and nothing was added.
+    pub fn added(answer: Value) -> Result<()> {
+        Answer::new("add_work_units", answer).done()
     }
 
     /// Counts a work spec's units.

@@ -50,36 +50,6 @@ fn a_delayed_unit_waits() {
 }
 
 #[test]
-fn units_are_added_from_a_file() {
-    let (server, mut client) = server_with_units();
-    let path = server.folder().join("units.json");
-    let file = path.display().to_string();
-    std::fs::write(
-        &path,
-        "{\"u1\": {\"n\": 1}}\n# a comment\n\n{\"u2\": {}, \"u3\": null}\n",
-    )
-    .expect("write");
-    assert_eq!(
-        good(&server, &["addwork", "-W", "ws", "-u", &file]),
-        "Added 3 work units.\n"
-    );
-    assert_eq!(client.keys("ws", "{'start': 'u'}"), ["u1", "u2", "u3"]);
-    for (content, problem) in [
-        ("{}\n{\"u\": 1}\n", "line 2: u: expected an object"),
-        ("\n\nnonsense\n", "line 3: not JSON"),
-        ("[1]\n", "line 1: expected an object"),
-    ] {
-        std::fs::write(&path, content).expect("write");
-        let message = bad(server.address(), &["addwork", "-W", "ws", "-u", &file]);
-        assert!(
-            message.contains(problem) && message.contains(&file),
-            "{message}"
-        );
-    }
-    assert!(bad(server.address(), &["addwork", "-W", "ws", "-u", "/none"]).contains("/none"));
-}
-
-#[test]
 fn a_work_spec_is_paused_resumed_and_controlled() {
     let (server, mut client) = server_with_units();
     assert_eq!(good(&server, &["pause", "ws"]), "");

@@ -5,6 +5,9 @@
 mod support;
 
 mod changing;
+mod cutter;
+mod flows;
+mod loading;
 mod looking;
 mod other_servers;
 mod pretender;

@@ -223,3 +223,30 @@ fn work_shows_a_bar_and_only_what_is_not_finished_in_lines() {
     assert_eq!(code, Some(1), "{screen}");
     assert!(!screen.contains("finished  ws"), "{screen}");
 }
+
+#[test]
+fn a_load_shows_how_far_it_is() {
+    let (server, mut client) = server_with_units();
+    let path = server.folder().join("units");
+    let names: Vec<String> = (0..3_000).map(|number| format!("n{number:04}\n")).collect();
+    std::fs::write(&path, names.concat()).expect("write");
+    let file = path.display().to_string();
+    let arguments = ["addwork", "ws", "--lines", "--batch", "100", "-u", &file];
+    let screen = printed(100, server.address(), &arguments);
+    assert!(
+        screen.contains(" units, ") && screen.contains("% "),
+        "{screen}"
+    );
+    assert!(screen.ends_with("Added 3000 work units.\n"), "{screen}");
+
+    // Of standard input nobody knows how much there is.
+    let arguments = ["addwork", "ws", "--lines", "--batch", "1", "-u", "-"];
+    let mut terminal = OnTerminal::start(100, server.address(), &arguments);
+    terminal.type_in("typed\nby hand\nas well\n");
+    terminal.wait_for("1 units, ");
+    terminal.type_in("\x04");
+    let (screen, code) = terminal.end();
+    assert!(code == Some(0) && !screen.contains('%'), "{screen}");
+    assert!(screen.ends_with("Added 3 work units.\n"), "{screen}");
+    assert_eq!(client.keys("ws", "{'start': 'o', 'limit': 1}"), ["typed"]);
+}

@@ -105,6 +105,13 @@ fn words_that_are_missing_or_too_many_are_wrong_usage() {
         &["retry", "ws", "a", "--all"],
         &["retry", "ws", "--all", "--matching", "x"],
         &["addwork", "-u", "-"],
+        &["addwork", "ws"],
+        &["addwork", "ws", "-u", "-", "--batch", "0"],
+        &["addwork", "ws", "-u", "-", "--from-line", "0"],
+        &["load", "-u", "-"],
+        &["load", "-w", "file"],
+        &["load", "-w", "file", "-u", "-", "--no-work"],
+        &["flow"],
         &["status", "ws", "-W", "ws"],
         &["status", "-W", "ws", "-w", "file"],
     ] {

@@ -1,10 +1,12 @@
 """Our own commands, against our daemon and against the package's own server."""
 from __future__ import absolute_import, print_function
+import gzip
 import json
 import os
 import subprocess
 
 import pytest
+import yaml
 
 from coordinate.job_client import TaskMaster
 from daemon_process import OriginalServer
@@ -69,6 +71,49 @@ def test_units_are_added_and_listed(run, client, tmpdir):
     assert run('work_units', 'spec', '-s', 'finished') == ''
     assert json.loads(run('work_units', 'spec', '--prefix', 'c', '--json')) == {
         'key': 'c', 'data': {'x': [1, 2.5, None, u'\xfc']}}
+
+
+def test_a_work_spec_is_loaded_with_its_units(run, client, tmpdir):
+    tmpdir.join('spec.yaml').write(yaml.safe_dump(dict(SPEC, name='loaded')))
+    units = ''.join('{{"{:05d}": {{"number": {}}}}}\n'.format(number, number) for number in range(2500))
+    with gzip.open(str(tmpdir.join('units')), 'wb') as f:
+        f.write(units)
+    printed = run('load', '-w', 'spec.yaml', '-u', 'units', '--priority', '2')
+    assert printed == 'Set loaded. Added 2500 work units.\n'
+    definition = client.get_work_spec('loaded')
+    assert definition == dict(SPEC, name='loaded')
+    # It imports by these, which works with byte strings only.
+    assert type(definition['module']) is type(definition['run_function']) is str
+    assert client.count_work_units('loaded') == {client.AVAILABLE: 2500}
+    unit = client.get_work('worker', work_spec_names=['loaded'])
+    assert (unit.key, unit.data) == ('00000', {'number': 0})
+
+    # Once more, from where it broke off.
+    tmpdir.join('units').write(units + 'nonsense\n')
+    run('addwork', 'loaded', '-u', 'units', '--from-line', '2401', status=1)
+    tmpdir.join('units').write(units + '{"last": {}}\n')
+    assert run('addwork', 'loaded', '-u', 'units', '--from-line', '2501') == 'Added 1 work unit.\n'
+    assert client.count_work_units('loaded') == {client.AVAILABLE: 2500, client.PENDING: 1}
+
+
+def test_names_of_any_bytes_are_loaded(run, client, tmpdir):
+    tmpdir.join('names').write('\xff\0a b\0')
+    assert run('addwork', '-W', 'spec', '-0', '-u', 'names') == 'Added 2 work units.\n'
+    assert client.get_work_units('spec') == [('a b', {}), ('\xff', {})]
+
+
+def test_a_flow_is_set(run, client, tmpdir):
+    flow = {'flows': {'sums': {
+        'doubling': {'min_gb': 1, 'module': 'suite_work', 'run_function': 'double', 'then': 'sums.adding'},
+        'adding': {'min_gb': 1, 'module': 'suite_work', 'run_function': 'add_one'}}}}
+    tmpdir.join('flow.yaml').write(yaml.safe_dump(flow))
+    assert run('flow', 'flow.yaml') == 'Set sums.adding.\nSet sums.doubling.\n'
+    assert client.get_work_spec('sums.doubling') == dict(
+        flow['flows']['sums']['doubling'], name='sums.doubling')
+    flow['flows']['sums']['doubling']['then'] = 'nothing'
+    tmpdir.join('flow.yaml').write(yaml.safe_dump(flow))
+    run('flow', 'flow.yaml', status=1)
+    assert client.get_work_spec('sums.doubling')['then'] == 'sums.adding'
 
 
 def test_more_than_a_page_of_units_is_listed(run, client):

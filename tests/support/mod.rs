@@ -16,7 +16,7 @@ pub(crate) use client::{
     AVAILABLE, Client, FAILED, FINISHED, PENDING, Reply, UnitStatus, Work, frame, into_pair, reply,
     unframe, work,
 };
-pub(crate) use server::{Exit, Server, run_and_kill, run_to_end};
+pub(crate) use server::{Exit, Running, Server, run_and_kill, run_to_end, run_with_input};
 
 use std::time::{Duration, Instant};
 

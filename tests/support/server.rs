@@ -2,10 +2,10 @@
 
 use super::PATIENCE;
 use super::client::Client;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -190,6 +190,59 @@ impl Server {
 /// If it does not.
 pub(crate) fn run_to_end(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Exit {
     Process::start(folder, arguments, environment).wait()
+}
+
+/// Runs the program with this on its standard input, until it ends by itself.
+///
+/// # Panics
+/// If it does not.
+pub(crate) fn run_with_input(
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    input: impl Into<Vec<u8>>,
+) -> Exit {
+    let mut running = Running::start(arguments, environment);
+    let (mut stdin, input) = (running.input.take().expect("stdin"), input.into());
+    // Beside it, and whether or not it takes all: it may well say that it has read enough.
+    let writer = std::thread::spawn(move || stdin.write_all(&input).is_ok());
+    let exit = running.wait();
+    writer.join().expect("writer");
+    exit
+}
+
+/// The program while it runs, with its standard input in our hands. Killed when dropped.
+pub(crate) struct Running {
+    process: Process,
+    /// Its standard input; taken and dropped, it is closed.
+    pub(crate) input: Option<ChildStdin>,
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Running {
+        let mut command = command(Path::new("."), arguments, environment);
+        command.stdin(Stdio::piped());
+        let mut process = Process::spawn(command);
+        let input = process.child.stdin.take();
+        Running { process, input }
+    }
+
+    pub(crate) fn write(&mut self, input: impl AsRef<[u8]>) {
+        let stdin = self.input.as_mut().expect("it is open");
+        stdin.write_all(input.as_ref()).expect("write");
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.child.id() as i32
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: the process id is that of a child that has not been waited for, so it is no other's.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0, "kill");
+    }
+
+    pub(crate) fn wait(mut self) -> Exit {
+        self.process.wait()
+    }
 }
 
 /// Runs the program, and kills it some time later, wherever it has come to.

@@ -1,19 +1,12 @@
-//! `add`, `addwork` and `prioritize`: new units, and which come first.
+//! `add` and `prioritize`: new units, and which come first.
 
-use super::WrongUsage;
-use super::names::{NameParser, Otherwise, units};
+use super::names::{NameParser, units};
 use super::output::Output;
 use super::server::Server;
-use crate::cbor::Value;
-use crate::cbor::json::from_json;
 use crate::cli::values::{parse_duration, parse_yaml, text_of};
-use crate::client::{Coordinate, Name, NewUnit, Priority};
-use serde_json::Value as Json;
+use crate::client::{Name, NewUnit, Priority};
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `add` can be told.
@@ -40,23 +33,6 @@ pub(in crate::cli) struct AddArgs {
     /// The data of each, an object
     #[arg(long, value_name = "JSON", default_value = "{}")]
     data: OsString,
-
-    #[command(flatten)]
-    server: Server,
-}
-
-/// What `addwork` can be told.
-#[derive(clap::Args)]
-#[command(after_long_help = "\
-In each line of the file stands a JSON object, with names of units as keys and their data as values. Empty \
-lines, and those that begin with #, are passed over.")]
-pub(in crate::cli) struct AddworkArgs {
-    #[command(flatten)]
-    spec: Otherwise,
-
-    /// The file with the units; - is standard input
-    #[arg(short = 'u', long, value_name = "FILE")]
-    work_units: PathBuf,
 
     #[command(flatten)]
     server: Server,
@@ -95,9 +71,6 @@ pub(in crate::cli) struct PrioritizeArgs {
     server: Server,
 }
 
-/// Units that are sent in one call.
-const BATCH_UNITS: usize = 1_000;
-
 /// Adds units.
 pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
     let data = parse_yaml(text_of(&args.data)?).map_err(|error| format!("--data: {error}"))?;
@@ -114,78 +87,8 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
         .connect()?
         .client
         .add_work_units(&args.spec, new)?;
-    told_added(args.keys.len())
-}
-
-/// Adds units from a file.
-pub(super) fn addwork(args: &AddworkArgs) -> Result<(), Box<dyn Error>> {
-    let missing = WrongUsage("no work spec is named: add -W NAME or -w FILE");
-    let spec = args.spec.read()?.ok_or(missing)?;
-    let shown = args.work_units.display().to_string();
-    let reader: Box<dyn BufRead> = match shown.as_str() {
-        "-" => Box::new(io::stdin().lock()),
-        _ => {
-            let file = File::open(&args.work_units);
-            let file = file.map_err(|error| format!("can't read {shown}: {error}"))?;
-            Box::new(BufReader::new(file))
-        }
-    };
-    let mut client = args.server.connect()?.client;
-    let mut batch = Vec::new();
-    let mut added = 0;
-    for (index, line) in reader.lines().enumerate() {
-        let at = |problem: String| {
-            format!(
-                "{shown}, line {}: {problem}; {added} units were added",
-                index + 1
-            )
-        };
-        let line = line.map_err(|error| at(error.to_string()))?;
-        batch.extend(units_in_line(&line).map_err(at)?);
-        if batch.len() >= BATCH_UNITS {
-            added += send(&mut client, &spec, &mut batch)?;
-        }
-    }
-    added += send(&mut client, &spec, &mut batch)?;
-    told_added(added)
-}
-
-fn send(
-    client: &mut Coordinate,
-    spec: &Name,
-    batch: &mut Vec<NewUnit>,
-) -> Result<usize, Box<dyn Error>> {
-    let count = batch.len();
-    client.add_work_units(spec, batch.drain(..))?;
-    Ok(count)
-}
-
-fn units_in_line(line: &str) -> Result<Vec<NewUnit>, String> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(Vec::new());
-    }
-    let json: Json = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
-    let Json::Object(entries) = json else {
-        return Err("expected an object with names of units and their data".to_owned());
-    };
-    let mut new = Vec::new();
-    for (key, data) in entries {
-        let data = from_json(&data).map_err(|error| format!("{key}: {error}"))?;
-        if !matches!(data, Value::Map(_) | Value::Null) {
-            return Err(format!(
-                "{key}: expected an object, got {}",
-                data.kind_name()
-            ));
-        }
-        new.push(NewUnit::new(key.as_str(), data));
-    }
-    Ok(new)
-}
-
-fn told_added(count: usize) -> Result<(), Box<dyn Error>> {
     let mut output = Output::new();
-    output.line(format!("Added {}.", units(count as u64)))?;
+    output.line(format!("Added {}.", units(args.keys.len() as u64)))?;
     Ok(output.flush()?)
 }
 

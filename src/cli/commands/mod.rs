@@ -5,14 +5,20 @@ mod change;
 mod confirm;
 mod daemon;
 mod failures;
+mod flow;
 mod listing;
+mod load;
+mod loader;
 mod names;
 mod output;
 mod server;
 mod shell;
+mod source;
+mod spec_file;
 mod specs;
 mod summary;
 mod units;
+mod units_file;
 mod work;
 mod workers;
 
@@ -27,6 +33,10 @@ use std::error::Error;
     reason = "there is one, and it lives as long as the program"
 )]
 pub(super) enum Command {
+    /// Set a work spec, and add units from a file
+    Load(load::LoadArgs),
+    /// Set many work specs from one file
+    Flow(flow::FlowArgs),
     /// Run a program for each unit
     Work(work::WorkArgs),
     /// Count the units of all work specs
@@ -48,7 +58,7 @@ pub(super) enum Command {
     /// Add units to a work spec by name
     Add(add::AddArgs),
     /// Add units to a work spec from a file
-    Addwork(add::AddworkArgs),
+    Addwork(load::AddworkArgs),
     /// Hand out no more units of a work spec
     Pause(specs::PauseArgs),
     /// Hand out the units of a paused work spec again
@@ -96,6 +106,8 @@ impl Command {
     /// In one line, with what to do. [`std::io::ErrorKind::BrokenPipe`] if nobody reads the output any more.
     pub(super) fn run(&self) -> Result<(), Box<dyn Error>> {
         match self {
+            Self::Load(args) => load::load(args),
+            Self::Flow(args) => flow::flow(args),
             Self::Work(args) => work::work(args),
             Self::Summary(args) => summary::summary(args),
             Self::Status(args) => summary::status(args),
@@ -104,7 +116,7 @@ impl Command {
             Self::WorkUnits(args) => units::work_units(args),
             Self::WorkUnit(args) => units::work_unit(args),
             Self::Add(args) => add::add(args),
-            Self::Addwork(args) => add::addwork(args),
+            Self::Addwork(args) => load::addwork(args),
             Self::Pause(args) => specs::pause(args, true),
             Self::Resume(args) => specs::pause(args, false),
             Self::Prioritize(args) => add::prioritize(args),

@@ -1,0 +1,134 @@
+//! Where units are read from: a file, a pipe or standard input, compressed or not, record by record.
+
+use flate2::read::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The longest record, in bytes: more than any server takes in one message by default would be of no use, and
+/// several must be held at once.
+pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
+/// How much is read at once.
+const PIECE_BYTES: usize = 64 * 1024;
+/// The first bytes of what gzip has compressed.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// How soon it is noticed that somebody wants an end while nothing comes, in milliseconds.
+const POLL_MS: libc::c_int = 100;
+
+/// The records of a file, each ended by a separator, or by the end of the file.
+pub(super) struct Records {
+    input: Box<dyn BufRead>,
+    separator: u8,
+    /// The number of the record that was read last, from 1 on.
+    pub(super) number: u64,
+    record: Vec<u8>,
+    /// How many bytes there are to read, where that is known.
+    pub(super) bytes_total: Option<u64>,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Records {
+    /// Opens a file; `-` is standard input. Reading ends with an error when `must_stop` becomes true.
+    ///
+    /// # Errors
+    /// If it can't be opened, or its first bytes can't be read.
+    pub(super) fn open(path: &Path, separator: u8, must_stop: Arc<AtomicBool>) -> io::Result<Self> {
+        let file = match path.to_str() {
+            Some("-") => File::from(io::stdin().as_fd().try_clone_to_owned()?),
+            _ => File::open(path)?,
+        };
+        let about = file.metadata()?;
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let mut source = Source {
+            file,
+            must_stop,
+            bytes_read: Arc::clone(&bytes_read),
+        };
+        let mut first = Vec::new();
+        source
+            .by_ref()
+            .take(GZIP.len() as u64)
+            .read_to_end(&mut first)?;
+        let is_compressed = first == GZIP;
+        let whole = Cursor::new(first).chain(source);
+        let input: Box<dyn BufRead> = if is_compressed {
+            let compressed = BufReader::with_capacity(PIECE_BYTES, whole);
+            let plain = MultiGzDecoder::new(compressed);
+            Box::new(BufReader::with_capacity(PIECE_BYTES, plain))
+        } else {
+            Box::new(BufReader::with_capacity(PIECE_BYTES, whole))
+        };
+        Ok(Self {
+            input,
+            separator,
+            number: 0,
+            record: Vec::new(),
+            bytes_total: about.is_file().then_some(about.len()),
+            bytes_read,
+        })
+    }
+
+    /// The number of the next record, and the record without its separator; `None` at the end.
+    ///
+    /// # Errors
+    /// If it can't be read, or is longer than [`RECORD_BYTES_MAX`]; [`Records::number`] is its number.
+    pub(super) fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+        self.record.clear();
+        self.number += 1;
+        let mut limited = self.input.by_ref().take(RECORD_BYTES_MAX as u64 + 1);
+        if limited.read_until(self.separator, &mut self.record)? == 0 {
+            self.number -= 1;
+            return Ok(None);
+        }
+        if self.record.last() == Some(&self.separator) {
+            self.record.pop();
+        } else if self.record.len() > RECORD_BYTES_MAX {
+            return Err(io::Error::other(format!(
+                "longer than {} MiB, which is the limit",
+                RECORD_BYTES_MAX >> 20
+            )));
+        }
+        Ok(Some((self.number, &self.record)))
+    }
+
+    /// How many bytes have been read, of a compressed file before they are uncompressed.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+}
+
+/// An open file that can be stopped while nothing comes, and which counts.
+struct Source {
+    file: File,
+    must_stop: Arc<AtomicBool>,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Read for Source {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.must_stop.load(Ordering::Relaxed) {
+                return Err(io::Error::other("interrupted"));
+            }
+            let mut poll = libc::pollfd {
+                fd: self.file.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: it points to one pollfd, as the number says, and the file is open.
+            let ready = unsafe { libc::poll(&raw mut poll, 1, POLL_MS) };
+            if ready > 0 {
+                let count = self.file.read(room)?;
+                self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
+                return Ok(count);
+            }
+            let error = io::Error::last_os_error();
+            if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+}

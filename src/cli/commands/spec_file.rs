@@ -1,0 +1,308 @@
+//! Work specs as people write them: YAML or JSON, of which is known on which line each thing stands.
+
+use crate::cbor::{Item, Value, json};
+use crate::client::Name;
+use crate::coordinate::Meta;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value as Json;
+use serde_saphyr::{Location, Spanned};
+use std::fmt;
+use std::path::Path;
+
+/// The keys of a work spec that a server or a worker knows.
+const KNOWN_KEYS: &[&str] = &[
+    "command",
+    "config",
+    "continuous",
+    "disabled",
+    "interval",
+    "max_getwork",
+    "max_retries",
+    "max_running",
+    "min_gb",
+    "module",
+    "name",
+    "nice",
+    "priority",
+    "run_function",
+    "run_params",
+    "runtime",
+    "terminate_function",
+    "then",
+    "then_preempts",
+    "weight",
+];
+
+/// A file that is read as YAML: its name, for messages.
+pub(super) struct SpecFile {
+    shown: String,
+}
+
+/// A value, and the line that it is on.
+pub(super) struct Node {
+    pub(super) line: u64,
+    pub(super) content: Content,
+}
+
+/// What a value is: only maps are looked into.
+pub(super) enum Content {
+    /// In the order of the file; no key comes twice.
+    Map(Vec<(Key, Node)>),
+    /// Anything else.
+    Other(Json),
+}
+
+/// The key of an entry, and the line that it is on.
+pub(super) struct Key {
+    pub(super) line: u64,
+    pub(super) text: String,
+}
+
+/// A work spec that a server will take.
+pub(super) struct CheckedSpec {
+    pub(super) name: Name,
+    pub(super) definition: Value,
+    /// What is odd about it, with the place.
+    pub(super) warnings: Vec<String>,
+}
+
+impl SpecFile {
+    /// Reads a file: with it comes all that is in it.
+    ///
+    /// # Errors
+    /// With the file, and the place in it.
+    pub(super) fn read(path: &Path) -> Result<(Self, Node), String> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("can't read {shown}: {error}"))?;
+        let file = Self { shown };
+        let options = serde_saphyr::options! { with_snippet: false };
+        let root = serde_saphyr::from_str_with_options(&text, options)
+            .map_err(|error| file.unreadable(&error))?;
+        Ok((file, root))
+    }
+
+    /// What is wrong with a file that is no YAML.
+    fn unreadable(&self, error: &serde_saphyr::Error) -> String {
+        let place = error.location().unwrap_or(Location::UNKNOWN);
+        let what = match error {
+            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("the key {key:?} comes twice")
+            }
+            other => other.to_string().replace('\n', " "),
+        };
+        let suffix = format!(" at line {}, column {}", place.line(), place.column());
+        let what = what.strip_suffix(&suffix).unwrap_or(&what);
+        self.at(place.line(), &format!("not readable as YAML: {what}"))
+    }
+
+    /// Reads the work spec that a file is.
+    ///
+    /// # Errors
+    /// As [`SpecFile::read`] and [`SpecFile::check`]; if it is no map, or has no name.
+    pub(super) fn read_spec(path: &Path) -> Result<CheckedSpec, String> {
+        let (file, root) = Self::read(path)?;
+        let Content::Map(entries) = root.content else {
+            return Err(file.at(root.line, "expected a work spec, a map with its keys"));
+        };
+        let name = entries.iter().find(|(key, _)| key.text == "name");
+        let name = match name.map(|(key, node)| (key.line, &node.content)) {
+            Some((_, Content::Other(Json::String(name)))) if !name.is_empty() => name.clone(),
+            Some((line, _)) => {
+                return Err(file.at(line, "the name must be a text that is not empty"));
+            }
+            None => return Err(file.at(0, "there is no name of a work spec in it")),
+        };
+        file.check(name, entries)
+    }
+
+    /// Checks a work spec, and gives it with this name.
+    ///
+    /// # Errors
+    /// With the place of the first value that no server would take.
+    pub(super) fn check(
+        &self,
+        name: String,
+        entries: Vec<(Key, Node)>,
+    ) -> Result<CheckedSpec, String> {
+        let mut warnings = Vec::new();
+        let mut definition = vec![(in_spec("name"), in_spec(&name))];
+        for (key, node) in entries {
+            if !KNOWN_KEYS.contains(&key.text.as_str()) {
+                let unknown = unknown_key(&key.text, KNOWN_KEYS);
+                warnings.push(self.at(key.line, &format!("{name}: {unknown}")));
+            }
+            let wrong = |what: String| self.at(key.line, &format!("{name}: {what}"));
+            let value = json::from_json(&node.into_json())
+                .map_err(|error| wrong(format!("{}: {error}", key.text)))?;
+            // As text, as which it was written, and which the message is about.
+            let alone = Value::map([(key.text.as_str(), value.clone())]).to_bytes();
+            Meta::from_definition(Item::from_checked(&alone))
+                .map_err(|error| wrong(error.to_string()))?;
+            if key.text != "name" {
+                definition.push((in_spec(&key.text), as_python_has_it(value)));
+            }
+        }
+        Ok(CheckedSpec {
+            name: Name::from_text(name),
+            definition: Value::Map(definition),
+            warnings,
+        })
+    }
+
+    /// A message with the file and the line.
+    pub(super) fn at(&self, line: u64, what: &str) -> String {
+        match line {
+            0 => format!("{}: {what}", self.shown),
+            line => format!("{}, line {line}: {what}", self.shown),
+        }
+    }
+}
+
+impl CheckedSpec {
+    /// The definition with another value under a key.
+    pub(super) fn with(&self, key: &str, value: Value) -> Value {
+        let entries = self.definition.as_map().unwrap_or_default().iter();
+        let others = entries.filter(|(known, _)| *known != in_spec(key)).cloned();
+        Value::Map(others.chain([(in_spec(key), value)]).collect())
+    }
+}
+
+/// That a key is not known, and the known one that may be meant.
+pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
+    let advice = did_you_mean(nearest(key, known.iter().copied()));
+    format!("unknown key {key:?}{advice}")
+}
+
+/// The end of a sentence about a word that is not known.
+pub(super) fn did_you_mean(word: Option<&str>) -> String {
+    word.map_or_else(String::new, |word| format!(" (did you mean {word:?}?)"))
+}
+
+/// The word that is most like another one, if one is.
+pub(super) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    /// Between 0 and 1; that of `intervall` and `interval` is 0.98, that of `description` and `runtime` 0.5.
+    const SIMILARITY_MIN: f64 = 0.85;
+    let similarities = words.map(|known| (strsim::jaro_winkler(known, word), known));
+    similarities
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, word)| word)
+}
+
+/// A value in a work spec, as the Python command has it: texts of ASCII are byte strings, the others texts. Its
+/// worker imports by `module` and `run_function`, and can do so by byte strings only.
+pub(super) fn spec_value(json: &Json) -> Result<Value, json::FromJsonError> {
+    Ok(as_python_has_it(json::from_json(json)?))
+}
+
+fn as_python_has_it(value: Value) -> Value {
+    match value {
+        Value::Text(text) => in_spec(&text),
+        Value::Array(items) => Value::Array(items.into_iter().map(as_python_has_it).collect()),
+        Value::Map(entries) => {
+            let entries = entries.into_iter();
+            let both = |(key, value)| (as_python_has_it(key), as_python_has_it(value));
+            Value::Map(entries.map(both).collect())
+        }
+        other => other,
+    }
+}
+
+fn in_spec(text: &str) -> Value {
+    match text.is_ascii() {
+        true => Value::Bytes(text.into()),
+        false => Value::from(text),
+    }
+}
+
+impl Node {
+    /// The value without its places.
+    pub(super) fn into_json(self) -> Json {
+        match self.content {
+            Content::Other(json) => json,
+            Content::Map(entries) => {
+                let entries = entries.into_iter();
+                let entries = entries.map(|(key, node)| (key.text, node.into_json()));
+                Json::Object(entries.collect())
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(yaml: D) -> Result<Self, D::Error> {
+        let content = Spanned::<Content>::deserialize(yaml)?;
+        Ok(Self {
+            line: content.referenced.line(),
+            content: content.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(yaml: D) -> Result<Self, D::Error> {
+        yaml.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let key = Key {
+                line: key.referenced.line(),
+                text: key.value,
+            };
+            entries.push((key, map.next_value()?));
+        }
+        Ok(Content::Map(entries))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Content, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Node>()? {
+            list.push(item.into_json());
+        }
+        Ok(Content::Other(Json::Array(list)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Content, E> {
+        Ok(Content::Other(Json::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Content, E> {
+        Ok(Content::Other(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Content, E> {
+        Ok(Content::Other(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Content, E> {
+        Ok(Content::Other(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Content, E> {
+        // JSON, by way of which values are made, has neither NaN nor infinity.
+        match serde_json::Number::from_f64(value) {
+            Some(number) => Ok(Content::Other(number.into())),
+            None => Err(E::custom(format!(
+                "{value} must be written as {{$float: {value}}}"
+            ))),
+        }
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Content, E> {
+        Ok(Content::Other(value.into()))
+    }
+}
