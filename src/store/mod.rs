@@ -5,6 +5,7 @@
 
 mod attempts;
 mod backup;
+mod cbor_json;
 pub mod check;
 mod checkpoint;
 mod compact;
@@ -12,6 +13,7 @@ mod invariants;
 mod locks;
 mod new_file;
 mod open;
+mod queries;
 mod queue;
 mod row;
 mod scheduled_backup;
@@ -26,6 +28,8 @@ pub use compact::Compaction;
 pub use invariants::all_invariants;
 pub use new_file::{FileError, Stage, Watch};
 pub use open::{OpenError, Options, Synchronous};
+pub use queries::{LIST_TABLES, Queries, QueryError, Rows, is_whole_statement};
+pub use rusqlite::types::ValueRef;
 pub use scheduled_backup::{BackupSchedule, ScheduledBackups};
 pub use statement::all_statements;
 pub use units::Reader;
