@@ -9,6 +9,7 @@ mod looking;
 mod other_servers;
 mod pretender;
 mod shells;
+mod sql;
 mod terminal;
 mod usage;
 

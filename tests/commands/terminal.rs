@@ -9,7 +9,7 @@ use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
 
 /// A program on a terminal of its own.
-struct OnTerminal {
+pub(crate) struct OnTerminal {
     child: Child,
     keyboard: Pty,
     screen: Receiver<String>,
@@ -17,7 +17,7 @@ struct OnTerminal {
 }
 
 impl OnTerminal {
-    fn start(columns: u16, server: &str, arguments: &[&str]) -> OnTerminal {
+    pub(crate) fn start(columns: u16, server: &str, arguments: &[&str]) -> OnTerminal {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(Size::new(30, columns)).expect("resize");
         let child = Command::new(env!("CARGO_BIN_EXE_coordinated"))
@@ -49,7 +49,7 @@ impl OnTerminal {
     }
 
     /// Waits until this is on the screen.
-    fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
         while !self.seen.contains(text) {
             match self.screen.recv_timeout(PATIENCE) {
                 Ok(more) => self.seen.push_str(&more),
@@ -58,12 +58,21 @@ impl OnTerminal {
         }
     }
 
-    fn type_in(&mut self, text: &str) {
+    /// Waits until these have come on the screen, one after the other, and forgets them.
+    pub(crate) fn wait_for_all(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.wait_for(text);
+            let end = self.seen.find(text).map_or(0, |begin| begin + text.len());
+            self.seen.drain(..end);
+        }
+    }
+
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).expect("type");
     }
 
     /// Waits for the end: all that was on the screen, with plain line ends, and the exit code.
-    fn end(mut self) -> (String, Option<i32>) {
+    pub(crate) fn end(mut self) -> (String, Option<i32>) {
         while let Ok(more) = self.screen.recv_timeout(PATIENCE) {
             self.seen.push_str(&more);
         }
@@ -81,7 +90,7 @@ impl Drop for OnTerminal {
 }
 
 /// What is printed on a terminal.
-fn printed(columns: u16, server: &str, arguments: &[&str]) -> String {
+pub(crate) fn printed(columns: u16, server: &str, arguments: &[&str]) -> String {
     let terminal = OnTerminal::start(columns, server, arguments);
     let (screen, code) = terminal.end();
     assert_eq!(code, Some(0), "{arguments:?}: {screen}");
@@ -89,7 +98,7 @@ fn printed(columns: u16, server: &str, arguments: &[&str]) -> String {
 }
 
 /// A text without its colours.
-fn uncoloured(text: &str) -> String {
+pub(crate) fn uncoloured(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -99,7 +108,7 @@ fn uncoloured(text: &str) -> String {
 }
 
 /// The width of what is printed, but for notes, which the terminal may break.
-fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     let lines = text
         .lines()
         .filter(|line| !line.starts_with("coordinated: "));
