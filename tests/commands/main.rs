@@ -11,6 +11,7 @@ mod pretender;
 mod shells;
 mod sql;
 mod terminal;
+mod top;
 mod usage;
 
 use serde_json::Value as Json;

@@ -5,6 +5,8 @@
 
 mod draw;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 use super::server::Server;
@@ -118,7 +120,11 @@ fn run(
             match happening {
                 Happening::Quit => return Ok(()),
                 Happening::Resized => {}
-                Happening::Seen(seen) => state.see(seen),
+                Happening::Seen(seen) => {
+                    if let Some(order) = state.see(seen) {
+                        watcher.order(order);
+                    }
+                }
                 Happening::Key(key) => match state.press(key) {
                     Some(Deed::Quit) => return Ok(()),
                     Some(Deed::Order(order)) => watcher.order(order),

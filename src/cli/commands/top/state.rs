@@ -76,8 +76,10 @@ impl State {
         }
     }
 
-    /// Takes note of what was seen.
-    pub(super) fn see(&mut self, seen: Seen) {
+    /// Takes note of what was seen. The first work spec takes the place of a chosen one that is gone, and is then
+    /// what the watcher is to look at.
+    pub(super) fn see(&mut self, seen: Seen) -> Option<Order> {
+        self.has_looked = true;
         match seen {
             Seen::Picture(picture) => {
                 self.trouble = None;
@@ -85,12 +87,13 @@ impl State {
                 self.arrange();
                 if self.chosen_index().is_none() {
                     self.chosen = self.picture.specs.first().map(|spec| spec.name.clone());
+                    return self.chosen.clone().map(Order::Choose);
                 }
             }
             Seen::Nothing(why) => self.trouble = Some(why),
             Seen::Done(outcome) => self.remark = Some(outcome),
         }
-        self.has_looked = true;
+        None
     }
 
     /// Does what a key says, or tells what is to be done elsewhere.

@@ -216,7 +216,7 @@ impl Look {
         self.history.measure(&mut specs);
         let is_there = |name: &Name| specs.iter().any(|spec| spec.name == *name);
         if !self.chosen.as_ref().is_some_and(is_there) {
-            self.chosen = specs.first().map(|spec| spec.name.clone());
+            self.chosen = None;
             self.details = None;
         }
         let is_known = self.details.is_some() && Instant::now() < self.next_details;
