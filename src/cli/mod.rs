@@ -10,6 +10,7 @@ mod progress;
 mod restore;
 mod retention;
 mod serve;
+mod sql;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +42,8 @@ enum Command {
     Check(check::Args),
     /// Make the database's file smaller after much was deleted
     Compact(compact::Args),
+    /// Ask a database with SQL, which changes nothing
+    Sql(sql::Args),
     /// Load a server and measure it: this one, or any other that speaks CBOR-RPC
     Bench(bench::Args),
     #[command(flatten)]
@@ -61,6 +64,7 @@ pub fn run() -> ExitCode {
             Err(error) => return fail(&error, ExitCode::from(2)),
         },
         Command::Compact(args) => compact::run(&args),
+        Command::Sql(args) => sql::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Client(command) => command.run(),
     };

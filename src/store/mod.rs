@@ -6,6 +6,7 @@
 mod archive;
 mod attempts;
 mod backup;
+mod cbor_json;
 pub mod check;
 mod checkpoint;
 mod compact;
@@ -14,6 +15,7 @@ mod lists;
 mod locks;
 mod new_file;
 mod open;
+mod queries;
 mod queue;
 mod row;
 mod scheduled_backup;
@@ -29,6 +31,8 @@ pub use invariants::all_invariants;
 pub use lists::Reader;
 pub use new_file::{FileError, Stage, Watch};
 pub use open::{OpenError, Options, Synchronous};
+pub use queries::{LIST_TABLES, Queries, QueryError, Rows, is_whole_statement};
+pub use rusqlite::types::ValueRef;
 pub use scheduled_backup::{BackupSchedule, ScheduledBackups};
 pub use statement::all_statements;
 

@@ -139,14 +139,32 @@ pub(super) struct FileLock {
 }
 
 impl FileLock {
-    pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
-        // One file, one lock, by whatever links it was found.
+    /// Where the lock of a database is: one file, one lock, by whatever links it was found.
+    fn path_for(database: &Path) -> PathBuf {
         let real = database
             .canonicalize()
             .unwrap_or_else(|_| database.to_owned());
         let mut path = real.into_os_string();
         path.push("-lock");
-        let path = PathBuf::from(path);
+        path.into()
+    }
+
+    /// True if the process that owns a database seems to live. It may be another one that has got its number,
+    /// but to try the lock could keep a daemon from starting.
+    pub(super) fn has_living_owner(database: &Path) -> bool {
+        let owner = std::fs::read_to_string(Self::path_for(database));
+        let owner = owner
+            .ok()
+            .and_then(|owner| owner.parse::<libc::pid_t>().ok());
+        owner.filter(|owner| *owner > 0).is_some_and(|owner| {
+            // SAFETY: no signal is sent; it only asks whether one could be.
+            let answer = unsafe { libc::kill(owner, 0) };
+            answer == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        })
+    }
+
+    pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
+        let path = Self::path_for(database);
         let cannot_open = |error: std::io::Error| OpenError::CannotOpen {
             path: database.to_owned(),
             reason: error.to_string(),
@@ -363,12 +381,22 @@ fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> 
 /// may have left into the file, and leaves one file behind, where one that may only read leaves its own
 /// new files.
 pub(super) fn open_existing(path: &Path) -> Result<(Connection, usize), OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    as_ours(path, path, flags)
+}
+
+/// Opens the database at `path`, under the name that SQLite shall know it by, if it is one of ours. Gives its
+/// schema's version as well.
+pub(super) fn as_ours(
+    path: &Path,
+    name: &Path,
+    flags: OpenFlags,
+) -> Result<(Connection, usize), OpenError> {
     let cannot_open = |error: rusqlite::Error| OpenError::CannotOpen {
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(cannot_open)?;
+    let connection = Connection::open_with_flags(name, flags).map_err(cannot_open)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(cannot_open)?;
     check_is_ours(&connection, path)?;
     let version = known_schema_version(&connection, path)?;

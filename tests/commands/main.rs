@@ -12,7 +12,9 @@ mod looking;
 mod other_servers;
 mod pretender;
 mod shells;
+mod sql;
 mod terminal;
+mod top;
 mod usage;
 
 use serde_json::Value as Json;

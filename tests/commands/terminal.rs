@@ -5,19 +5,23 @@ use crate::support::{FAILED, PATIENCE};
 use pty_process::Size;
 use pty_process::blocking::{Command, Pty, open};
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 /// A program on a terminal of its own.
-struct OnTerminal {
+pub(crate) struct OnTerminal {
     child: Child,
     keyboard: Pty,
-    screen: Receiver<String>,
+    screen: Receiver<Vec<u8>>,
     seen: String,
+    /// What the screen shows after all that was received.
+    picture: vt100::Parser,
 }
 
 impl OnTerminal {
-    fn start(columns: u16, server: &str, arguments: &[&str]) -> OnTerminal {
+    pub(crate) fn start(columns: u16, server: &str, arguments: &[&str]) -> OnTerminal {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(Size::new(30, columns)).expect("resize");
         let child = Command::new(env!("CARGO_BIN_EXE_coordinated"))
@@ -34,8 +38,7 @@ impl OnTerminal {
             let mut piece = [0; 4096];
             // An error is the end: the program has closed its side.
             while let Ok(count @ 1..) = reader.read(&mut piece) {
-                let text = String::from_utf8_lossy(&piece[..count]).into_owned();
-                if sender.send(text).is_err() {
+                if sender.send(piece[..count].to_vec()).is_err() {
                     break;
                 }
             }
@@ -45,31 +48,92 @@ impl OnTerminal {
             keyboard: pty,
             screen,
             seen: String::new(),
+            picture: vt100::Parser::new(cells(30), cells(columns), 0),
         }
+    }
+
+    /// Waits for more; false if there will be none, or none comes.
+    fn receive(&mut self) -> bool {
+        let Ok(more) = self.screen.recv_timeout(PATIENCE) else {
+            return false;
+        };
+        self.seen.push_str(&String::from_utf8_lossy(&more));
+        self.picture.process(&more);
+        true
     }
 
     /// Waits until this is on the screen.
-    fn wait_for(&mut self, text: &str) {
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let begin = Instant::now();
         while !self.seen.contains(text) {
-            match self.screen.recv_timeout(PATIENCE) {
-                Ok(more) => self.seen.push_str(&more),
-                Err(_) => panic!("{text:?} does not come: {:?}", self.seen),
-            }
+            let comes = self.receive() && begin.elapsed() < PATIENCE;
+            assert!(comes, "{text:?} does not come: {:?}", self.seen);
         }
     }
 
-    fn type_in(&mut self, text: &str) {
+    /// Waits until the screen shows this, however it was drawn.
+    pub(crate) fn wait_until_shown(&mut self, text: &str) {
+        let begin = Instant::now();
+        while !self.picture.screen().contents().contains(text) {
+            let comes = self.receive() && begin.elapsed() < PATIENCE;
+            assert!(
+                comes,
+                "{text:?} is not shown: {}",
+                self.picture.screen().contents()
+            );
+        }
+    }
+
+    /// Waits until these have come on the screen, one after the other, and forgets them.
+    pub(crate) fn wait_for_all(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.wait_for(text);
+            let end = self.seen.find(text).map_or(0, |begin| begin + text.len());
+            self.seen.drain(..end);
+        }
+    }
+
+    /// Makes the terminal so large.
+    pub(crate) fn resize(&mut self, rows: u16, columns: u16) {
+        self.keyboard
+            .resize(Size::new(rows, columns))
+            .expect("resize");
+        self.picture
+            .screen_mut()
+            .set_size(cells(rows), cells(columns));
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: it is that of a child that has not been waited for, so it is no other's.
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0, "kill");
+    }
+
+    /// How the terminal treats what is typed: by lines or by keys, with an echo or without.
+    pub(crate) fn settings(&self) -> libc::tcflag_t {
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&self.keyboard);
+        let mut settings = std::mem::MaybeUninit::<libc::termios>::uninit();
+        // SAFETY: the terminal is open, and there is room for the answer, which is there if it is no error.
+        unsafe {
+            assert_eq!(libc::tcgetattr(descriptor, settings.as_mut_ptr()), 0);
+            settings.assume_init().c_lflag
+        }
+    }
+
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).expect("type");
     }
 
     /// Waits for the end: all that was on the screen, with plain line ends, and the exit code.
-    fn end(mut self) -> (String, Option<i32>) {
-        while let Ok(more) = self.screen.recv_timeout(PATIENCE) {
-            self.seen.push_str(&more);
-        }
+    pub(crate) fn end(mut self) -> (String, Option<i32>) {
+        while self.receive() {}
         let code = self.child.wait().expect("end").code();
         (self.seen.replace("\r\n", "\n"), code)
     }
+}
+
+fn cells(number: u16) -> NonZeroU16 {
+    NonZeroU16::new(number).expect("a terminal has rows and columns")
 }
 
 impl Drop for OnTerminal {
@@ -81,7 +145,7 @@ impl Drop for OnTerminal {
 }
 
 /// What is printed on a terminal.
-fn printed(columns: u16, server: &str, arguments: &[&str]) -> String {
+pub(crate) fn printed(columns: u16, server: &str, arguments: &[&str]) -> String {
     let terminal = OnTerminal::start(columns, server, arguments);
     let (screen, code) = terminal.end();
     assert_eq!(code, Some(0), "{arguments:?}: {screen}");
@@ -89,7 +153,7 @@ fn printed(columns: u16, server: &str, arguments: &[&str]) -> String {
 }
 
 /// A text without its colours.
-fn uncoloured(text: &str) -> String {
+pub(crate) fn uncoloured(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -99,7 +163,7 @@ fn uncoloured(text: &str) -> String {
 }
 
 /// The width of what is printed, but for notes, which the terminal may break.
-fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     let lines = text
         .lines()
         .filter(|line| !line.starts_with("coordinated: "));

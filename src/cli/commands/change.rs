@@ -111,22 +111,45 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
         return Err(Declined.into());
     }
     let progress = progress("retrying", count);
+    let retried = retry_failed(
+        &mut daemon,
+        &spec,
+        matches,
+        |retried| {
+            progress.set_position(retried);
+        },
+        note,
+    )?;
+    progress.finish_and_clear();
+    tell(format!("Retried {}.", units(retried)))
+}
+
+/// Makes those failed units available that match; gives how many, also to `progress` as it goes on. `refused`
+/// is told why some can't be.
+///
+/// # Errors
+/// If a call fails; some may be available then.
+pub(super) fn retry_failed(
+    daemon: &mut Daemon,
+    spec: &Name,
+    matches: impl Fn(&Unit) -> bool,
+    progress: impl Fn(u64),
+    refused: impl Fn(String),
+) -> Result<u64, Box<dyn Error>> {
     let mut retried = 0;
     loop {
         let before = retried;
-        let seen = failed_ones().each_page(&mut daemon, &spec, |daemon, page| {
-            let chosen = page.into_iter().filter(matches).map(|unit| unit.key);
-            retried += make_available(daemon, &spec, chosen.collect())?;
-            progress.set_position(retried);
+        let seen = failed_ones().each_page(daemon, spec, |daemon, page| {
+            let chosen = page.into_iter().filter(&matches).map(|unit| unit.key);
+            retried += make_available(daemon, spec, chosen.collect(), &refused)?;
+            progress(retried);
             Ok::<(), Box<dyn Error>>(())
         })?;
         // Those that were retried make room for others in what the server lists.
         if seen == Seen::All || retried == before {
-            break;
+            return Ok(retried);
         }
     }
-    progress.finish_and_clear();
-    tell(format!("Retried {}.", units(retried)))
 }
 
 fn failed_ones() -> Listing {
@@ -177,7 +200,7 @@ fn retry_named(daemon: &mut Daemon, spec: &Name, keys: Vec<Name>) -> Result<(), 
         return tell("Nothing to do.");
     }
     let asked = keys.len() as u64;
-    let retried = make_available(daemon, spec, keys)?;
+    let retried = make_available(daemon, spec, keys, &note)?;
     if retried > 0 {
         tell(format!("Retried {}.", units(retried)))?;
     }
@@ -192,6 +215,7 @@ fn make_available(
     daemon: &mut Daemon,
     spec: &Name,
     keys: Vec<Name>,
+    refused: &impl Fn(String),
 ) -> Result<u64, Box<dyn Error>> {
     let mut done = 0;
     for keys in keys.chunks(PAGE_UNITS as usize) {
@@ -218,7 +242,7 @@ fn make_available(
         for (key, outcome) in keys.iter().zip(outcomes) {
             match outcome {
                 Ok(()) => done += 1,
-                Err(message) => note(format!("{}: {message}", shown(key))),
+                Err(message) => refused(format!("{}: {message}", shown(key))),
             }
         }
     }

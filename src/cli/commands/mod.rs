@@ -17,6 +17,7 @@ mod source;
 mod spec_file;
 mod specs;
 mod summary;
+mod top;
 mod units;
 mod units_file;
 mod work;
@@ -43,6 +44,8 @@ pub(super) enum Command {
     Summary(summary::SummaryArgs),
     /// Count the units of a work spec
     Status(summary::StatusArgs),
+    /// Watch the daemon on the whole screen, and control it by keys
+    Top(top::TopArgs),
     /// List the work specs
     #[command(name = "work_specs", alias = "work-specs")]
     WorkSpecs(specs::WorkSpecsArgs),
@@ -111,6 +114,7 @@ impl Command {
             Self::Work(args) => work::work(args),
             Self::Summary(args) => summary::summary(args),
             Self::Status(args) => summary::status(args),
+            Self::Top(args) => top::top(args),
             Self::WorkSpecs(args) => specs::work_specs(args),
             Self::WorkSpec(args) => specs::work_spec(args),
             Self::WorkUnits(args) => units::work_units(args),

@@ -4,7 +4,7 @@ use crate::address::Address;
 use crate::client::{Connection, Coordinate, Error, Options, ServerInfo};
 
 /// Where the daemon is that a command talks to.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct Server {
     /// The daemon: HOST:PORT, [IPV6]:PORT or unix:PATH
     #[arg(
@@ -46,7 +46,18 @@ impl Server {
     /// # Errors
     /// If nobody answers, at once; nothing is tried again.
     pub(super) fn connect(&self) -> Result<Daemon, Box<dyn std::error::Error>> {
-        let connection = match Connection::open(self.server.clone(), Options::default()) {
+        self.connect_with(Options::default())
+    }
+
+    /// The same, with other options for what comes after.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub(super) fn connect_with(
+        &self,
+        options: Options,
+    ) -> Result<Daemon, Box<dyn std::error::Error>> {
+        let connection = match Connection::open(self.server.clone(), options) {
             Err(Error::Unreachable { address, source }) => {
                 let start = match address.to_string().as_str() {
                     DEFAULT_SERVER => "coordinated".to_owned(),
@@ -72,6 +83,15 @@ impl Daemon {
     /// True if the daemon has something that the originals lack.
     pub(super) fn has(&self, feature: &str) -> bool {
         self.info.as_ref().is_some_and(|info| info.has(feature))
+    }
+
+    /// What it calls itself, with its version.
+    pub(super) fn description(&self) -> String {
+        let info = self.info.as_ref();
+        info.map_or_else(
+            || "an original server".to_owned(),
+            |info| format!("{} {}", info.server, info.version),
+        )
     }
 
     /// True if the daemon is one of the originals.

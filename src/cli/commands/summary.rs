@@ -83,19 +83,20 @@ pub(in crate::cli) struct StatusArgs {
 }
 
 /// What is known of a work spec.
-struct Standing {
-    name: Name,
-    counts: Counts,
+pub(super) struct Standing {
+    pub(super) name: Name,
+    pub(super) counts: Counts,
     /// What only this daemon tells.
-    details: Option<Details>,
+    pub(super) details: Option<Details>,
     /// Units done in a second; `None` if it was not measured.
-    rate: Option<f64>,
+    pub(super) rate: Option<f64>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Details {
-    delayed: u64,
-    waiting: Option<f64>,
+pub(super) struct Details {
+    pub(super) delayed: u64,
+    /// Seconds.
+    pub(super) waiting: Option<f64>,
 }
 
 /// How long ago the look is with which a rate is measured.
@@ -103,11 +104,11 @@ const RATE_LOOKS: usize = 15;
 
 /// The counts of earlier looks, to measure rates.
 #[derive(Default)]
-struct History(VecDeque<(Instant, HashMap<Name, u64>)>);
+pub(super) struct History(VecDeque<(Instant, HashMap<Name, u64>)>);
 
 impl History {
     /// Puts rates to what was seen now, and remembers it.
-    fn measure(&mut self, seen: &mut [Standing]) {
+    pub(super) fn measure(&mut self, seen: &mut [Standing]) {
         let now = Instant::now();
         let done = |standing: &Standing| standing.counts.finished + standing.counts.failed;
         if let Some((then, before)) = self.0.front() {
@@ -128,7 +129,7 @@ impl History {
 }
 
 impl Standing {
-    fn remaining_seconds(&self) -> Option<f64> {
+    pub(super) fn remaining_seconds(&self) -> Option<f64> {
         let left = self.counts.available + self.counts.pending;
         let rate = self.rate.filter(|rate| *rate > 0.0)?;
         Some(left as f64 / rate)
@@ -236,7 +237,8 @@ fn look(
     }
 }
 
-fn see_all(daemon: &mut Daemon) -> Result<Vec<Standing>, CallError> {
+/// How all work specs stand, by name.
+pub(super) fn see_all(daemon: &mut Daemon) -> Result<Vec<Standing>, CallError> {
     let names = daemon.client.work_spec_names()?;
     if !daemon.has("summary") {
         let mut all = Vec::new();

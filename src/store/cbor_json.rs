@@ -1,0 +1,46 @@
+//! The SQL function `cbor_json(blob)`, which shows a column of CBOR as JSON.
+//!
+//! The crate in `extension/` is made of this file and `src/cbor/`, so it uses nothing else of ours.
+
+use crate::cbor::{Value, json};
+use rusqlite::functions::{Context, FunctionFlags, SubType};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Error};
+
+/// Containers within each other that are shown. The daemon takes 100 unless it is told otherwise
+/// (`--max-depth`), and each level takes room on the stack.
+const DEPTH_MAX: usize = 1_000;
+
+/// What SQLite's JSON functions know JSON by, so that they take it as such and not as a text.
+const JSON_SUBTYPE: SubType = Some(b'J' as std::ffi::c_uint);
+
+/// What the function was given is not what it takes.
+#[derive(Debug, thiserror::Error)]
+#[error("cbor_json: {0}")]
+struct NotCbor(String);
+
+/// Gives a connection the function `cbor_json(blob)`: JSON by the rules of [`json`], `NULL` for `NULL`, and an
+/// error that says what is wrong for anything that is not one whole item of CBOR.
+///
+/// # Errors
+/// If SQLite refuses.
+pub(crate) fn define(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_INNOCUOUS
+        | FunctionFlags::SQLITE_RESULT_SUBTYPE;
+    connection.create_scalar_function("cbor_json", 1, flags, |context: &Context<'_>| {
+        let failed = |reason| Error::UserFunctionError(NotCbor(reason).into());
+        let text = match context.get_raw(0) {
+            ValueRef::Null => return Ok((None, None)),
+            ValueRef::Blob(bytes) => Value::from_bytes(bytes, DEPTH_MAX)
+                .map(|value| json::to_json(&value).to_string())
+                .map_err(|error| failed(format!("not CBOR: {error}")))?,
+            other => {
+                let kind = other.data_type().to_string().to_lowercase();
+                return Err(failed(format!("takes a blob, not a value of type {kind}")));
+            }
+        };
+        Ok((Some(text), JSON_SUBTYPE))
+    })
+}

@@ -1,0 +1,354 @@
+//! Queries by people on a database file, which they can't change: see `coordinated sql`.
+
+use super::cbor_json;
+use super::open::{FileLock, OpenError, as_ours, open_existing};
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection, ErrorCode, OpenFlags, Statement, ffi, named_params};
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Lists what can be asked for.
+pub const LIST_TABLES: &str = "
+    SELECT name, type FROM sqlite_schema
+     WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite~_%' ESCAPE '~'
+     ORDER BY type DESC, name";
+
+/// How everything is defined, or what has a name and its indexes.
+const FIND_DEFINITIONS: &str = "
+    SELECT sql FROM sqlite_schema
+     WHERE sql IS NOT NULL AND (:name IS NULL OR name = :name COLLATE NOCASE OR tbl_name = :name COLLATE NOCASE)
+     ORDER BY rowid";
+
+/// Instructions of SQLite's between two looks at whether the query is interrupted: less than a millisecond.
+const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
+
+/// The PRAGMAs that only tell something.
+const TELLING_PRAGMAS: &[&str] = &[
+    "application_id",
+    "collation_list",
+    "compile_options",
+    "database_list",
+    "encoding",
+    "foreign_key_list",
+    "freelist_count",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "module_list",
+    "page_count",
+    "page_size",
+    "pragma_list",
+    "quick_check",
+    "schema_version",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+    "user_version",
+];
+
+/// Those among them that change what they tell if they are given a value.
+const SETTING_PRAGMAS: &[&str] = &[
+    "application_id",
+    "encoding",
+    "page_size",
+    "schema_version",
+    "user_version",
+];
+
+/// A database file that people ask questions of.
+///
+/// Each question has a connection of its own, which ends with it: nothing is held between two, neither a state
+/// of the file, which would keep the daemon's log from beginning anew, nor files beside it.
+pub struct Queries {
+    path: PathBuf,
+    is_interrupted: Arc<AtomicBool>,
+}
+
+/// Takes what a query returns, as it comes.
+pub trait Rows {
+    /// A result with these columns begins.
+    ///
+    /// # Errors
+    /// If it can't be written, which ends the query, as for the others.
+    fn begin(&mut self, columns: &[String]) -> io::Result<()>;
+
+    /// A row, with a value for each column.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    fn row(&mut self, values: &[ValueRef<'_>]) -> io::Result<()>;
+
+    /// There are no more rows.
+    ///
+    /// # Errors
+    /// If what was kept so far can't be written.
+    fn end(&mut self) -> io::Result<()>;
+}
+
+/// Why a query has no result, or no whole one.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The file can't be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// SQLite says what is wrong.
+    #[error("{0}")]
+    Sql(String),
+    /// It would change something, or keep a transaction open.
+    #[error(
+        "only reading is allowed here: a query begins with SELECT, WITH, VALUES or EXPLAIN, or is a PRAGMA that \
+         only tells something"
+    )]
+    NotReading,
+    /// Somebody interrupted it.
+    #[error("interrupted")]
+    Interrupted,
+    /// A program began to write while the query took the file for one that nobody uses.
+    #[error(
+        "the database was changed while it was read, as by a daemon that starts, so what was shown may be wrong: \
+         ask again"
+    )]
+    Changed,
+    /// The result can't be written.
+    #[error(transparent)]
+    Output(io::Error),
+}
+
+impl Queries {
+    /// Takes a database file, without holding it open.
+    ///
+    /// # Errors
+    /// If it is not there, can't be read, or is no database of ours.
+    pub fn on(path: &Path) -> Result<Self, OpenError> {
+        View::open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            is_interrupted: Arc::default(),
+        })
+    }
+
+    /// What interrupts the running query when it is set.
+    #[must_use]
+    pub fn interrupter(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_interrupted)
+    }
+
+    /// Runs one statement, or several with semicolons between them, all in one state of the file at the most
+    /// each.
+    ///
+    /// # Errors
+    /// See [`QueryError`]. What came before the failure has been handed to `rows`.
+    pub fn run(&self, sql: &str, rows: &mut dyn Rows) -> Result<(), QueryError> {
+        self.is_interrupted.store(false, Ordering::Relaxed);
+        let view = View::open(&self.path)?;
+        let prepare = || -> rusqlite::Result<()> {
+            cbor_json::define(&view.connection)?;
+            let is_interrupted = self.interrupter();
+            let look = move || is_interrupted.load(Ordering::Relaxed);
+            view.connection
+                .progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, Some(look))?;
+            view.connection.authorizer(Some(authorize))
+        };
+        prepare().map_err(|error| QueryError::Sql(error.to_string()))?;
+        let outcome = self.run_all(&view.connection, sql, rows);
+        // Whatever came of it: only what did not change meanwhile can be relied on.
+        match outcome {
+            Err(QueryError::Output(_)) => outcome,
+            _ if view.has_changed() => Err(QueryError::Changed),
+            outcome => outcome,
+        }
+    }
+
+    /// The statements that define everything, or what has a name, with its indexes. None if there is no such.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn definitions(&self, name: Option<&str>) -> Result<Vec<String>, QueryError> {
+        let view = View::open(&self.path)?;
+        let find = || -> rusqlite::Result<Vec<String>> {
+            let mut find = view.connection.prepare(FIND_DEFINITIONS)?;
+            let found = find.query_map(named_params! {":name": name}, |row| row.get(0))?;
+            found.collect()
+        };
+        find().map_err(of_sqlite)
+    }
+
+    fn run_all(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        rows: &mut dyn Rows,
+    ) -> Result<(), QueryError> {
+        let mut statements = Batch::new(connection, sql);
+        while let Some(mut statement) = statements.next().map_err(of_sqlite)? {
+            self.run_one(&mut statement, rows)?;
+        }
+        Ok(())
+    }
+
+    fn run_one(
+        &self,
+        statement: &mut Statement<'_>,
+        rows: &mut dyn Rows,
+    ) -> Result<(), QueryError> {
+        let names = statement.column_names().into_iter().map(str::to_owned);
+        let columns: Vec<String> = names.collect();
+        let mut found = statement.raw_query();
+        rows.begin(&columns).map_err(QueryError::Output)?;
+        while let Some(row) = found.next().map_err(of_sqlite)? {
+            if self.is_interrupted.load(Ordering::Relaxed) {
+                return Err(QueryError::Interrupted);
+            }
+            let values = (0..columns.len()).map(|index| row.get_ref(index));
+            let values: Vec<ValueRef<'_>> = values.collect::<Result<_, _>>().map_err(of_sqlite)?;
+            rows.row(&values).map_err(QueryError::Output)?;
+        }
+        rows.end().map_err(QueryError::Output)
+    }
+}
+
+/// True if a text ends where a statement does, so that nothing more of it is to come.
+#[must_use]
+pub fn is_whole_statement(sql: &str) -> bool {
+    let Ok(sql) = CString::new(sql) else {
+        // SQLite will say what it thinks of that.
+        return true;
+    };
+    // SAFETY: the text ends with a nought, and is only read.
+    unsafe { ffi::sqlite3_complete(sql.as_ptr()) != 0 }
+}
+
+fn authorize(context: AuthContext<'_>) -> Authorization {
+    let is_reading = match context.action {
+        AuthAction::Select
+        | AuthAction::Read { .. }
+        | AuthAction::Function { .. }
+        | AuthAction::Recursive => true,
+        AuthAction::Pragma {
+            pragma_name,
+            pragma_value,
+        } => {
+            let is_in = |list: &[&str]| {
+                list.iter()
+                    .any(|name| name.eq_ignore_ascii_case(pragma_name))
+            };
+            is_in(TELLING_PRAGMAS) && (pragma_value.is_none() || !is_in(SETTING_PRAGMAS))
+        }
+        _ => false,
+    };
+    if is_reading {
+        Authorization::Allow
+    } else {
+        Authorization::Deny
+    }
+}
+
+fn of_sqlite(error: rusqlite::Error) -> QueryError {
+    match (error.sqlite_error_code(), error) {
+        (Some(ErrorCode::AuthorizationForStatementDenied), _) => QueryError::NotReading,
+        (Some(ErrorCode::OperationInterrupted), _) => QueryError::Interrupted,
+        (_, rusqlite::Error::SqlInputError { msg, .. }) => QueryError::Sql(msg),
+        (_, rusqlite::Error::SqliteFailure(_, Some(message))) => QueryError::Sql(message),
+        (_, error) => QueryError::Sql(error.to_string()),
+    }
+}
+
+/// A connection for one query.
+struct View {
+    connection: Connection,
+    /// Of a file that nobody uses: how it was, to see whether it still is so.
+    unused: Option<Unused>,
+}
+
+/// A file beside which there is no log: its newest state is in it alone.
+struct Unused {
+    path: PathBuf,
+    stamp: Stamp,
+}
+
+/// What changes when a file is written to, or another one takes its place.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl View {
+    /// Opens a database so that nothing beside it is made, changed or left:
+    ///
+    /// - while a daemon has it, as `check` does: if that one ends meanwhile, we are the last, and clear up;
+    /// - after a crash, only to read: the log that is there stays for the daemon that starts next;
+    /// - where there is no log, without locks, which would need one, and with a look at the end whether that was
+    ///   right.
+    fn open(path: &Path) -> Result<Self, OpenError> {
+        let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if let Some(unused) = Unused::find(path) {
+            let flags = read_only | OpenFlags::SQLITE_OPEN_URI;
+            let (connection, _) = as_ours(path, &unused.immutable_uri(), flags)?;
+            return Ok(Self {
+                connection,
+                unused: Some(unused),
+            });
+        }
+        let (connection, _) = match FileLock::has_living_owner(path) {
+            true => open_existing(path)?,
+            false => as_ours(path, path, read_only)?,
+        };
+        let query_only = connection.pragma_update(None, "query_only", true);
+        query_only.map_err(|error| OpenError::CannotOpen {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            connection,
+            unused: None,
+        })
+    }
+
+    /// True if the file was used although it seemed that nobody did.
+    fn has_changed(&self) -> bool {
+        let unused = self.unused.as_ref();
+        unused.is_some_and(|unused| {
+            Unused::find(&unused.path).is_none_or(|now| now.stamp != unused.stamp)
+        })
+    }
+}
+
+impl Unused {
+    /// The file at a path, if it is there and no log beside it.
+    fn find(path: &Path) -> Option<Self> {
+        // Where SQLite looks for the log: beside the file itself, whatever links lead to it.
+        let path = path.canonicalize().ok()?;
+        let has_log = ["-wal", "-journal"].iter().any(|suffix| {
+            let mut log = OsString::from(&path);
+            log.push(suffix);
+            Path::new(&log).exists()
+        });
+        let file = path.metadata().ok()?;
+        let stamp = (
+            file.dev(),
+            file.ino(),
+            file.size(),
+            file.mtime(),
+            file.mtime_nsec(),
+        );
+        (!has_log).then_some(Self { path, stamp })
+    }
+
+    /// The file, as SQLite is told that it will not change.
+    fn immutable_uri(&self) -> PathBuf {
+        let bytes = self.path.as_os_str().as_bytes().iter();
+        let encoded = bytes.map(|byte| match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                char::from(*byte).to_string()
+            }
+            _ => format!("%{byte:02x}"),
+        });
+        format!("file:{}?immutable=1", encoded.collect::<String>()).into()
+    }
+}
