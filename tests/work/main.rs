@@ -13,6 +13,7 @@ use coordinated::client::{Coordinate, Name, UnitQuery};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use support::{Exit, Server, run_to_end, wait_until};
 
 /// Runs a worker in the daemon's folder until it ends by itself.
@@ -87,7 +88,8 @@ impl Running {
     }
 
     fn start_in(folder: &Path, address: &str, arguments: &[&str]) -> Running {
-        let number = std::fs::read_dir(folder).expect("the folder").count();
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let said = folder.join(format!("said-{number}"));
         let output = File::create(&said).expect("create");
         let child = Command::new(env!("CARGO_BIN_EXE_coordinated"))

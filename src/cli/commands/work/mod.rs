@@ -27,6 +27,9 @@ use template::Template;
 /// The runtime of work specs that name their command themselves.
 const EXEC: &str = "exec";
 
+/// No program runs for longer, and the system's clock has room for it.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// What `work` can be told.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
@@ -134,8 +137,8 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let programs = Programs {
         command,
         limits: Limits {
-            timeout: args.timeout,
-            grace: args.grace,
+            timeout: args.timeout.map(|timeout| timeout.min(FOR_EVER)),
+            grace: args.grace.min(FOR_EVER),
         },
         retry_delay: args.retry_delay,
         takes_many: args.batch.is_some(),
