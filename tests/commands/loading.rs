@@ -151,8 +151,8 @@ fn what_is_wrong_in_a_line_is_told_with_its_place_and_all_before_it_is_added() {
             "{\"x\": 1}",
             "column 8: the data of \"x\" must be an object, and is an integer",
         ),
-        ("[1]", "expected an object with names of units"),
-        ("nonsense", "not JSON"),
+        ("[1]", "expected a JSON object with names of units"),
+        ("nonsense", "add --lines"),
         ("{\"x\": {}", "not JSON: EOF"),
         ("{\"x\": {}} {}", "not JSON: trailing characters"),
         ("{\"x\": {\"$int\": 5}}", "\"$int\" must be"),
@@ -185,7 +185,7 @@ fn a_load_goes_on_from_a_line() {
     let (server, mut client) = server_with_spec();
     let broken = format!("{}nonsense\n{}", lines(0..5), lines(5..8));
     let message = not_added(server.address(), &["--batch", "2"], broken);
-    assert!(message.contains("line 6, column"), "{message}");
+    assert!(message.contains("line 6: expected"), "{message}");
     assert!(
         message.ends_with("added 5 work units: --from-line 6 goes on from there"),
         "{message}"

@@ -76,10 +76,11 @@ the line for --from-line.";
 /// Sets a work spec, and adds units from a file.
 pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
     let spec = SpecFile::read_spec(&args.work_spec)?;
-    let path = args.work_units.as_deref();
-    let file = path.map(|path| UnitsFile::open(path, &args.units));
-    let file = file.transpose()?;
     let mut daemon = args.server.connect()?;
+    // Before the work spec is set, which would be too early if there is no such file.
+    let file = args.work_units.as_deref();
+    let file = file.map(|path| UnitsFile::open(path, &args.units));
+    let file = file.transpose()?;
     for warning in &spec.warnings {
         note(warning);
     }
@@ -101,8 +102,8 @@ pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
 /// Adds units from a file.
 pub(super) fn addwork(args: &AddworkArgs) -> Result<(), Box<dyn Error>> {
     let spec = args.spec.read()?;
-    let file = UnitsFile::open(&args.work_units, &args.units)?;
     let mut daemon = args.server.connect()?;
+    let file = UnitsFile::open(&args.work_units, &args.units)?;
     let added = add_units(&mut daemon, &spec, file, &args.units)?;
     let mut output = Output::new();
     output.line(format!("Added {}.", units(added)))?;

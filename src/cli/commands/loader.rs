@@ -1,8 +1,9 @@
 //! Sends the units of a file to a daemon, with some batches on their way at a time.
 
+use super::batch::Batch;
 use super::names::units;
 use super::output::note;
-use super::units_file::{Batch, UnitsFile};
+use super::units_file::UnitsFile;
 use crate::cbor::Value;
 use crate::cli::progress;
 use crate::client::{Coordinate, Error, Name, Status};

@@ -1,6 +1,7 @@
 //! The commands that look at a running daemon and control it: clients like any other.
 
 mod add;
+mod batch;
 mod change;
 mod confirm;
 mod daemon;
@@ -11,6 +12,7 @@ mod load;
 mod loader;
 mod names;
 mod output;
+mod record;
 mod server;
 mod shell;
 mod source;
