@@ -142,8 +142,7 @@ impl Queries {
         Arc::clone(&self.is_interrupted)
     }
 
-    /// Runs one statement, or several with semicolons between them, all in one state of the file at the most
-    /// each.
+    /// Runs one statement, or several with semicolons between them, each in the state that the file has then.
     ///
     /// # Errors
     /// See [`QueryError`]. What came before the failure has been handed to `rows`.

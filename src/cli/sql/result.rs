@@ -66,7 +66,7 @@ impl Printer {
 
     /// A field as it is, unless it could act on a terminal.
     fn csv_field(&self, value: ValueRef<'_>) -> Vec<u8> {
-        let raw = match value {
+        match value {
             ValueRef::Null => Vec::new(),
             ValueRef::Integer(number) => number.to_string().into_bytes(),
             ValueRef::Real(number) => real(number).into_bytes(),
@@ -75,8 +75,7 @@ impl Printer {
                 Ok(_) => bytes.to_vec(),
                 Err(_) => escape(bytes).into_bytes(),
             },
-        };
-        raw
+        }
     }
 }
 
