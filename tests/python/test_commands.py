@@ -97,9 +97,9 @@ def test_a_work_spec_is_loaded_with_its_units(run, client, tmpdir):
 
 
 def test_names_of_any_bytes_are_loaded(run, client, tmpdir):
-    tmpdir.join('names').write('\xff\0a b\0')
+    tmpdir.join('names').write('\xff\0\xfe b\0', mode='wb')
     assert run('addwork', '-W', 'spec', '-0', '-u', 'names') == 'Added 2 work units.\n'
-    assert client.get_work_units('spec') == [('a b', {}), ('\xff', {})]
+    assert client.get_work_units('spec') == [('\xfe b', {}), ('\xff', {})]
 
 
 def test_a_flow_is_set(run, client, tmpdir):
