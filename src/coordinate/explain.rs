@@ -7,7 +7,7 @@ use super::failure::failure_message;
 use super::storage::{Storage, UnitsAhead};
 use super::work_spec::{Counts, WorkSpec};
 use super::work_unit::{UnitStatus, WorkUnit};
-use super::{Name, Operation, Result, scheduler};
+use super::{Completed, Name, Operation, Result, scheduler};
 use crate::clock::Timestamp;
 use std::time::Duration;
 
@@ -155,8 +155,8 @@ impl Reason {
                 "the work spec has no available unit ({} delayed, {} pending, {} finished, {} failed)",
                 counts.delayed,
                 counts.pending,
-                counts.finished + counts.archived_finished,
-                counts.failed + counts.archived_failed
+                counts.shown(Completed::Finished),
+                counts.shown(Completed::Failed)
             ),
             Self::ContinuousRunning => {
                 "the work spec is continuous, and makes no unit while one is pending".to_owned()

@@ -96,6 +96,13 @@ impl Counts {
         }
     }
 
+    /// How many units clients are told are finished or failed: those that are there, and those that were
+    /// archived.
+    #[must_use]
+    pub fn shown(&self, status: Completed) -> u64 {
+        self.completed(status) + self.archived(status)
+    }
+
     /// How many units were archived in a status.
     #[must_use]
     pub fn archived(&self, status: Completed) -> u64 {

@@ -9,8 +9,8 @@ use super::reply::{
 use crate::cbor::Writer;
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
-    Counts, Deletion, Error, Name, NamespaceId, NewUnit, PriorityChange, Result, UnitReport,
-    UnitStatus, WorkSpecId,
+    Completed, Counts, Deletion, Error, Name, NamespaceId, NewUnit, PriorityChange, Result,
+    UnitReport, UnitStatus, WorkSpecId,
 };
 use crate::limits;
 
@@ -69,11 +69,8 @@ pub(super) fn shown_counts(counts: &Counts) -> impl Iterator<Item = (UnitStatus,
     let by_status = [
         (UnitStatus::Available, counts.available + counts.delayed),
         (UnitStatus::Pending, counts.pending),
-        (
-            UnitStatus::Finished,
-            counts.finished + counts.archived_finished,
-        ),
-        (UnitStatus::Failed, counts.failed + counts.archived_failed),
+        (UnitStatus::Finished, counts.shown(Completed::Finished)),
+        (UnitStatus::Failed, counts.shown(Completed::Failed)),
     ];
     by_status.into_iter().filter(|(_, count)| *count > 0)
 }
