@@ -13,6 +13,7 @@ mod compact;
 mod invariants;
 mod lists;
 mod locks;
+mod log_file;
 mod new_file;
 mod open;
 mod queries;

@@ -2,6 +2,7 @@
 
 use super::SqliteStore;
 use super::checkpoint::Checkpointer;
+use super::log_file;
 use super::specs::WorkSpecs;
 use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
@@ -259,7 +260,7 @@ impl SqliteStore {
                 reason: error.to_string(),
             })?;
         }
-        let mut connection = Connection::open(path).map_err(cannot_open)?;
+        let mut connection = open_to_write(path).map_err(cannot_open)?;
         check_is_ours(&connection, path)?;
         // Before anything is written to it.
         known_schema_version(&connection, path)?;
@@ -407,6 +408,11 @@ pub(super) fn as_ours(
         });
     }
     Ok((connection, version))
+}
+
+/// Opens a connection that writes its log with few calls.
+fn open_to_write(path: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags_and_vfs(path, OpenFlags::default(), log_file::vfs()?)
 }
 
 fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {

@@ -94,12 +94,12 @@ fn a_write_that_fails_long_before_the_commit_undoes_the_whole_batch() {
     let script = &large_script()[..3];
     let (known, _) = Run::undisturbed(&Disk::new(), script);
     for (failure, nth) in [
-        (Failure::Full, 300),
-        (Failure::Full, 5_000),
-        (Failure::Quota, 1_000),
-        (Failure::Quota, 9_000),
-        (Failure::Torn, 1_000),
-        (Failure::Error, 7_000),
+        (Failure::Full, 10),
+        (Failure::Full, 180),
+        (Failure::Quota, 35),
+        (Failure::Quota, 320),
+        (Failure::Torn, 36),
+        (Failure::Error, 250),
     ] {
         let disk = Disk::new();
         disk.break_by(Fault {
