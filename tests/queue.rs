@@ -163,9 +163,8 @@ fn play(path: &Path, steps: &[Step]) -> Result<(), TestCaseError> {
                     .unwrap();
             }
             Step::DeleteFinished => {
-                let which = Deletion::InStatus(&[UnitStatus::Finished]);
                 world
-                    .run(|op| op.delete_work_units(&name("spec"), &which))
+                    .delete_in_status("spec", &[UnitStatus::Finished])
                     .unwrap();
             }
             Step::DeleteAll => {

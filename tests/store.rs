@@ -372,7 +372,12 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
             let names = [name(&format!("u{unit}"))];
             let which = match how {
                 0 => Deletion::All,
-                1 => Deletion::InStatus(&[UnitStatus::Finished, UnitStatus::Available]),
+                1 => {
+                    let statuses = [UnitStatus::Finished, UnitStatus::Available];
+                    return world
+                        .delete_in_status(&spec_name(*spec), &statuses)
+                        .map(|_| ());
+                }
                 2 => Deletion::Named(&names, Some(&[UnitStatus::Pending])),
                 _ => Deletion::Named(&names, None),
             };
