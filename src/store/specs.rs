@@ -66,11 +66,11 @@ statements! {
                count(*) FILTER (WHERE status = 5)
           FROM work_unit WHERE work_spec_id = :id";
 
-    /// A deleted work spec beside another one.
+    /// A work spec that is deleted from the first.
     INSERT_DELETED = "
         INSERT INTO work_spec (namespace_id, name, definition, paused, weight, priority, continuous,
                                can_be_continuous, runtime, min_gb, deleted)
-        SELECT namespace_id, name, x'a0', 0, 0, 0, 0, 0, '', 0, 1 FROM work_spec WHERE id = :beside";
+        VALUES (:namespace_id, :name, x'a0', 0, 0, 0, 0, 0, '', 0, 1)";
 
     MARK_DELETED = "UPDATE work_spec SET deleted = 1 WHERE id = :id";
 
@@ -405,10 +405,13 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
-    /// Adds a work spec that is deleted already, to have what is to be purged.
+    /// Adds a work spec that is deleted already, with the name of another one, to have what is to be purged.
     pub(super) fn insert_deleted_spec(&mut self, beside: WorkSpecId) -> StorageResult<WorkSpecId> {
+        let Known {
+            namespace, spec, ..
+        } = self.known(beside)?;
         let insert = self.statements.prepared(INSERT_DELETED)?;
-        let id = insert.insert(named_params! {":beside": beside})?;
+        let id = insert.insert(named_params! {":namespace_id": namespace, ":name": spec.name})?;
         self.specs.has_deleted = true;
         Ok(WorkSpecId(id))
     }

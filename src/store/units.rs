@@ -188,8 +188,11 @@ impl SqliteStore {
             let (attempts, rest) = self.delete_attempts(last)?;
             rows += attempts + 1;
             match rest {
-                Some(rest) => self.leave_unit(id, spec, rest)?,
                 None => self.delete_unit(id)?,
+                Some(rest) => {
+                    self.leave_unit(id, spec, rest)?;
+                    return Ok(false);
+                }
             }
         }
         Ok(is_all)
