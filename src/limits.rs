@@ -16,7 +16,7 @@ pub struct RequestLimits {
     pub spec_name_bytes_max: usize,
     /// Work units that one `get_work` hands out: each costs some writes, and others wait meanwhile.
     pub get_work_units_max: usize,
-    /// Requests in one batch message: they run one after the other while all others wait.
+    /// Requests in one batch message: their answers wait in memory for the last one.
     pub batch_requests_max: usize,
     /// Items of one list within a request: each takes some dozen bytes while the request runs, however
     /// few it took on the wire.
@@ -54,9 +54,12 @@ pub const LIST_INLINE_MAX: usize = 200;
 /// of their names may have to be passed, in one step.
 pub const LIST_INLINE_PASSED_MAX: u64 = 10_000;
 
-/// Items of one call's list that are taken in one step: some milliseconds of work, and more than most
-/// calls have.
+/// Items of one call's list that are added or changed in one step: some milliseconds of work, and more than
+/// most calls have.
 pub const SLICE_ITEMS: usize = 1_000;
+
+/// Units that are looked up in one step: each may be on pages of its own, which have to be read.
+pub const SLICE_LOOKED_UP: usize = 250;
 
 /// Bytes of them after which a step ends.
 pub const SLICE_BYTES: usize = 4 * 1024 * 1024;
@@ -70,9 +73,9 @@ pub const LIST_STEP_REQUESTS: usize = 1_000;
 /// How long they may take, give or take one request: requests differ too much to be counted.
 pub const LIST_STEP_TIME: Duration = Duration::from_millis(5);
 
-/// Leases that end in one step, before somebody else gets a turn: some ten milliseconds of work. Until the next
-/// step the others look as if they still ran.
-pub const SWEEP_LEASES: usize = 2_000;
+/// Leases that end in one step, before somebody else gets a turn: less than ten milliseconds of work. Until the
+/// next step the others look as if they still ran.
+pub const SWEEP_LEASES: usize = 1_000;
 
 /// Delayed units that become available before somebody else gets a turn: a few milliseconds of work.
 pub const SWEEP_DELAYED: usize = 500;

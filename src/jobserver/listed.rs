@@ -56,9 +56,8 @@ impl Action {
     fn slice_len(&self) -> usize {
         match self {
             Self::Delete(_) => limits::SWEEP_REMOVED,
-            Self::Add | Self::Update | Self::Prioritize(_) | Self::Status | Self::Data => {
-                limits::SLICE_ITEMS
-            }
+            Self::Status | Self::Data => limits::SLICE_LOOKED_UP,
+            Self::Add | Self::Update | Self::Prioritize(_) => limits::SLICE_ITEMS,
         }
     }
 
