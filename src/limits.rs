@@ -3,6 +3,8 @@
 //! What bounds messages and connections is in [`crate::server::Limits`]. Every field of the two has a
 //! flag; the constants here follow from the protocol, or are how the work is cut into steps.
 
+use std::time::Duration;
+
 /// What one request may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
@@ -14,7 +16,7 @@ pub struct RequestLimits {
     pub spec_name_bytes_max: usize,
     /// Work units that one `get_work` hands out: each costs some writes, and others wait meanwhile.
     pub get_work_units_max: usize,
-    /// Requests in one batch message: they run one after the other while all others wait.
+    /// Requests in one batch message: their answers wait in memory for the last one.
     pub batch_requests_max: usize,
     /// Items of one list within a request: each takes some dozen bytes while the request runs, however
     /// few it took on the wire.
@@ -48,16 +50,48 @@ pub const LIST_MAX: usize = 10_000;
 /// nobody up; for short ones the way there would take longer than the list.
 pub const LIST_INLINE_MAX: usize = 200;
 
-/// Leases that end in one step, before somebody else gets a turn. More than any number of workers
-/// holds in practice, since until the next step the others look as if they still ran: a quarter of a
-/// second of work at the worst.
-pub const SWEEP_LEASES: usize = 10_000;
+/// Work units of a spec, beyond which those in some state are not looked for within a list of requests: all
+/// of their names may have to be passed, in one step.
+pub const LIST_INLINE_PASSED_MAX: u64 = 10_000;
+
+/// Items of one call's list that are added or changed in one step: some milliseconds of work, and more than
+/// most calls have.
+pub const SLICE_ITEMS: usize = 1_000;
+
+/// Units that are looked up in one step: each may be on pages of its own, which have to be read.
+pub const SLICE_LOOKED_UP: usize = 250;
+
+/// Bytes of them after which a step ends.
+pub const SLICE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Items of a list of more than one slice that are looked through in one step, before any is taken.
+pub const SLICE_CHECKED: usize = 10_000;
+
+/// Requests of one list that are run in one step.
+pub const LIST_STEP_REQUESTS: usize = 1_000;
+
+/// How long they may take, give or take one request: requests differ too much to be counted.
+pub const LIST_STEP_TIME: Duration = Duration::from_millis(5);
+
+/// Leases that end in one step, before somebody else gets a turn: less than ten milliseconds of work. Until the
+/// next step the others look as if they still ran.
+pub const SWEEP_LEASES: usize = 1_000;
 
 /// Delayed units that become available before somebody else gets a turn: a few milliseconds of work.
 pub const SWEEP_DELAYED: usize = 500;
 
-/// Units of deleted specs that are removed, or rows (of units and of attempts at them) that are archived,
-/// before somebody else gets a turn: a millisecond of work. But each may be on a page of its own, and
+/// Workers whose time is over that are removed before somebody else gets a turn: a few milliseconds of work, if
+/// they are busy with little.
+pub const SWEEP_WORKERS: usize = 500;
+
+/// Locks that are removed before somebody else gets a turn: a few milliseconds of work.
+pub const SWEEP_LOCKS: usize = 5_000;
+
+/// Paths that one call on locks may have: all are taken or none, in one step.
+pub const LOCK_PATHS_MAX: usize = 10_000;
+
+/// Units that are deleted, or rows (of units and of attempts at them) of deleted specs that are removed or that
+/// are archived, before somebody else gets a turn: a millisecond of work. But each may be on a page of its own, and
 /// others wait while the disk takes all of these.
 pub const SWEEP_REMOVED: usize = 100;
 

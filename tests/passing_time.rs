@@ -45,13 +45,11 @@ fn an_expired_lease_makes_the_unit_available_again_at_its_very_microsecond() {
 fn very_many_leases_that_end_at_once_end_in_steps() {
     let mut world = World::in_memory();
     world.set_spec(&json!({"name": "spec"}));
-    let units: Vec<_> = (0..10_100)
-        .map(|n| json!([format!("{n:05}"), {}]))
-        .collect();
+    let units: Vec<_> = (0..1_100).map(|n| json!([format!("{n:05}"), {}])).collect();
     world.add("spec", &units);
     assert_eq!(
-        world.get_work("w", 20_000, Duration::from_secs(9)).len(),
-        10_100
+        world.get_work("w", 10_000, Duration::from_secs(9)).len(),
+        1_100
     );
     world.pass(9.0);
     assert_eq!(world.counts("spec").pending, 100);

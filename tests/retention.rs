@@ -244,17 +244,22 @@ fn deleting_by_status_takes_archived_units_out_of_the_counts_and_deleting_by_nam
         complete_next(&mut world, status, 1.0);
     }
     world.archive(&count(1));
-    let mut delete = |which: &Deletion<'_>| {
+    let delete = |world: &mut World, which: &Deletion<'_>| {
         let deleted = world.run(|op| op.delete_work_units(&name("spec"), which));
         (deleted.unwrap(), world.counts("spec").total())
     };
     let names = [name("a"), name("b")];
     let named = Deletion::Named(&names, Some(&[UnitStatus::Finished]));
-    assert_eq!(delete(&named), (1, 3), "the one that is there");
-    let finished = Deletion::InStatus(&[UnitStatus::Finished, UnitStatus::Available]);
-    assert_eq!(delete(&finished), (1, 2), "the archived one");
-    assert_eq!(delete(&Deletion::All), (2, 0));
-    assert_eq!(delete(&Deletion::All), (0, 0));
+    assert_eq!(delete(&mut world, &named), (1, 3), "the one that is there");
+    let finished = [UnitStatus::Finished, UnitStatus::Available];
+    assert_eq!(
+        world.delete_in_status("spec", &finished).unwrap(),
+        1,
+        "the archived one"
+    );
+    assert_eq!(world.counts("spec").total(), 2);
+    assert_eq!(delete(&mut world, &Deletion::All), (2, 0));
+    assert_eq!(delete(&mut world, &Deletion::All), (0, 0));
 }
 
 #[test]

@@ -75,10 +75,12 @@ const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 4] = [
+const MAY_OPEN_TEMPORARY: [&str; 6] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "DELETE_ATTEMPTS",
+    "DELETE_EXPIRED_LOCKS",
+    "DELETE_LOCKS_UNDER",
     "LIST_PENDING",
 ];
 
@@ -372,7 +374,12 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
             let names = [name(&format!("u{unit}"))];
             let which = match how {
                 0 => Deletion::All,
-                1 => Deletion::InStatus(&[UnitStatus::Finished, UnitStatus::Available]),
+                1 => {
+                    let statuses = [UnitStatus::Finished, UnitStatus::Available];
+                    return world
+                        .delete_in_status(&spec_name(*spec), &statuses)
+                        .map(|_| ());
+                }
                 2 => Deletion::Named(&names, Some(&[UnitStatus::Pending])),
                 _ => Deletion::Named(&names, None),
             };

@@ -2,6 +2,7 @@
 
 use super::{BREAK, Head, INDEFINITE, TAG_TUPLE};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// One item, as a span of bytes that a [`super::scan::Scanner`] has found well-formed.
 ///
@@ -225,6 +226,40 @@ impl Items<'_> {
     }
 }
 
+impl<'a> Items<'a> {
+    /// Where these items are in `bytes`, which they were taken from.
+    #[must_use]
+    pub fn place_in(&self, bytes: &[u8]) -> Place {
+        let start = self
+            .rest
+            .as_ptr()
+            .addr()
+            .wrapping_sub(bytes.as_ptr().addr());
+        Place {
+            span: start..start.wrapping_add(self.rest.len()),
+            left: self.left,
+        }
+    }
+}
+
+/// A place within a list that was gone through to there, to be kept without the bytes of it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    span: Range<usize>,
+    left: Option<u64>,
+}
+
+impl Place {
+    /// The items from there on; `bytes` are what [`Items::place_in`] was given, or equal ones.
+    #[must_use]
+    pub fn items<'a>(&self, bytes: &'a [u8]) -> Items<'a> {
+        Items {
+            rest: bytes.get(self.span.clone()).unwrap_or_default(),
+            left: self.left,
+        }
+    }
+}
+
 impl<'a> Iterator for Items<'a> {
     type Item = Item<'a>;
 
@@ -330,6 +365,24 @@ mod tests {
         );
         assert!(item(b"\xd8\x81\x80").as_list().is_none());
         assert!(item(b"\xa0").as_list().is_none());
+    }
+
+    #[test]
+    fn a_list_is_gone_on_with_from_a_place_that_was_kept() {
+        for bytes in [
+            &b"\x84\x01\x42ab\x81\x02\x03"[..],
+            b"\x9f\x01\x42ab\x81\x02\x03\xff",
+        ] {
+            let mut items = item(bytes).as_list().expect("a list");
+            for left in (0..4).rev() {
+                assert!(items.next().is_some());
+                let moved = bytes.to_vec();
+                let kept = items.place_in(bytes);
+                let expected: Vec<_> = items.clone().collect();
+                assert_eq!(kept.items(&moved).collect::<Vec<_>>(), expected);
+                assert_eq!(expected.len(), left);
+            }
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ struct LimitArgs {
     )]
     max_jobs: NonZeroUsize,
 
-    /// Requests in one list of requests: others wait meanwhile
+    /// Requests in one list of requests: their answers all wait for the last one
     #[arg(
         long,
         env = "COORDINATED_MAX_BATCH",

@@ -10,11 +10,12 @@ impl<S: Storage> Operation<'_, S> {
     /// Ends the leases, delays, workers and locks whose time is over. Must run before an operation
     /// that looks at any of them, whenever [`Storage::due`] says that something may be over.
     ///
-    /// Only so many leases and delays end in one step; the rest is due still, and ends in the next one.
+    /// Only so much ends in one step. Gives whether there may be more: it is due still, and ends in the next
+    /// one.
     ///
     /// # Errors
     /// `Storage`.
-    pub fn expire(&mut self) -> Result<()> {
+    pub fn expire(&mut self) -> Result<bool> {
         for mut attempt in self
             .store
             .attempts_to_expire(self.now, limits::SWEEP_LEASES)?
@@ -37,8 +38,11 @@ impl<S: Storage> Operation<'_, S> {
             self.store
                 .update_work_unit(self.now, UnitStatus::Delayed, &unit)?;
         }
-        self.store.delete_expired_workers(self.now)?;
-        self.store.delete_expired_locks(self.now)?;
-        Ok(self.store.refresh_due()?)
+        self.store
+            .delete_expired_workers(self.now, limits::SWEEP_WORKERS)?;
+        self.store
+            .delete_expired_locks(self.now, limits::SWEEP_LOCKS)?;
+        self.store.refresh_due()?;
+        Ok(self.store.due().is_some_and(|due| due <= self.now))
     }
 }

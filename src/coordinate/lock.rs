@@ -4,7 +4,7 @@ use super::storage::Storage;
 use super::{Error, Name, Operation, Result};
 use crate::cbor::{Item, Kind, Writer, scan};
 use crate::clock::Timestamp;
-use crate::limits::RequestLimits;
+use crate::limits::{self, RequestLimits};
 use std::time::Duration;
 
 /// A place in the tree of locks: the labels that lead to it from the root, which is the empty path.
@@ -297,12 +297,14 @@ impl<S: Storage> Operation<'_, S> {
         Ok(())
     }
 
-    /// Removes the locks of a path and of all below it, whoever owns them.
+    /// Removes locks of a path and of those below it, whoever owns them, for some milliseconds. True if these
+    /// were all.
     ///
     /// # Errors
     /// `Storage`.
-    pub fn delete_locks_under(&mut self, path: &LockPath) -> Result<()> {
-        Ok(self.store.delete_locks_under(path.bytes())?)
+    pub fn delete_locks_under(&mut self, path: &LockPath) -> Result<bool> {
+        let limit = limits::SWEEP_LOCKS;
+        Ok(self.store.delete_locks_under(path.bytes(), limit)? < limit)
     }
 
     fn is_lockable(&mut self, path: &LockPath) -> Result<bool> {

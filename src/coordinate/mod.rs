@@ -35,7 +35,8 @@ pub use retention::{Archival, Retention};
 pub use work::{Assignment, WorkRequest};
 pub use work_spec::{Control, Counts, Meta, WorkSpec, WorkSpecId, limit_from_integer};
 pub use work_unit::{
-    Completed, Deletion, PriorityChange, UnitReport, UnitStatus, WorkUnit, WorkUnitId,
+    Completed, Deletion, DeletionInStatus, PriorityChange, UnitReport, UnitStatus, WorkUnit,
+    WorkUnitId,
 };
 pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats};
 

@@ -75,6 +75,32 @@ pub struct UnitQuery {
     pub limit: usize,
 }
 
+/// Which units to look for by their status, and when to stop.
+#[derive(Clone, Debug)]
+pub struct InStatusQuery<'a> {
+    /// Those of this work spec.
+    pub spec: WorkSpecId,
+    /// Those in one of these statuses.
+    pub statuses: &'a [UnitStatus],
+    /// Only those behind this name.
+    pub after: Option<&'a Name>,
+    /// Only those up to this name, included.
+    pub until: &'a Name,
+    /// How many names to pass at the most.
+    pub looked_at_max: usize,
+    /// How many units to find at the most.
+    pub limit: usize,
+}
+
+/// What a look for units by their status gave.
+#[derive(Debug)]
+pub struct UnitsInStatus {
+    /// In the order of their names.
+    pub units: Vec<WorkUnit>,
+    /// The name behind which to look for more; `None` if these are all.
+    pub looked_to: Option<Name>,
+}
+
 /// Which completed units to look for, and when to stop.
 #[derive(Clone, Debug)]
 pub struct CompletedQuery {
@@ -307,7 +333,8 @@ pub trait WorkSpecStore {
     /// True if there may be something for [`Storage::purge`] to remove. Costs no query.
     fn has_deleted(&self) -> bool;
 
-    /// Removes up to `limit` units of deleted specs from the file. True if there is more to do.
+    /// Removes what is left of deleted specs from the file, about `limit` rows of units and attempts at them.
+    /// True if there is more to do.
     fn purge(&mut self, limit: usize) -> StorageResult<bool>;
 }
 
@@ -376,15 +403,11 @@ pub trait WorkUnitStore {
         limit: usize,
     ) -> StorageResult<UnitsAhead>;
 
-    /// The first `limit` units behind a name that are in one of these statuses, sorted by the bytes of
-    /// their names.
-    fn work_units_in(
-        &mut self,
-        spec: WorkSpecId,
-        statuses: &[UnitStatus],
-        after: Option<&Name>,
-        limit: usize,
-    ) -> StorageResult<Vec<(Name, WorkUnit)>>;
+    /// The last name of a unit of a work spec.
+    fn last_name(&mut self, spec: WorkSpecId) -> StorageResult<Option<Name>>;
+
+    /// Units that are in some statuses, sorted by the bytes of their names.
+    fn work_units_in(&mut self, query: &InStatusQuery<'_>) -> StorageResult<UnitsInStatus>;
 
     /// Delayed units whose time has come, the earliest first.
     fn units_no_longer_delayed(
@@ -447,8 +470,8 @@ pub trait WorkerStore {
     /// Removes a worker, which then is busy with nothing. False if there is no such worker.
     fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool>;
 
-    /// Removes the workers whose time is over.
-    fn delete_expired_workers(&mut self, now: Timestamp) -> StorageResult<()>;
+    /// Removes workers whose time is over, at most `limit`.
+    fn delete_expired_workers(&mut self, now: Timestamp, limit: usize) -> StorageResult<()>;
 
     /// A worker with its environment.
     fn find_worker(
@@ -481,9 +504,9 @@ pub trait LockStore {
     /// Removes the lock of just this path.
     fn delete_lock(&mut self, path: &[u8]) -> StorageResult<()>;
 
-    /// Removes the locks of this path and of all below it.
-    fn delete_locks_under(&mut self, path: &[u8]) -> StorageResult<()>;
+    /// Removes locks of this path and of those below it, at most `limit`; gives how many.
+    fn delete_locks_under(&mut self, path: &[u8], limit: usize) -> StorageResult<usize>;
 
-    /// Removes the locks whose time is over.
-    fn delete_expired_locks(&mut self, now: Timestamp) -> StorageResult<()>;
+    /// Removes locks whose time is over, at most `limit`.
+    fn delete_expired_locks(&mut self, now: Timestamp, limit: usize) -> StorageResult<()>;
 }

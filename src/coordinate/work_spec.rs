@@ -83,8 +83,13 @@ impl Counts {
     /// All units, those that were archived included.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let archived = self.archived_finished + self.archived_failed;
-        self.available + self.delayed + self.pending + self.finished + self.failed + archived
+        self.there() + self.archived_finished + self.archived_failed
+    }
+
+    /// All units but those that were archived.
+    #[must_use]
+    pub fn there(&self) -> u64 {
+        self.available + self.delayed + self.pending + self.finished + self.failed
     }
 
     /// How many units are finished or failed, and there.

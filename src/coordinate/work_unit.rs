@@ -2,10 +2,11 @@
 
 use super::attempt::{Attempt, AttemptId};
 use super::new_unit::NewUnit;
-use super::storage::Storage;
+use super::storage::{InStatusQuery, Storage};
 use super::{Error, Name, Operation, Result, WorkSpecId};
 use crate::cbor::Item;
 use crate::clock::Timestamp;
+use crate::limits;
 use std::collections::HashMap;
 
 /// Identifies a work unit in the file. Never used again while the daemon runs.
@@ -133,8 +134,26 @@ pub enum Deletion<'a> {
     All,
     /// Those of these names; if a status set is given, only those that are in it.
     Named(&'a [Name], Option<&'a [UnitStatus]>),
-    /// Those in these statuses.
-    InStatus(&'a [UnitStatus]),
+}
+
+/// The deletion of all units of a work spec that are in some statuses, which is done in steps.
+#[derive(Debug)]
+pub struct DeletionInStatus {
+    work_spec: Name,
+    statuses: Vec<UnitStatus>,
+    /// How far the names have been gone through.
+    after: Option<Name>,
+    /// The last name when it began: what is added behind it is not looked at, so that there is an end.
+    until: Option<Name>,
+    deleted: u64,
+}
+
+impl DeletionInStatus {
+    /// How many units it has deleted.
+    #[must_use]
+    pub fn deleted(&self) -> u64 {
+        self.deleted
+    }
 }
 
 /// How to change a priority.
@@ -145,9 +164,6 @@ pub enum PriorityChange {
     /// By this value.
     Adjust(f64),
 }
-
-/// Units that are read at a time when many are to be deleted.
-const DELETE_CHUNK: usize = 1_000;
 
 impl<S: Storage> Operation<'_, S> {
     /// Adds units, or gives those that exist new data and priority and makes them available again.
@@ -281,8 +297,8 @@ impl<S: Storage> Operation<'_, S> {
         Ok(())
     }
 
-    /// Deletes units with their attempts; gives how many. Those that were archived are among all, and
-    /// among those in a status, but have no names any more.
+    /// Deletes units with their attempts; gives how many. Those that were archived are among all, but have no
+    /// names any more.
     ///
     /// # Errors
     /// `NoSuchWorkSpec`, `Storage`.
@@ -308,29 +324,61 @@ impl<S: Storage> Operation<'_, S> {
                 }
                 Ok(deleted)
             }
-            Deletion::InStatus(statuses) => self.delete_units_in(id, statuses),
         }
     }
 
-    fn delete_units_in(&mut self, spec: WorkSpecId, statuses: &[UnitStatus]) -> Result<u64> {
-        let mut deleted = 0;
-        let mut last = None;
-        loop {
-            let units = self
-                .store
-                .work_units_in(spec, statuses, last.as_ref(), DELETE_CHUNK)?;
-            for (_, unit) in &units {
+    /// Begins to delete the units that are in some statuses.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn begin_deletion(
+        &mut self,
+        work_spec: &Name,
+        statuses: Vec<UnitStatus>,
+    ) -> Result<DeletionInStatus> {
+        let spec = self.work_spec(work_spec)?.id;
+        Ok(DeletionInStatus {
+            work_spec: work_spec.clone(),
+            statuses,
+            after: None,
+            until: self.store.last_name(spec)?,
+            deleted: 0,
+        })
+    }
+
+    /// Goes on with a deletion: of `units_max` units, or for some milliseconds of looking for them. True if that
+    /// was all. Those that were archived in one of the statuses are among what is deleted last.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn delete_some(
+        &mut self,
+        deletion: &mut DeletionInStatus,
+        units_max: usize,
+    ) -> Result<bool> {
+        let spec = self.work_spec(&deletion.work_spec)?.id;
+        if let Some(until) = &deletion.until {
+            let found = self.store.work_units_in(&InStatusQuery {
+                spec,
+                statuses: &deletion.statuses,
+                after: deletion.after.as_ref(),
+                until,
+                looked_at_max: limits::SWEEP_LOOKED_AT,
+                limit: units_max,
+            })?;
+            for unit in &found.units {
                 self.store.delete_work_unit(unit)?;
-                deleted += 1;
+                deletion.deleted += 1;
             }
-            if units.len() < DELETE_CHUNK {
-                break;
+            if found.looked_to.is_some() {
+                deletion.after = found.looked_to;
+                return Ok(false);
             }
-            last = units.into_iter().next_back().map(|(name, _)| name);
         }
-        for status in statuses.iter().copied().filter_map(Completed::from_status) {
-            deleted += self.store.forget_archived(spec, status)?;
+        let statuses = deletion.statuses.iter().copied();
+        for status in statuses.filter_map(Completed::from_status) {
+            deletion.deleted += self.store.forget_archived(spec, status)?;
         }
-        Ok(deleted)
+        Ok(true)
     }
 }

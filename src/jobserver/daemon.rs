@@ -12,8 +12,6 @@ pub(super) struct Daemon<'a> {
     pub(super) started: Timestamp,
     pub(super) config: &'a [u8],
     pub(super) retention: &'a Retention,
-    /// Batches that did not commit.
-    pub(super) batches_lost: u64,
     pub(super) calls: &'a HashMap<&'static str, u64>,
     /// When somebody last asked for work, if anybody has.
     pub(super) last_asked_for_work: &'a mut Option<Timestamp>,

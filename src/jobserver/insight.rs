@@ -118,7 +118,7 @@ pub(super) fn list_failures<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8
         return Ok(());
     };
     let is_long = failed > limits::LIST_INLINE_MAX as u64;
-    if is_long && !call.may_wait {
+    if is_long && !call.is_alone {
         return Err(Error::Invalid(format!(
             "{failed} failed units are too many to go through within a list of requests: send this one alone"
         )));

@@ -6,6 +6,7 @@ use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, true_pair, write_name,
     write_time,
 };
+use super::steps::Steps;
 use crate::cbor::{Item, Writer};
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::{LockQuery, Storage};
@@ -48,11 +49,16 @@ struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    fn read(keys: Param<'a>, limits: &RequestLimits) -> Result<Self> {
-        let items: Vec<Item<'a>> = keys.list()?.collect();
+    fn read(keys: Param<'a>, request_limits: &RequestLimits) -> Result<Self> {
+        let list = keys.list()?;
+        let max = limits::LOCK_PATHS_MAX;
+        if list.are_more_than(max) {
+            return Err(keys.error(format_args!("more than {max} paths")));
+        }
+        let items: Vec<Item<'a>> = list.collect();
         let mut paths = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            paths.push(LockPath::from_item(*item, limits).map_err(|error| {
+            paths.push(LockPath::from_item(*item, request_limits).map_err(|error| {
                 Error::Invalid(format!("parameter keys: item {index}: {error}"))
             })?);
         }
@@ -169,8 +175,5 @@ pub(super) fn delete_namespace<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let prefix = call.params.get("prefix").name()?;
-    call.operation
-        .delete_locks_under(&LockPath::top_level(&prefix))?;
-    Writer::new(out).unsigned(0);
-    Ok(())
+    call.begin(Steps::DeleteLocksUnder(LockPath::top_level(&prefix)), out)
 }

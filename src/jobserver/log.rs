@@ -27,7 +27,7 @@ pub(super) fn request(
         Ok(Rest::Deferred(_)) => {
             tracing::debug!(method, spec, duration_us, outcome = "deferred", "request");
         }
-        Ok(Rest::Again) => {
+        Ok(Rest::Again(..)) => {
             tracing::debug!(method, spec, duration_us, outcome = "not yet", "request")
         }
         Err((_, error)) => {

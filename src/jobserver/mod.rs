@@ -6,6 +6,7 @@
 
 mod daemon;
 mod insight;
+mod listed;
 mod locks;
 mod log;
 mod method;
@@ -14,13 +15,14 @@ mod reply;
 mod retention;
 mod specs;
 mod statistics;
+mod steps;
+mod underway;
 mod units;
 mod work;
 mod workers;
 
 pub use method::MethodInfo;
 
-use crate::cbor::Item;
 use crate::cborrpc::envelope::{self, Message, Request};
 use crate::cborrpc::framing::FrameError;
 use crate::clock::Timestamp;
@@ -33,10 +35,11 @@ use crate::server::{BatchError, Handled, Job, Service};
 use method::{Call, Deferred, Method, Rest};
 use params::Params;
 use rand::Rng;
-use retention::{Archiver, Underway};
+use retention::Archiver;
 use statistics::Totals;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
+use underway::{Open, OpenCall, OpenList, Underway};
 
 /// How to serve.
 pub struct Settings {
@@ -68,8 +71,13 @@ pub struct JobServer<S: Storage> {
     archiver: Archiver,
     /// Batches that did not commit.
     batches_lost: u64,
-    /// Operations in the present batch.
+    /// Operations that began in the present batch.
     batch_operations: usize,
+    /// True if the present batch has had a step of a call that is done in several: one may be as much as
+    /// many other calls.
+    batch_had_step: bool,
+    /// True if so much was over in the present batch that the rest of it is left to the next one.
+    batch_had_sweep: bool,
     /// Bytes of the answers in the present batch.
     batch_answer_bytes: usize,
     /// True if the present batch has begun to write, so that its answers depend on its commit.
@@ -79,21 +87,25 @@ pub struct JobServer<S: Storage> {
 /// What is remembered for one connection.
 pub struct Session {
     handed_out: HandedOut,
-    /// The call of `archive` that is to come again.
-    archiving: Option<Underway>,
+    /// How far the message has come that is to be handled again.
+    underway: Option<Underway>,
 }
 
 /// An answer that waits for its batch.
 pub struct Answer {
     response: Vec<u8>,
     /// What to answer to if the batch does not commit; `None` if that makes no difference.
-    if_undone: Option<RequestIds>,
+    if_undone: Option<Undone>,
 }
 
-/// The ids of the requests in a message.
-enum RequestIds {
+/// The requests whose answers don't count if a batch does not commit, by their ids.
+enum Undone {
+    /// The only one of its message.
     Single(Vec<u8>),
-    Batch(Vec<Vec<u8>>),
+    /// The last step of one that was done in several.
+    LastStep(Vec<u8>),
+    /// Those of a list whose answers are behind so many bytes of the response.
+    Listed(usize, Vec<Vec<u8>>),
 }
 
 /// Operations after which a batch commits: more would make the first ones wait too long.
@@ -140,6 +152,8 @@ impl<S: Storage> JobServer<S> {
             archiver: Archiver::default(),
             batches_lost: 0,
             batch_operations: 0,
+            batch_had_step: false,
+            batch_had_sweep: false,
             batch_answer_bytes: 0,
             batch_may_write: false,
         })
@@ -166,20 +180,26 @@ impl<S: Storage> JobServer<S> {
         &mut self,
         session: &mut Session,
         request: &Request<'_>,
+        message: &[u8],
         now: Timestamp,
-        may_wait: bool,
+        is_alone: bool,
         out: &mut Vec<u8>,
     ) -> Rest {
         let start = out.len();
         let begin = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         envelope::begin_success(out, request.id_bytes());
-        let result = self.dispatch(session, request, now, may_wait, out);
+        let result = self.dispatch(session, request, message, now, is_alone, out);
         if let Some(begin) = begin {
             let method = self.find_method(request).ok().map(|method| &method.info);
             log::request(method, request, &result, begin.elapsed());
         }
         match result {
-            Ok(rest) => rest,
+            Ok(rest) => {
+                if !matches!(rest, Rest::Nothing) {
+                    out.truncate(start);
+                }
+                rest
+            }
             Err((method, error)) => {
                 out.truncate(start);
                 envelope::write_failure(out, request.id_bytes(), &format!("{method}: {error}"));
@@ -192,8 +212,9 @@ impl<S: Storage> JobServer<S> {
         &mut self,
         session: &mut Session,
         request: &Request<'_>,
+        message: &[u8],
         now: Timestamp,
-        may_wait: bool,
+        is_alone: bool,
         out: &mut Vec<u8>,
     ) -> std::result::Result<Rest, (&'static str, Error)> {
         let method = self
@@ -216,7 +237,6 @@ impl<S: Storage> JobServer<S> {
             started: self.started,
             config: &self.settings.config,
             retention: &self.settings.retention,
-            batches_lost: self.batches_lost,
             calls: &self.calls,
             last_asked_for_work: &mut self.last_asked_for_work,
         };
@@ -232,12 +252,13 @@ impl<S: Storage> JobServer<S> {
                     random,
                 };
                 let mut call = Call {
-                    method: info.name,
+                    method: info,
                     operation,
                     params,
                     session,
                     daemon,
-                    may_wait,
+                    message,
+                    is_alone,
                     rest: Rest::Nothing,
                 };
                 (method.run)(&mut call, out)?;
@@ -264,15 +285,16 @@ impl<S: Storage> JobServer<S> {
         })
     }
 
-    /// Lets pass what is over, before anybody looks at it.
+    /// Lets pass what is over, before anybody looks at it; if that is too much for one step, then once in a
+    /// batch.
     fn expire(&mut self, now: Timestamp) -> Result<()> {
-        if self.store.due().is_none_or(|due| due > now) {
+        if self.batch_had_sweep || self.store.due().is_none_or(|due| due > now) {
             return Ok(());
         }
         self.batch_may_write = true;
         let (namespace, limits, random) =
             (self.namespace, &self.settings.limits, &mut *self.random);
-        self.store.operation(Access::Write, |store| {
+        self.batch_had_sweep = self.store.operation(Access::Write, |store| {
             Operation {
                 store,
                 namespace,
@@ -281,36 +303,13 @@ impl<S: Storage> JobServer<S> {
                 random,
             }
             .expire()
-        })
+        })?;
+        Ok(())
     }
 
-    fn run_batch(
-        &mut self,
-        session: &mut Session,
-        requests: &[Item<'_>],
-        now: Timestamp,
-    ) -> Vec<u8> {
-        let mut out = Vec::new();
-        crate::cbor::Writer::new(&mut out).array(requests.len());
-        for request in requests {
-            if out.len() > limits::ANSWER_BYTES_MAX {
-                let id = Request::from_map(*request).id_bytes();
-                let problem = "request: not run, since the answers before it are too long together";
-                envelope::write_failure(&mut out, id, problem);
-            } else if request.as_map().is_some() {
-                self.run(session, &Request::from_map(*request), now, false, &mut out);
-            } else {
-                let found = request.kind_name();
-                let problem = format!("request: expected a map, got {found}");
-                envelope::write_failure(&mut out, envelope::NULL, &problem);
-            }
-        }
-        out
-    }
-
-    fn answer(&mut self, response: Vec<u8>, ids: impl FnOnce() -> RequestIds) -> Handled<Answer> {
+    fn answer(&mut self, response: Vec<u8>, undone: impl FnOnce() -> Undone) -> Handled<Answer> {
         self.batch_answer_bytes += response.len();
-        let if_undone = self.batch_may_write.then(ids);
+        let if_undone = self.batch_may_write.then(undone);
         Handled::Answer(Answer {
             response,
             if_undone,
@@ -325,33 +324,32 @@ impl<S: Storage> Service for JobServer<S> {
     fn open_session(&mut self) -> Session {
         Session {
             handed_out: HandedOut::new(self.settings.limits.session_attempts_max),
-            archiving: None,
+            underway: None,
         }
     }
 
     fn handle(&mut self, session: &mut Session, message: &[u8], now: Timestamp) -> Handled<Answer> {
         let content = envelope::content(message);
+        if let Some(underway) = session.underway.take() {
+            return self.go_on(session, underway, &content, now);
+        }
         match Message::parse(&content, self.settings.depth_max) {
             Ok(Message::Single(request)) => {
                 let mut response = Vec::new();
-                match self.run(session, &request, now, true, &mut response) {
-                    Rest::Nothing => {
-                        self.answer(response, || RequestIds::Single(request.id_bytes().to_vec()))
-                    }
-                    Rest::Deferred(deferred) => {
-                        Handled::Later(into_job(deferred, request.id_bytes().to_vec()))
-                    }
-                    Rest::Again => {
-                        // One such call may have done as much as many others.
-                        self.batch_operations = BATCH_OPERATIONS_MAX;
-                        Handled::Again
+                let id = || request.id_bytes().to_vec();
+                match self.run(session, &request, &content, now, true, &mut response) {
+                    Rest::Nothing => self.answer(response, || Undone::Single(id())),
+                    Rest::Deferred(deferred) => Handled::Later(into_job(deferred, id())),
+                    Rest::Again(method, steps) => {
+                        let call = OpenCall::new(&request, method, steps);
+                        self.put_off(session, Open::Call(call))
                     }
                 }
             }
             Ok(Message::Batch(requests)) => {
                 let max = self.settings.limits.batch_requests_max;
-                let requests: Vec<Item<'_>> = requests.take(max.saturating_add(1)).collect();
-                if requests.len() > max {
+                let count = requests.clone().take(max.saturating_add(1)).count();
+                if count > max {
                     let mut response = Vec::new();
                     let problem =
                         format!("request: more than {max} in one list (limit --max-batch)");
@@ -361,11 +359,8 @@ impl<S: Storage> Service for JobServer<S> {
                         if_undone: None,
                     });
                 }
-                let response = self.run_batch(session, &requests, now);
-                self.answer(response, || {
-                    let id = |request: &Item<'_>| Request::from_map(*request).id_bytes().to_vec();
-                    RequestIds::Batch(requests.iter().map(id).collect())
-                })
+                let list = OpenList::new(&requests, count, &content);
+                self.run_list(session, list, &content, now)
             }
             Ok(Message::Goodbye) => Handled::Close,
             Err(error) => Handled::Refuse(error),
@@ -373,7 +368,8 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn batch_is_full(&self) -> bool {
-        self.batch_operations >= BATCH_OPERATIONS_MAX
+        self.batch_had_step
+            || self.batch_operations >= BATCH_OPERATIONS_MAX
             || self.batch_answer_bytes >= BATCH_ANSWER_BYTES_MAX
             || self.store.batch_is_broken()
     }
@@ -382,6 +378,8 @@ impl<S: Storage> Service for JobServer<S> {
         self.totals
             .count(self.batch_operations, self.batch_may_write);
         self.batch_operations = 0;
+        self.batch_had_step = false;
+        self.batch_had_sweep = false;
         self.batch_answer_bytes = 0;
         self.batch_may_write = false;
         self.store.commit().map_err(|error| {
@@ -401,10 +399,10 @@ impl<S: Storage> Service for JobServer<S> {
         outcome: &std::result::Result<(), BatchError>,
         out: &mut Vec<u8>,
     ) {
-        let response = match (outcome, answer.if_undone) {
-            (Err(error), Some(ids)) => failed_response(&ids, &error.to_string()),
-            _ => answer.response,
-        };
+        let mut response = answer.response;
+        if let (Err(error), Some(undone)) = (outcome, answer.if_undone) {
+            write_undone(&mut response, &undone, error);
+        }
         envelope::write_frame(out, &response);
     }
 
@@ -442,18 +440,24 @@ impl<S: Storage> Service for JobServer<S> {
     }
 }
 
-fn failed_response(ids: &RequestIds, problem: &str) -> Vec<u8> {
-    let mut response = Vec::new();
-    match ids {
-        RequestIds::Single(id) => envelope::write_failure(&mut response, id, problem),
-        RequestIds::Batch(ids) => {
-            crate::cbor::Writer::new(&mut response).array(ids.len());
+/// Writes that what was done is undone, in place of the answers that said it was done.
+fn write_undone(response: &mut Vec<u8>, undone: &Undone, error: &BatchError) {
+    match undone {
+        Undone::Single(id) => {
+            response.clear();
+            envelope::write_failure(response, id, &error.to_string());
+        }
+        Undone::LastStep(id) => {
+            response.clear();
+            envelope::write_failure(response, id, &underway::undone_step(error));
+        }
+        Undone::Listed(sure, ids) => {
+            response.truncate(*sure);
             for id in ids {
-                envelope::write_failure(&mut response, id, problem);
+                envelope::write_failure(response, id, &error.to_string());
             }
         }
     }
-    response
 }
 
 fn into_job(deferred: Deferred, id: Vec<u8>) -> Job {

@@ -94,27 +94,40 @@ impl<'a> Params<'a> {
         let position = self.names.iter().position(|known| *known == name);
         let value = position.and_then(|position| self.values.get(position).copied().flatten());
         Param {
-            what: "parameter",
-            name,
+            label: Label("parameter", name),
             value,
             limits: self.limits,
         }
     }
 }
 
+/// How a parameter or an option is called in messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Label(&'static str, &'static str);
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}", self.0, self.1)
+    }
+}
+
 /// A parameter or an option: its name, and its value if it is there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Param<'a> {
-    what: &'static str,
-    name: &'static str,
+    label: Label,
     value: Option<Item<'a>>,
     limits: &'a RequestLimits,
 }
 
 impl<'a> Param<'a> {
+    /// How it is called.
+    pub(super) fn label(&self) -> Label {
+        self.label
+    }
+
     /// The error that its value is wrong in some way.
     pub(super) fn error(&self, problem: impl std::fmt::Display) -> Error {
-        Error::Invalid(format!("{} {}: {problem}", self.what, self.name))
+        Error::Invalid(format!("{}: {problem}", self.label))
     }
 
     fn mismatch(&self, expected: &str) -> Error {
@@ -216,11 +229,6 @@ impl<'a> Param<'a> {
         Ok(Some(names))
     }
 
-    /// A list of strings.
-    pub(super) fn names(&self) -> Result<Vec<Name>> {
-        self.required("a list of strings", self.optional_names()?)
-    }
-
     /// A map.
     pub(super) fn map(&self) -> Result<Item<'a>> {
         self.required("a map", self.optional_map()?)
@@ -315,8 +323,7 @@ impl<'a> Options<'a> {
     pub(super) fn get(&self, name: &'static str) -> Param<'a> {
         let value = self.map.and_then(|map| map.get(name));
         Param {
-            what: "option",
-            name,
+            label: Label("option", name),
             value,
             limits: self.limits,
         }

@@ -1,8 +1,9 @@
 //! Archiving completed units: when somebody asks for it, and by itself.
 
 use super::JobServer;
-use super::method::{Call, Rest};
+use super::method::Call;
 use super::params::Options;
+use super::steps::Steps;
 use crate::cbor::Writer;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
@@ -13,13 +14,6 @@ use std::time::Duration;
 /// How long the daemon waits from one look for units to archive to the next. Their numbers are beyond the
 /// limit by what is completed meanwhile, and each look has to find only that.
 const ARCHIVE_PAUSE: Duration = Duration::from_secs(10);
-
-/// What a call of `archive` has still to do, kept for its connection until it comes again.
-pub(super) struct Underway {
-    archival: Archival,
-    /// How many batches had been lost when it began. If one is lost meanwhile, what it did may be undone.
-    batches_lost: u64,
-}
 
 /// What the daemon does by itself.
 #[derive(Default)]
@@ -33,32 +27,17 @@ pub(super) struct Archiver {
 }
 
 /// Removes completed units beyond the configured limits; without any it does nothing. The answer waits until
-/// all is done, but for one in a list of requests: others wait for it, so the rest is left to the daemon.
+/// all is done.
 pub(super) fn archive<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
     let options = Options::read(call.params.get("options"))?;
     let names = options.get("work_spec_names").optional_names()?;
-    let (retention, batches_lost) = (call.daemon.retention, call.daemon.batches_lost);
-    if retention.has_limits() {
-        let underway = call.session.archiving.take();
-        let mut archival = underway
-            .filter(|underway| underway.batches_lost == batches_lost)
-            .map_or_else(
-                || call.operation.begin_archival(names.as_deref()),
-                |underway| underway.archival,
-            );
-        call.operation
-            .archive_some(retention, &mut archival, limits::SWEEP_REMOVED)?;
-        if !archival.is_over() && call.may_wait {
-            call.session.archiving = Some(Underway {
-                archival,
-                batches_lost,
-            });
-            call.rest = Rest::Again;
-            return Ok(());
-        }
+    let retention = *call.daemon.retention;
+    if !retention.has_limits() {
+        Writer::new(out).null();
+        return Ok(());
     }
-    Writer::new(out).null();
-    Ok(())
+    let archival = call.operation.begin_archival(names.as_deref());
+    call.begin(Steps::Archive(retention, archival), out)
 }
 
 impl<S: Storage> JobServer<S> {

@@ -1,16 +1,18 @@
 //! Methods on work units.
 
+use super::listed::Action;
 use super::method::Call;
 use super::params::Options;
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, true_pair,
-    write_name, write_time,
+    Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, write_name,
+    write_time,
 };
+use super::steps::Steps;
 use crate::cbor::Writer;
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
-    Completed, Counts, Deletion, Error, Name, NamespaceId, NewUnit, PriorityChange, Result,
-    UnitReport, UnitStatus, WorkSpecId,
+    Completed, Counts, Deletion, Error, Name, NamespaceId, PriorityChange, Result, UnitReport,
+    UnitStatus,
 };
 use crate::limits;
 
@@ -26,22 +28,12 @@ pub(super) fn status_number(status: UnitStatus) -> u64 {
 
 pub(super) fn add_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
     let spec = call.params.get("work_spec_name").name()?;
-    let items = call.params.get("work_unit_key_vals").list()?;
-    let mut units = Vec::new();
-    for (index, item) in items.enumerate() {
-        units.push(
-            NewUnit::from_item(item, call.operation.limits).map_err(|error| {
-                Error::Invalid(format!(
-                    "parameter work_unit_key_vals: item {index}: {error}"
-                ))
-            })?,
-        );
-    }
-    let added = call.operation.add_work_units(&spec, &units);
-    if answer_in_band(out, Nothing::False, added)?.is_some() {
-        true_pair(out);
-    }
-    Ok(())
+    call.listed(
+        spec,
+        Action::Add,
+        call.params.get("work_unit_key_vals"),
+        out,
+    )
 }
 
 pub(super) fn count_work_units<S: Storage>(
@@ -78,20 +70,29 @@ pub(super) fn shown_counts(counts: &Counts) -> impl Iterator<Item = (UnitStatus,
 pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
     let name = call.params.get("work_spec_name").name()?;
     let options = Options::read(call.params.get("options"))?;
-    let names = options.get("work_unit_keys").optional_names()?;
+    let names = options.get("work_unit_keys");
+    if names
+        .optional_list()?
+        .is_some_and(|names| names.are_more_than(0))
+    {
+        return call.listed(name, Action::Data, names, out);
+    }
     let query = UnitQuery {
         statuses: options.get("state").optional_statuses()?,
         start: options.get("start").optional_unit_name()?,
         limit: options.get("limit").list_limit()?,
     };
-    let spec = call.operation.work_spec(&name).map(|spec| spec.id);
-    let Some(spec) = answer_in_band(out, Nothing::Null, spec)? else {
+    let counts = call.operation.work_spec(&name).map(|spec| spec.counts);
+    let Some(counts) = answer_in_band(out, Nothing::Null, counts)? else {
         return Ok(());
     };
-    let namespace = call.operation.namespace;
-    if let Some(names) = names.filter(|names| !names.is_empty()) {
-        return write_named_units(call, spec, &names, out);
+    let (units, units_max) = (counts.there(), limits::LIST_INLINE_PASSED_MAX);
+    if query.statuses.is_some() && units > units_max && !call.is_alone {
+        return Err(Error::Invalid(format!(
+            "{units} units are too many to look for those in a state within a list of requests: send this one alone"
+        )));
     }
+    let namespace = call.operation.namespace;
     call.list(is_long(&query), out, move |lister, out| {
         write_units(lister, namespace, &name, &query, out)
     })
@@ -125,25 +126,8 @@ fn write_units(
     Ok(())
 }
 
-fn write_named_units<S: Storage>(
-    call: &mut Call<'_, S>,
-    spec: WorkSpecId,
-    names: &[Name],
-    out: &mut Vec<u8>,
-) -> Result<()> {
-    let mut writer = Writer::new(out);
-    writer.array(2);
-    writer.array(names.len());
-    for name in names {
-        let data = call.operation.find_work_unit_data(spec, name)?;
-        check_answer_length(writer.len() + data.as_ref().map_or(0, Vec::len))?;
-        write_unit(&mut writer, name, data.as_deref());
-    }
-    writer.null();
-    Ok(())
-}
-
-fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8]>) {
+/// Writes a unit's name with its data; null if there is no such unit.
+pub(super) fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8]>) {
     writer.tuple(2);
     name.write(writer);
     match data {
@@ -157,26 +141,11 @@ pub(super) fn get_work_unit_status<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let spec = call.params.get("work_spec_name").name()?;
-    let names = call.params.get("work_unit_keys").names()?;
-    let spec = call.operation.work_spec(&spec).map(|spec| spec.id);
-    let Some(spec) = answer_in_band(out, Nothing::Null, spec)? else {
-        return Ok(());
-    };
-    let mut writer = Writer::new(out);
-    writer.array(2);
-    writer.array(names.len());
-    for name in &names {
-        match call.operation.work_unit_report(spec, name)? {
-            Some(report) => write_report(&mut writer, &report),
-            None => writer.null(),
-        }
-        check_answer_length(writer.len())?;
-    }
-    writer.null();
-    Ok(())
+    call.listed(spec, Action::Status, call.params.get("work_unit_keys"), out)
 }
 
-fn write_report(writer: &mut Writer<'_>, report: &UnitReport) {
+/// Writes where a unit stands.
+pub(super) fn write_report(writer: &mut Writer<'_>, report: &UnitReport) {
     let optional = [report.worker.is_some(), report.traceback.is_some()];
     writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
     writer.bytes(b"status");
@@ -199,7 +168,7 @@ pub(super) fn prioritize_work_units<S: Storage>(
 ) -> Result<()> {
     let spec = call.params.get("work_spec_name").name()?;
     let options = Options::read(call.params.get("options"))?;
-    let names = options.get("work_unit_keys").optional_names()?;
+    let names = options.get("work_unit_keys");
     let priority = options
         .get("priority")
         .optional_number()?
@@ -212,16 +181,12 @@ pub(super) fn prioritize_work_units<S: Storage>(
     if answer_in_band(out, Nothing::False, known)?.is_none() {
         return Ok(());
     }
-    let Some(names) = names else {
+    if names.item().is_none() {
         failed_pair(out, Nothing::False, "missing work_unit_keys");
         return Ok(());
-    };
-    if let Some(change) = priority.or(adjustment) {
-        call.operation
-            .prioritize_work_units(&spec, &names, change)?;
     }
-    true_pair(out);
-    Ok(())
+    let change = priority.or(adjustment);
+    call.listed(spec, Action::Prioritize(change), names, out)
 }
 
 pub(super) fn del_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
@@ -231,22 +196,19 @@ pub(super) fn del_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
         .get("all")
         .item()
         .is_some_and(crate::coordinate::number::is_true);
-    let names = options.get("work_unit_keys").optional_names()?;
+    let names = options.get("work_unit_keys");
     let statuses = options.get("state").optional_statuses()?;
-    let which = match (all, &names, &statuses) {
-        (true, _, _) => Some(Deletion::All),
-        (_, Some(names), statuses) => Some(Deletion::Named(names, statuses.as_deref())),
-        (_, None, Some(statuses)) => Some(Deletion::InStatus(statuses)),
-        (_, None, None) => None,
-    };
-    let deleted = match &which {
-        Some(which) => call.operation.delete_work_units(&spec, which),
-        None => match call.operation.work_spec(&spec) {
-            Ok(_) => Err(Error::Refused(
-                "no usable options to del_work_units".to_owned(),
-            )),
+    let deleted = match (all, names.item(), statuses) {
+        (true, _, _) => call.operation.delete_work_units(&spec, &Deletion::All),
+        (_, Some(_), statuses) => return call.listed(spec, Action::Delete(statuses), names, out),
+        (_, None, Some(statuses)) => match call.operation.begin_deletion(&spec, statuses) {
+            Ok(deletion) => return call.begin(Steps::DeleteInStatus(deletion), out),
             Err(error) => Err(error),
         },
+        (_, None, None) => call.operation.work_spec(&spec).and_then(|_| {
+            let problem = "no usable options to del_work_units";
+            Err(Error::Refused(problem.to_owned()))
+        }),
     };
     if let Some(count) = answer_in_band(out, Nothing::Zero, deleted)? {
         ok_pair(out, |writer| writer.unsigned(count));

@@ -1,8 +1,10 @@
 //! Methods of workers at work: getting units, and reporting on them.
 
-use super::method::{Call, Rest};
+use super::listed::Action;
+use super::method::Call;
 use super::params::{Options, Param};
-use super::reply::{Nothing, answer_in_band, failed_pair, ok_list, ok_pair, true_pair};
+use super::reply::{Nothing, answer_in_band, failed_pair, ok_pair, true_pair};
+use super::steps::{Bench, Steps};
 use crate::cbor::Writer;
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::Storage;
@@ -14,6 +16,15 @@ use std::time::Duration;
 
 /// Shorter leases than this, in seconds, are taken for a mistake by `get_work`.
 const LEASE_SECONDS_MIN: f64 = 1.0;
+
+/// What a worker asks for, until it has been found.
+pub(super) struct Ask {
+    worker: Name,
+    max_jobs: i64,
+    lease: Duration,
+    work_specs: Vec<Name>,
+    runtimes: Vec<String>,
+}
 
 pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
     let worker = call.params.get("worker_id").name()?;
@@ -35,50 +46,60 @@ pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
         None => vec![String::new()],
     };
     let lease = options.get("lease_time").optional_number()?;
-    let request = WorkRequest {
-        max_units: usize::try_from(max_jobs)
-            .unwrap_or(1)
-            .min(call.operation.limits.get_work_units_max),
+    let ask = Ask {
+        worker,
+        max_jobs,
         lease: lease.map_or(LEASE_DEFAULT, lease_to_begin),
-        work_specs: &work_specs,
-        runtimes: &runtimes,
+        work_specs,
+        runtimes,
     };
     *call.daemon.last_asked_for_work = Some(call.operation.now);
-    let given = loop {
-        if let Some(given) = call.operation.get_work(&worker, &request)? {
-            break given;
+    call.begin(Steps::GetWork(ask), out)
+}
+
+impl Ask {
+    /// See [`Steps::take_step`]. How far the search has come is known to the store.
+    pub(super) fn take_step<S: Storage>(
+        self,
+        bench: &mut Bench<'_, '_, S>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Self>> {
+        let request = WorkRequest {
+            max_units: usize::try_from(self.max_jobs)
+                .unwrap_or(1)
+                .min(bench.operation.limits.get_work_units_max),
+            lease: self.lease,
+            work_specs: &self.work_specs,
+            runtimes: &self.runtimes,
+        };
+        let Some(given) = bench.operation.get_work(&self.worker, &request)? else {
+            return Ok(Some(self));
+        };
+        for assignment in &given {
+            let Assignment {
+                unit,
+                attempt,
+                work_spec,
+                name,
+                ..
+            } = assignment;
+            bench.handed_out.remember(*unit, *attempt, work_spec, name);
         }
-        if call.may_wait {
-            call.rest = Rest::Again;
-            return Ok(());
-        }
-    };
-    for assignment in &given {
-        let Assignment {
-            unit,
-            attempt,
-            work_spec,
-            name,
-            ..
-        } = assignment;
-        call.session
-            .handed_out
-            .remember(*unit, *attempt, work_spec, name);
+        ok_pair(out, |writer| match (self.max_jobs, &given[..]) {
+            (1, []) => {
+                writer.tuple(3);
+                (0..3).for_each(|_| writer.null());
+            }
+            (1, [assignment, ..]) => write_assignment(writer, assignment),
+            _ => {
+                writer.array(given.len());
+                given
+                    .iter()
+                    .for_each(|assignment| write_assignment(writer, assignment));
+            }
+        });
+        Ok(None)
     }
-    ok_pair(out, |writer| match (max_jobs, &given[..]) {
-        (1, []) => {
-            writer.tuple(3);
-            (0..3).for_each(|_| writer.null());
-        }
-        (1, [assignment, ..]) => write_assignment(writer, assignment),
-        _ => {
-            writer.array(given.len());
-            given
-                .iter()
-                .for_each(|assignment| write_assignment(writer, assignment));
-        }
-    });
-    Ok(())
 }
 
 /// The lease that a worker gets with a unit. What is out of bounds becomes the default, not the bound
@@ -113,7 +134,10 @@ pub(super) fn update_work_unit<S: Storage>(
     let spec = call.params.get("work_spec_name").name()?;
     let unit = call.params.get("work_unit_key").unit_name()?;
     let options = Options::read(call.params.get("options"))?;
-    let outcome = update(call, &spec, &unit, options);
+    let outcome = read_report(options).and_then(|report| {
+        let handed_out = &call.session.handed_out;
+        call.operation.report(handed_out, &spec, &unit, &report)
+    });
     write_outcome(out, outcome)
 }
 
@@ -123,40 +147,15 @@ pub(super) fn update_work_units<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let spec = call.params.get("work_spec_name").name()?;
-    let updates = call.params.get("updates").list()?;
     let known = call.operation.work_spec(&spec).map(|_| ());
     if answer_in_band(out, Nothing::Null, known)?.is_none() {
         return Ok(());
     }
-    let mut answers = Vec::new();
-    let mut count = 0;
-    for (index, item) in updates.enumerate() {
-        let pair: Vec<_> = item.as_list().into_iter().flatten().take(3).collect();
-        let (name, options) = match pair[..] {
-            [name, options] if options.as_map().is_some() => (Name::from_item(name), options),
-            _ => (None, item),
-        };
-        let invalid =
-            |problem: String| Error::Invalid(format!("parameter updates: item {index}: {problem}"));
-        let name =
-            name.ok_or_else(|| invalid("expected a list of a key and options".to_owned()))?;
-        let outcome = update(
-            call,
-            &spec,
-            &name,
-            Options::from_map(options, call.operation.limits),
-        );
-        write_outcome(&mut answers, outcome).map_err(|error| match error {
-            Error::Invalid(problem) => invalid(problem),
-            other => other,
-        })?;
-        count += 1;
-    }
-    ok_list(out, count, &answers);
-    Ok(())
+    call.listed(spec, Action::Update, call.params.get("updates"), out)
 }
 
-fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
+/// Writes how an update ended.
+pub(super) fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
     match answer_in_band(out, Nothing::False, outcome)? {
         Some(Outcome::Accepted) => true_pair(out),
         Some(Outcome::Refused(reason)) => failed_pair(out, Nothing::False, &reason),
@@ -165,12 +164,11 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
     Ok(())
 }
 
-fn update<S: Storage>(
-    call: &mut Call<'_, S>,
-    spec: &Name,
-    unit: &Name,
-    options: Options<'_>,
-) -> Result<Outcome> {
+/// What is reported on a unit.
+///
+/// # Errors
+/// `Refused` if nothing is; `Invalid`.
+pub(super) fn read_report(options: Options<'_>) -> Result<Report<'_>> {
     let lease = read_lease(options.get("lease_time"))?;
     let wish = match (options.get("status").optional_integer()?, lease) {
         (None | Some(0), None) => return Err(Error::Refused("nothing to do".to_owned())),
@@ -185,7 +183,7 @@ fn update<S: Storage>(
             )));
         }
     };
-    let report = Report {
+    Ok(Report {
         wish,
         lease,
         data: options.get("data").optional_map()?.map(|data| data.bytes()),
@@ -194,9 +192,7 @@ fn update<S: Storage>(
             .get("delay")
             .optional_number()?
             .map(duration_from_seconds),
-    };
-    call.operation
-        .report(&call.session.handed_out, spec, unit, &report)
+    })
 }
 
 /// The lease that a report asks for. Zero and less give the unit back.

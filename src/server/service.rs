@@ -15,8 +15,8 @@ pub enum Handled<A> {
     /// A long read. It starts once the batch has committed, and its connection's next message waits
     /// for its end, so answers keep their order and reads see what came before them.
     Later(Job),
-    /// What was done within the batch stands, and there is more to do: the same message is to be
-    /// handled once more, in the connection's next turn.
+    /// What was done within the batch stands if it commits, and there is more to do: the same message is to
+    /// be handled once more, with the same session, in the connection's next turn.
     Again,
     /// The message can't be understood, and nothing behind it can be trusted: the peer is told so by
     /// [`Service::write_refusal`], and the connection is closed, as with a framing error.

@@ -259,10 +259,11 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 Ok(None) => {}
                 Ok(Some((session, message))) => {
                     *handled = true;
-                    self.totals.messages += 1;
                     // Names the peer in what is logged about the message.
                     let _message = tracing::debug_span!("message", peer = %peer).entered();
-                    match self.service.handle(session, message, self.now) {
+                    let handled = self.service.handle(session, message, self.now);
+                    self.totals.messages += u64::from(!matches!(handled, Handled::Again));
+                    match handled {
                         Handled::Answer(answer) => self.batch.push(Pending::Answer(key, answer)),
                         Handled::Later(job) => {
                             connection.busy = true;

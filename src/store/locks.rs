@@ -26,10 +26,18 @@ statements! {
 
     DELETE_LOCK = "DELETE FROM lock WHERE path = :path";
 
-    DELETE_LOCKS_UNDER = "DELETE FROM lock WHERE path >= :path AND path < :end";
+    DELETE_LOCKS_UNDER = "
+        DELETE FROM lock
+         WHERE path IN (SELECT path FROM lock WHERE path >= :path AND path < :end LIMIT :limit)";
 
     /// Uses index lock_by_expiration.
-    DELETE_EXPIRED_LOCKS = "DELETE FROM lock WHERE expiration_us <= :now";
+    DELETE_EXPIRED_LOCKS = "
+        DELETE FROM lock
+         WHERE path IN (SELECT path
+                          FROM lock
+                         WHERE expiration_us <= :now
+                         ORDER BY expiration_us
+                         LIMIT :limit)";
 
     FIRST_EXPIRATION_OF_LOCKS = "SELECT min(expiration_us) FROM lock";
 }
@@ -79,17 +87,17 @@ impl LockStore for SqliteStore {
         Ok(())
     }
 
-    fn delete_locks_under(&mut self, path: &[u8]) -> StorageResult<()> {
-        self.statements
+    fn delete_locks_under(&mut self, path: &[u8], limit: usize) -> StorageResult<usize> {
+        Ok(self
+            .statements
             .prepared(DELETE_LOCKS_UNDER)?
-            .execute(named_params! {":path": path, ":end": end_of(path)})?;
-        Ok(())
+            .execute(named_params! {":path": path, ":end": end_of(path), ":limit": limit})?)
     }
 
-    fn delete_expired_locks(&mut self, now: Timestamp) -> StorageResult<()> {
+    fn delete_expired_locks(&mut self, now: Timestamp, limit: usize) -> StorageResult<()> {
         self.statements
             .prepared(DELETE_EXPIRED_LOCKS)?
-            .execute(named_params! {":now": now})?;
+            .execute(named_params! {":now": now, ":limit": limit})?;
         Ok(())
     }
 }

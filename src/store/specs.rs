@@ -66,6 +66,12 @@ statements! {
                count(*) FILTER (WHERE status = 5)
           FROM work_unit WHERE work_spec_id = :id";
 
+    /// A work spec that is deleted from the first.
+    INSERT_DELETED = "
+        INSERT INTO work_spec (namespace_id, name, definition, paused, weight, priority, continuous,
+                               can_be_continuous, runtime, min_gb, deleted)
+        VALUES (:namespace_id, :name, x'a0', 0, 0, 0, 0, 0, '', 0, 1)";
+
     MARK_DELETED = "UPDATE work_spec SET deleted = 1 WHERE id = :id";
 
     FIND_DELETED = "SELECT id FROM work_spec WHERE deleted = 1 LIMIT 1";
@@ -398,6 +404,19 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Adds a work spec that is deleted already, with the name of another one, to have what is to be purged.
+    pub(super) fn insert_deleted_spec(&mut self, beside: WorkSpecId) -> StorageResult<WorkSpecId> {
+        let Known {
+            namespace, spec, ..
+        } = self.known(beside)?;
+        let insert = self.statements.prepared(INSERT_DELETED)?;
+        let id = insert.insert(named_params! {":namespace_id": namespace, ":name": spec.name})?;
+        self.specs.has_deleted = true;
+        Ok(WorkSpecId(id))
+    }
+}
+
 impl WorkSpecStore for SqliteStore {
     fn namespace(&mut self, name: &str) -> StorageResult<NamespaceId> {
         let find = self.statements.prepared(FIND_NAMESPACE)?;
@@ -588,7 +607,7 @@ impl WorkSpecStore for SqliteStore {
                 }
             }
         };
-        if self.delete_units_of(deleted, limit)? < limit {
+        if self.delete_units_of(deleted, limit)? {
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
                 self.statements
                     .prepared(sql)?

@@ -4,8 +4,8 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    BestUnits, CompletedQuery, CompletedUnits, StorageResult, UnitQuery, UnitsAhead, VisitFailure,
-    VisitUnit, WorkUnitStore,
+    BestUnits, CompletedQuery, CompletedUnits, InStatusQuery, StorageResult, UnitQuery, UnitsAhead,
+    UnitsInStatus, VisitFailure, VisitUnit, WorkUnitStore,
 };
 use crate::coordinate::{
     AttemptId, Completed, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
@@ -51,27 +51,38 @@ statements! {
             UNION ALL
             SELECT attempt.previous_attempt_id
               FROM chain JOIN attempt ON attempt.id = chain.id
-             WHERE attempt.previous_attempt_id IS NOT NULL)
-        DELETE FROM attempt WHERE id IN (SELECT id FROM chain)";
+             WHERE attempt.previous_attempt_id IS NOT NULL
+             LIMIT :limit)
+        DELETE FROM attempt WHERE id IN (SELECT id FROM chain)
+        RETURNING id, previous_attempt_id";
 
-    /// Uses index work_unit_by_name. `:statuses` has a bit for each status; no name at all is before all.
-    UNITS_IN = "
+    /// Leaves a unit to a work spec that is deleted, and so to nobody, with the attempts that it has still.
+    LEAVE_UNIT = "
+        UPDATE work_unit
+           SET work_spec_id = :spec, status = 1, not_before_us = NULL, active_attempt_id = NULL,
+               last_attempt_id = :last, superseded_attempt_id = NULL, in_name_order = 0
+         WHERE id = :id";
+
+    LAST_NAME = "
+        SELECT name FROM work_unit WHERE work_spec_id = :spec ORDER BY CAST(name AS BLOB) DESC LIMIT 1";
+
+    /// Uses index work_unit_by_name. No name at all is before all.
+    UNITS_BY_NAME = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
                superseded_attempt_id, attempts_before, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
-           AND (1 << status) & :statuses
-         ORDER BY CAST(name AS BLOB)
-         LIMIT :limit";
+           AND CAST(name AS BLOB) <= :until
+         ORDER BY CAST(name AS BLOB)";
 
     /// The same for failed units, of which there are few among many. Uses index work_unit_failed.
     UNITS_FAILED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
                superseded_attempt_id, attempts_before, name
           FROM work_unit
-         WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1) AND status = 5
-         ORDER BY CAST(name AS BLOB)
-         LIMIT :limit";
+         WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
+           AND CAST(name AS BLOB) <= :until AND status = 5
+         ORDER BY CAST(name AS BLOB)";
 
     UNITS_OF_SPEC = "SELECT id, last_attempt_id FROM work_unit WHERE work_spec_id = :spec LIMIT :limit";
 
@@ -134,6 +145,10 @@ statements! {
          ORDER BY CAST(work_unit.name AS BLOB)";
 }
 
+/// Attempts at one unit that are deleted in one step, a millisecond of work. Of a unit that had more, the
+/// others are left to [`crate::coordinate::storage::WorkSpecStore::purge`].
+const ATTEMPTS_AT_ONCE: usize = 100;
+
 pub(super) const LARGEST_ID: &str = LARGEST_ID_OF_UNITS;
 pub(super) const FIRST_NOT_BEFORE: &str = FIRST_NOT_BEFORE_OF_UNITS;
 
@@ -152,12 +167,12 @@ pub(super) fn row_to_unit(row: &Row<'_>) -> rusqlite::Result<WorkUnit> {
 }
 
 impl SqliteStore {
-    /// Removes up to `limit` units of a spec, with their attempts; gives how many.
+    /// Removes units of a deleted spec, with their attempts: about `limit` rows. True if there are no more.
     pub(super) fn delete_units_of(
         &mut self,
         spec: WorkSpecId,
         limit: usize,
-    ) -> StorageResult<usize> {
+    ) -> StorageResult<bool> {
         let units: Vec<(WorkUnitId, Option<AttemptId>)> = self
             .statements
             .prepared(UNITS_OF_SPEC)?
@@ -165,25 +180,63 @@ impl SqliteStore {
                 Ok((row.get(0)?, row.get(1)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
-        for (id, last) in &units {
-            self.delete_unit_and_attempts(*id, *last)?;
+        let (mut rows, is_all) = (0, units.len() < limit);
+        for (id, last) in units {
+            if rows >= limit {
+                return Ok(false);
+            }
+            let (attempts, rest) = self.delete_attempts(last)?;
+            rows += attempts + 1;
+            match rest {
+                None => self.delete_unit(id)?,
+                Some(rest) => {
+                    self.leave_unit(id, spec, rest)?;
+                    return Ok(false);
+                }
+            }
         }
-        Ok(units.len())
+        Ok(is_all)
     }
 
-    fn delete_unit_and_attempts(
+    /// Deletes the attempts at a unit from the last one back, but not more than [`ATTEMPTS_AT_ONCE`]. Gives how
+    /// many they were, and the last one of those that are left.
+    fn delete_attempts(
         &mut self,
-        id: WorkUnitId,
         last: Option<AttemptId>,
-    ) -> StorageResult<()> {
+    ) -> StorageResult<(usize, Option<AttemptId>)> {
+        let (mut count, mut rest) = (0, None);
         if last.is_some() {
-            self.statements
-                .prepared(DELETE_ATTEMPTS)?
-                .execute(named_params! {":last": last})?;
+            let statement = self.statements.prepared(DELETE_ATTEMPTS)?;
+            let mut rows =
+                statement.query(named_params! {":last": last, ":limit": ATTEMPTS_AT_ONCE})?;
+            let mut first = None;
+            while let Some(row) = rows.next()? {
+                let id: AttemptId = row.get(0)?;
+                if first.is_none_or(|first| id < first) {
+                    (first, rest) = (Some(id), row.get(1)?);
+                }
+                count += 1;
+            }
         }
+        Ok((count, rest))
+    }
+
+    fn delete_unit(&mut self, id: WorkUnitId) -> StorageResult<()> {
         self.statements
             .prepared(DELETE_UNIT)?
             .execute(named_params! {":id": id})?;
+        Ok(())
+    }
+
+    fn leave_unit(
+        &mut self,
+        id: WorkUnitId,
+        spec: WorkSpecId,
+        last: AttemptId,
+    ) -> StorageResult<()> {
+        self.statements
+            .prepared(LEAVE_UNIT)?
+            .execute(named_params! {":spec": spec, ":last": last, ":id": id})?;
         Ok(())
     }
 
@@ -293,7 +346,13 @@ impl WorkUnitStore for SqliteStore {
     }
 
     fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()> {
-        self.delete_unit_and_attempts(unit.id, unit.last)?;
+        match self.delete_attempts(unit.last)? {
+            (_, None) => self.delete_unit(unit.id)?,
+            (_, Some(rest)) => {
+                let nowhere = self.insert_deleted_spec(unit.work_spec)?;
+                self.leave_unit(unit.id, nowhere, rest)?;
+            }
+        }
         self.count_unit(unit.work_spec, Some(unit.status), None);
         Ok(())
     }
@@ -333,29 +392,35 @@ impl WorkUnitStore for SqliteStore {
         self.units_before(unit, name, limit)
     }
 
-    fn work_units_in(
-        &mut self,
-        spec: WorkSpecId,
-        statuses: &[UnitStatus],
-        after: Option<&Name>,
-        limit: usize,
-    ) -> StorageResult<Vec<(Name, WorkUnit)>> {
-        let after = after.map(Name::bytes);
-        let row_to_named_unit = |row: &Row<'_>| Ok((row.get(9)?, row_to_unit(row)?));
-        let units = if let [UnitStatus::Failed] = statuses {
-            self.statements.prepared(UNITS_FAILED)?.query_map(
-                named_params! {":spec": spec, ":after": after, ":limit": limit},
-                row_to_named_unit,
-            )?
-        } else {
-            self.statements.prepared(UNITS_IN)?.query_map(
-                named_params! {
-                    ":spec": spec, ":after": after, ":statuses": status_bits(statuses), ":limit": limit,
-                },
-                row_to_named_unit,
-            )?
+    fn last_name(&mut self, spec: WorkSpecId) -> StorageResult<Option<Name>> {
+        let statement = self.statements.prepared(LAST_NAME)?;
+        let mut rows = statement.query(named_params! {":spec": spec})?;
+        Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+    }
+
+    fn work_units_in(&mut self, query: &InStatusQuery<'_>) -> StorageResult<UnitsInStatus> {
+        let sql = match query.statuses {
+            [UnitStatus::Failed] => UNITS_FAILED,
+            _ => UNITS_BY_NAME,
         };
-        Ok(units.collect::<rusqlite::Result<_>>()?)
+        let after = query.after.map(Name::bytes);
+        let mut rows = self.statements.prepared(sql)?.query(named_params! {
+            ":spec": query.spec, ":after": after, ":until": query.until.bytes(),
+        })?;
+        let mut units = Vec::new();
+        let mut looked_at = 0;
+        while let Some(row) = rows.next()? {
+            looked_at += 1;
+            if query.statuses.contains(&row.get(2)?) {
+                units.push(row_to_unit(row)?);
+            }
+            if units.len() >= query.limit || looked_at >= query.looked_at_max {
+                let looked_to = Some(row.get(9)?);
+                return Ok(UnitsInStatus { units, looked_to });
+            }
+        }
+        let looked_to = None;
+        Ok(UnitsInStatus { units, looked_to })
     }
 
     fn units_no_longer_delayed(

@@ -19,7 +19,12 @@ statements! {
     DELETE_WORKER = "DELETE FROM worker WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name";
 
     /// Uses index worker_by_expiration.
-    FIND_EXPIRED = "SELECT namespace_id, name FROM worker WHERE expiration_us <= :now";
+    FIND_EXPIRED = "
+        SELECT namespace_id, name
+          FROM worker
+         WHERE expiration_us <= :now
+         ORDER BY expiration_us
+         LIMIT :limit";
 
     FIND_WORKER = "
         SELECT name, parent, mode, heartbeat_us, expiration_us, environment
@@ -95,11 +100,11 @@ impl WorkerStore for SqliteStore {
         Ok(deleted > 0)
     }
 
-    fn delete_expired_workers(&mut self, now: Timestamp) -> StorageResult<()> {
+    fn delete_expired_workers(&mut self, now: Timestamp, limit: usize) -> StorageResult<()> {
         let expired: Vec<(NamespaceId, Name)> = self
             .statements
             .prepared(FIND_EXPIRED)?
-            .query_map(named_params! {":now": now}, |row| {
+            .query_map(named_params! {":now": now, ":limit": limit}, |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?
             .collect::<rusqlite::Result<_>>()?;

@@ -17,4 +17,5 @@ mod disk;
 mod io_errors;
 mod power_cuts;
 mod script;
+mod steps;
 mod vfs;

@@ -200,7 +200,7 @@ impl Do {
                 let path = LockPath::top_level(&name("path"));
                 world.operation(|op| op.lock(&name(owner), Duration::from_secs(3_600), &[path]))
             }
-            Expire => world.operation(|op| op.expire()),
+            Expire => world.operation(|op| op.expire()).map(|_| ()),
             Purge => world.operation(|op| Ok(op.store.purge(3)?)).map(|_| ()),
             Archive(count) => {
                 let limits = Retention {

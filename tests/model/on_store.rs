@@ -108,7 +108,11 @@ fn take(
             let which = match which {
                 Which::All => Deletion::All,
                 Which::Named(names, statuses) => Deletion::Named(names, statuses.as_deref()),
-                Which::InStatus(statuses) => Deletion::InStatus(statuses),
+                Which::InStatus(statuses) => {
+                    let mut deletion = running.begin_deletion(&named(spec), statuses.clone())?;
+                    while !running.delete_some(&mut deletion, 3)? {}
+                    return Ok(Answer::Count(deletion.deleted()));
+                }
             };
             running
                 .delete_work_units(&named(spec), &which)
@@ -141,7 +145,10 @@ fn take(
             .renew_locks(owner, *timeout, &lock_paths(paths))
             .map(done),
         Op::Unlock(owner, paths) => running.unlock(owner, &lock_paths(paths)).map(done),
-        Op::DeleteLocksUnder(path) => running.delete_locks_under(&lock_path(path)).map(done),
+        Op::DeleteLocksUnder(path) => {
+            while !running.delete_locks_under(&lock_path(path))? {}
+            Ok(Answer::Done)
+        }
         _ => read(running, operation).map(Answer::Seen),
     }
 }

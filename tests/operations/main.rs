@@ -13,6 +13,7 @@ mod get_work;
 mod insight;
 mod locks;
 mod specs;
+mod steps;
 mod units;
 mod updates;
 mod workers;

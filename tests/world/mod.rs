@@ -6,7 +6,7 @@ use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
     Assignment, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation, Outcome,
-    Report, Result, Retention, Wish, WorkRequest,
+    Report, Result, Retention, UnitStatus, Wish, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore, Synchronous};
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
 
-/// Rows that are archived in one step.
+/// Rows that are archived, or units that are deleted, in one step.
 pub const ROWS_A_STEP: usize = 100;
 
 pub struct World {
@@ -184,6 +184,14 @@ impl World {
         report: &Report<'_>,
     ) -> Result<Outcome> {
         self.run(|operation| operation.report(handed_out, &name(spec), &name(unit), report))
+    }
+
+    /// Deletes the units in some statuses, each step of so many in a batch of its own. Gives how many they were.
+    pub fn delete_in_status(&mut self, spec: &str, statuses: &[UnitStatus]) -> Result<u64> {
+        let statuses = statuses.to_vec();
+        let mut deletion = self.run(|operation| operation.begin_deletion(&name(spec), statuses))?;
+        while !self.run(|operation| operation.delete_some(&mut deletion, ROWS_A_STEP))? {}
+        Ok(deletion.deleted())
     }
 
     /// Archives what is beyond the limits, each step of so many rows in a batch of its own. Gives how many

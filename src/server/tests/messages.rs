@@ -221,3 +221,38 @@ fn a_unix_socket_serves_like_a_port_and_its_file_goes_with_the_server() {
     assert_eq!(client.end(), Ok(()));
     assert!(!path.exists());
 }
+
+#[test]
+fn between_the_steps_of_a_message_each_is_committed_and_others_are_answered() {
+    let server = start(Limits::default());
+    let mut other = server.connect();
+    let mut client = server.connect();
+    client.ask("both are there");
+    other.ask("both are there");
+    // What comes while the loop is held up waits for its turn together.
+    let mut holder = server.connect();
+    holder.send_bytes(&message("hold"));
+    server.wait_for("hold");
+    client.send_bytes(&[message("steps 3"), message("behind")].concat());
+    let count = 2 * crate::server::limits::MESSAGES_PER_TURN;
+    let many: Vec<u8> = (0..count).flat_map(|_| message("other")).collect();
+    other.send_bytes(&many);
+    server.gate.send(()).unwrap();
+    assert_eq!(client.receive(), "steps 3");
+    assert_eq!(
+        client.receive(),
+        "6 behind",
+        "it was handled once, after the fourth step"
+    );
+    let mut steps_in_batches = vec![0];
+    for told in server.told.try_iter() {
+        match told {
+            Told::Handled(text) if text == "steps 3" => *steps_in_batches.last_mut().unwrap() += 1,
+            Told::Committed(_) => steps_in_batches.push(0),
+            _ => {}
+        }
+    }
+    steps_in_batches.retain(|steps| *steps > 0);
+    assert_eq!(steps_in_batches, [1; 4]);
+    server.stop().unwrap();
+}

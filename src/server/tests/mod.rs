@@ -38,6 +38,7 @@ enum Told {
 /// - `later ...`: answers from a job, once the test lets it go on.
 /// - `hold ...`: holds the whole loop up until the test lets it go on.
 /// - `panic`: panics in a job.
+/// - `steps N`: is to be handled again, N times.
 /// - `fail`, `break`: lets its batch be rolled back, or end in an unknown outcome.
 /// - `doom`: lets the next tick end in an unknown outcome.
 /// - `nonsense`: is refused.
@@ -47,6 +48,8 @@ struct Puppet {
     told: Sender<Told>,
     /// What `later` and `hold` wait for: one message lets one of them go on.
     gate: Arc<Mutex<Receiver<()>>>,
+    /// How often the message is to be handled again that is handled in steps.
+    steps_left: Option<usize>,
     in_batch: usize,
     batch_max: usize,
     failure: Option<BatchError>,
@@ -60,6 +63,7 @@ impl Puppet {
         Self {
             told,
             gate: Arc::new(Mutex::new(gate)),
+            steps_left: None,
             in_batch: 0,
             batch_max: usize::MAX,
             failure: None,
@@ -92,6 +96,16 @@ impl Service for Puppet {
                     packed(&text)
                 }))
             }
+            Some("steps") => match self.steps_left.unwrap_or(text[6..].parse().unwrap()) {
+                0 => {
+                    self.steps_left = None;
+                    Handled::Answer(text)
+                }
+                left => {
+                    self.steps_left = Some(left - 1);
+                    Handled::Again
+                }
+            },
             Some("hold") => {
                 let _ = self.gate.lock().unwrap().recv();
                 Handled::Answer(text)

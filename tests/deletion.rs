@@ -1,0 +1,88 @@
+//! Deleting units in steps, on a store with a hand-set clock.
+
+mod state;
+mod world;
+
+use coordinated::coordinate::storage::WorkSpecStore;
+use coordinated::coordinate::{Counts, Deletion, LEASE_DEFAULT, UnitStatus, Wish};
+use serde_json::json;
+use world::{START, World, name, nobody, wish};
+
+#[test]
+fn units_in_a_status_are_deleted_in_steps_and_those_added_behind_them_meanwhile_stay() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = (0..250).map(|n| json!([format!("{n:05}"), {}])).collect();
+    world.add("spec", &units);
+    world.get_work("w", 50, LEASE_DEFAULT);
+    let statuses = vec![UnitStatus::Available];
+    let begun = world.run(|op| op.begin_deletion(&name("spec"), statuses));
+    let mut deletion = begun.unwrap();
+    let mut left = Vec::new();
+    while !world.run(|op| op.delete_some(&mut deletion, 90)).unwrap() {
+        left.push(world.counts("spec").available);
+        world.add("spec", &[json!([format!("later{}", left.len()), {}])]);
+    }
+    assert_eq!(left, [110, 21], "of which one was added");
+    assert_eq!(deletion.deleted(), 200);
+    let counts = world.counts("spec");
+    assert_eq!((counts.available, counts.pending), (2, 50));
+}
+
+/// All attempts at a unit were deleted by one statement, however many they were.
+#[test]
+fn a_unit_of_very_many_attempts_is_gone_at_once_and_its_attempts_go_in_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open_unsynced(&path, START);
+    world.set_spec(&json!({"name": "spec"}));
+    let attempt_often = |world: &mut World, times| {
+        world.add("spec", &[json!(["a", {}])]);
+        for _ in 0..times {
+            world.get_work("w", 1, LEASE_DEFAULT);
+            let retry = wish(Wish::Available);
+            world.report(&nobody(), "spec", "a", &retry).unwrap();
+        }
+        world.get_work("w", 1, LEASE_DEFAULT);
+    };
+    // Also a second unit of the name, before the rest of the first one has gone.
+    for _ in 0..2 {
+        attempt_often(&mut world, 349);
+        let deleted = world
+            .run(|op| op.delete_work_units(&name("spec"), &Deletion::Named(&[name("a")], None)));
+        assert_eq!(deleted.unwrap(), 1);
+        assert_eq!(world.counts("spec"), Counts::default());
+        let spec = world.run(|op| op.work_spec(&name("spec")).map(|spec| spec.id));
+        let found = world.run(|op| op.find_work_unit_data(spec.unwrap(), &name("a")));
+        assert_eq!(found.unwrap(), None);
+        assert!(
+            world
+                .run(|op| op.held_units(&name("w")))
+                .unwrap()
+                .is_empty()
+        );
+    }
+    // And one in a spec that is deleted whole.
+    attempt_often(&mut world, 349);
+    world.run(|op| op.delete_work_spec(&name("spec"))).unwrap();
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let count = |table| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        file.query_row(&sql, [], |row| row.get::<_, usize>(0))
+            .unwrap()
+    };
+    let mut left = vec![count("attempt")];
+    assert_eq!(left, [250 + 250 + 350]);
+    while world.run(|op| Ok(op.store.purge(100)?)).unwrap() {
+        state::look_at(&path);
+        left.push(count("attempt"));
+    }
+    assert!(
+        left.windows(2).all(|two| two[0] - two[1] <= 100),
+        "{left:?}"
+    );
+    assert_eq!(
+        [count("attempt"), count("work_unit"), count("work_spec")],
+        [0; 3]
+    );
+}

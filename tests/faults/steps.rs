@@ -1,0 +1,152 @@
+//! A call that is done in steps, when a batch between them is lost.
+
+use super::disk::{Call, Disk, Failure, Fault};
+use super::script::open_world;
+use super::support::{Value, diag, unframe};
+use coordinated::clock::Timestamp;
+use coordinated::coordinate::Retention;
+use coordinated::jobserver::{JobServer, Session, Settings};
+use coordinated::limits::RequestLimits;
+use coordinated::server::{BatchError, Handled, Service};
+use coordinated::store::SqliteStore;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use std::sync::Arc;
+
+/// No room for what a commit writes.
+const FULL: Fault = Fault {
+    call: Call::Write,
+    of: "",
+    nth: 0,
+    failure: Failure::Full,
+    lasting: true,
+};
+
+/// A daemon without sockets, on a disk that fails at will.
+struct Daemon {
+    disk: Arc<Disk>,
+    service: JobServer<SqliteStore>,
+    session: Session,
+    now: Timestamp,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let disk = Disk::new();
+        let world = open_world(&disk);
+        let settings = Settings {
+            namespace: String::new(),
+            config: vec![0xa0],
+            depth_max: 100,
+            limits: RequestLimits::default(),
+            retention: Retention::default(),
+        };
+        let random = Box::new(SmallRng::seed_from_u64(1));
+        let service = JobServer::new(world.store, settings, random, world.now);
+        let mut service = service.expect("it starts");
+        let session = service.open_session();
+        Self {
+            disk,
+            service,
+            session,
+            now: world.now,
+        }
+    }
+
+    /// Lets it have a message, each step of which is committed; the disk is full at the commit of the step of
+    /// this number. Gives the answer.
+    fn ask(&mut self, message: &Value, full_at: Option<usize>) -> Value {
+        let bytes = message.encode();
+        for step in 0.. {
+            let handled = self.service.handle(&mut self.session, &bytes, self.now);
+            if full_at == Some(step) {
+                self.disk.break_by(FULL);
+            }
+            let outcome = self.service.commit();
+            self.disk.mend();
+            match (handled, &outcome) {
+                (Handled::Again, _) => {}
+                (Handled::Answer(answer), _) => {
+                    assert!(matches!(outcome, Ok(()) | Err(BatchError::RolledBack(_))));
+                    let mut frame = Vec::new();
+                    self.service.write_answer(answer, &outcome, &mut frame);
+                    return unframe(&frame);
+                }
+                _ => panic!("neither an answer nor another step"),
+            }
+        }
+        unreachable!()
+    }
+
+    fn call(&mut self, method: &str, params: &str, full_at: Option<usize>) -> Value {
+        let request = format!("{{'id': 7, 'method': '{method}', 'params': [{params}]}}");
+        self.ask(&diag(&request), full_at)
+    }
+
+    fn with_units(count: usize) -> Self {
+        let mut daemon = Self::start();
+        daemon.call("set_work_spec", "{'name': 'ws'}", None);
+        let units: Vec<String> = (0..count).map(|n| format!("'u{n:04}'")).collect();
+        daemon.call(
+            "add_work_units",
+            &format!("'ws', [{}]", units.join(",")),
+            None,
+        );
+        daemon
+    }
+
+    fn counts(&mut self) -> Value {
+        let answer = self.call("count_work_units", "'ws'", None);
+        answer.at("result").item(0).clone()
+    }
+}
+
+fn problem(answer: &Value) -> String {
+    assert_eq!(answer.get("result"), None);
+    answer.at("error").at("message").to_string()
+}
+
+#[test]
+fn a_call_whose_step_was_lost_says_so_and_what_it_did_before_stands() {
+    // Of 250 units 100 are deleted in a step; the last step of the three is answered at once.
+    for (full_at, left, said) in [
+        (0, 250, "a batch was rolled back meanwhile"),
+        (1, 150, "a batch was rolled back meanwhile"),
+        (2, 50, "what it did before stands"),
+    ] {
+        let mut daemon = Daemon::with_units(250);
+        let answer = daemon.call("del_work_units", "'ws', {'state': 1}", Some(full_at));
+        assert!(problem(&answer).contains(said), "{answer}");
+        assert_eq!(answer.at("id"), &Value::Unsigned(7));
+        assert_eq!(daemon.counts(), diag(&format!("{{1: {left}}}")));
+        let again = daemon.call("del_work_units", "'ws', {'state': 1}", None);
+        assert_eq!(again.at("result"), &diag(&format!("[{left}, null]")));
+    }
+}
+
+#[test]
+fn of_a_list_of_requests_those_whose_step_was_lost_are_answered_by_errors() {
+    let add = |unit: &str| {
+        format!("{{'id': '{unit}', 'method': 'add_work_units', 'params': ['ws', ['{unit}']]}}")
+    };
+    let delete = "{'id': 'all', 'method': 'del_work_units', 'params': ['ws', {'state': 1}]}";
+    let list = diag(&format!("[{}, {delete}, {}]", add("a"), add("b")));
+    // The first step adds a unit and deletes 100 of 151, the second one deletes the rest and adds another one.
+    for (full_at, failed, left) in [
+        (0, vec!["a", "all"], 151),
+        (1, vec!["all", "b"], 51),
+        (2, vec![], 1),
+    ] {
+        let mut daemon = Daemon::with_units(150);
+        let answers = daemon.ask(&list, Some(full_at));
+        let found: Vec<String> = answers
+            .items()
+            .iter()
+            .filter(|answer| answer.get("error").is_some())
+            .map(|answer| answer.at("id").name().expect("a name"))
+            .collect();
+        assert_eq!(answers.items().len(), 3);
+        assert_eq!(found, failed, "{answers}");
+        assert_eq!(daemon.counts(), diag(&format!("{{1: {left}}}")));
+    }
+}
