@@ -164,11 +164,15 @@ pub(super) fn units(count: u64) -> String {
 
 /// `1 failed work unit`, `2 work units`.
 pub(super) fn units_of(count: u64, status: Option<Status>) -> String {
-    let status = status.map_or_else(String::new, |status| format!("{status} "));
-    format!(
-        "{count} {status}work unit{}",
-        if count == 1 { "" } else { "s" }
-    )
+    match status {
+        Some(status) => counted(count, &format!("{status} work unit")),
+        None => counted(count, "work unit"),
+    }
+}
+
+/// `1 worker`, `2 workers`.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The statuses by which units can be chosen.
