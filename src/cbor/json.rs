@@ -9,7 +9,7 @@
 //! | object | is |
 //! | --- | --- |
 //! | `{"$bytes": "\\xff"}` | a byte string that is not UTF-8, as [`super::escape`] writes it |
-//! | `{"$int": "-9223372036854775809"}` | an integer beyond 64 bits |
+//! | `{"$int": "-9223372036854775809"}` | an integer beyond 64 bits; one that CBOR has under tag 2 or 3 is shown as that |
 //! | `{"$float": "NaN"}` | `NaN`, `inf` or `-inf` |
 //! | `{"$map": [[1, "one"]]}` | a map with keys that are no strings, that are not UTF-8 or come twice; or one that looks like an object of this table |
 //! | `{"$tag": [37, "..."]}` | a tag and what it is put on |

@@ -121,6 +121,23 @@ impl Counts {
 const WEIGHT_DEFAULT: i64 = 20;
 
 impl Meta {
+    /// The keys of a dictionary that mean something here; all others are the workers' business.
+    pub const KEYS: &[&str] = &[
+        "name",
+        "disabled",
+        "priority",
+        "weight",
+        "nice",
+        "continuous",
+        "interval",
+        "max_running",
+        "max_getwork",
+        "max_retries",
+        "then",
+        "runtime",
+        "min_gb",
+    ];
+
     /// Derives the meta of a work spec from its dictionary (docs/protocol.md, "Work spec keys").
     ///
     /// # Errors
@@ -160,13 +177,18 @@ pub fn limit_from_integer(value: i64) -> Option<u64> {
 struct Definition<'a>(Item<'a>);
 
 impl Definition<'_> {
+    fn get(&self, key: &str) -> Option<Item<'_>> {
+        debug_assert!(Meta::KEYS.contains(&key), "{key} is not among the keys");
+        self.0.get_some(key)
+    }
+
     fn read<T>(
         &self,
         key: &str,
         expected: &str,
         convert: impl Fn(Item<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let Some(value) = self.0.get_some(key) else {
+        let Some(value) = self.get(key) else {
             return Ok(None);
         };
         convert(value).map(Some).ok_or_else(|| {
@@ -192,7 +214,7 @@ impl Definition<'_> {
     }
 
     fn boolean(&self, key: &str) -> bool {
-        self.0.get(key).is_some_and(is_true)
+        self.get(key).is_some_and(is_true)
     }
 
     fn name(&self, key: &str) -> Result<Option<Name>> {

@@ -137,6 +137,7 @@ const ORIGINAL: &[(&str, &str)] = &[
         "128([[128(['k', {'traceback': 'x\\nKeyError'}]), 128(['l', {'traceback': 'ValueError'}]), \
          128(['m', {'traceback': 'y\\nKeyError\\n'}])], null])",
     ),
+    ("add_work_units", "128([true, null])"),
     ("update_work_unit", "128([true, null])"),
     (
         "worker_stats",
@@ -163,7 +164,11 @@ fn an_original_is_asked_what_it_can_do_and_the_rest_is_said_to_be_missing() {
         summary.stderr
     );
 
+    let status = of_original(&["status", "a"]);
+    assert!(status.stderr.contains("does not tell"), "{}", status.stderr);
+
     let failures = of_original(&["failed", "a"]);
+    assert!(failures.stderr.contains("when"), "{}", failures.stderr);
     let table = crate::words(&failures.stdout);
     assert_eq!(
         table[1..],
@@ -194,6 +199,9 @@ fn an_original_is_asked_what_it_can_do_and_the_rest_is_said_to_be_missing() {
         of_original(&["retry", "a", "--matching", "Key"]).stdout,
         "Retried 2 work units.\n"
     );
+    let added = of_original(&["add", "a", "k", "--delay", "1h"]);
+    assert!(added.stderr.contains("--delay"), "{}", added.stderr);
+    assert_eq!(of_original(&["add", "a", "k"]).stderr, "");
     let locks = bad(&Pretender::start(ORIGINAL).address, &["locks"]);
     assert!(locks.contains("this server can't tell"), "{locks}");
 }

@@ -203,6 +203,27 @@ fn tables_are_no_wider_than_the_terminal_and_lose_nothing() {
 }
 
 #[test]
+fn a_table_goes_without_what_is_extra_before_it_becomes_a_list() {
+    let (server, _client) = server_with_units();
+    let arguments = ["summary", "--rate", "1ms"];
+    let extra = |columns| {
+        let screen = uncoloured(&printed(columns, server.address(), &arguments));
+        let heading = screen.lines().next().expect("a line").to_owned();
+        let (_, behind) = heading.split_once("Total").expect("it has a total");
+        behind.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(extra(100), "Delayed Waiting Rate Left");
+    assert_eq!(extra(80), "Waiting Rate Left");
+    assert_eq!(extra(70), "Rate Left");
+    // There everything is shown.
+    let narrow = uncoloured(&printed(40, server.address(), &arguments));
+    assert!(
+        narrow.contains("Delayed") && narrow.contains("Left"),
+        "{narrow}"
+    );
+}
+
+#[test]
 fn colours_are_for_terminals_only() {
     let (server, _client) = server_with_units();
     assert!(printed(80, server.address(), &["summary"]).contains("\x1b["));

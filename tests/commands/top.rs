@@ -22,7 +22,7 @@ fn the_view_shows_how_things_stand_and_q_leaves_the_terminal_as_it_was() {
         "Running of ws",
         "worker-1",
         "Failures of ws",
-        "1 work specs",
+        "0 workers  1 work spec  coordinated",
         "q quit",
     ] {
         terminal.wait_until_shown(text);

@@ -279,6 +279,31 @@ fn units_of_a_worker_that_is_killed_come_back() {
     assert_eq!(client.state("ws", "a"), FINISHED);
 }
 
+/// The recipe of docs/workers.md. It depends on the thread that starts a program staying until it has ended.
+#[test]
+fn a_program_that_asks_for_it_ends_with_a_worker_that_is_killed() {
+    if std::process::Command::new("setpriv")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("not run: there is no setpriv on the PATH");
+        return;
+    }
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let arguments = on_all(&[], &["echo $$ > leader; exec sleep 60"]);
+    let (worker, program) = arguments.split_at(arguments.len() - 4);
+    let with_worker = ["setpriv", "--pdeathsig", "KILL", "--"];
+    let mut worker = Running::start(&server, &[worker, &with_worker, program].concat());
+    wait_until("it runs", || !contents(&server, "leader").is_empty());
+    let pid = contents(&server, "leader");
+    assert!(is_running(&pid));
+    worker.signal(libc::SIGKILL);
+    worker.end();
+    wait_until("the program is gone", || !is_running(&pid));
+}
+
 #[test]
 fn a_worker_to_whom_nobody_listens_any_more_ends_in_order() {
     let (server, mut client) = server_with_spec();

@@ -83,10 +83,11 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
         priority: args.priority,
         delay: args.delay,
     });
-    args.server
-        .connect()?
-        .client
-        .add_work_units(&args.spec, new)?;
+    let mut daemon = args.server.connect()?;
+    if args.delay.is_some() {
+        daemon.tell_of_delays();
+    }
+    daemon.client.add_work_units(&args.spec, new)?;
     let mut output = Output::new();
     output.line(format!("Added {}.", units(args.keys.len() as u64)))?;
     Ok(output.flush()?)

@@ -3,7 +3,7 @@
 use super::WrongUsage;
 use super::confirm::{Declined, Unasked, confirm};
 use super::listing::{Listing, PAGE_UNITS, Seen};
-use super::names::{SpecAndKeys, examples, parse_status, shown, units, units_of};
+use super::names::{SpecAndKeys, counted, examples, parse_status, shown, units, units_of};
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
 use crate::cli::progress::bar;
@@ -357,12 +357,12 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     for spec in &specs {
         count += daemon.client.count_work_units(spec)?.total();
     }
-    let what = match (args.specs.as_slice(), specs.len()) {
-        ([], 0) => return tell("Nothing to do."),
-        ([], 1) => "ALL there is, 1 work spec".to_owned(),
-        ([], number) => format!("ALL there is, {number} work specs"),
-        ([one], _) => format!("the work spec {}", shown(one)),
-        (some, number) => format!("{number} work specs ({})", examples(some)),
+    let number = counted(specs.len() as u64, "work spec");
+    let what = match args.specs.as_slice() {
+        [] if specs.is_empty() => return tell("Nothing to do."),
+        [] => format!("ALL there is, {number}"),
+        [one] => format!("the work spec {}", shown(one)),
+        some => format!("{number} ({})", examples(some)),
     };
     let question = format!("Delete {what} with {} for ever?", units(count));
     if !confirm(&question, args.yes, Unasked::Refuses)? {
@@ -375,12 +375,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
             daemon.client.del_work_spec(spec)?;
         }
     }
-    let plural = if specs.len() == 1 { "" } else { "s" };
-    tell(format!(
-        "Deleted {} work spec{plural} with {}.",
-        specs.len(),
-        units(count)
-    ))
+    tell(format!("Deleted {number} with {}.", units(count)))
 }
 
 fn tell(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {

@@ -72,7 +72,12 @@ pub(super) fn failed(args: &FailedArgs) -> Result<(), Box<dyn Error>> {
             });
             output.document(form, &json.collect::<Json>())?;
         }
-        None => print_groups(&groups, &mut output)?,
+        None => {
+            print_groups(&groups, &mut output)?;
+            if groups.iter().any(|group| group.last_failed.is_none()) {
+                note("this server does not tell when units failed");
+            }
+        }
     }
     Ok(output.flush()?)
 }

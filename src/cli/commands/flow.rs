@@ -112,7 +112,7 @@ impl Specs<'_> {
                 // For the Python command.
                 "yakonfig_modules" => {}
                 other => {
-                    let unknown = unknown_key(other, &["flows", "yakonfig_modules"]);
+                    let unknown = unknown_key(other, ["flows", "yakonfig_modules"].into_iter());
                     self.warnings.push(self.file.at(key.line, &unknown));
                 }
             }

@@ -116,8 +116,8 @@ fn add_units(
     file: UnitsFile,
     args: &UnitsArgs,
 ) -> Result<u64, Box<dyn Error>> {
-    if args.delay.is_some() && daemon.is_original() {
-        note("this server may not know --delay: then the units are available at once");
+    if args.delay.is_some() {
+        daemon.tell_of_delays();
     }
     Ok(Loader::new(&mut daemon.client, spec, file).run()?)
 }

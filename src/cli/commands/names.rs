@@ -1,14 +1,14 @@
 //! How names are written and shown, and how it is said which work spec and units are meant.
 
+use super::spec_file::SpecFile;
 use crate::cbor::escape::{UnescapeError, escape, unescape};
 use crate::cbor::{Value, json};
-use crate::cli::values::parse_yaml;
 use crate::client::{Name, Status};
 use serde_json::Value as Json;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Another way to say which work spec is meant, as the Python command has it.
 #[derive(clap::Args)]
@@ -67,7 +67,7 @@ impl Otherwise {
     pub(super) fn read(&self) -> Result<Option<Name>, Box<dyn Error>> {
         match (&self.work_spec_name, &self.work_spec) {
             (Some(name), _) => Ok(Some(name.clone())),
-            (None, Some(path)) => name_in_file(path).map(Some),
+            (None, Some(path)) => Ok(Some(SpecFile::read_name(path)?)),
             (None, None) => Ok(None),
         }
     }
@@ -101,15 +101,6 @@ impl SpecAndKeys {
             None => Err("no work spec is named".into()),
         }
     }
-}
-
-fn name_in_file(path: &Path) -> Result<Name, Box<dyn Error>> {
-    let shown = path.display();
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("can't read {shown}: {error}"))?;
-    let spec = parse_yaml(&text).map_err(|error| format!("{shown}: {error}"))?;
-    let name = spec.get("name").and_then(Name::from_value);
-    name.ok_or_else(|| format!("{shown}: there is no name of a work spec in it").into())
 }
 
 /// Reads a name as [`crate::cbor::escape`] writes it. UTF-8 goes out as text, like the names of what is loaded
@@ -173,11 +164,15 @@ pub(super) fn units(count: u64) -> String {
 
 /// `1 failed work unit`, `2 work units`.
 pub(super) fn units_of(count: u64, status: Option<Status>) -> String {
-    let status = status.map_or_else(String::new, |status| format!("{status} "));
-    format!(
-        "{count} {status}work unit{}",
-        if count == 1 { "" } else { "s" }
-    )
+    match status {
+        Some(status) => counted(count, &format!("{status} work unit")),
+        None => counted(count, "work unit"),
+    }
+}
+
+/// `1 worker`, `2 workers`.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The statuses by which units can be chosen.

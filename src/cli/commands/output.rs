@@ -63,6 +63,8 @@ pub(super) enum Tone {
 pub(super) enum Column {
     Text(&'static str),
     Number(&'static str),
+    /// A number that is left out where there is no room for all, from the left on.
+    Extra(&'static str),
 }
 
 /// A cell of a table.
@@ -110,43 +112,62 @@ impl Output {
             .try_for_each(|line| self.line(format!("    {line}")))
     }
 
-    /// A table. On a terminal it is no wider than that: long texts go over several lines and, where there is
-    /// no room even for that, each row becomes a small table of its own.
+    /// A table. On a terminal it is no wider than that: long texts go over several lines, what is extra is left
+    /// out and, where there is no room even so, each row becomes a small table of its own.
     pub(super) fn table(&mut self, columns: &[Column], rows: Vec<Vec<Shown>>) -> io::Result<()> {
         let mut table = self.empty_table();
         table.set_header(columns.iter().map(|column| title(*column)));
         table.add_rows(rows.iter().map(|row| row.iter().map(cell)));
         let widths = table.column_max_content_widths();
+        let Some(left_out) = self.too_wide(columns, &widths) else {
+            return self.records(columns, &rows);
+        };
         for ((index, column), width) in columns.iter().enumerate().zip(&widths) {
             let Some(shown) = table.column_mut(index) else {
                 continue;
             };
-            let is_number = matches!(column, Column::Number(_));
-            if is_number {
+            let is_text = matches!(column, Column::Text(_));
+            if !is_text {
                 shown.set_cell_alignment(CellAlignment::Right);
             }
-            if is_number || *width <= TEXT_WIDTH_MIN {
+            if left_out.contains(&index) {
+                shown.set_constraint(ColumnConstraint::Hidden);
+            } else if !is_text || *width <= TEXT_WIDTH_MIN {
                 shown.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
+        self.print(table)
+    }
+
+    /// Which columns have to be left out, so that the others find room; `None` if that does not help.
+    fn too_wide(&self, columns: &[Column], widths: &[u16]) -> Option<Vec<usize>> {
         let needed = |(column, width): (&Column, &u16)| match column {
-            Column::Number(_) => *width + GAP,
             Column::Text(_) => TEXT_WIDTH_MIN.min(*width) + GAP,
+            Column::Number(_) | Column::Extra(_) => *width + GAP,
         };
-        let needed: u16 = columns.iter().zip(&widths).map(needed).sum();
-        match self.width {
-            Some(width) if width < needed => {
-                for row in &rows {
-                    let mut record = self.empty_table();
-                    let cells = columns.iter().zip(row);
-                    record.add_rows(cells.map(|(column, shown)| [title(*column), cell(shown)]));
-                    self.print(record)?;
-                    writeln!(self.out)?;
-                }
-                Ok(())
-            }
-            _ => self.print(table),
+        let needed: Vec<u16> = columns.iter().zip(widths).map(needed).collect();
+        let mut left: u16 = needed.iter().sum();
+        let is_extra = |index: &usize| matches!(columns[*index], Column::Extra(_));
+        let mut extra = (0..columns.len()).filter(is_extra);
+        let mut left_out = Vec::new();
+        while self.width.is_some_and(|width| width < left) {
+            let index = extra.next()?;
+            left -= needed[index];
+            left_out.push(index);
         }
+        Some(left_out)
+    }
+
+    /// Each row as a small table, a line for each column.
+    fn records(&mut self, columns: &[Column], rows: &[Vec<Shown>]) -> io::Result<()> {
+        for row in rows {
+            let mut record = self.empty_table();
+            let cells = columns.iter().zip(row);
+            record.add_rows(cells.map(|(column, shown)| [title(*column), cell(shown)]));
+            self.print(record)?;
+            writeln!(self.out)?;
+        }
+        Ok(())
     }
 
     fn empty_table(&self) -> Table {
@@ -222,7 +243,7 @@ const GAP: u16 = 2;
 const TEXT_WIDTH_MIN: u16 = 12;
 
 fn title(column: Column) -> Cell {
-    let (Column::Text(title) | Column::Number(title)) = column;
+    let (Column::Text(title) | Column::Number(title) | Column::Extra(title)) = column;
     Cell::new(title).add_attribute(Attribute::Bold)
 }
 

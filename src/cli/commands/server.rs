@@ -1,5 +1,6 @@
 //! Which daemon a command talks to.
 
+use super::output::note;
 use crate::address::Address;
 use crate::client::{Connection, Coordinate, Error, Options, ServerInfo};
 
@@ -83,6 +84,13 @@ impl Daemon {
     /// True if the daemon has something that the originals lack.
     pub(super) fn has(&self, feature: &str) -> bool {
         self.info.as_ref().is_some_and(|info| info.has(feature))
+    }
+
+    /// Tells people what becomes of a delay that the daemon may not know.
+    pub(super) fn tell_of_delays(&self) {
+        if self.is_original() {
+            note("this server may not know --delay: then the units are available at once");
+        }
     }
 
     /// What it calls itself, with its version.

@@ -10,28 +10,16 @@ use serde_saphyr::{Location, Spanned};
 use std::fmt;
 use std::path::Path;
 
-/// The keys of a work spec that a server or a worker knows.
-const KNOWN_KEYS: &[&str] = &[
+/// The keys of a work spec that workers know, beside those of the scheduler ([`Meta::KEYS`]). `then_preempts` is
+/// for the Python server.
+const KEYS_OF_WORKERS: &[&str] = &[
     "command",
     "config",
-    "continuous",
-    "disabled",
-    "interval",
-    "max_getwork",
-    "max_retries",
-    "max_running",
-    "min_gb",
     "module",
-    "name",
-    "nice",
-    "priority",
     "run_function",
     "run_params",
-    "runtime",
     "terminate_function",
-    "then",
     "then_preempts",
-    "weight",
 ];
 
 /// A file that is read as YAML: its name, for messages.
@@ -102,6 +90,20 @@ impl SpecFile {
     /// # Errors
     /// As [`SpecFile::read`] and [`SpecFile::check`]; if it is no map, or has no name.
     pub(super) fn read_spec(path: &Path) -> Result<CheckedSpec, String> {
+        let (file, name, entries) = Self::read_named(path)?;
+        file.check(name, entries)
+    }
+
+    /// Reads the name of the work spec that a file is; the rest may be as it will.
+    ///
+    /// # Errors
+    /// As [`SpecFile::read`]; if it is no map, or has no name.
+    pub(super) fn read_name(path: &Path) -> Result<Name, String> {
+        let (_, name, _) = Self::read_named(path)?;
+        Ok(Name::from_text(name))
+    }
+
+    fn read_named(path: &Path) -> Result<(Self, String, Vec<(Key, Node)>), String> {
         let (file, root) = Self::read(path)?;
         let Content::Map(entries) = root.content else {
             return Err(file.at(root.line, "expected a work spec, a map with its keys"));
@@ -114,7 +116,7 @@ impl SpecFile {
             }
             None => return Err(file.at(0, "there is no name of a work spec in it")),
         };
-        file.check(name, entries)
+        Ok((file, name, entries))
     }
 
     /// Checks a work spec, and gives it with this name.
@@ -129,8 +131,9 @@ impl SpecFile {
         let mut warnings = Vec::new();
         let mut definition = vec![(in_spec("name"), in_spec(&name))];
         for (key, node) in entries {
-            if !KNOWN_KEYS.contains(&key.text.as_str()) {
-                let unknown = unknown_key(&key.text, KNOWN_KEYS);
+            let known = Meta::KEYS.iter().chain(KEYS_OF_WORKERS).copied();
+            if !known.clone().any(|known| known == key.text) {
+                let unknown = unknown_key(&key.text, known);
                 warnings.push(self.at(key.line, &format!("{name}: {unknown}")));
             }
             let wrong = |what: String| self.at(key.line, &format!("{name}: {what}"));
@@ -170,8 +173,8 @@ impl CheckedSpec {
 }
 
 /// That a key is not known, and the known one that may be meant.
-pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
-    let advice = did_you_mean(nearest(key, known.iter().copied()));
+pub(super) fn unknown_key<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let advice = did_you_mean(nearest(key, known));
     format!("unknown key {key:?}{advice}")
 }
 

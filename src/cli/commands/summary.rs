@@ -173,8 +173,8 @@ impl Standing {
 pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
     let mut daemon = args.server.connect()?;
     let form = args.format.for_programs();
-    if form.is_none() && !daemon.has("summary") {
-        note("this server does not tell which units are delayed, nor how long they wait");
+    if form.is_none() {
+        tell_what_is_missing(&daemon);
     }
     look(&args.watch, |history, output| {
         let mut all = see_all(&mut daemon)?;
@@ -201,6 +201,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Box<dyn Error>> {
     let name = args.spec.read()?;
     let mut daemon = args.server.connect()?;
     let form = args.format.for_programs();
+    if form.is_none() {
+        tell_what_is_missing(&daemon);
+    }
     look(&args.watch, |history, output| {
         let mut seen = [see_one(&mut daemon, &name)?];
         history.measure(&mut seen);
@@ -211,6 +214,12 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Box<dyn Error>> {
             (None, _) => print_one(&mut daemon, &seen, output),
         }
     })
+}
+
+fn tell_what_is_missing(daemon: &Daemon) {
+    if !daemon.has("summary") {
+        note("this server does not tell which units are delayed, nor how long they wait");
+    }
 }
 
 /// Looks once, twice, or until somebody has seen enough.
@@ -308,7 +317,7 @@ fn print_all(all: &[Standing], output: &mut Output) -> std::io::Result<()> {
         Column::Number("Total"),
     ];
     if has_details {
-        columns.extend([Column::Number("Delayed"), Column::Number("Waiting")]);
+        columns.extend([Column::Extra("Delayed"), Column::Extra("Waiting")]);
     }
     if has_rates {
         columns.extend([Column::Number("Rate"), Column::Number("Left")]);

@@ -3,7 +3,7 @@
 use super::state::{Sort, State};
 use super::watcher::Details;
 use crate::cbor::escape::escape;
-use crate::cli::commands::names::{shown, shown_or_dash};
+use crate::cli::commands::names::{counted, shown, shown_or_dash};
 use crate::cli::commands::summary::Standing;
 use crate::cli::values::{now, printable, span};
 use crate::client::Counts;
@@ -61,8 +61,9 @@ fn draw_head(state: &State, frame: &mut Frame<'_>, area: Rect) {
         format!("{} at {}", picture.server, state.address)
     };
     if !picture.server.is_empty() {
-        let (specs, workers) = (picture.specs.len(), picture.workers);
-        text = format!("{rate:.1}/s  {workers} workers  {specs} work specs  {text}");
+        let specs = counted(picture.specs.len() as u64, "work spec");
+        let workers = counted(picture.workers, "worker");
+        text = format!("{rate:.1}/s  {workers}  {specs}  {text}");
     }
     let style = Style::new().add_modifier(Modifier::REVERSED);
     frame.render_widget(Paragraph::new(printable(&text)).style(style), area);
