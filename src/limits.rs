@@ -70,7 +70,7 @@ pub const SLICE_CHECKED: usize = 10_000;
 /// Requests of one list that are run in one step.
 pub const LIST_STEP_REQUESTS: usize = 1_000;
 
-/// How long they may take, give or take one request: requests differ too much to be counted.
+/// How long they usually may take, give or take one request: requests differ too much to be counted.
 pub const LIST_STEP_TIME: Duration = Duration::from_millis(5);
 
 /// Leases that end in one step, before somebody else gets a turn: less than ten milliseconds of work. Until the

@@ -338,10 +338,29 @@ pub trait WorkSpecStore {
     fn purge(&mut self, limit: usize) -> StorageResult<bool>;
 }
 
+/// Where a unit stands.
+pub struct UnitStanding {
+    /// Its status.
+    pub status: UnitStatus,
+    /// When the lease of its active attempt runs out, or when that ended.
+    pub lease_or_completion: Option<Timestamp>,
+    /// The worker of its active attempt.
+    pub worker: Option<Name>,
+    /// Its dictionary as its active attempt left it, encoded.
+    pub data: Vec<u8>,
+}
+
 /// Work units.
 pub trait WorkUnitStore {
     /// The unit of a name.
     fn find_work_unit(&mut self, spec: WorkSpecId, name: &Name) -> StorageResult<Option<WorkUnit>>;
+
+    /// The unit of a name with what its active attempt made of it.
+    fn work_unit_standing(
+        &mut self,
+        spec: WorkSpecId,
+        name: &Name,
+    ) -> StorageResult<Option<UnitStanding>>;
 
     /// A unit.
     fn get_work_unit(&mut self, id: WorkUnitId) -> StorageResult<Option<WorkUnit>>;

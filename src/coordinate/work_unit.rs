@@ -1,6 +1,6 @@
 //! Work units: their states, and the operations on them that are not about doing the work.
 
-use super::attempt::{Attempt, AttemptId};
+use super::attempt::AttemptId;
 use super::new_unit::NewUnit;
 use super::storage::{InStatusQuery, Storage};
 use super::{Error, Name, Operation, Result, WorkSpecId};
@@ -230,10 +230,8 @@ impl<S: Storage> Operation<'_, S> {
         spec: WorkSpecId,
         name: &Name,
     ) -> Result<Option<Vec<u8>>> {
-        match self.store.find_work_unit(spec, name)? {
-            Some(unit) => Ok(Some(self.effective_data(&unit)?)),
-            None => Ok(None),
-        }
+        let standing = self.store.work_unit_standing(spec, name)?;
+        Ok(standing.map(|unit| unit.data))
     }
 
     pub(super) fn effective_data(&mut self, unit: &WorkUnit) -> Result<Vec<u8>> {
@@ -254,17 +252,14 @@ impl<S: Storage> Operation<'_, S> {
         spec: WorkSpecId,
         name: &Name,
     ) -> Result<Option<UnitReport>> {
-        let Some(unit) = self.store.find_work_unit(spec, name)? else {
-            return Ok(None);
-        };
-        let active = self.active_attempt(&unit)?;
-        let data = self.effective_data(&unit)?;
-        let traceback = Item::from_checked(&data).get("traceback");
-        Ok(Some(UnitReport {
+        let standing = self.store.work_unit_standing(spec, name)?;
+        Ok(standing.map(|unit| UnitReport {
             status: unit.status,
-            expiration: active.as_ref().map(Attempt::lease_or_completion),
-            worker: active.and_then(|attempt| attempt.worker),
-            traceback: traceback.map(|value| value.bytes().to_vec()),
+            expiration: unit.lease_or_completion,
+            worker: unit.worker,
+            traceback: Item::from_checked(&unit.data)
+                .get("traceback")
+                .map(|value| value.bytes().to_vec()),
         }))
     }
 

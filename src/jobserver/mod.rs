@@ -51,6 +51,9 @@ pub struct Settings {
     pub depth_max: usize,
     /// What a request may hold.
     pub limits: RequestLimits,
+    /// How long requests of a list may run in one step, give or take one of them: usually
+    /// [`limits::LIST_STEP_TIME`].
+    pub list_step_time: Duration,
     /// Which completed units stay.
     pub retention: Retention,
 }

@@ -159,7 +159,7 @@ impl<S: Storage> JobServer<S> {
         message: &[u8],
         now: Timestamp,
     ) -> Handled<Answer> {
-        let begin = Instant::now();
+        let (begin, step_time) = (Instant::now(), self.settings.list_step_time);
         let mut requests = list.next.items(message);
         list.unsure = list.next.clone();
         list.unsure_count = 0;
@@ -183,7 +183,7 @@ impl<S: Storage> JobServer<S> {
                 });
             };
             let is_enough = list.unsure_count >= limits::LIST_STEP_REQUESTS
-                || list.unsure_count > 0 && begin.elapsed() >= limits::LIST_STEP_TIME;
+                || list.unsure_count > 0 && begin.elapsed() >= step_time;
             if !is_enough {
                 let open = list.call.take();
                 list.call =

@@ -4,8 +4,8 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    BestUnits, CompletedQuery, CompletedUnits, InStatusQuery, StorageResult, UnitQuery, UnitsAhead,
-    UnitsInStatus, VisitFailure, VisitUnit, WorkUnitStore,
+    BestUnits, CompletedQuery, CompletedUnits, InStatusQuery, StorageResult, UnitQuery,
+    UnitStanding, UnitsAhead, UnitsInStatus, VisitFailure, VisitUnit, WorkUnitStore,
 };
 use crate::coordinate::{
     AttemptId, Completed, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
@@ -25,6 +25,14 @@ statements! {
                superseded_attempt_id, attempts_before
           FROM work_unit
          WHERE id = :id";
+
+    /// Uses index work_unit_by_name.
+    STANDING = "
+        SELECT work_unit.status, coalesce(attempt.end_us, attempt.expiration_us), attempt.worker,
+               coalesce(attempt.data, work_unit.data)
+          FROM work_unit
+          LEFT JOIN attempt ON attempt.id = work_unit.active_attempt_id
+         WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) = :name";
 
     SELECT_DATA = "SELECT data FROM work_unit WHERE id = :id";
 
@@ -254,6 +262,24 @@ impl WorkUnitStore for SqliteStore {
         let statement = self.statements.prepared(FIND_UNIT)?;
         let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
         Ok(rows.next()?.map(row_to_unit).transpose()?)
+    }
+
+    fn work_unit_standing(
+        &mut self,
+        spec: WorkSpecId,
+        name: &Name,
+    ) -> StorageResult<Option<UnitStanding>> {
+        let statement = self.statements.prepared(STANDING)?;
+        let mut rows = statement.query(named_params! {":spec": spec, ":name": name.bytes()})?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        Ok(Some(UnitStanding {
+            status: row.get(0)?,
+            lease_or_completion: row.get(1)?,
+            worker: row.get(2)?,
+            data: row.get(3)?,
+        }))
     }
 
     fn get_work_unit(&mut self, id: WorkUnitId) -> StorageResult<Option<WorkUnit>> {

@@ -12,6 +12,7 @@ use coordinated::store::SqliteStore;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// No room for what a commit writes.
 const FULL: Fault = Fault {
@@ -39,6 +40,8 @@ impl Daemon {
             config: vec![0xa0],
             depth_max: 100,
             limits: RequestLimits::default(),
+            // What is in a step does not depend on how busy the machine is.
+            list_step_time: Duration::MAX,
             retention: Retention::default(),
         };
         let random = Box::new(SmallRng::seed_from_u64(1));
