@@ -1,8 +1,9 @@
 //! Progress bars of commands that write or read whole databases, and how they are stopped.
 
 use crate::store::{Stage, Watch};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -65,8 +66,22 @@ pub(super) fn spinner() -> ProgressBar {
     spinner
 }
 
-/// A bar on standard error, if that is a terminal.
-pub(super) fn bar() -> ProgressBar {
+/// A bar on standard error, if that is a terminal, drawn by a template of indicatif's. `{rate}` in it is how many
+/// get done in a second.
+pub(super) fn bar_of(template: &str) -> ProgressBar {
+    let bar = bar();
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(
+            style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                // There is nobody to tell.
+                let _ = write!(out, "{:.1}/s", state.per_sec());
+            }),
+        );
+    }
+    bar
+}
+
+fn bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -324,13 +324,13 @@ pub trait WorkSpecStore {
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()>;
 
     /// Deletes a work spec with its units and their attempts, of which no query shows any from now
-    /// on. [`Storage::purge`] removes them from the file.
+    /// on. [`WorkSpecStore::purge`] removes them from the file.
     fn discard_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()>;
 
     /// Deletes all units of a work spec in the same way. The spec gets another identity.
     fn empty_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()>;
 
-    /// True if there may be something for [`Storage::purge`] to remove. Costs no query.
+    /// True if there may be something for [`WorkSpecStore::purge`] to remove. Costs no query.
     fn has_deleted(&self) -> bool;
 
     /// Removes what is left of deleted specs from the file, about `limit` rows of units and attempts at them.

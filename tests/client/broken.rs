@@ -16,6 +16,8 @@ use std::time::Duration;
 enum Act {
     /// Answers, with a result in diagnostic notation.
     Result(&'static str),
+    /// Answers with an error.
+    Error(&'static str),
     /// Sends these bytes, in hexadecimal digits.
     Bytes(&'static str),
     /// Closes the connection.
@@ -45,11 +47,13 @@ impl Script {
                     break;
                 };
                 methods.push(request.at("method").name().expect("a method"));
+                let mut answer = |what: String| {
+                    let answer = format!("{{'id': {}, {what}}}", request.at("id"));
+                    connected.write_all(&frame(&diag(&answer))).expect("send");
+                };
                 match act {
-                    Act::Result(result) => {
-                        let answer = format!("{{'id': {}, 'result': {result}}}", request.at("id"));
-                        connected.write_all(&frame(&diag(&answer))).expect("send");
-                    }
+                    Act::Result(result) => answer(format!("'result': {result}")),
+                    Act::Error(message) => answer(format!("'error': {{'message': '{message}'}}")),
                     Act::Bytes(hex) => connected.write_all(&unhex(hex)).expect("send"),
                     Act::Close => stream = None,
                     Act::Silence => {
@@ -244,6 +248,8 @@ fn answers_in_the_forms_of_the_originals_are_read() {
         Act::Result("[null, null]"),
         Act::Result("{'w': 'RUN'}"),
         Act::Result("[[{'name': 'a'}, null], null]"),
+        Act::Error("No such work spec none"),
+        Act::Error("something else"),
         Act::Result("128([false, 'no such work_spec'])"),
         Act::Result("[false, null]"),
     ]);
@@ -261,6 +267,9 @@ fn answers_in_the_forms_of_the_originals_are_read() {
         [("w".into(), Some("RUN".into()))]
     );
     assert_eq!(client.work_spec_names().expect("names"), ["a".into()]);
+    assert_eq!(client.get_work_spec(&"none".into()).expect("get"), None);
+    let error = client.get_work_spec(&"a".into()).expect_err("it fails");
+    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
     for expected in ["no such work_spec", "without a reason"] {
         match client.update_work_unit(&"ws".into(), &"a".into(), &Update::available()) {
             Err(Error::Refused { message, .. }) => assert!(message.contains(expected), "{message}"),

@@ -307,6 +307,15 @@ fn work_shows_a_bar_and_only_what_is_not_finished_in_lines() {
     let (screen, code) = terminal.end();
     assert_eq!(code, Some(1), "{screen}");
     assert!(!screen.contains("finished  ws"), "{screen}");
+    let rates = screen
+        .split_whitespace()
+        .filter(|word| word.ends_with("/s"));
+    let rates: Vec<_> = rates.filter_map(|rate| rate.split_once('.')).collect();
+    assert!(!rates.is_empty(), "{screen}");
+    assert!(
+        rates.iter().all(|(_, behind)| behind.len() == "0/s".len()),
+        "{screen}"
+    );
 }
 
 #[test]

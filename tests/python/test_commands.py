@@ -1,9 +1,16 @@
 """Our own commands, against our daemon and against the package's own server."""
 from __future__ import absolute_import, print_function
+import fcntl
 import gzip
 import json
 import os
+import pty
+import re
+import select
+import struct
 import subprocess
+import termios
+import time
 
 import pytest
 import yaml
@@ -12,6 +19,9 @@ from coordinate.job_client import TaskMaster
 from daemon_process import OriginalServer
 
 BINARY = os.environ['SUITE_BINARY']
+
+# Generous, as a machine may be busy.
+SCREEN_SECONDS_MAX = 30
 
 pytestmark = pytest.mark.skipif(not BINARY, reason='it is about the commands of our program')
 
@@ -47,8 +57,70 @@ def run(server, client, tmpdir):
             stdin=open(os.devnull), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         printed, errors = process.communicate()
         assert process.returncode == expected.get('status', 0), errors
+        if 'lacking' in expected:
+            # Of the original it is said what it can't tell, and of ours nothing.
+            assert (expected['lacking'] in errors) == isinstance(server, OriginalServer), errors
         return printed
     return run
+
+
+class Screen(object):
+    """A command on a terminal of its own."""
+
+    def __init__(self, server, *arguments):
+        self.columns = 120
+        self.keyboard, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [BINARY, arguments[0], '--server', server.address] + list(arguments[1:]),
+            stdin=terminal, stdout=terminal, stderr=terminal, close_fds=True,
+            preexec_fn=own_terminal, env=dict(os.environ, TERM='xterm-256color'))
+        os.close(terminal)
+
+    def picture(self):
+        """All that it shows now, as it is drawn anew where there is another width."""
+        self.columns = 241 - self.columns
+        size = struct.pack('HHHH', 30, self.columns, 0, 0)
+        fcntl.ioctl(self.keyboard, termios.TIOCSWINSZ, size)
+        drawn, until = '', time.time() + 0.3
+        while time.time() < until:
+            if select.select([self.keyboard], [], [], 0.05)[0]:
+                drawn += os.read(self.keyboard, 65536)
+        # Without what moves the cursor and colours.
+        return re.sub(r'\x1b\[[0-9;?]*[a-zA-Z]', ' ', drawn).decode('utf-8', 'replace')
+
+    def wait_for(self, *texts):
+        deadline = time.time() + SCREEN_SECONDS_MAX
+        picture = self.picture()
+        while not all(text in picture for text in texts):
+            assert time.time() < deadline, picture
+            picture = self.picture()
+
+    def press(self, key):
+        os.write(self.keyboard, key)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.keyboard)
+
+
+def own_terminal():
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def screen(server, client):
+    """Starts a command on a terminal."""
+    screens = []
+
+    def start(*arguments):
+        screens.append(Screen(server, *arguments))
+        return screens[-1]
+    yield start
+    for started in screens:
+        started.end()
 
 
 def fail_units(client, keys):
@@ -148,8 +220,13 @@ def test_summary_and_status_count(run, client):
     for found in (json.loads(run('status', 'spec', '--json')),
                   json.loads(run('summary', '--json'))['spec']):
         assert {name: found[name] for name in expected} == expected
-    rows = [line.split()[:6] for line in run('summary').splitlines()]
+    lacking = 'which units are delayed'
+    rows = [line.split()[:6] for line in run('summary', lacking=lacking).splitlines()]
     assert rows[1:] == [['empty', '0', '0', '0', '0', '0'], ['spec', '1', '1', '0', '1', '3']]
+    rows = [line.split()[:2] for line in run('status', 'spec', lacking=lacking).splitlines()]
+    assert rows[1:] == [['available', '1'], ['pending', '1'], ['finished', '1'], ['failed', '0'], ['total', '3']]
+    measured = json.loads(run('status', 'spec', '--rate', '10ms', '--json'))
+    assert measured['done_per_second'] == 0 and measured['remaining_seconds'] is None
     assert run('work_specs') == 'empty\nspec\n'
     assert json.loads(run('work_spec', 'spec', '--json')) == SPEC
 
@@ -159,7 +236,7 @@ def test_a_unit_is_shown(run, client):
     client.add_work_units('spec', [('a', {}), ('b', {})])
     fail_units(client, 'a')
     client.get_work('worker')
-    printed = run('work_unit', 'spec', 'a', 'b')
+    printed = run('work_unit', 'spec', 'a', 'b', lacking='no earlier attempts')
     assert printed.startswith('a  failed\n  Ended: ')
     assert '  Worker: worker on host.example\n' in printed
     assert '    Error 0\n' in printed
@@ -174,6 +251,9 @@ def test_failures_are_grouped_and_retried(run, client):
     groups = json.loads(run('failed', 'spec', '--json'))
     assert [(group['message'], group['count']) for group in groups] == [
         ('Error 0', 601), ('Error 1', 600)]
+    table = run('failed', 'spec', lacking='when units failed').splitlines()
+    assert [line.split()[0] for line in table] == ['Units', '601', '600']
+    assert table[1].endswith('0000         Error 0')
     assert run('retry', 'spec', '0000', '0001') == 'Retried 2 work units.\n'
     assert run('retry', 'spec', '--matching', 'Error 1') == 'Retried 599 work units.\n'
     assert client.count_work_units('spec') == {client.AVAILABLE: 601, client.FAILED: 600}
@@ -208,6 +288,65 @@ def test_a_work_spec_is_controlled(run, client):
     reasons = json.loads(run('why', 'spec', '--json'))
     assert 'max_running' in [reason['code'] for reason in reasons]
     assert json.loads(run('why', 'spec', 'b', '--json'))[0]['code'] == 'running'
+
+
+def test_a_server_says_why_as_far_as_it_can_be_seen(run, client):
+    lacking = 'only what can be seen from outside'
+
+    def codes(*arguments):
+        return [reason['code'] for reason in json.loads(run('why', '--json', 'spec', *arguments, lacking=lacking))]
+
+    assert 'no_work' in codes()
+    client.add_work_units('spec', [(key, {}) for key in 'abc'])
+    fail_units(client, 'a')
+    client.get_work('worker').finish()
+    client.get_work('worker')
+    assert (codes('a'), codes('b'), codes('c')) == (['failed'], ['finished'], ['running'])
+
+
+def test_a_delay_that_a_server_does_not_know_is_told(run, client, tmpdir):
+    lacking = 'may not know --delay'
+    run('add', 'spec', 'a', '--delay', '1h', lacking=lacking)
+    tmpdir.join('units').write('{"b": {}}\n')
+    run('addwork', 'spec', '-u', 'units', '--delay', '1h', lacking=lacking)
+    assert client.count_work_units('spec') == {client.AVAILABLE: 2}
+
+
+def test_locks_are_listed_where_there_are_some(run, server):
+    if isinstance(server, OriginalServer):
+        run('locks', status=1, lacking="can't tell which locks there are")
+    else:
+        run('rpc', 'lock', 'me', '600', '[[a, b]]')
+        locks = json.loads(run('locks', '--json'))
+        assert [(lock['owner'], lock['path']) for lock in locks] == [('me', ['a', 'b'])]
+
+
+def test_top_shows_what_there_is_and_obeys_its_keys(screen, server, client):
+    client.set_work_spec(dict(SPEC, name='another'))
+    client.add_work_units('spec', [(key, {}) for key in ('broken', 'busy', 'idle')])
+    client.worker_heartbeat('worker', 'RUN', 900, {'hostname': 'host'})
+    fail_units(client, ['broken'])
+    client.get_work('worker', work_spec_names=['spec'])
+    top = screen('top', '--interval', '50ms')
+    top.wait_for('1 worker ', '2 work specs', 'another', 'spec')
+    top.press('\x1b[F')  # End: the last of them
+    top.wait_for('Running of spec', 'busy', 'worker')
+    if isinstance(server, OriginalServer):
+        top.wait_for('this server does not tell', 'coordinated failed')
+    else:
+        top.wait_for('Error 0')
+    top.press('p')
+    top.wait_for('spec is paused')
+    assert client.get_work('other', work_spec_names=['spec']) is None
+    top.press('r')
+    top.wait_for('spec is resumed')
+    top.press('t')
+    top.wait_for('Retry 1 failed work unit of spec?')
+    top.press('y')
+    top.wait_for('retried 1 work unit of spec')
+    assert client.count_work_units('spec') == {client.AVAILABLE: 2, client.PENDING: 1}
+    top.press('q')
+    assert top.process.wait() == 0
 
 
 def test_workers_are_listed(run, client):

@@ -190,6 +190,16 @@ fn data_that_no_daemon_would_take_fail_the_unit() {
 #[test]
 fn without_a_daemon_a_worker_does_not_start() {
     let nobody: Address = "unix:/nonexistent/socket".parse().expect("an address");
-    let error = Worker::new(&nobody).run().expect_err("nobody is there");
+    let worker = Worker::new(&nobody).on("ws", |_| Ok(Outcome::finished()));
+    let error = worker.run().expect_err("nobody is there");
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn a_worker_without_a_function_takes_no_unit_from_others() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let tally = worker(&server).run().expect("it ends");
+    assert_eq!(tally, Tally::default());
+    assert_eq!(client.state("ws", "a"), AVAILABLE);
 }

@@ -1,12 +1,11 @@
-//! Single calls on a connection of their own: what prepares, checks and cleans up, and the probes of
-//! `scale`.
+//! Single calls on a connection of their own: the count that all is checked by, and the probes of `scale`.
 
 use super::connection::Connection;
 use super::failure::Failure;
 use super::ledger::Counts;
 use super::wire::{Answer, Call, Request};
 use crate::address::Address;
-use crate::cbor::{Kind, Writer};
+use crate::cbor::Kind;
 use mio::{Events, Poll, Token};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -65,66 +64,6 @@ impl Control {
         }
     }
 
-    /// The name and version of the server, if it tells.
-    ///
-    /// # Errors
-    /// See [`Control::exchange`].
-    pub(super) fn server_name(&mut self) -> Result<Option<String>, Failure> {
-        let request = Request::new(Call::ServerInfo, |writer| writer.array(0));
-        let (name, _) =
-            self.exchange(&request, |answer, _| {
-                let Ok(info) = answer.result() else {
-                    return Ok(None);
-                };
-                let text = |key| {
-                    let value = info.get(key)?.as_string_bytes()?;
-                    Some(String::from_utf8_lossy(&value).into_owned())
-                };
-                Ok(text("server")
-                    .map(|name| format!("{name} {}", text("version").unwrap_or_default())))
-            })?;
-        Ok(name)
-    }
-
-    /// Whether there is such a work spec. One of the originals answers an error if there is none.
-    ///
-    /// # Errors
-    /// See [`Control::exchange`].
-    pub(super) fn has_spec(&mut self, spec: &str) -> Result<bool, Failure> {
-        let request = Request::new(Call::GetWorkSpec, |writer| write_spec_only(writer, spec));
-        let (is_there, _) = self.exchange(&request, |answer, _| {
-            Ok(answer.result().is_ok_and(|spec| !spec.is_null()))
-        })?;
-        Ok(is_there)
-    }
-
-    /// Makes the work spec.
-    ///
-    /// # Errors
-    /// `Refused`, or see [`Control::exchange`].
-    pub(super) fn set_spec(&mut self, spec: &str) -> Result<(), Failure> {
-        let request = Request::new(Call::SetWorkSpec, |writer| {
-            writer.array(1);
-            writer.map(2);
-            writer.bytes(b"name");
-            writer.bytes(spec.as_bytes());
-            writer.bytes(b"min_gb");
-            writer.unsigned(0);
-        });
-        self.exchange(&request, |answer, _| answer.value().map(drop))?;
-        Ok(())
-    }
-
-    /// Deletes the work spec with its units.
-    ///
-    /// # Errors
-    /// `Refused`, or see [`Control::exchange`].
-    pub(super) fn delete_spec(&mut self, spec: &str) -> Result<(), Failure> {
-        let request = Request::new(Call::DelWorkSpec, |writer| write_spec_only(writer, spec));
-        self.exchange(&request, |answer, _| answer.value().map(drop))?;
-        Ok(())
-    }
-
     /// The numbers of units by status.
     ///
     /// # Errors
@@ -154,10 +93,8 @@ impl Control {
 
 /// The request for the numbers of units by status.
 pub(super) fn count_request(spec: &str) -> Request {
-    Request::new(Call::Count, |writer| write_spec_only(writer, spec))
-}
-
-fn write_spec_only(writer: &mut Writer<'_>, spec: &str) {
-    writer.array(1);
-    writer.bytes(spec.as_bytes());
+    Request::new(Call::Count, |writer| {
+        writer.array(1);
+        writer.bytes(spec.as_bytes());
+    })
 }

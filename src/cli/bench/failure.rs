@@ -2,6 +2,7 @@
 
 use super::wire::Call;
 use crate::address::Address;
+use crate::client;
 use std::io;
 
 /// What goes wrong.
@@ -21,6 +22,8 @@ pub(super) enum Failure {
     Broken { during: String, why: String },
     #[error("can't open connection {number}: {source}; try fewer --connections, or ulimit -n")]
     NoConnection { number: usize, source: io::Error },
+    #[error(transparent)]
+    Call(#[from] client::Error),
     #[error("the answer to {} can't be understood: {problem}", call.method())]
     Unreadable { call: Call, problem: String },
     #[error("the server refuses {}: {message}", call.method())]

@@ -4,10 +4,11 @@ use super::failure::Failure;
 use super::latency::Latencies;
 use super::ledger::Ledger;
 use super::names::Names;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::cli::progress::bar_of;
+use indicatif::ProgressBar;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -137,14 +138,8 @@ impl Run {
 }
 
 fn bar(what: &'static str, total: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    let template = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec:>12} {eta:>4}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
+    let bar = bar_of("{msg} {wide_bar} {human_pos}/{human_len} {rate:>12} {eta:>4}");
+    bar.set_length(total);
     bar.set_message(what);
     bar
 }

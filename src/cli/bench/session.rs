@@ -10,6 +10,8 @@ use super::report::{Figures, ServerFigures};
 use super::run::Run;
 use super::work::{Style, WhenEmpty, Worker};
 use super::{Target, process};
+use crate::cbor::Value;
+use crate::client::{self, Coordinate, Name, Options};
 use std::time::{Duration, Instant};
 
 /// What the scenarios work with.
@@ -30,8 +32,10 @@ impl<'a> Session<'a> {
     /// # Errors
     /// `NoServer`, `SpecExists`, `NoProcess`, or whatever else goes wrong.
     pub(super) fn open(target: &'a Target) -> Result<Self, Failure> {
-        let mut control = Control::open(&target.server)?;
-        let server_name = control.server_name()?;
+        let control = Control::open(&target.server)?;
+        let mut client = client_of(target);
+        let info = client.server_info()?;
+        let server_name = info.map(|info| format!("{} {}", info.server, info.version));
         let server_pid = target
             .server_pid
             .or_else(|| process::peer_pid(&control.connection));
@@ -41,13 +45,18 @@ impl<'a> Session<'a> {
             return Err(Failure::NoProcess(pid));
         }
         let run = Run::new(target.names)?;
-        if control.has_spec(&target.spec)? {
+        let spec = spec_of(target);
+        if client.get_work_spec(&spec)?.is_some() {
             if !target.force {
                 return Err(Failure::SpecExists(target.spec.clone()));
             }
-            control.delete_spec(&target.spec)?;
+            client.del_work_spec(&spec)?;
         }
-        control.set_spec(&target.spec)?;
+        let bytes = |text: &str| Value::Bytes(text.into());
+        client.set_work_spec(&Value::Map(vec![
+            (bytes("name"), Value::from(&spec)),
+            (bytes("min_gb"), Value::from(0)),
+        ]))?;
         Ok(Self {
             target,
             control,
@@ -147,15 +156,29 @@ impl<'a> Session<'a> {
         self.run.ledger.compare(counts, empty)
     }
 
-    /// Deletes the work spec, unless it is to be kept. On a connection of its own, as the other one
-    /// may be what broke.
+    /// Deletes the work spec, unless it is to be kept.
     ///
     /// # Errors
-    /// See [`Control::delete_spec`].
+    /// `Call`.
     pub(super) fn close(self) -> Result<(), Failure> {
         if self.target.keep {
             return Ok(());
         }
-        Control::open(&self.target.server)?.delete_spec(&self.target.spec)
+        Ok(client_of(self.target).del_work_spec(&spec_of(self.target))?)
     }
+}
+
+/// A client for what is not measured. Deleting may take any time on a server with many units.
+fn client_of(target: &Target) -> Coordinate {
+    let options = Options {
+        answer_timeout: None,
+        retries: 0,
+        ..Options::default()
+    };
+    Coordinate::new(client::Connection::new(target.server.clone(), options))
+}
+
+/// The work spec's name, as the measured connections send it.
+fn spec_of(target: &Target) -> Name {
+    Name::from_bytes(target.spec.as_bytes().to_vec())
 }

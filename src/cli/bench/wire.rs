@@ -21,10 +21,6 @@ const DEPTH_MAX: usize = 100;
 /// What is called. Two calls of one method are told apart where their times must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    ServerInfo,
-    GetWorkSpec,
-    SetWorkSpec,
-    DelWorkSpec,
     Add,
     GetWork,
     Finish,
@@ -37,11 +33,7 @@ pub(super) enum Call {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 13] = [
-        Self::ServerInfo,
-        Self::GetWorkSpec,
-        Self::SetWorkSpec,
-        Self::DelWorkSpec,
+    pub(super) const ALL: [Self; 9] = [
         Self::Add,
         Self::GetWork,
         Self::Finish,
@@ -56,10 +48,6 @@ impl Call {
     /// The method's name on the wire.
     pub(super) fn method(self) -> &'static str {
         match self {
-            Self::ServerInfo => "server_info",
-            Self::GetWorkSpec => "get_work_spec",
-            Self::SetWorkSpec => "set_work_spec",
-            Self::DelWorkSpec => "del_work_spec",
             Self::Add => "add_work_units",
             Self::GetWork => "get_work",
             Self::Finish => "update_work_unit",

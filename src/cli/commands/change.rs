@@ -6,10 +6,10 @@ use super::listing::{Listing, PAGE_UNITS, Seen};
 use super::names::{SpecAndKeys, counted, examples, parse_status, shown, units, units_of};
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
-use crate::cli::progress::bar;
+use crate::cli::progress::bar_of;
 use crate::cli::values::text_of;
 use crate::client::{Counts, Deletion, Error as CallError, Name, Status, Unit, UnitQuery, Update};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::error::Error;
 use std::ffi::OsString;
 
@@ -386,12 +386,8 @@ fn tell(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {
 
 /// A bar on standard error, if that is a terminal.
 fn progress(what: &'static str, count: u64) -> ProgressBar {
-    let bar = bar();
-    let template = "{msg} {wide_bar} {pos}/{len} {per_sec:>12} {eta:>4}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.set_length(count);
+    let bar = bar_of("{msg} {wide_bar} {pos}/{len} {rate:>12} {eta:>4}");
     bar.set_message(what);
+    bar.set_length(count);
     bar
 }

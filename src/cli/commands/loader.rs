@@ -5,9 +5,9 @@ use super::names::units;
 use super::output::note;
 use super::units_file::UnitsFile;
 use crate::cbor::Value;
-use crate::cli::progress;
+use crate::cli::progress::bar_of;
 use crate::client::{Coordinate, Error, Name, Status};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -216,15 +216,11 @@ struct Progress {
 
 impl Progress {
     fn start(file: &UnitsFile) -> Self {
-        let bar = progress::bar();
         let (_, total) = file.position();
-        let template = match total {
+        let bar = bar_of(match total {
             Some(_) => "{wide_bar} {percent}% {msg} {eta}",
             None => "{spinner} {msg} {elapsed}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        });
         bar.set_length(total.unwrap_or(0));
         let begin = Instant::now();
         Self { bar, begin }

@@ -4,11 +4,11 @@ use super::programs::View;
 use crate::address::Address;
 use crate::cli::commands::names::shown;
 use crate::cli::commands::output::note;
-use crate::cli::progress;
+use crate::cli::progress::bar_of;
 use crate::cli::values::{printable, span};
 use crate::client::{Connection, Coordinate, Counts, Name, Options, Result};
 use crate::worker::{Context, Ending, Stopper, work_specs_with_runtimes};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -65,12 +65,9 @@ impl Shown {
     /// Begins to show. A bar counts the units of the work specs that are served.
     pub(super) fn start(stopper: Stopper, server: &Address, served: &Served) -> Self {
         let is_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
-        let bar = is_terminal.then(progress::bar);
+        let template = "{wide_bar} {pos}/{len} {rate:>10} {eta:>4}  {msg}";
+        let bar = is_terminal.then(|| bar_of(template));
         if let Some(bar) = &bar {
-            let template = "{wide_bar} {pos}/{len} {per_sec:>10} {eta:>4}  {msg}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
             let (bar, server, served) = (bar.clone(), server.clone(), served.clone());
             thread::spawn(move || count(&bar, server, &served));
         }
@@ -124,11 +121,16 @@ fn count(bar: &ProgressBar, server: Address, served: &Served) {
         ..Options::default()
     };
     let mut client = Coordinate::new(Connection::new(server, options));
+    let mut is_first = true;
     while !bar.is_finished() {
         // While the daemon is away the bar stands still.
         if let Ok(counts) = served.count(&mut client) {
             bar.set_length(counts.total());
             bar.set_position(counts.finished + counts.failed);
+            if std::mem::take(&mut is_first) {
+                // What was done before is none of this worker's rate.
+                bar.reset_eta();
+            }
             bar.set_message(format!(
                 "{} running, {} failed",
                 counts.pending, counts.failed
