@@ -286,6 +286,14 @@ fn work_shows_a_bar_and_only_what_is_not_finished_in_lines() {
     let (screen, code) = terminal.end();
     assert_eq!(code, Some(1), "{screen}");
     assert!(!screen.contains("finished  ws"), "{screen}");
+    let words = uncoloured(&screen);
+    let rates = words
+        .split_whitespace()
+        .filter_map(|word| word.strip_suffix("/s"));
+    let decimals = rates.filter_map(|rate| rate.split_once('.'));
+    for (_, decimals) in decimals {
+        assert_eq!(decimals.len(), 1, "{decimals} in {screen}");
+    }
 }
 
 #[test]

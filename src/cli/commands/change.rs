@@ -392,7 +392,8 @@ fn tell(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {
 /// A bar on standard error, if that is a terminal.
 fn progress(what: &'static str, count: u64) -> ProgressBar {
     let bar = bar();
-    let template = "{msg} {wide_bar} {pos}/{len} {per_sec:>12} {eta:>4}";
+    // Of a rate, indicatif takes the width as the number of decimals.
+    let template = "{msg} {wide_bar} {pos}/{len} {per_sec:1} {eta:>4}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -67,7 +67,8 @@ impl Shown {
         let is_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
         let bar = is_terminal.then(progress::bar);
         if let Some(bar) = &bar {
-            let template = "{wide_bar} {pos}/{len} {per_sec:>10} {eta:>4}  {msg}";
+            // Of a rate, indicatif takes the width as the number of decimals.
+            let template = "{wide_bar} {pos}/{len} {per_sec:1} {eta:>4}  {msg}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
