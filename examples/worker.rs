@@ -4,7 +4,7 @@
 //! coordinated &
 //! coordinated rpc set_work_spec '{name: words}'
 //! for file in *.md; do coordinated add words "$file" --data "{\"path\": \"$file\"}"; done
-//! cargo run --example worker -- 127.0.0.1:5932
+//! cargo run --example worker
 //! ```
 //!
 //! It ends when all are done, and on Enter, when what runs has come to its end.
@@ -19,8 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1);
-    let address: Address = address.as_deref().unwrap_or("127.0.0.1:5932").parse()?;
+    let address = Address::from_environment()?;
     let threads = thread::available_parallelism()?.get();
     let worker = Worker::new(&address)
         .threads(threads)

@@ -31,9 +31,27 @@ pub enum Address {
 /// A text that is no [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no address: write HOST:PORT, [IPV6]:PORT or unix:PATH, for example 127.0.0.1:5932"
+    "'{0}' is no address: write HOST:PORT, [IPV6]:PORT or unix:PATH, for example {example}",
+    example = Address::DEFAULT
 )]
 pub struct ParseAddressError(String);
+
+impl Address {
+    /// Where a daemon listens and is looked for if nothing else is said.
+    pub const DEFAULT: &str = "127.0.0.1:5932";
+
+    /// Where the commands of `coordinated` look for the daemon, too: at what `COORDINATED_SERVER` says, or else at
+    /// [`Address::DEFAULT`].
+    ///
+    /// # Errors
+    /// If `COORDINATED_SERVER` is no address.
+    pub fn from_environment() -> Result<Self, ParseAddressError> {
+        match std::env::var_os("COORDINATED_SERVER") {
+            Some(text) => text.to_string_lossy().parse(),
+            None => Self::DEFAULT.parse(),
+        }
+    }
+}
 
 impl FromStr for Address {
     type Err = ParseAddressError;
@@ -89,7 +107,7 @@ mod tests {
     #[test]
     fn addresses_are_displayed_as_they_are_written() {
         for text in [
-            "127.0.0.1:5932",
+            Address::DEFAULT,
             "[::1]:5932",
             "localhost:0",
             "unix:/run/coordinated.sock",

@@ -36,7 +36,7 @@ pub(super) struct Args {
         env = "COORDINATED_LISTEN",
         value_name = "ADDR",
         value_delimiter = ',',
-        default_value = "127.0.0.1:5932"
+        default_value = Address::DEFAULT
     )]
     listen: Vec<Address>,
 

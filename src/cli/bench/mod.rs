@@ -72,7 +72,7 @@ struct Target {
         global = true,
         env = "COORDINATED_SERVER",
         value_name = "ADDR",
-        default_value = "127.0.0.1:5932"
+        default_value = Address::DEFAULT
     )]
     server: Address,
 

@@ -12,12 +12,10 @@ pub(super) struct Server {
         long,
         env = "COORDINATED_SERVER",
         value_name = "ADDR",
-        default_value = DEFAULT_SERVER
+        default_value = Address::DEFAULT
     )]
     server: Address,
 }
-
-const DEFAULT_SERVER: &str = "127.0.0.1:5932";
 
 /// The daemon that a command talks to, and what it can do.
 pub(super) struct Daemon {
@@ -61,7 +59,7 @@ impl Server {
         let connection = match Connection::open(self.server.clone(), options) {
             Err(Error::Unreachable { address, source }) => {
                 let start = match address.to_string().as_str() {
-                    DEFAULT_SERVER => "coordinated".to_owned(),
+                    Address::DEFAULT => "coordinated".to_owned(),
                     address => format!("coordinated --listen {address}"),
                 };
                 let why = source.to_string();

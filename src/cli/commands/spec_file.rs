@@ -27,6 +27,9 @@ pub(super) struct SpecFile {
     shown: String,
 }
 
+/// The keys of a map with their values, in the order of the file; no key comes twice.
+pub(super) type Entries = Vec<(Key, Node)>;
+
 /// A value, and the line that it is on.
 pub(super) struct Node {
     pub(super) line: u64,
@@ -35,8 +38,8 @@ pub(super) struct Node {
 
 /// What a value is: only maps are looked into.
 pub(super) enum Content {
-    /// In the order of the file; no key comes twice.
-    Map(Vec<(Key, Node)>),
+    /// A map.
+    Map(Entries),
     /// Anything else.
     Other(Json),
 }
@@ -103,7 +106,7 @@ impl SpecFile {
         Ok(Name::from_text(name))
     }
 
-    fn read_named(path: &Path) -> Result<(Self, String, Vec<(Key, Node)>), String> {
+    fn read_named(path: &Path) -> Result<(Self, String, Entries), String> {
         let (file, root) = Self::read(path)?;
         let Content::Map(entries) = root.content else {
             return Err(file.at(root.line, "expected a work spec, a map with its keys"));
@@ -123,11 +126,7 @@ impl SpecFile {
     ///
     /// # Errors
     /// With the place of the first value that no server would take.
-    pub(super) fn check(
-        &self,
-        name: String,
-        entries: Vec<(Key, Node)>,
-    ) -> Result<CheckedSpec, String> {
+    pub(super) fn check(&self, name: String, entries: Entries) -> Result<CheckedSpec, String> {
         let mut warnings = Vec::new();
         let mut definition = vec![(in_spec("name"), in_spec(&name))];
         for (key, node) in entries {
@@ -260,7 +259,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
-        let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut entries = Entries::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let key = Key {
                 line: key.referenced.line(),
