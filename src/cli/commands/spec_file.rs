@@ -90,8 +90,9 @@ impl SpecFile {
     /// # Errors
     /// As [`SpecFile::read`] and [`SpecFile::check`]; if it is no map, or has no name.
     pub(super) fn read_spec(path: &Path) -> Result<CheckedSpec, String> {
-        let (file, name, entries) = Self::read_named(path)?;
-        file.check(name, entries)
+        let (file, root) = Self::read(path)?;
+        let entries = file.spec_of(root)?;
+        file.check(file.name_of(&entries)?, entries)
     }
 
     /// Reads the name of the work spec that a file is; the rest may be as it will.
@@ -99,24 +100,27 @@ impl SpecFile {
     /// # Errors
     /// As [`SpecFile::read`]; if it is no map, or has no name.
     pub(super) fn read_name(path: &Path) -> Result<Name, String> {
-        let (_, name, _) = Self::read_named(path)?;
-        Ok(Name::from_text(name))
+        let (file, root) = Self::read(path)?;
+        let entries = file.spec_of(root)?;
+        file.name_of(&entries).map(Name::from_text)
     }
 
-    fn read_named(path: &Path) -> Result<(Self, String, Vec<(Key, Node)>), String> {
-        let (file, root) = Self::read(path)?;
-        let Content::Map(entries) = root.content else {
-            return Err(file.at(root.line, "expected a work spec, a map with its keys"));
-        };
-        let name = entries.iter().find(|(key, _)| key.text == "name");
-        let name = match name.map(|(key, node)| (key.line, &node.content)) {
-            Some((_, Content::Other(Json::String(name)))) if !name.is_empty() => name.clone(),
-            Some((line, _)) => {
-                return Err(file.at(line, "the name must be a text that is not empty"));
+    fn spec_of(&self, root: Node) -> Result<Vec<(Key, Node)>, String> {
+        match root.content {
+            Content::Map(entries) => Ok(entries),
+            Content::Other(_) => {
+                Err(self.at(root.line, "expected a work spec, a map with its keys"))
             }
-            None => return Err(file.at(0, "there is no name of a work spec in it")),
-        };
-        Ok((file, name, entries))
+        }
+    }
+
+    fn name_of(&self, entries: &[(Key, Node)]) -> Result<String, String> {
+        let name = entries.iter().find(|(key, _)| key.text == "name");
+        match name.map(|(key, node)| (key.line, &node.content)) {
+            Some((_, Content::Other(Json::String(name)))) if !name.is_empty() => Ok(name.clone()),
+            Some((line, _)) => Err(self.at(line, "the name must be a text that is not empty")),
+            None => Err(self.at(0, "there is no name of a work spec in it")),
+        }
     }
 
     /// Checks a work spec, and gives it with this name.
