@@ -4,8 +4,7 @@ use super::names::shown;
 use super::output::{Output, note};
 use super::server::Server;
 use super::spec_file::{
-    CheckedSpec, Content, Entries, Key, Node, SpecFile, did_you_mean, nearest, spec_value,
-    unknown_key,
+    CheckedSpec, Content, Key, Node, SpecFile, did_you_mean, nearest, spec_value, unknown_key,
 };
 use crate::cbor::Value;
 use crate::client::{Coordinate, Name};
@@ -124,7 +123,7 @@ impl Specs<'_> {
         }
     }
 
-    fn read_group(&mut self, prefix: &str, entries: Entries) -> Result<(), String> {
+    fn read_group(&mut self, prefix: &str, entries: Vec<(Key, Node)>) -> Result<(), String> {
         for (key, node) in entries {
             let name = format!("{prefix}{}", key.text);
             match node.content {
@@ -144,7 +143,12 @@ impl Specs<'_> {
         Ok(())
     }
 
-    fn read_spec(&mut self, name: String, line: u64, entries: Entries) -> Result<(), String> {
+    fn read_spec(
+        &mut self,
+        name: String,
+        line: u64,
+        entries: Vec<(Key, Node)>,
+    ) -> Result<(), String> {
         if name.is_empty() {
             return Err(self.file.at(line, "every work spec needs a name"));
         }

@@ -27,9 +27,6 @@ pub(super) struct SpecFile {
     shown: String,
 }
 
-/// The keys of a map with their values, in the order of the file; no key comes twice.
-pub(super) type Entries = Vec<(Key, Node)>;
-
 /// A value, and the line that it is on.
 pub(super) struct Node {
     pub(super) line: u64,
@@ -38,8 +35,8 @@ pub(super) struct Node {
 
 /// What a value is: only maps are looked into.
 pub(super) enum Content {
-    /// A map.
-    Map(Entries),
+    /// In the order of the file; no key comes twice.
+    Map(Vec<(Key, Node)>),
     /// Anything else.
     Other(Json),
 }
@@ -93,8 +90,9 @@ impl SpecFile {
     /// # Errors
     /// As [`SpecFile::read`] and [`SpecFile::check`]; if it is no map, or has no name.
     pub(super) fn read_spec(path: &Path) -> Result<CheckedSpec, String> {
-        let (file, name, entries) = Self::read_named(path)?;
-        file.check(name, entries)
+        let (file, root) = Self::read(path)?;
+        let entries = file.spec_of(root)?;
+        file.check(file.name_of(&entries)?, entries)
     }
 
     /// Reads the name of the work spec that a file is; the rest may be as it will.
@@ -102,31 +100,38 @@ impl SpecFile {
     /// # Errors
     /// As [`SpecFile::read`]; if it is no map, or has no name.
     pub(super) fn read_name(path: &Path) -> Result<Name, String> {
-        let (_, name, _) = Self::read_named(path)?;
-        Ok(Name::from_text(name))
+        let (file, root) = Self::read(path)?;
+        let entries = file.spec_of(root)?;
+        file.name_of(&entries).map(Name::from_text)
     }
 
-    fn read_named(path: &Path) -> Result<(Self, String, Entries), String> {
-        let (file, root) = Self::read(path)?;
-        let Content::Map(entries) = root.content else {
-            return Err(file.at(root.line, "expected a work spec, a map with its keys"));
-        };
-        let name = entries.iter().find(|(key, _)| key.text == "name");
-        let name = match name.map(|(key, node)| (key.line, &node.content)) {
-            Some((_, Content::Other(Json::String(name)))) if !name.is_empty() => name.clone(),
-            Some((line, _)) => {
-                return Err(file.at(line, "the name must be a text that is not empty"));
+    fn spec_of(&self, root: Node) -> Result<Vec<(Key, Node)>, String> {
+        match root.content {
+            Content::Map(entries) => Ok(entries),
+            Content::Other(_) => {
+                Err(self.at(root.line, "expected a work spec, a map with its keys"))
             }
-            None => return Err(file.at(0, "there is no name of a work spec in it")),
-        };
-        Ok((file, name, entries))
+        }
+    }
+
+    fn name_of(&self, entries: &[(Key, Node)]) -> Result<String, String> {
+        let name = entries.iter().find(|(key, _)| key.text == "name");
+        match name.map(|(key, node)| (key.line, &node.content)) {
+            Some((_, Content::Other(Json::String(name)))) if !name.is_empty() => Ok(name.clone()),
+            Some((line, _)) => Err(self.at(line, "the name must be a text that is not empty")),
+            None => Err(self.at(0, "there is no name of a work spec in it")),
+        }
     }
 
     /// Checks a work spec, and gives it with this name.
     ///
     /// # Errors
     /// With the place of the first value that no server would take.
-    pub(super) fn check(&self, name: String, entries: Entries) -> Result<CheckedSpec, String> {
+    pub(super) fn check(
+        &self,
+        name: String,
+        entries: Vec<(Key, Node)>,
+    ) -> Result<CheckedSpec, String> {
         let mut warnings = Vec::new();
         let mut definition = vec![(in_spec("name"), in_spec(&name))];
         for (key, node) in entries {
@@ -259,7 +264,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Content, A::Error> {
-        let mut entries = Entries::new();
+        let mut entries: Vec<(Key, Node)> = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
             let key = Key {
                 line: key.referenced.line(),
