@@ -119,7 +119,7 @@ impl Output {
         table.set_header(columns.iter().map(|column| title(*column)));
         table.add_rows(rows.iter().map(|row| row.iter().map(cell)));
         let widths = table.column_max_content_widths();
-        let Some(left_out) = self.too_wide(columns, &widths) else {
+        let Some(left_out) = self.left_out(columns, &widths) else {
             return self.records(columns, &rows);
         };
         for ((index, column), width) in columns.iter().enumerate().zip(&widths) {
@@ -140,7 +140,7 @@ impl Output {
     }
 
     /// Which columns have to be left out, so that the others find room; `None` if that does not help.
-    fn too_wide(&self, columns: &[Column], widths: &[u16]) -> Option<Vec<usize>> {
+    fn left_out(&self, columns: &[Column], widths: &[u16]) -> Option<Vec<usize>> {
         let needed = |(column, width): (&Column, &u16)| match column {
             Column::Text(_) => TEXT_WIDTH_MIN.min(*width) + GAP,
             Column::Number(_) | Column::Extra(_) => *width + GAP,

@@ -42,7 +42,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 The rate, of units that were finished or failed, and the time that the rest takes at that rate need two \
-looks: --watch or --rate.
+looks: --watch or --rate. On a narrow terminal the delayed units and the waiting time are left out.
 
 JSON: an object with an entry for each work spec, as `status` has it, and the time as _NOW. With --watch \
 a line each time.")]
