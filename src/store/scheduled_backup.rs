@@ -52,8 +52,9 @@ impl ScheduledBackups {
             false => ControlFlow::Continue(()),
         });
         let (wake, woken) = channel::<()>();
+        // Not on the thread, which may begin when the folder is another one already.
+        let mut due = schedule.first_due(SystemTime::now());
         let thread = std::thread::spawn(move || {
-            let mut due = schedule.first_due(SystemTime::now());
             loop {
                 let now = SystemTime::now();
                 if due <= now {
