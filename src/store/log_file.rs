@@ -105,8 +105,8 @@ enum Step {
 
 impl Kept {
     /// Keeps what is written, if that is a frame that follows on what was written before. Anything else is passed
-    /// on as it comes: the log's own header, the first frame after it was opened or began anew, frames that
-    /// are written again because their transaction had more pages than SQLite keeps in memory.
+    /// on as it comes: the log's own header, the first frame after it was opened, frames that are written again
+    /// because their transaction had more pages than SQLite keeps in memory.
     fn push(&mut self, bytes: &[u8], offset: sqlite3_int64) -> Step {
         let follows = offset == self.end;
         self.end = offset + bytes.len() as sqlite3_int64;
