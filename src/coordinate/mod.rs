@@ -59,8 +59,8 @@ pub struct Operation<'a, S> {
     pub now: Timestamp,
     /// What a request may hold.
     pub limits: &'a RequestLimits,
-    /// The source of chance.
-    pub random: &'a mut dyn Rng,
+    /// The source of chance. It borrows nothing, so an operation may be lent for as short as one likes.
+    pub random: &'a mut (dyn Rng + 'static),
 }
 
 #[cfg(test)]

@@ -58,12 +58,39 @@ pub struct Settings {
     pub retention: Retention,
 }
 
-/// The service behind the sockets.
-pub struct JobServer<S: Storage> {
+/// What operations work on.
+struct World<S> {
     store: S,
     namespace: NamespaceId,
-    settings: Settings,
     random: Box<dyn Rng>,
+}
+
+impl<S: Storage> World<S> {
+    /// Runs one operation: see [`Storage::operation`].
+    fn operation<T>(
+        &mut self,
+        limits: &RequestLimits,
+        access: Access,
+        now: Timestamp,
+        run: impl FnOnce(Operation<'_, S>) -> Result<T>,
+    ) -> Result<T> {
+        let (namespace, random) = (self.namespace, &mut *self.random);
+        self.store.operation(access, |store| {
+            run(Operation {
+                store,
+                namespace,
+                now,
+                limits,
+                random,
+            })
+        })
+    }
+}
+
+/// The service behind the sockets.
+pub struct JobServer<S: Storage> {
+    world: World<S>,
+    settings: Settings,
     started: Timestamp,
     methods: HashMap<&'static [u8], &'static Method<S>>,
     /// How often each method was called.
@@ -143,10 +170,12 @@ impl<S: Storage> JobServer<S> {
             .map(|method| (method.info.name.as_bytes(), method))
             .collect();
         Ok(Self {
-            store,
-            namespace,
+            world: World {
+                store,
+                namespace,
+                random,
+            },
             settings,
-            random,
             started: now,
             methods,
             calls: HashMap::new(),
@@ -169,7 +198,7 @@ impl<S: Storage> JobServer<S> {
 
     /// The store, when the service has ended.
     pub fn into_store(self) -> S {
-        self.store
+        self.world.store
     }
 
     /// How often each method was called.
@@ -243,17 +272,8 @@ impl<S: Storage> JobServer<S> {
             calls: &self.calls,
             last_asked_for_work: &mut self.last_asked_for_work,
         };
-        let (namespace, limits, random) =
-            (self.namespace, &self.settings.limits, &mut *self.random);
-        self.store
-            .operation(info.access, |store| {
-                let operation = Operation {
-                    store,
-                    namespace,
-                    now,
-                    limits,
-                    random,
-                };
+        self.world
+            .operation(&self.settings.limits, info.access, now, |operation| {
                 let mut call = Call {
                     method: info,
                     operation,
@@ -291,22 +311,13 @@ impl<S: Storage> JobServer<S> {
     /// Lets pass what is over, before anybody looks at it; if that is too much for one step, then once in a
     /// batch.
     fn expire(&mut self, now: Timestamp) -> Result<()> {
-        if self.batch_had_sweep || self.store.due().is_none_or(|due| due > now) {
+        if self.batch_had_sweep || self.world.store.due().is_none_or(|due| due > now) {
             return Ok(());
         }
         self.batch_may_write = true;
-        let (namespace, limits, random) =
-            (self.namespace, &self.settings.limits, &mut *self.random);
-        self.batch_had_sweep = self.store.operation(Access::Write, |store| {
-            Operation {
-                store,
-                namespace,
-                now,
-                limits,
-                random,
-            }
-            .expire()
-        })?;
+        let limits = &self.settings.limits;
+        let expire = |mut operation: Operation<'_, S>| operation.expire();
+        self.batch_had_sweep = self.world.operation(limits, Access::Write, now, expire)?;
         Ok(())
     }
 
@@ -374,7 +385,7 @@ impl<S: Storage> Service for JobServer<S> {
         self.batch_had_step
             || self.batch_operations >= BATCH_OPERATIONS_MAX
             || self.batch_answer_bytes >= BATCH_ANSWER_BYTES_MAX
-            || self.store.batch_is_broken()
+            || self.world.store.batch_is_broken()
     }
 
     fn commit(&mut self) -> std::result::Result<(), BatchError> {
@@ -385,7 +396,7 @@ impl<S: Storage> Service for JobServer<S> {
         self.batch_had_sweep = false;
         self.batch_answer_bytes = 0;
         self.batch_may_write = false;
-        self.store.commit().map_err(|error| {
+        self.world.store.commit().map_err(|error| {
             self.batches_lost += 1;
             match error {
                 StorageError::Unknown(reason) => BatchError::Unknown(reason),
@@ -417,8 +428,8 @@ impl<S: Storage> Service for JobServer<S> {
 
     fn tick(&mut self, now: Timestamp) -> std::result::Result<Duration, BatchError> {
         let expired = self.expire(now);
-        let purged = if self.store.has_deleted() {
-            self.store.operation(Access::Write, |store| {
+        let purged = if self.world.store.has_deleted() {
+            self.world.store.operation(Access::Write, |store| {
                 Ok(store.purge(limits::SWEEP_REMOVED)?)
             })
         } else {
@@ -439,7 +450,7 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn due(&self) -> Option<Timestamp> {
-        self.store.due()
+        self.world.store.due()
     }
 }
 

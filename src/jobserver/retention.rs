@@ -53,27 +53,20 @@ impl<S: Storage> JobServer<S> {
             return Ok(Some(self.archiver.next));
         }
         if self.archiver.archival.is_none() {
-            self.archiver.rows_written = self.store.rows_written();
+            self.archiver.rows_written = self.world.store.rows_written();
         }
-        let by_others = self.store.rows_written() - self.archiver.rows_written;
+        let by_others = self.world.store.rows_written() - self.archiver.rows_written;
         let rows_max = usize::try_from(by_others)
             .unwrap_or(usize::MAX)
             .clamp(limits::SWEEP_REMOVED, limits::SWEEP_ARCHIVED_MAX);
-        let (namespace, limits, random) =
-            (self.namespace, &self.settings.limits, &mut *self.random);
+        let limits = &self.settings.limits;
         let underway = &mut self.archiver.archival;
-        let archived = self.store.operation(Access::Write, |store| {
-            let mut operation = Operation {
-                store,
-                namespace,
-                now,
-                limits,
-                random,
-            };
+        let archive = |mut operation: Operation<'_, S>| {
             let archival = underway.get_or_insert_with(|| operation.begin_archival(None));
             operation.archive_some(&retention, archival, rows_max)
-        })?;
-        self.archiver.rows_written = self.store.rows_written();
+        };
+        let archived = self.world.operation(limits, Access::Write, now, archive)?;
+        self.archiver.rows_written = self.world.store.rows_written();
         if archived > 0 {
             tracing::debug!(units = archived, "archived");
         }

@@ -49,11 +49,11 @@ impl<S: Storage> JobServer<S> {
             operations_per_commit = %format_args!("{mean:.1}"),
             "statistics of batches"
         );
-        let log = self.store.log_pages();
+        let log = self.world.store.log_pages();
         let log = log.inspect_err(|error| tracing::warn!("no log length: {error}"));
         let log = log.ok().flatten();
         let (mut work_specs, mut counts) = (0, Counts::default());
-        for spec in self.store.work_specs(self.namespace) {
+        for spec in self.world.store.work_specs(self.world.namespace) {
             work_specs += 1;
             counts.available += spec.counts.available;
             counts.delayed += spec.counts.delayed;

@@ -11,8 +11,8 @@ use crate::cbor::item::{Items, Place};
 use crate::cbor::{Item, Writer};
 use crate::cborrpc::envelope::{self, Request};
 use crate::clock::Timestamp;
+use crate::coordinate::Result;
 use crate::coordinate::storage::{Access, Storage};
-use crate::coordinate::{Operation, Result};
 use crate::limits;
 use crate::server::Handled;
 use std::time::Instant;
@@ -263,16 +263,9 @@ impl<S: Storage> JobServer<S> {
     ) -> Result<Option<Steps>> {
         self.expire(now)?;
         self.batch_may_write |= method.access == Access::Write;
-        let (namespace, limits, random) =
-            (self.namespace, &self.settings.limits, &mut *self.random);
-        self.store.operation(method.access, |store| {
-            let mut operation = Operation {
-                store,
-                namespace,
-                now,
-                limits,
-                random,
-            };
+        let limits = &self.settings.limits;
+        let access = method.access;
+        self.world.operation(limits, access, now, |mut operation| {
             let mut bench = Bench {
                 operation: &mut operation,
                 handed_out: &mut session.handed_out,
