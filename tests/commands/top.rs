@@ -110,6 +110,24 @@ fn another_size_of_the_terminal_is_followed() {
 }
 
 #[test]
+fn a_key_that_is_pressed_while_the_terminal_gets_another_size_is_heard() {
+    let (server, _client) = server_with_units();
+    let mut terminal = start(server.address());
+    terminal.wait_until_shown("Failures of ws");
+    let answers = [
+        ("t", "Retry 1 failed work unit"),
+        ("n", "nothing was changed"),
+    ];
+    for (columns, (key, answer)) in (100..200).zip(answers.iter().cycle()) {
+        terminal.resize(30, columns);
+        terminal.type_in(key);
+        terminal.wait_until_shown(answer);
+    }
+    terminal.type_in("q");
+    assert_eq!(terminal.end().1, Some(0));
+}
+
+#[test]
 fn without_a_daemon_it_says_so_and_goes_on_when_one_is_there_again() {
     let (mut server, _client) = server_with_units();
     assert_eq!(server.stop().code, Some(0));
