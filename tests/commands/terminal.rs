@@ -4,7 +4,7 @@ use crate::server_with_units;
 use crate::support::{FAILED, PATIENCE};
 use pty_process::Size;
 use pty_process::blocking::{Command, Pty, open};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::num::NonZeroU16;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
@@ -24,13 +24,14 @@ impl OnTerminal {
     pub(crate) fn start(columns: u16, server: &str, arguments: &[&str]) -> OnTerminal {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(Size::new(30, columns)).expect("resize");
-        let child = Command::new(env!("CARGO_BIN_EXE_coordinated"))
+        let command = Command::new(env!("CARGO_BIN_EXE_coordinated"))
             .args(arguments)
             .env("COORDINATED_SERVER", server)
             .env("TERM", "xterm-256color")
-            .env_remove("NO_COLOR")
-            .spawn(pts)
-            .expect("start");
+            .env_remove("NO_COLOR");
+        // SAFETY: the function only calls what a child may call between fork and exec.
+        let command = unsafe { command.pre_exec(hear_ctrl_c) };
+        let child = command.spawn(pts).expect("start");
         let descriptor = std::os::fd::AsFd::as_fd(&pty).try_clone_to_owned();
         let mut reader = std::fs::File::from(descriptor.expect("clone"));
         let (sender, screen) = channel();
@@ -129,6 +130,15 @@ impl OnTerminal {
         while self.receive() {}
         let code = self.child.wait().expect("end").code();
         (self.seen.replace("\r\n", "\n"), code)
+    }
+}
+
+/// Lets Ctrl-C end this process, also if whoever runs the tests ignores it, as a shell does in the background.
+fn hear_ctrl_c() -> io::Result<()> {
+    // SAFETY: no handler is set, so there is none that could be wrong.
+    match unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
