@@ -12,7 +12,7 @@ use coordinated::cborrpc::envelope::{self, Message, Request};
 use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
 use coordinated::coordinate::{Name, NewUnit};
 use coordinated::jobserver::{JobServer, Settings};
-use coordinated::limits::{LIST_STEP_TIME, RequestLimits};
+use coordinated::limits::{Pace, RequestLimits};
 use coordinated::server::{Handled, Service};
 use coordinated::store::SqliteStore;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -106,7 +106,7 @@ fn server() -> JobServer<SqliteStore> {
         config: Vec::new(),
         depth_max: DEPTH_MAX,
         limits: RequestLimits::default(),
-        list_step_time: LIST_STEP_TIME,
+        pace: Pace::default(),
         retention: Default::default(),
     };
     let random = Box::new(SmallRng::seed_from_u64(1));

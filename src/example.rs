@@ -5,7 +5,7 @@ use crate::cbor::EMPTY_MAP;
 use crate::clock::{Clock, SystemClock};
 use crate::coordinate::Retention;
 use crate::jobserver::{JobServer, Settings};
-use crate::limits::{LIST_STEP_TIME, RequestLimits};
+use crate::limits::{Pace, RequestLimits};
 use crate::server::{Admission, Limits, Server};
 use crate::store::{Options, SqliteStore};
 use std::error::Error;
@@ -46,7 +46,7 @@ fn serve(server: Server) -> Result<(), Box<dyn Error + Send + Sync>> {
         config: EMPTY_MAP.to_vec(),
         depth_max: 100,
         limits: RequestLimits::default(),
-        list_step_time: LIST_STEP_TIME,
+        pace: Pace::default(),
         retention: Retention::default(),
     };
     let mut service = JobServer::new(store, settings, Box::new(rand::rng()), now)?;

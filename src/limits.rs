@@ -39,6 +39,25 @@ impl Default for RequestLimits {
     }
 }
 
+/// How long others may have to wait: requests differ too much to be counted alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long requests of one list may run in one step, give or take one of them.
+    pub list_step: Duration,
+    /// How long a batch may last until it is committed, give or take one request, with everybody's answers
+    /// waiting. A sync takes a small part of it.
+    pub batch: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            list_step: Duration::from_millis(5),
+            batch: Duration::from_millis(20),
+        }
+    }
+}
+
 /// Work units, attempts or locks that are listed when the client does not say how many (docs/protocol.md,
 /// "Constants").
 pub const LIST_DEFAULT: usize = 1_000;
@@ -69,9 +88,6 @@ pub const SLICE_CHECKED: usize = 10_000;
 
 /// Requests of one list that are run in one step.
 pub const LIST_STEP_REQUESTS: usize = 1_000;
-
-/// How long they usually may take, give or take one request: requests differ too much to be counted.
-pub const LIST_STEP_TIME: Duration = Duration::from_millis(5);
 
 /// Leases that end in one step, before somebody else gets a turn: less than ten milliseconds of work. Until the
 /// next step the others look as if they still ran.

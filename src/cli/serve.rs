@@ -8,7 +8,7 @@ use crate::cborrpc::config;
 use crate::cborrpc::framing::FrameLimits;
 use crate::clock::{Clock, SystemClock};
 use crate::jobserver::{JobServer, Settings};
-use crate::limits::{LIST_STEP_TIME, RequestLimits};
+use crate::limits::{Pace, RequestLimits};
 use crate::server::{Admission, Limits, Network, Server, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
@@ -295,7 +295,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             list_items_max: limits.max_items.get(),
             session_attempts_max: limits.max_remembered,
         },
-        list_step_time: LIST_STEP_TIME,
+        pace: Pace::default(),
         retention,
     };
     let mut service = JobServer::new(store, settings, Box::new(rand::rng()), now)?;

@@ -30,7 +30,7 @@ use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
     Error, HandedOut, NamespaceId, Operation, Result, Retention, StorageError,
 };
-use crate::limits::{self, RequestLimits};
+use crate::limits::{self, Pace, RequestLimits};
 use crate::server::{BatchError, Handled, Job, Service};
 use method::{Call, Deferred, Method, Rest};
 use params::Params;
@@ -51,9 +51,8 @@ pub struct Settings {
     pub depth_max: usize,
     /// What a request may hold.
     pub limits: RequestLimits,
-    /// How long requests of a list may run in one step, give or take one of them: usually
-    /// [`limits::LIST_STEP_TIME`].
-    pub list_step_time: Duration,
+    /// How long others may have to wait.
+    pub pace: Pace,
     /// Which completed units stay.
     pub retention: Retention,
 }
@@ -101,6 +100,8 @@ pub struct JobServer<S: Storage> {
     archiver: Archiver,
     /// Batches that did not commit.
     batches_lost: u64,
+    /// When the first message of the present batch came to its turn.
+    batch_began: Option<Instant>,
     /// Operations that began in the present batch.
     batch_operations: usize,
     /// True if the present batch has had a step of a call that is done in several: one may be as much as
@@ -183,6 +184,7 @@ impl<S: Storage> JobServer<S> {
             totals: Totals::default(),
             archiver: Archiver::default(),
             batches_lost: 0,
+            batch_began: None,
             batch_operations: 0,
             batch_had_step: false,
             batch_had_sweep: false,
@@ -343,6 +345,7 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn handle(&mut self, session: &mut Session, message: &[u8], now: Timestamp) -> Handled<Answer> {
+        self.batch_began.get_or_insert_with(Instant::now);
         let content = envelope::content(message);
         if let Some(underway) = session.underway.take() {
             return self.go_on(session, underway, &content, now);
@@ -385,12 +388,16 @@ impl<S: Storage> Service for JobServer<S> {
         self.batch_had_step
             || self.batch_operations >= BATCH_OPERATIONS_MAX
             || self.batch_answer_bytes >= BATCH_ANSWER_BYTES_MAX
+            || self
+                .batch_began
+                .is_some_and(|began| began.elapsed() >= self.settings.pace.batch)
             || self.world.store.batch_is_broken()
     }
 
     fn commit(&mut self) -> std::result::Result<(), BatchError> {
         self.totals
             .count(self.batch_operations, self.batch_may_write);
+        self.batch_began = None;
         self.batch_operations = 0;
         self.batch_had_step = false;
         self.batch_had_sweep = false;
@@ -486,4 +493,50 @@ fn into_job(deferred: Deferred, id: Vec<u8>) -> Job {
         envelope::write_frame(&mut frame, &response);
         frame
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Options, SqliteStore};
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use std::path::Path;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+    /// Whether a batch is full before it has a message, when it has one, and when it was committed, if it may last
+    /// so long.
+    fn fullness(batch: Duration) -> [bool; 3] {
+        let store = SqliteStore::open(Path::new(":memory:"), &Options::default(), NOW);
+        let pace = Pace {
+            batch,
+            ..Pace::default()
+        };
+        let settings = Settings {
+            namespace: String::new(),
+            config: vec![0xa0],
+            depth_max: 100,
+            limits: RequestLimits::default(),
+            pace,
+            retention: Retention::default(),
+        };
+        let random = Box::new(SmallRng::seed_from_u64(1));
+        let service = JobServer::new(store.expect("it opens"), settings, random, NOW);
+        let mut service = service.expect("it starts");
+        let mut session = service.open_session();
+        let empty = service.batch_is_full();
+        // {'id': 1, 'method': 'now'}
+        let handled = service.handle(&mut session, b"\xa2\x42id\x01\x46method\x43now", NOW);
+        assert!(matches!(handled, Handled::Answer(_)));
+        let begun = service.batch_is_full();
+        service.commit().expect("it commits");
+        [empty, begun, service.batch_is_full()]
+    }
+
+    #[test]
+    fn a_batch_is_full_when_its_time_is_over_until_it_is_committed() {
+        assert_eq!(fullness(Duration::ZERO), [false, true, false]);
+        assert_eq!(fullness(Duration::MAX), [false, false, false]);
+    }
 }

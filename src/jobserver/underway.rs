@@ -159,7 +159,7 @@ impl<S: Storage> JobServer<S> {
         message: &[u8],
         now: Timestamp,
     ) -> Handled<Answer> {
-        let (begin, step_time) = (Instant::now(), self.settings.list_step_time);
+        let (begin, step_time) = (Instant::now(), self.settings.pace.list_step);
         let mut requests = list.next.items(message);
         list.unsure = list.next.clone();
         list.unsure_count = 0;

@@ -6,7 +6,7 @@ use super::support::{Value, diag, unframe};
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::Retention;
 use coordinated::jobserver::{JobServer, Session, Settings};
-use coordinated::limits::RequestLimits;
+use coordinated::limits::{Pace, RequestLimits};
 use coordinated::server::{BatchError, Handled, Service};
 use coordinated::store::SqliteStore;
 use rand::SeedableRng;
@@ -41,7 +41,10 @@ impl Daemon {
             depth_max: 100,
             limits: RequestLimits::default(),
             // What is in a step does not depend on how busy the machine is.
-            list_step_time: Duration::MAX,
+            pace: Pace {
+                list_step: Duration::MAX,
+                batch: Duration::MAX,
+            },
             retention: Retention::default(),
         };
         let random = Box::new(SmallRng::seed_from_u64(1));

@@ -9,7 +9,7 @@ use coordinated::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::Retention;
 use coordinated::jobserver::{JobServer, Settings};
-use coordinated::limits::{LIST_STEP_TIME, RequestLimits};
+use coordinated::limits::{Pace, RequestLimits};
 use coordinated::server::{Handled, Service};
 use coordinated::store::{Options, SqliteStore};
 use rand::SeedableRng;
@@ -189,7 +189,7 @@ impl Daemon {
             config: vec![0xa0],
             depth_max: FRAME_LIMITS.depth_max,
             limits,
-            list_step_time: LIST_STEP_TIME,
+            pace: Pace::default(),
         };
         let random = Box::new(SmallRng::seed_from_u64(1));
         let mut service = JobServer::new(store, settings, random, now).expect("it starts");
