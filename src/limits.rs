@@ -53,7 +53,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             list_step: Duration::from_millis(5),
-            batch: Duration::from_millis(20),
+            batch: Duration::from_millis(25),
         }
     }
 }
@@ -76,6 +76,24 @@ pub const LIST_INLINE_PASSED_MAX: u64 = 10_000;
 /// Items of one call's list that are added or changed in one step: some milliseconds of work, and more than
 /// most calls have.
 pub const SLICE_ITEMS: usize = 1_000;
+
+/// The next items of a list that make a slice: at most `len_max`, and no more once they have
+/// [`SLICE_BYTES`].
+pub fn slice_of<T>(
+    items: &mut impl Iterator<Item = T>,
+    len_max: usize,
+    bytes_of: impl Fn(&T) -> usize,
+) -> Vec<T> {
+    let (mut slice, mut bytes) = (Vec::new(), 0);
+    while slice.len() < len_max
+        && bytes < SLICE_BYTES
+        && let Some(item) = items.next()
+    {
+        bytes += bytes_of(&item);
+        slice.push(item);
+    }
+    slice
+}
 
 /// Units that are looked up in one step: each may be on pages of its own, which have to be read.
 pub const SLICE_LOOKED_UP: usize = 250;

@@ -3,10 +3,10 @@
 mod state;
 mod world;
 
-use coordinated::coordinate::storage::WorkSpecStore;
-use coordinated::coordinate::{Counts, Deletion, LEASE_DEFAULT, UnitStatus, Wish};
+use coordinated::coordinate::storage::{OutputStore, WorkSpecStore};
+use coordinated::coordinate::{Counts, Deletion, LEASE_DEFAULT, Report, UnitStatus, Wish};
 use serde_json::json;
-use world::{START, World, name, nobody, wish};
+use world::{START, World, cbor, name, nobody, wish};
 
 #[test]
 fn units_in_a_status_are_deleted_in_steps_and_those_added_behind_them_meanwhile_stay() {
@@ -85,4 +85,43 @@ fn a_unit_of_very_many_attempts_is_gone_at_once_and_its_attempts_go_in_steps() {
         [count("attempt"), count("work_unit"), count("work_spec")],
         [0; 3]
     );
+}
+
+/// What a long output names beyond its first slice is added later, if the work spec is still there.
+#[test]
+fn what_an_output_still_names_of_a_deleted_spec_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open_unsynced(&path, START);
+    world.set_spec(&json!({"name": "spec", "then": "next"}));
+    world.set_spec(&json!({"name": "next"}));
+    world.add("spec", &[json!(["a", {}])]);
+    let output: Vec<_> = (0..2_500).map(|n| format!("{n:05}")).collect();
+    let data = cbor(&json!({"output": output}));
+    let finish = Report {
+        data: Some(&data),
+        ..wish(Wish::Finished)
+    };
+    world.report(&nobody(), "spec", "a", &finish).unwrap();
+    assert_eq!(world.counts("next").available, 1_000);
+    world.run(|op| op.delete_work_spec(&name("next"))).unwrap();
+    world.set_spec(&json!({"name": "next"}));
+    let mut steps = 0;
+    while world.store.has_deleted() || world.store.has_output_slices() {
+        world
+            .run(|op| {
+                op.chain_slice()?;
+                Ok(op.store.purge(1_000)?)
+            })
+            .unwrap();
+        state::look_at(&path);
+        steps += 1;
+    }
+    assert!(steps >= 3, "{steps}");
+    assert_eq!(world.counts("next"), Counts::default());
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let left = "SELECT (SELECT count(*) FROM work_spec) + (SELECT count(*) FROM work_unit)
+                     + (SELECT count(*) FROM output_slice)";
+    let left: u64 = file.query_row(left, [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 3, "two specs and the finished unit");
 }

@@ -75,13 +75,14 @@ const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 6] = [
+const MAY_OPEN_TEMPORARY: [&str; 7] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "DELETE_ATTEMPTS",
     "DELETE_EXPIRED_LOCKS",
     "DELETE_LOCKS_UNDER",
     "LIST_PENDING",
+    "TAKE_OUTPUT_SLICE",
 ];
 
 #[test]

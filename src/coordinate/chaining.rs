@@ -2,15 +2,17 @@
 
 use super::new_unit::NewUnit;
 use super::number::is_true;
-use super::storage::Storage;
+use super::storage::{OutputSlice, Storage};
 use super::work_unit::WorkUnit;
-use super::{Error, Operation, Result};
-use crate::cbor::{Item, Kind};
-use crate::limits::RequestLimits;
+use super::{Operation, Result, WorkSpecId};
+use crate::cbor::item::{Entries, Items};
+use crate::cbor::{Item, Kind, Writer};
+use crate::limits::{self, RequestLimits};
 
 impl<S: Storage> Operation<'_, S> {
-    /// Adds the units that a unit which has just become finished names in its `output`. `reported`
-    /// are the data of the report that finished it, if it had some.
+    /// Adds the units that a unit which has just become finished names in its `output`, or a slice of them, and
+    /// keeps the others for [`Operation::chain_slice`]. `reported` are the data of the report that finished
+    /// it, if it had some.
     ///
     /// What can't be added is left out and logged: the work is done all the same.
     pub(super) fn chain_output(&mut self, unit: &WorkUnit, reported: Option<&[u8]>) -> Result<()> {
@@ -34,21 +36,62 @@ impl<S: Storage> Operation<'_, S> {
             tracing::warn!(%then, "output dropped: there is no such work spec to go on with");
             return Ok(());
         };
-        let Some(units) = parse_output(output, self.limits) else {
+        let Some(mut output) = Output::from_item(output) else {
             let found = output.kind_name();
             tracing::warn!(%then, found, "output dropped: expected a map, a list or a tuple");
             return Ok(());
         };
-        let (units, dropped): (Vec<_>, Vec<_>) = units.into_iter().partition(Result::is_ok);
+        self.add_output(successor, unit.priority, output.next_slice())?;
+        loop {
+            let slice = output.next_slice();
+            if slice.is_empty() {
+                return Ok(());
+            }
+            self.store.put_output_slice(&OutputSlice {
+                work_spec: successor,
+                priority: unit.priority,
+                units: encode(&slice),
+            })?;
+        }
+    }
+
+    /// Adds the units of the slice of an output that has been kept for longest. True if there was one.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn chain_slice(&mut self) -> Result<bool> {
+        let Some(slice) = self.store.take_output_slice()? else {
+            return Ok(false);
+        };
+        let is_there = self.store.get_work_spec(slice.work_spec).is_some();
+        if let (true, Some(output)) = (
+            is_there,
+            Output::from_item(Item::from_checked(&slice.units)),
+        ) {
+            self.add_output(slice.work_spec, slice.priority, output)?;
+        }
+        Ok(true)
+    }
+
+    fn add_output<'o>(
+        &mut self,
+        successor: WorkSpecId,
+        priority: f64,
+        output: impl IntoIterator<Item = OutputItem<'o>>,
+    ) -> Result<()> {
+        let limits = self.limits;
+        let units = output.into_iter().map(|item| item.parse(limits));
+        let (units, dropped): (Vec<_>, Vec<_>) = units.partition(Result::is_ok);
         if let Some(Err(first)) = dropped.first() {
+            let then = self.store.get_work_spec(successor).map(|spec| &spec.name);
             let count = dropped.len();
-            tracing::warn!(%then, count, %first, "malformed items of an output dropped");
+            tracing::warn!(then = then.map(tracing::field::display), count, %first, "malformed items of an output dropped");
         }
         let units: Vec<NewUnit<'_>> = units
             .into_iter()
             .flatten()
             .map(|new| NewUnit {
-                priority: new.priority.or(Some(unit.priority)),
+                priority: new.priority.or(Some(priority)),
                 ..new
             })
             .collect();
@@ -56,24 +99,82 @@ impl<S: Storage> Operation<'_, S> {
     }
 }
 
-type ParsedUnits<'a> = Vec<Result<NewUnit<'a>, Error>>;
+/// What is left of an `output`: of a map of keys to data, or of a list of what `add_work_units` takes.
+enum Output<'a> {
+    Map(Entries<'a>),
+    List(Items<'a>),
+}
 
-/// Reads an `output`: a map of keys to data, or a list of what `add_work_units` takes. `None` if it
-/// is neither.
-fn parse_output<'a>(output: Item<'a>, limits: &RequestLimits) -> Option<ParsedUnits<'a>> {
-    match output.kind() {
-        Kind::Map(entries) => Some(
-            entries
-                .map(|(name, data)| NewUnit::from_name_and_data(name, Some(data), limits))
-                .collect(),
-        ),
-        _ => Some(
-            output
-                .as_list()?
-                .map(|item| NewUnit::from_item(item, limits))
-                .collect(),
-        ),
+/// What is to become a unit.
+enum OutputItem<'a> {
+    /// A key and its data.
+    Entry(Item<'a>, Item<'a>),
+    /// What `add_work_units` takes.
+    Listed(Item<'a>),
+}
+
+impl<'a> Output<'a> {
+    /// `None` if the item is neither.
+    fn from_item(item: Item<'a>) -> Option<Self> {
+        match item.kind() {
+            Kind::Map(entries) => Some(Self::Map(entries)),
+            _ => item.as_list().map(Self::List),
+        }
     }
+
+    /// So many of its items as are added in one step; none if that were all.
+    fn next_slice(&mut self) -> Vec<OutputItem<'a>> {
+        limits::slice_of(self, limits::SLICE_ITEMS, OutputItem::len)
+    }
+}
+
+impl<'a> Iterator for Output<'a> {
+    type Item = OutputItem<'a>;
+
+    fn next(&mut self) -> Option<OutputItem<'a>> {
+        match self {
+            Self::Map(entries) => {
+                let (name, data) = entries.next()?;
+                Some(OutputItem::Entry(name, data))
+            }
+            Self::List(items) => items.next().map(OutputItem::Listed),
+        }
+    }
+}
+
+impl<'a> OutputItem<'a> {
+    fn parse(self, limits: &RequestLimits) -> Result<NewUnit<'a>> {
+        match self {
+            Self::Entry(name, data) => NewUnit::from_name_and_data(name, Some(data), limits),
+            Self::Listed(item) => NewUnit::from_item(item, limits),
+        }
+    }
+
+    /// In bytes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Entry(name, data) => name.bytes().len() + data.bytes().len(),
+            Self::Listed(item) => item.bytes().len(),
+        }
+    }
+}
+
+/// Writes items as an output of the same meaning.
+fn encode(items: &[OutputItem<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = Writer::new(&mut out);
+    writer.array(items.len());
+    for item in items {
+        match item {
+            OutputItem::Entry(name, data) => {
+                writer.array(2);
+                writer.encoded(name.bytes());
+                writer.encoded(data.bytes());
+            }
+            OutputItem::Listed(item) => writer.encoded(item.bytes()),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -83,17 +184,20 @@ mod tests {
     /// Name and priority of a unit; `None` for a malformed item.
     type Parsed = Option<(Vec<u8>, Option<f64>)>;
 
+    /// What an output holds, and what it holds once it has been encoded.
     fn parse(bytes: &[u8]) -> Option<Vec<Parsed>> {
-        let units = parse_output(Item::from_checked(bytes), &RequestLimits::default())?;
-        Some(
-            units
-                .into_iter()
-                .map(|unit| {
-                    unit.ok()
-                        .map(|unit| (unit.name.bytes().to_vec(), unit.priority))
-                })
-                .collect(),
-        )
+        let parse = |output: Output<'_>| -> Vec<Parsed> {
+            let units = output.map(|item| item.parse(&RequestLimits::default()).ok());
+            let units =
+                units.map(|unit| unit.map(|unit| (unit.name.bytes().to_vec(), unit.priority)));
+            units.collect()
+        };
+        let mut output = Output::from_item(Item::from_checked(bytes))?;
+        let kept = encode(&output.next_slice());
+        let kept = Output::from_item(Item::from_checked(&kept)).map(parse);
+        let parsed = Output::from_item(Item::from_checked(bytes)).map(parse);
+        assert_eq!(parsed, kept);
+        parsed
     }
 
     #[test]

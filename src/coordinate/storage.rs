@@ -152,6 +152,17 @@ pub struct CompletedUnits {
     pub is_all: bool,
 }
 
+/// Units of an output that are still to be added.
+#[derive(Debug)]
+pub struct OutputSlice {
+    /// The work spec that gets them.
+    pub work_spec: WorkSpecId,
+    /// The priority of those that state none.
+    pub priority: f64,
+    /// A list of what `add_work_units` takes, encoded.
+    pub units: Vec<u8>,
+}
+
 /// The result of storing or finding.
 pub type StorageResult<T> = std::result::Result<T, StorageError>;
 
@@ -235,7 +246,14 @@ pub trait Lister {
 
 /// A database: transactions, and the families of tables.
 pub trait Storage:
-    WorkSpecStore + WorkUnitStore + AttemptStore + WorkerStore + LockStore + Lister + 'static
+    WorkSpecStore
+    + WorkUnitStore
+    + AttemptStore
+    + OutputStore
+    + WorkerStore
+    + LockStore
+    + Lister
+    + 'static
 {
     /// Reads committed state on another thread.
     type Reader: Lister + Send + 'static;
@@ -474,6 +492,18 @@ pub trait AttemptStore {
         namespace: NamespaceId,
         worker: &Name,
     ) -> StorageResult<Vec<NamedUnit>>;
+}
+
+/// What long outputs name, until it is added.
+pub trait OutputStore {
+    /// Keeps a slice.
+    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<()>;
+
+    /// Removes the slice that was put first, and gives it.
+    fn take_output_slice(&mut self) -> StorageResult<Option<OutputSlice>>;
+
+    /// True if there may be a slice. Costs no query.
+    fn has_output_slices(&self) -> bool;
 }
 
 /// Workers.

@@ -166,7 +166,7 @@ impl Listed {
         items: &mut Items<'_>,
         bench: &mut Bench<'_, '_, S>,
     ) -> Result<()> {
-        let slice = slice_of(items, self.action.slice_len());
+        let slice = limits::slice_of(items, self.action.slice_len(), |item| item.bytes().len());
         let indexed = (self.taken..).zip(slice.iter().copied());
         let limits = bench.operation.limits;
         match &self.action {
@@ -284,17 +284,4 @@ impl Listed {
     fn invalid(&self, index: usize, problem: impl std::fmt::Display) -> Error {
         Error::Invalid(format!("{}: item {index}: {problem}", self.list))
     }
-}
-
-/// The next items, at most so many, and no more once they have many bytes.
-fn slice_of<'a>(items: &mut Items<'a>, len_max: usize) -> Vec<Item<'a>> {
-    let (mut slice, mut bytes) = (Vec::new(), 0);
-    while slice.len() < len_max
-        && bytes < limits::SLICE_BYTES
-        && let Some(item) = items.next()
-    {
-        bytes += item.bytes().len();
-        slice.push(item);
-    }
-    slice
 }

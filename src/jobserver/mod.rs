@@ -98,6 +98,8 @@ pub struct JobServer<S: Storage> {
     last_asked_for_work: Option<Timestamp>,
     totals: Totals,
     archiver: Archiver,
+    /// When the next step may be taken of what is done in steps by itself.
+    next_step: Timestamp,
     /// Batches that did not commit.
     batches_lost: u64,
     /// When the first message of the present batch came to its turn.
@@ -148,8 +150,8 @@ const BATCH_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the loop may sleep when nothing is due.
 const TICK_MAX: Duration = Duration::from_secs(60);
 
-/// How long the loop may sleep while units of deleted specs, or such that are archived, are still to be
-/// removed: others get their turns in between.
+/// How long the daemon waits between two steps of what it does by itself (removing units of deleted specs,
+/// archiving, adding what long outputs name): others get their turns in between.
 const STEP_PAUSE: Duration = Duration::from_millis(1);
 
 impl<S: Storage> JobServer<S> {
@@ -183,6 +185,7 @@ impl<S: Storage> JobServer<S> {
             last_asked_for_work: None,
             totals: Totals::default(),
             archiver: Archiver::default(),
+            next_step: now,
             batches_lost: 0,
             batch_began: None,
             batch_operations: 0,
@@ -323,6 +326,27 @@ impl<S: Storage> JobServer<S> {
         Ok(())
     }
 
+    /// True if there may be something to do in steps, whether or not somebody calls.
+    fn has_steps(&self) -> bool {
+        let store = &self.world.store;
+        store.has_deleted() || store.has_output_slices()
+    }
+
+    /// Takes a step of each thing that is to be done in steps.
+    fn take_steps(&mut self, now: Timestamp) -> Result<()> {
+        if !self.has_steps() {
+            return Ok(());
+        }
+        self.next_step = now.plus(STEP_PAUSE);
+        let limits = &self.settings.limits;
+        let step = |mut operation: Operation<'_, S>| {
+            operation.chain_slice()?;
+            operation.store.purge(limits::SWEEP_REMOVED)?;
+            Ok(())
+        };
+        self.world.operation(limits, Access::Write, now, step)
+    }
+
     fn answer(&mut self, response: Vec<u8>, undone: impl FnOnce() -> Undone) -> Handled<Answer> {
         self.batch_answer_bytes += response.len();
         let if_undone = self.batch_may_write.then(undone);
@@ -435,19 +459,12 @@ impl<S: Storage> Service for JobServer<S> {
 
     fn tick(&mut self, now: Timestamp) -> std::result::Result<Duration, BatchError> {
         let expired = self.expire(now);
-        let purged = if self.world.store.has_deleted() {
-            self.world.store.operation(Access::Write, |store| {
-                Ok(store.purge(limits::SWEEP_REMOVED)?)
-            })
-        } else {
-            Ok(false)
-        };
+        let stepped = self.take_steps(now);
         let archived = self.archive_by_itself(now);
         self.commit()?;
-        match expired.and(purged).and_then(|more| Ok((more, archived?))) {
-            Ok((true, _)) => Ok(STEP_PAUSE),
-            Ok((false, None)) => Ok(TICK_MAX),
-            Ok((false, Some(next))) => Ok(next.since(now).clamp(STEP_PAUSE, TICK_MAX)),
+        match expired.and(stepped).and(archived) {
+            Ok(None) => Ok(TICK_MAX),
+            Ok(Some(next)) => Ok(next.since(now).clamp(STEP_PAUSE, TICK_MAX)),
             Err(error) => Err(BatchError::RolledBack(error.to_string())),
         }
     }
@@ -457,7 +474,8 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn due(&self) -> Option<Timestamp> {
-        self.world.store.due()
+        let step = self.has_steps().then_some(self.next_step);
+        [self.world.store.due(), step].into_iter().flatten().min()
     }
 }
 

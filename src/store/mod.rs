@@ -16,6 +16,7 @@ mod locks;
 mod log_file;
 mod new_file;
 mod open;
+mod outputs;
 mod queries;
 mod queue;
 mod row;
@@ -59,6 +60,8 @@ pub struct SqliteStore {
     /// The specs, with their meta and counts. Kept in memory because every scheduling decision looks
     /// at all of them; loaded anew whenever somebody else has written to the file.
     specs: WorkSpecs,
+    /// False if the file holds no slices of outputs.
+    has_output_slices: bool,
     /// See [`crate::coordinate::storage::Storage::due`].
     due: Option<Timestamp>,
     /// Ids are given out by the store, not by SQLite, which would use that of a deleted row again:

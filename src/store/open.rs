@@ -25,6 +25,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../migrations/0002_name_order.sql")),
     M::up(include_str!("../../migrations/0003_waiting_since.sql")),
     M::up(include_str!("../../migrations/0004_archive.sql")),
+    M::up(include_str!("../../migrations/0005_output_slices.sql")),
 ];
 
 /// Marks a file as ours: "coor".
@@ -282,6 +283,7 @@ impl SqliteStore {
             checkpointer,
             batch: Batch::default(),
             specs: WorkSpecs::default(),
+            has_output_slices: false,
             due: None,
             next_unit_id: 1,
             next_attempt_id: 1,

@@ -607,7 +607,8 @@ impl WorkSpecStore for SqliteStore {
                 }
             }
         };
-        if self.delete_units_of(deleted, limit)? {
+        // Slices of outputs name specs: those of this one are thrown away when their turn comes.
+        if self.delete_units_of(deleted, limit)? && !self.has_output_slices {
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
                 self.statements
                     .prepared(sql)?

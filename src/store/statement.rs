@@ -24,6 +24,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::queue::STATEMENTS,
         super::archive::STATEMENTS,
         super::attempts::STATEMENTS,
+        super::outputs::STATEMENTS,
         super::lists::STATEMENTS,
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,

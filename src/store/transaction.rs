@@ -199,6 +199,7 @@ impl SqliteStore {
     /// Loads what is kept in memory beside the file.
     pub(super) fn load(&mut self) -> StorageResult<()> {
         self.load_work_specs()?;
+        self.load_output_slices()?;
         let mut next_id = |sql: &'static str| {
             let largest: Option<i64> = self
                 .statements

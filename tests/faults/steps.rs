@@ -131,6 +131,37 @@ fn a_call_whose_step_was_lost_says_so_and_what_it_did_before_stands() {
 }
 
 #[test]
+fn a_slice_of_an_output_that_could_not_be_added_is_added_later() {
+    let mut daemon = Daemon::with_units(1);
+    daemon.call("set_work_spec", "{'name': 'ws', 'then': 'next'}", None);
+    daemon.call("set_work_spec", "{'name': 'next'}", None);
+    let output: Vec<String> = (0..2_500).map(|n| format!("'v{n:04}'")).collect();
+    let data = format!("{{'output': [{}]}}", output.join(", "));
+    let finish = format!("'ws', 'u0000', {{'status': 4, 'data': {data}}}");
+    daemon.call("update_work_unit", &finish, None);
+    // The finish, and the next slices, of which the first one fails once.
+    for (is_full, added) in [
+        (true, 1_000),
+        (false, 2_000),
+        (false, 2_500),
+        (false, 2_500),
+    ] {
+        if is_full {
+            daemon.disk.break_by(FULL);
+        }
+        let ticked = daemon.service.tick(daemon.now);
+        daemon.disk.mend();
+        assert_eq!(ticked.is_err(), is_full);
+        let counts = daemon.call("count_work_units", "'next'", None);
+        assert_eq!(
+            counts.at("result").item(0),
+            &diag(&format!("{{1: {added}}}"))
+        );
+    }
+    assert!(daemon.service.due().is_none_or(|due| due > daemon.now));
+}
+
+#[test]
 fn of_a_list_of_requests_those_whose_step_was_lost_are_answered_by_errors() {
     let add = |unit: &str| {
         format!("{{'id': '{unit}', 'method': 'add_work_units', 'params': ['ws', ['{unit}']]}}")

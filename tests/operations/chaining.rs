@@ -1,6 +1,6 @@
 //! What a finished unit's `output` makes in the successor of its spec.
 
-use crate::support::{AVAILABLE, Client, FINISHED, PENDING, Server, Value, diag};
+use crate::support::{AVAILABLE, Client, FINISHED, PENDING, Server, Value, diag, wait_until};
 
 /// Specs `one` and `two`, the second after the first, and a unit `p` of priority 5 that a worker has.
 fn start() -> (Server, Client) {
@@ -189,6 +189,38 @@ fn a_finish_that_comes_again_chains_nothing() {
     client.updated("one", "p", "{'status': 4, 'data': {'output': ['x', 'y']}}");
     server.connect().updated("one", "p", "{'status': 4}");
     assert_eq!(client.counts("two"), [(FINISHED, 1)].into());
+}
+
+#[test]
+fn a_long_output_becomes_units_to_the_last_one_though_the_daemon_is_killed_meanwhile() {
+    let map = (0..3_500).map(|n| format!("'u{n:04}': {{'n': {n}}}"));
+    let map = format!("{{{}}}", map.collect::<Vec<_>>().join(", "));
+    let list = (0..3_500).map(|n| format!("['u{n:04}', {{'n': {n}}}]"));
+    // The last one stands twice, far from each other, and the later one counts.
+    let list = format!("['u3499', 5, {}]", list.collect::<Vec<_>>().join(", "));
+    for output in [map, list] {
+        let (mut server, mut client) = start();
+        finish(&mut client, &output);
+        // What was taken before the kill is a matter of luck, but not less than a slice.
+        let at_once = client.counts("two")[&AVAILABLE];
+        assert!((1_000..=3_500).contains(&at_once), "{at_once}");
+        server.kill();
+        server.start_again();
+        client = server.connect();
+        wait_until("all units are there", || {
+            client.counts("two") == [(AVAILABLE, 3_500)].into()
+        });
+        assert_eq!(client.data("two", "u3499"), diag("{'n': 3499}"));
+        let file = rusqlite::Connection::open(server.db()).unwrap();
+        let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+        assert_eq!(
+            count("SELECT count(*) FROM work_unit WHERE priority = 5 AND name LIKE 'u%'"),
+            3_500
+        );
+        wait_until("no slice is left", || {
+            count("SELECT count(*) FROM output_slice") == 0
+        });
+    }
 }
 
 #[test]
