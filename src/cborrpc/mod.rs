@@ -2,6 +2,7 @@
 //!
 //! Pure functions over bytes. Knows neither sockets nor jobs.
 
+#[cfg(feature = "daemon")]
 pub mod config;
 pub mod envelope;
 pub mod framing;

@@ -41,7 +41,7 @@ mod work;
 mod workers;
 
 pub use crate::address::Address;
-pub use crate::coordinate::Name;
+pub use crate::name::Name;
 pub use connection::{Connection, Options, Resend};
 pub use daemon::ServerInfo;
 pub use error::{Error, Result};

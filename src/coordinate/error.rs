@@ -1,6 +1,6 @@
 //! What can go wrong in an operation, told apart by who can mend it.
 
-use super::name::Name;
+use super::Name;
 
 /// Why an operation did nothing.
 #[derive(Debug, thiserror::Error)]

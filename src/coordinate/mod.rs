@@ -11,7 +11,6 @@ mod expiry;
 mod explain;
 mod failure;
 mod lock;
-mod name;
 mod new_unit;
 pub mod number;
 mod report;
@@ -28,7 +27,6 @@ pub use error::{Error, Result, StorageError};
 pub use explain::{LastAsked, Reason};
 pub use failure::{FailureGroup, group_failures};
 pub use lock::{Lock, LockPath};
-pub use name::Name;
 pub use new_unit::NewUnit;
 pub use report::{LEASE_DEFAULT, LEASE_MAX, Lease, Outcome, Report, Wish};
 pub use retention::{Archival, Retention};
@@ -39,6 +37,8 @@ pub use work_unit::{
     WorkUnitId,
 };
 pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats};
+
+pub use crate::name::Name;
 
 use crate::clock::Timestamp;
 use crate::limits::RequestLimits;

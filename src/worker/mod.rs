@@ -49,9 +49,11 @@ pub use context::{Cancellation, Context};
 pub use crew::Stopper;
 pub use outcome::{Outcome, Tally};
 
-pub(crate) use clerk::{run, work_specs_with_runtimes};
 pub(crate) use crew::Crew;
 pub(crate) use outcome::Ending;
+// For `coordinated work`.
+#[cfg(feature = "daemon")]
+pub(crate) use clerk::{run, work_specs_with_runtimes};
 
 use crate::address::Address;
 use crate::client::{Error, Name, Result};
@@ -80,7 +82,7 @@ impl Worker {
     pub fn new(address: &Address) -> Self {
         Self {
             address: address.clone(),
-            plan: Plan::new(heartbeat::name_of_this_process()),
+            plan: Plan::of_this_process(),
             functions: HashMap::new(),
             crew: Arc::new(Crew::new()),
         }
@@ -180,9 +182,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    fn new(name: Name) -> Self {
+    /// A plan for a worker that is named after its host and process.
+    pub(crate) fn of_this_process() -> Self {
         Self {
-            name,
+            name: heartbeat::name_of_this_process(),
             threads: 1,
             batch: 1,
             lease: LEASE,
@@ -190,11 +193,6 @@ impl Plan {
             runtimes: Vec::new(),
             until_empty: false,
         }
-    }
-
-    /// A plan for a worker that is named after its host and process.
-    pub(crate) fn of_this_process() -> Self {
-        Self::new(heartbeat::name_of_this_process())
     }
 }
 
@@ -229,5 +227,14 @@ impl Handler for Functions {
             None => Outcome::given_back(Duration::from_secs(1)),
         };
         units.iter().map(run).collect()
+    }
+
+    fn ended(&self, unit: &Context, ending: &Ending, _took: Duration) {
+        let (work_spec, key) = (unit.work_spec(), unit.key());
+        match ending {
+            Ending::Failed(why) => tracing::warn!(%work_spec, %key, "failed: {why}"),
+            Ending::Lost(why) => tracing::warn!(%work_spec, %key, "lost: {why}"),
+            Ending::Finished | Ending::GivenBack(_) => {}
+        }
     }
 }
