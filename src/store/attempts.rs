@@ -58,13 +58,14 @@ statements! {
          WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1
            AND work_spec.namespace_id = :namespace";
 
-    /// As FIND_HELD, of attempts that are not pending.
+    /// As FIND_HELD, of attempts that are not pending (3, which is the lowest status): `<>` would go through the
+    /// pending ones as well.
     FIND_LOST = "
         SELECT attempt.id
           FROM attempt
           JOIN work_unit ON work_unit.id = attempt.work_unit_id
           JOIN work_spec ON work_spec.id = work_unit.work_spec_id
-         WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1 AND attempt.status <> 3
+         WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1 AND attempt.status > 3
            AND work_spec.namespace_id = :namespace";
 
     RELEASE = "UPDATE attempt SET held = 0 WHERE id = :id";

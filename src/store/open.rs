@@ -26,6 +26,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../migrations/0003_waiting_since.sql")),
     M::up(include_str!("../../migrations/0004_archive.sql")),
     M::up(include_str!("../../migrations/0005_output_slices.sql")),
+    M::up(include_str!("../../migrations/0006_lost_attempts.sql")),
 ];
 
 /// Marks a file as ours: "coor".
