@@ -6,12 +6,15 @@
 //! that ends a transaction, or before anything else is done to the file. What SQLite is told stays true where
 //! it matters: a commit is in the file before the call that writes its last frame returns, so before it is
 //! synced, and before other connections hear of it. Until then the frames are nobody's but the transaction's,
-//! which fails as a whole if they can't be written.
+//! which fails as a whole if they can't be written. What is left of one that is rolled back is forgotten: its place
+//! in the log may be another program's by the time of the next write.
 //!
 //! All other files, and all else of this one, are left to the default VFS.
 
-use rusqlite::ffi::{self, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_vfs};
+use rusqlite::ffi::{self, sqlite3, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_vfs};
+use rusqlite::{Connection, OpenFlags};
 use std::ffi::{CStr, c_int, c_void};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// The name of the VFS, for opening a connection.
@@ -37,11 +40,46 @@ unsafe impl Sync for DefaultVfs {}
 
 static DEFAULT: OnceLock<DefaultVfs> = OnceLock::new();
 
-/// The name of the VFS by which the log is written with fewer calls, to open a connection with.
+/// Opens a connection that writes its log with fewer calls.
+///
+/// # Errors
+/// As [`Connection::open`].
+pub(super) fn open_to_write(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs()?)?;
+    // SAFETY: the handle is only used by the hook, which ends with the connection.
+    let handle = Handle(unsafe { connection.handle() });
+    connection.rollback_hook(Some(move || handle.forget_what_is_kept()))?;
+    Ok(connection)
+}
+
+/// The connection whose hook it is for.
+struct Handle(*mut sqlite3);
+
+// SAFETY: the hook is called by its connection, on whichever thread that is used.
+unsafe impl Send for Handle {}
+
+impl Handle {
+    /// Forgets the frames of the transaction that has been rolled back. Those that were handed on are behind the
+    /// end of the log, where they mean nothing.
+    fn forget_what_is_kept(&self) {
+        let mut log: *mut sqlite3_file = std::ptr::null_mut();
+        // SAFETY: the connection is open, and gives the file of its log while it has one. If that has our methods
+        // it is ours, and nothing else is done to it meanwhile.
+        unsafe {
+            let journal = ffi::SQLITE_FCNTL_JOURNAL_POINTER;
+            ffi::sqlite3_file_control(self.0, c"main".as_ptr(), journal, (&raw mut log).cast());
+            if !log.is_null() && std::ptr::eq((*log).pMethods, &METHODS) {
+                *kept(log) = Kept::default();
+            }
+        }
+    }
+}
+
+/// The name of the VFS by which the log is written with fewer calls.
 ///
 /// # Errors
 /// None but if SQLite can't start at all.
-pub(super) fn vfs() -> rusqlite::Result<&'static CStr> {
+fn vfs() -> rusqlite::Result<&'static CStr> {
     static REGISTERED: OnceLock<c_int> = OnceLock::new();
     let result = *REGISTERED.get_or_init(|| {
         // SAFETY: starting SQLite twice does nothing; the default VFS stays, and so does its copy, which is leaked.
@@ -253,18 +291,12 @@ after_what_is_kept!(truncate(size: sqlite3_int64) calls xTruncate);
 after_what_is_kept!(sync(flags: c_int) calls xSync);
 after_what_is_kept!(file_size(size: *mut sqlite3_int64) calls xFileSize);
 
+/// What is kept then is of a transaction that was not committed.
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
-    // SAFETY: the file is ours.
-    let kept = unsafe { kept(file) };
-    let handed_on = hand_on(file, kept);
     let closed = inner!(file.xClose());
-    // SAFETY: SQLite closes a file once, and doesn't look at it afterwards.
-    unsafe { std::ptr::drop_in_place(kept) };
-    if handed_on == ffi::SQLITE_OK {
-        closed
-    } else {
-        handed_on
-    }
+    // SAFETY: the file is ours, and SQLite closes it once and doesn't look at it afterwards.
+    unsafe { std::ptr::drop_in_place(kept(file)) };
+    closed
 }
 
 unsafe extern "C" fn lock(file: *mut sqlite3_file, level: c_int) -> c_int {
@@ -321,8 +353,6 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rusqlite::{Connection, OpenFlags};
-    use std::path::Path;
 
     const PAGE: [u8; 4096] = [7; 4096];
 
@@ -393,9 +423,7 @@ mod tests {
      {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("log.db");
-        let vfs = vfs().expect("a VFS");
-        let db = Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), vfs);
-        let db = db.expect("a database");
+        let db = open_to_write(&path).expect("a database");
         // So few pages are kept in memory that those of a large transaction are written before its commit, some
         // of them twice, and the headers of their frames once more.
         db.execute_batch(
@@ -418,5 +446,45 @@ mod tests {
         let rolled_back = "BEGIN; DELETE FROM t; ROLLBACK; INSERT INTO t VALUES (0, 'after')";
         db.execute_batch(rolled_back).expect("one more row");
         assert_eq!(rows_in_copy(&path), (3_503, "ok".to_owned()));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_transaction_that_is_rolled_back_is_never_written_over_what_others_commit()
+    {
+        // As many rows as fill one to many of the pages that are kept, in each way in which they can end.
+        for rows in (100..3_000).step_by(97) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("log.db");
+            let ours = open_to_write(&path).expect("a database");
+            ours.execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = 10;
+                 PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (n INTEGER PRIMARY KEY, x);
+                 WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000)
+                 INSERT INTO t SELECT n, hex(zeroblob(100)) FROM c;
+                 PRAGMA wal_checkpoint(TRUNCATE); BEGIN IMMEDIATE;",
+            )
+            .expect("a table");
+            let update = "UPDATE t SET x = 'undone' || x WHERE n <= ?1";
+            ours.execute(update, [rows]).expect("an update");
+            // By itself, or by a failure.
+            let undo = ["ROLLBACK", "INSERT OR ROLLBACK INTO t VALUES (1, 'twice')"][rows % 2];
+            let _ = ours.execute(undo, []);
+            assert!(ours.is_autocommit());
+            let other = Connection::open(&path).expect("another connection");
+            other
+                .execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = NORMAL")
+                .expect("settings");
+            let update = "UPDATE t SET x = 'other' || x WHERE n % 30 < 20";
+            other.execute(update, []).expect("an update");
+            ours.execute("INSERT INTO t VALUES (10000, 'ours')", [])
+                .expect("a row");
+            let count = |which: &str| {
+                let sql = format!("SELECT count(*) FROM t WHERE x LIKE '{which}%'");
+                other.query_row(&sql, [], |row| row.get::<_, i64>(0))
+            };
+            let counts = ["other", "undone", "ours"].map(|which| count(which).expect("a count"));
+            assert_eq!(counts, [2_000, 0, 1], "{rows}");
+            assert_eq!(rows_in_copy(&path), (3_001, "ok".to_owned()), "{rows}");
+        }
     }
 }

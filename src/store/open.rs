@@ -262,7 +262,7 @@ impl SqliteStore {
                 reason: error.to_string(),
             })?;
         }
-        let mut connection = open_to_write(path).map_err(cannot_open)?;
+        let mut connection = log_file::open_to_write(path).map_err(cannot_open)?;
         check_is_ours(&connection, path)?;
         // Before anything is written to it.
         known_schema_version(&connection, path)?;
@@ -411,11 +411,6 @@ pub(super) fn as_ours(
         });
     }
     Ok((connection, version))
-}
-
-/// Opens a connection that writes its log with few calls.
-fn open_to_write(path: &Path) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags_and_vfs(path, OpenFlags::default(), log_file::vfs()?)
 }
 
 fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
