@@ -13,10 +13,11 @@ pub enum FrameError {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// It is not whole yet, and there is no room for the rest of it.
+    /// It is not whole, or not done, yet, and there is no room for the rest of it.
     #[error(
-        "too much has been received that is not a whole request yet, over all connections (limit \
-         --max-unread-total, {limit} bytes), and most of it here: send less in one request, or again later"
+        "too much has been received that is not a whole request yet, or was not done with, over all connections \
+         (limit --max-unread-total, {limit} bytes), and most of it here: send less in one request, or again later; \
+         of a request that is done in steps, those before stand"
     )]
     Crowded {
         /// The limit, in bytes.

@@ -5,6 +5,7 @@ use super::socket::{Peer, Socket};
 use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use mio::event::Event;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What is still to come on a connection.
@@ -38,8 +39,10 @@ pub(super) struct Connection<S> {
     pub(super) busy: bool,
     /// Messages that may still be handled in this turn.
     pub(super) messages_left: u32,
-    /// Bytes of the message that was taken last.
-    last_message_bytes: usize,
+    /// The message that was taken last, within what was unread before, and how much of that it took.
+    last: (Range<usize>, usize),
+    /// True if it was put back, and is the next one.
+    is_put_back: bool,
     socket: Socket,
     session: S,
     framer: Framer,
@@ -75,7 +78,8 @@ impl<S> Connection<S> {
             queued: false,
             busy: false,
             messages_left: MESSAGES_PER_TURN,
-            last_message_bytes: 0,
+            last: (0..0, 0),
+            is_put_back: false,
             socket,
             session,
             framer: Framer::new(limits),
@@ -190,32 +194,31 @@ impl<S> Connection<S> {
             self.starved = true;
             return Ok(None);
         }
-        let framed = self.framer.next(self.input.bytes());
-        match framed {
-            Ok(Frame::Incomplete) => {
-                self.starved = true;
-                Ok(None)
-            }
-            Ok(Frame::Complete { message, consumed }) => {
-                self.messages_left = self.messages_left.saturating_sub(1);
-                self.last_message_bytes = consumed;
-                let bytes = self.input.take(consumed);
-                Ok(Some((
-                    &mut self.session,
-                    bytes.get(message).unwrap_or_default(),
-                )))
-            }
-            Err(error) => {
-                self.end();
-                Err(error)
+        if !std::mem::take(&mut self.is_put_back) {
+            match self.framer.next(self.input.bytes()) {
+                Ok(Frame::Incomplete) => {
+                    self.starved = true;
+                    return Ok(None);
+                }
+                Ok(Frame::Complete { message, consumed }) => self.last = (message, consumed),
+                Err(error) => {
+                    self.end();
+                    return Err(error);
+                }
             }
         }
+        self.messages_left = self.messages_left.saturating_sub(1);
+        let (message, consumed) = self.last.clone();
+        let bytes = self.input.take(consumed);
+        let message = bytes.get(message).unwrap_or_default();
+        Ok(Some((&mut self.session, message)))
     }
 
-    /// Puts the message that was taken last back, to be taken once more.
+    /// Puts the message that was taken last back, to be taken once more. Its end is not looked for again, which for
+    /// a long one may take longer than what is done with it.
     pub(super) fn put_back(&mut self) {
-        self.input
-            .put_back(std::mem::take(&mut self.last_message_bytes));
+        self.input.put_back(self.last.1);
+        self.is_put_back = true;
     }
 
     /// From now on only what was answered before is sent.
