@@ -1,5 +1,5 @@
 -- The units that a long output names are added in slices, so that nobody has to wait for all of them. The
--- first slice is added with the finish; the others are kept here from then on, until each is added.
+-- first slice is added with the finish; the others are stored here with it, until each has had its turn.
 CREATE TABLE output_slice (
     id           INTEGER PRIMARY KEY,
     -- The work spec that gets the units: the successor of that of the finished one.
@@ -9,3 +9,6 @@ CREATE TABLE output_slice (
     -- The units in CBOR: a list of what add_work_units takes.
     units        BLOB NOT NULL
 ) STRICT;
+
+-- For deleted specs.
+CREATE INDEX output_slice_by_spec ON output_slice (work_spec_id);

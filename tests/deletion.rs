@@ -6,6 +6,7 @@ mod world;
 use coordinated::coordinate::storage::{OutputStore, WorkSpecStore};
 use coordinated::coordinate::{Counts, Deletion, LEASE_DEFAULT, Report, UnitStatus, Wish};
 use serde_json::json;
+use std::path::Path;
 use world::{START, World, cbor, name, nobody, wish};
 
 #[test]
@@ -73,7 +74,8 @@ fn a_unit_of_very_many_attempts_is_gone_at_once_and_its_attempts_go_in_steps() {
     };
     let mut left = vec![count("attempt")];
     assert_eq!(left, [250 + 250 + 350]);
-    while world.run(|op| Ok(op.store.purge(100)?)).unwrap() {
+    while world.store.has_deleted() {
+        world.run(|op| Ok(op.store.purge(100)?)).unwrap();
         state::look_at(&path);
         left.push(count("attempt"));
     }
@@ -87,16 +89,14 @@ fn a_unit_of_very_many_attempts_is_gone_at_once_and_its_attempts_go_in_steps() {
     );
 }
 
-/// What a long output names beyond its first slice is added later, if the work spec is still there.
-#[test]
-fn what_an_output_still_names_of_a_deleted_spec_goes_with_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("jobs.db");
-    let mut world = World::open_unsynced(&path, START);
+/// A world in which a unit of `spec` is finished, whose output names so many units of `next`. The first thousand of
+/// them are there.
+fn with_long_output(path: &Path, count: usize) -> World {
+    let mut world = World::open_unsynced(path, START);
     world.set_spec(&json!({"name": "spec", "then": "next"}));
     world.set_spec(&json!({"name": "next"}));
     world.add("spec", &[json!(["a", {}])]);
-    let output: Vec<_> = (0..2_500).map(|n| format!("{n:05}")).collect();
+    let output: Vec<_> = (0..count).map(|n| format!("{n:05}")).collect();
     let data = cbor(&json!({"output": output}));
     let finish = Report {
         data: Some(&data),
@@ -104,24 +104,67 @@ fn what_an_output_still_names_of_a_deleted_spec_goes_with_it() {
     };
     world.report(&nobody(), "spec", "a", &finish).unwrap();
     assert_eq!(world.counts("next").available, 1_000);
-    world.run(|op| op.delete_work_spec(&name("next"))).unwrap();
-    world.set_spec(&json!({"name": "next"}));
-    let mut steps = 0;
-    while world.store.has_deleted() || world.store.has_output_slices() {
-        world
-            .run(|op| {
-                op.chain_slice()?;
-                Ok(op.store.purge(1_000)?)
-            })
-            .unwrap();
-        state::look_at(&path);
-        steps += 1;
+    world
+}
+
+#[test]
+fn what_an_output_still_names_is_added_when_the_file_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    with_long_output(&path, 2_500).store.close().unwrap();
+    let mut world = World::open(&path, START);
+    assert!(world.store.has_output_slices());
+    let mut added = Vec::new();
+    while world.run(|op| op.chain_slice()).unwrap().is_some() {
+        added.push(world.counts("next").available);
     }
-    assert!(steps >= 3, "{steps}");
-    assert_eq!(world.counts("next"), Counts::default());
+    assert_eq!(added, [2_000, 2_500]);
+    assert!(!world.store.has_output_slices());
+}
+
+#[test]
+fn what_an_output_still_names_of_a_deleted_spec_goes_with_it() {
+    for chains in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jobs.db");
+        let mut world = with_long_output(&path, 2_500);
+        world.run(|op| op.delete_work_spec(&name("next"))).unwrap();
+        world.set_spec(&json!({"name": "next"}));
+        // Whoever comes first to the slices.
+        while world.store.has_deleted() {
+            world.run(|op| Ok(op.store.purge(1_000)?)).unwrap();
+            if chains {
+                world.run(|op| op.chain_slice()).unwrap();
+            }
+            state::look_at(&path);
+        }
+        assert_eq!(world.counts("next"), Counts::default());
+        let file = rusqlite::Connection::open(&path).unwrap();
+        let left = "SELECT (SELECT count(*) FROM work_spec) + (SELECT count(*) FROM work_unit)
+                         + (SELECT count(*) FROM output_slice)";
+        let left: u64 = file.query_row(left, [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 3, "two specs and the finished unit");
+    }
+}
+
+#[test]
+fn deleted_specs_go_though_outputs_of_others_are_still_to_be_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = with_long_output(&path, 2_500);
+    for spec in ["gone", "gone too"] {
+        world.set_spec(&json!({"name": spec}));
+        world.add(spec, &[json!(["a", {}])]);
+        world.run(|op| op.delete_work_spec(&name(spec))).unwrap();
+    }
+    while world.store.has_deleted() {
+        world.run(|op| Ok(op.store.purge(100)?)).unwrap();
+    }
     let file = rusqlite::Connection::open(&path).unwrap();
-    let left = "SELECT (SELECT count(*) FROM work_spec) + (SELECT count(*) FROM work_unit)
-                     + (SELECT count(*) FROM output_slice)";
-    let left: u64 = file.query_row(left, [], |row| row.get(0)).unwrap();
-    assert_eq!(left, 3, "two specs and the finished unit");
+    let specs: u64 = file
+        .query_row("SELECT count(*) FROM work_spec", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(specs, 2);
+    while world.run(|op| op.chain_slice()).unwrap().is_some() {}
+    assert_eq!(world.counts("next").available, 2_500);
 }

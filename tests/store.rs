@@ -393,7 +393,9 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
         }
         Step::Purge => {
             use coordinated::coordinate::storage::WorkSpecStore;
-            while world.run(|op| Ok(op.store.purge(2)?))? {}
+            while world.store.has_deleted() {
+                world.run(|op| Ok(op.store.purge(2)?))?;
+            }
         }
         Step::Archive(count, age) => {
             world.archive(&Retention {

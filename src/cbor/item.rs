@@ -280,6 +280,14 @@ impl<'a> Iterator for Items<'a> {
 #[derive(Clone, Debug)]
 pub struct Entries<'a>(Items<'a>);
 
+impl Entries<'_> {
+    /// True if there are more than `max` entries. Walks them only if their number is not stated.
+    #[must_use]
+    pub fn are_more_than(&self, max: usize) -> bool {
+        self.0.are_more_than(max.saturating_mul(2))
+    }
+}
+
 impl<'a> Iterator for Entries<'a> {
     type Item = (Item<'a>, Item<'a>);
 

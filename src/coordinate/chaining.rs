@@ -2,17 +2,39 @@
 
 use super::new_unit::NewUnit;
 use super::number::is_true;
-use super::storage::{OutputSlice, Storage};
+use super::storage::{OutputSlice, OutputSliceId, Storage};
 use super::work_unit::WorkUnit;
 use super::{Operation, Result, WorkSpecId};
 use crate::cbor::item::{Entries, Items};
 use crate::cbor::{Item, Kind, Writer};
 use crate::limits::{self, RequestLimits};
 
+/// What the finishes of one operation have chained.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chained {
+    units: usize,
+    bytes: usize,
+    /// The last slice of an output that was kept for [`Operation::chain_slice`].
+    pub last_slice: Option<OutputSliceId>,
+}
+
+impl Chained {
+    /// True if that is as much as one operation should do.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.units >= limits::SLICE_ITEMS || self.bytes >= limits::SLICE_BYTES
+    }
+
+    fn count(&mut self, slice: &[OutputItem<'_>]) {
+        self.units += slice.len();
+        self.bytes += slice.iter().map(OutputItem::len).sum::<usize>();
+    }
+}
+
 impl<S: Storage> Operation<'_, S> {
-    /// Adds the units that a unit which has just become finished names in its `output`, or a slice of them, and
-    /// keeps the others for [`Operation::chain_slice`]. `reported` are the data of the report that finished
-    /// it, if it had some.
+    /// Adds the units that a unit which has just become finished names in its `output`. Of a long one it adds a
+    /// slice, and keeps the others for [`Operation::chain_slice`]. `reported` are the data of the report that
+    /// finished it, if it had some.
     ///
     /// What can't be added is left out and logged: the work is done all the same.
     pub(super) fn chain_output(&mut self, unit: &WorkUnit, reported: Option<&[u8]>) -> Result<()> {
@@ -36,41 +58,49 @@ impl<S: Storage> Operation<'_, S> {
             tracing::warn!(%then, "output dropped: there is no such work spec to go on with");
             return Ok(());
         };
-        let Some(mut output) = Output::from_item(output) else {
+        let Some(output) = Output::from_item(output) else {
             let found = output.kind_name();
             tracing::warn!(%then, found, "output dropped: expected a map, a list or a tuple");
             return Ok(());
         };
-        self.add_output(successor, unit.priority, output.next_slice())?;
+        let max = self.limits.list_items_max;
+        if output.is_longer_than(max) {
+            tracing::warn!(%then, max, "items of an output beyond the limit dropped (--max-items)");
+        }
+        let mut output = output.take(max);
+        let slice = next_slice(&mut output);
+        self.chained.count(&slice);
+        self.add_output(successor, unit.priority, slice)?;
         loop {
-            let slice = output.next_slice();
+            let slice = next_slice(&mut output);
             if slice.is_empty() {
                 return Ok(());
             }
-            self.store.put_output_slice(&OutputSlice {
+            self.chained.count(&slice);
+            let kept = self.store.put_output_slice(&OutputSlice {
                 work_spec: successor,
                 priority: unit.priority,
                 units: encode(&slice),
             })?;
+            self.chained.last_slice = Some(kept);
         }
     }
 
-    /// Adds the units of the slice of an output that has been kept for longest. True if there was one.
+    /// Adds the units of the slice of an output that has been kept for longest, unless their work spec is gone.
+    /// Gives which one it was; `None` if there was none.
     ///
     /// # Errors
     /// `Storage`.
-    pub fn chain_slice(&mut self) -> Result<bool> {
-        let Some(slice) = self.store.take_output_slice()? else {
-            return Ok(false);
+    pub fn chain_slice(&mut self) -> Result<Option<OutputSliceId>> {
+        let Some((id, slice)) = self.store.take_output_slice()? else {
+            return Ok(None);
         };
-        let is_there = self.store.get_work_spec(slice.work_spec).is_some();
-        if let (true, Some(output)) = (
-            is_there,
-            Output::from_item(Item::from_checked(&slice.units)),
-        ) {
+        if self.store.get_work_spec(slice.work_spec).is_some()
+            && let Some(output) = Output::from_item(Item::from_checked(&slice.units))
+        {
             self.add_output(slice.work_spec, slice.priority, output)?;
         }
-        Ok(true)
+        Ok(Some(id))
     }
 
     fn add_output<'o>(
@@ -122,9 +152,11 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// So many of its items as are added in one step; none if that were all.
-    fn next_slice(&mut self) -> Vec<OutputItem<'a>> {
-        limits::slice_of(self, limits::SLICE_ITEMS, OutputItem::len)
+    fn is_longer_than(&self, max: usize) -> bool {
+        match self {
+            Self::Map(entries) => entries.are_more_than(max),
+            Self::List(items) => items.are_more_than(max),
+        }
     }
 }
 
@@ -157,6 +189,11 @@ impl<'a> OutputItem<'a> {
             Self::Listed(item) => item.bytes().len(),
         }
     }
+}
+
+/// So many items of an output as are added in one step; none if that were all.
+fn next_slice<'a>(output: &mut impl Iterator<Item = OutputItem<'a>>) -> Vec<OutputItem<'a>> {
+    limits::slice_of(output, limits::SLICE_ITEMS, OutputItem::len)
 }
 
 /// Writes items as an output of the same meaning.
@@ -193,7 +230,7 @@ mod tests {
             units.collect()
         };
         let mut output = Output::from_item(Item::from_checked(bytes))?;
-        let kept = encode(&output.next_slice());
+        let kept = encode(&next_slice(&mut output));
         let kept = Output::from_item(Item::from_checked(&kept)).map(parse);
         let parsed = Output::from_item(Item::from_checked(bytes)).map(parse);
         assert_eq!(parsed, kept);

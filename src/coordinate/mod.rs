@@ -23,6 +23,7 @@ mod work_unit;
 mod worker;
 
 pub use attempt::{Attempt, AttemptId, AttemptStatus, HandedOut};
+pub use chaining::Chained;
 pub use error::{Error, Result, StorageError};
 pub use explain::{LastAsked, Reason};
 pub use failure::{FailureGroup, group_failures};
@@ -59,6 +60,8 @@ pub struct Operation<'a, S> {
     pub now: Timestamp,
     /// What a request may hold.
     pub limits: &'a RequestLimits,
+    /// What its finishes have chained so far.
+    pub chained: Chained,
     /// The source of chance. It borrows nothing, so an operation may be lent for as short as one likes.
     pub random: &'a mut (dyn Rng + 'static),
 }

@@ -152,6 +152,10 @@ pub struct CompletedUnits {
     pub is_all: bool,
 }
 
+/// Identifies a slice of an output. Of those that are there, the one that was put first has the lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputSliceId(pub i64);
+
 /// Units of an output that are still to be added.
 #[derive(Debug)]
 pub struct OutputSlice {
@@ -351,9 +355,9 @@ pub trait WorkSpecStore {
     /// True if there may be something for [`WorkSpecStore::purge`] to remove. Costs no query.
     fn has_deleted(&self) -> bool;
 
-    /// Removes what is left of deleted specs from the file, about `limit` rows of units and attempts at them.
-    /// True if there is more to do.
-    fn purge(&mut self, limit: usize) -> StorageResult<bool>;
+    /// Removes what is left of deleted specs from the file, about `limit` rows of units and attempts at them, or
+    /// a slice of an output.
+    fn purge(&mut self, limit: usize) -> StorageResult<()>;
 }
 
 /// Where a unit stands.
@@ -496,11 +500,11 @@ pub trait AttemptStore {
 
 /// What long outputs name, until it is added.
 pub trait OutputStore {
-    /// Keeps a slice.
-    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<()>;
+    /// Keeps a slice, behind those that are there.
+    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<OutputSliceId>;
 
     /// Removes the slice that was put first, and gives it.
-    fn take_output_slice(&mut self) -> StorageResult<Option<OutputSlice>>;
+    fn take_output_slice(&mut self) -> StorageResult<Option<(OutputSliceId, OutputSlice)>>;
 
     /// True if there may be a slice. Costs no query.
     fn has_output_slices(&self) -> bool;

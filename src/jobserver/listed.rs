@@ -2,16 +2,17 @@
 //! has sent a thousand calls of a thousand.
 //!
 //! A list that makes one slice is taken whole, in one operation. A longer one is first looked through, in
-//! slices as well, so that one which can't be taken changes nothing.
+//! slices as well, so that one which can't be taken changes nothing. So is what is left of a list of finishes when
+//! their outputs are enough for one operation.
 
 use super::params::{Label, Options, Param};
 use super::reply::{Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, true_pair};
 use super::steps::Bench;
 use super::units::{write_report, write_unit};
-use super::work::{read_report, write_outcome};
+use super::work::{chain_until, read_report, write_outcome};
 use crate::cbor::item::{Items, Place};
 use crate::cbor::{Item, Writer};
-use crate::coordinate::storage::Storage;
+use crate::coordinate::storage::{OutputSliceId, Storage};
 use crate::coordinate::{
     Deletion, Error, Name, NewUnit, PriorityChange, Report, Result, UnitStatus, WorkSpecId,
 };
@@ -33,6 +34,10 @@ pub(super) struct Listed {
     answers: Vec<u8>,
     /// How many units were deleted.
     deleted: u64,
+    /// True if all items can be taken.
+    is_checked: bool,
+    /// The last slice of an output that is to be added before the answer.
+    last_slice: Option<OutputSliceId>,
 }
 
 /// What is done with the items of the list.
@@ -95,6 +100,8 @@ impl Listed {
             taken: 0,
             answers: Vec::new(),
             deleted: 0,
+            is_checked: false,
+            last_slice: None,
         }))
     }
 
@@ -108,14 +115,22 @@ impl Listed {
         let mut items = self.rest.items(message);
         if let Some(begin) = self.begin.clone() {
             for item in items.by_ref().take(limits::SLICE_CHECKED) {
-                self.check(item, bench.operation.limits)?;
+                self.check(self.taken, item, bench.operation.limits)?;
                 self.taken += 1;
             }
             self.rest = items.place_in(message);
             if !items.are_more_than(0) {
                 (self.rest, self.begin, self.taken) = (begin, None, 0);
+                self.is_checked = true;
             }
             return Ok(Some(self));
+        }
+        if let (Some(last), false) = (self.last_slice, items.are_more_than(0)) {
+            if !chain_until(last, bench.operation)? {
+                return Ok(Some(self));
+            }
+            self.write_answer(out);
+            return Ok(None);
         }
         let done = self.take_slice(&mut items, bench);
         let done = done.map_err(|error| match error {
@@ -130,10 +145,15 @@ impl Listed {
         if answer_in_band(out, self.action.nothing(), done)?.is_none() {
             return Ok(None);
         }
-        if items.are_more_than(0) {
+        if items.are_more_than(0) || self.last_slice.is_some() {
             self.rest = items.place_in(message);
             return Ok(Some(self));
         }
+        self.write_answer(out);
+        Ok(None)
+    }
+
+    fn write_answer(&self, out: &mut Vec<u8>) {
         match self.action {
             Action::Add | Action::Prioritize(_) => true_pair(out),
             Action::Delete(_) => ok_pair(out, |writer| writer.unsigned(self.deleted)),
@@ -141,12 +161,10 @@ impl Listed {
                 ok_list(out, self.taken, &self.answers);
             }
         }
-        Ok(None)
     }
 
     /// Finds out whether an item can be taken.
-    fn check(&self, item: Item<'_>, limits: &RequestLimits) -> Result<()> {
-        let index = self.taken;
+    fn check(&self, index: usize, item: Item<'_>, limits: &RequestLimits) -> Result<()> {
         match self.action {
             Action::Add => drop(self.new_unit(index, item, limits)?),
             Action::Update => match self.update(index, item, limits)?.1 {
@@ -166,56 +184,80 @@ impl Listed {
         items: &mut Items<'_>,
         bench: &mut Bench<'_, '_, S>,
     ) -> Result<()> {
-        let slice = limits::slice_of(items, self.action.slice_len(), |item| item.bytes().len());
-        let indexed = (self.taken..).zip(slice.iter().copied());
-        let limits = bench.operation.limits;
-        match &self.action {
+        self.taken += match &self.action {
             Action::Add => {
-                let units = indexed.map(|(index, item)| self.new_unit(index, item, limits));
+                let slice = self.next_slice(items);
+                let limits = bench.operation.limits;
+                let units = (self.taken..).zip(&slice);
+                let units = units.map(|(index, item)| self.new_unit(index, *item, limits));
                 let units: Vec<NewUnit<'_>> = units.collect::<Result<_>>()?;
                 bench.operation.add_work_units(&self.work_spec, &units)?;
+                slice.len()
             }
-            Action::Update => {
-                bench.operation.work_spec(&self.work_spec)?;
-                let mut answers = std::mem::take(&mut self.answers);
-                for (index, item) in indexed {
-                    let (name, report) = self.update(index, item, limits)?;
-                    let outcome = report.and_then(|report| {
-                        let (operation, spec) = (&mut *bench.operation, &self.work_spec);
-                        operation.report(bench.handed_out, spec, &name, &report)
-                    });
-                    let written = write_outcome(&mut answers, outcome);
-                    written.map_err(|error| match error {
-                        Error::Invalid(problem) => self.invalid(index, problem),
-                        other => other,
-                    })?;
-                }
-                self.answers = answers;
-            }
+            Action::Update => self.update_some(items, bench)?,
             Action::Prioritize(change) => {
-                let names = self.names(&slice)?;
+                let names = self.next_names(items)?;
                 bench.operation.work_spec(&self.work_spec)?;
                 if let Some(change) = change {
                     let operation = &mut *bench.operation;
                     operation.prioritize_work_units(&self.work_spec, &names, *change)?;
                 }
+                names.len()
             }
             Action::Delete(statuses) => {
-                let names = self.names(&slice)?;
+                let names = self.next_names(items)?;
                 let which = Deletion::Named(&names, statuses.as_deref());
                 self.deleted += bench.operation.delete_work_units(&self.work_spec, &which)?;
+                names.len()
             }
             Action::Status | Action::Data => {
-                let names = self.names(&slice)?;
+                let names = self.next_names(items)?;
                 let spec = bench.operation.work_spec(&self.work_spec)?.id;
                 for name in &names {
                     self.answer_for(spec, name, bench)?;
                     check_answer_length(self.answers.len())?;
                 }
+                names.len()
             }
-        }
-        self.taken += slice.len();
+        };
         Ok(())
+    }
+
+    /// Takes so many updates as make a slice, or fewer if they chain enough. Gives how many.
+    fn update_some<S: Storage>(
+        &mut self,
+        items: &mut Items<'_>,
+        bench: &mut Bench<'_, '_, S>,
+    ) -> Result<usize> {
+        bench.operation.work_spec(&self.work_spec)?;
+        let limits = bench.operation.limits;
+        let (mut count, mut bytes) = (0, 0);
+        while count < self.action.slice_len()
+            && bytes < limits::SLICE_BYTES
+            && !bench.operation.chained.is_enough()
+            && let Some(item) = items.next()
+        {
+            let index = self.taken + count;
+            let (name, report) = self.update(index, item, limits)?;
+            let outcome = report.and_then(|report| {
+                let (operation, spec) = (&mut *bench.operation, &self.work_spec);
+                operation.report(bench.handed_out, spec, &name, &report)
+            });
+            write_outcome(&mut self.answers, outcome).map_err(|error| match error {
+                Error::Invalid(problem) => self.invalid(index, problem),
+                other => other,
+            })?;
+            count += 1;
+            bytes += item.bytes().len();
+        }
+        if !self.is_checked {
+            for (index, item) in (self.taken + count..).zip(items.clone()) {
+                self.check(index, item, limits)?;
+            }
+            self.is_checked = true;
+        }
+        self.last_slice = bench.operation.chained.last_slice.or(self.last_slice);
+        Ok(count)
     }
 
     /// Answers what is asked about a unit.
@@ -256,10 +298,15 @@ impl Listed {
         })
     }
 
-    fn names(&self, slice: &[Item<'_>]) -> Result<Vec<Name>> {
+    fn next_slice<'a>(&self, items: &mut Items<'a>) -> Vec<Item<'a>> {
+        limits::slice_of(items, self.action.slice_len(), |item| item.bytes().len())
+    }
+
+    fn next_names(&self, items: &mut Items<'_>) -> Result<Vec<Name>> {
+        let slice = self.next_slice(items);
         let indexed = (self.taken..).zip(slice);
         indexed
-            .map(|(index, item)| self.name(index, *item))
+            .map(|(index, item)| self.name(index, item))
             .collect()
     }
 

@@ -63,6 +63,11 @@ impl<'a, S: Storage> Call<'a, S> {
         write(self.operation.store, out)
     }
 
+    /// Leaves the rest to further steps.
+    pub(super) fn go_on_with(&mut self, steps: Steps) {
+        self.rest = Rest::Again(self.method, steps);
+    }
+
     /// Takes the first step of what may take long.
     pub(super) fn begin(&mut self, steps: Steps, out: &mut Vec<u8>) -> Result<()> {
         let mut bench = Bench {
@@ -71,7 +76,7 @@ impl<'a, S: Storage> Call<'a, S> {
             message: self.message,
         };
         if let Some(left) = steps.take_step(&mut bench, out)? {
-            self.rest = Rest::Again(self.method, left);
+            self.go_on_with(left);
         }
         Ok(())
     }

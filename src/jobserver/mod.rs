@@ -28,7 +28,7 @@ use crate::cborrpc::framing::FrameError;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
-    Error, HandedOut, NamespaceId, Operation, Result, Retention, StorageError,
+    Chained, Error, HandedOut, NamespaceId, Operation, Result, Retention, StorageError,
 };
 use crate::limits::{self, Pace, RequestLimits};
 use crate::server::{BatchError, Handled, Job, Service};
@@ -38,8 +38,9 @@ use rand::Rng;
 use retention::Archiver;
 use statistics::Totals;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
-use underway::{Open, OpenCall, OpenList, Underway};
+use underway::{Open, OpenCall, OpenList, StepFate, Underway};
 
 /// How to serve.
 pub struct Settings {
@@ -80,6 +81,7 @@ impl<S: Storage> World<S> {
                 namespace,
                 now,
                 limits,
+                chained: Chained::default(),
                 random,
             })
         })
@@ -100,15 +102,13 @@ pub struct JobServer<S: Storage> {
     archiver: Archiver,
     /// When the next step may be taken of what is done in steps by itself.
     next_step: Timestamp,
-    /// Batches that did not commit.
-    batches_lost: u64,
     /// When the first message of the present batch came to its turn.
     batch_began: Option<Instant>,
     /// Operations that began in the present batch.
     batch_operations: usize,
-    /// True if the present batch has had a step of a call that is done in several: one may be as much as
-    /// many other calls.
-    batch_had_step: bool,
+    /// There if the present batch has had a step of a call that is done in several, which may be as much as many
+    /// other calls.
+    batch_step: Option<Rc<StepFate>>,
     /// True if so much was over in the present batch that the rest of it is left to the next one.
     batch_had_sweep: bool,
     /// Bytes of the answers in the present batch.
@@ -186,10 +186,9 @@ impl<S: Storage> JobServer<S> {
             totals: Totals::default(),
             archiver: Archiver::default(),
             next_step: now,
-            batches_lost: 0,
             batch_began: None,
             batch_operations: 0,
-            batch_had_step: false,
+            batch_step: None,
             batch_had_sweep: false,
             batch_answer_bytes: 0,
             batch_may_write: false,
@@ -409,7 +408,7 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn batch_is_full(&self) -> bool {
-        self.batch_had_step
+        self.batch_step.is_some()
             || self.batch_operations >= BATCH_OPERATIONS_MAX
             || self.batch_answer_bytes >= BATCH_ANSWER_BYTES_MAX
             || self
@@ -423,12 +422,14 @@ impl<S: Storage> Service for JobServer<S> {
             .count(self.batch_operations, self.batch_may_write);
         self.batch_began = None;
         self.batch_operations = 0;
-        self.batch_had_step = false;
+        let step = self.batch_step.take();
         self.batch_had_sweep = false;
         self.batch_answer_bytes = 0;
         self.batch_may_write = false;
         self.world.store.commit().map_err(|error| {
-            self.batches_lost += 1;
+            if let Some(step) = step {
+                step.is_lost.set(true);
+            }
             match error {
                 StorageError::Unknown(reason) => BatchError::Unknown(reason),
                 StorageError::Full(_) | StorageError::Busy(_) | StorageError::Other(_) => {

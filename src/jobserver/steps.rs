@@ -2,13 +2,13 @@
 //! between.
 //!
 //! A method reads its parameters into a value that knows what is left to do, and is asked for one step after
-//! the other. Nothing of the message is read twice but the items of its list.
+//! the other. Nothing of the message is read twice but the items of its list, which are checked first.
 
 use super::listed::Listed;
-use super::reply::{Nothing, answer_in_band, ok_pair};
-use super::work::Ask;
+use super::reply::{Nothing, answer_in_band, ok_pair, true_pair};
+use super::work::{Ask, chain_until};
 use crate::cbor::Writer;
-use crate::coordinate::storage::Storage;
+use crate::coordinate::storage::{OutputSliceId, Storage};
 use crate::coordinate::{
     Archival, DeletionInStatus, HandedOut, LockPath, Operation, Result, Retention,
 };
@@ -24,6 +24,8 @@ pub(super) enum Steps {
     DeleteInStatus(DeletionInStatus),
     /// Removing the locks of a path and of all below it.
     DeleteLocksUnder(LockPath),
+    /// Adding what the output of a unit names that has been finished, up to this slice.
+    Chain(OutputSliceId),
     /// Going through a list of units.
     Listed(Box<Listed>),
 }
@@ -73,6 +75,13 @@ impl Steps {
                     return Ok(Some(Self::DeleteLocksUnder(path)));
                 }
                 Writer::new(out).unsigned(0);
+                Ok(None)
+            }
+            Self::Chain(last) => {
+                if !chain_until(last, bench.operation)? {
+                    return Ok(Some(Self::Chain(last)));
+                }
+                true_pair(out);
                 Ok(None)
             }
             Self::Listed(listed) => Ok(listed.take_step(bench, out)?.map(Self::Listed)),

@@ -15,13 +15,22 @@ use crate::coordinate::Result;
 use crate::coordinate::storage::{Access, Storage};
 use crate::limits;
 use crate::server::Handled;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// How far a message has come that is to be handled again.
 pub(super) struct Underway {
     open: Open,
-    /// How many batches had been lost when its last step was done.
-    batches_lost: u64,
+    /// What became of the batch that its last step was in.
+    last_step: Rc<StepFate>,
+}
+
+/// What became of a batch that had a step of what is handled again.
+#[derive(Default)]
+pub(super) struct StepFate {
+    /// True once the batch did not commit.
+    pub(super) is_lost: Cell<bool>,
 }
 
 /// What is left of it.
@@ -97,16 +106,16 @@ pub(super) fn undone_step(reason: impl std::fmt::Display) -> String {
     format!("{reason}; this holds for the last step of this call, what it did before stands")
 }
 
-/// What is known of a batch that was lost between two steps.
+/// What is said of a step whose batch was lost before the next one.
 const LOST: &str = "a batch was rolled back meanwhile, so not all was done: send the request again";
 
 impl<S: Storage> JobServer<S> {
     /// Keeps what is left of a message until that is handled again, in another batch.
     pub(super) fn put_off(&mut self, session: &mut Session, open: Open) -> Handled<Answer> {
-        self.batch_had_step = true;
+        let last_step = self.batch_step.get_or_insert_default();
         session.underway = Some(Underway {
             open,
-            batches_lost: self.batches_lost,
+            last_step: Rc::clone(last_step),
         });
         Handled::Again
     }
@@ -119,7 +128,7 @@ impl<S: Storage> JobServer<S> {
         message: &[u8],
         now: Timestamp,
     ) -> Handled<Answer> {
-        let is_lost = underway.batches_lost != self.batches_lost;
+        let is_lost = underway.last_step.is_lost.get();
         match underway.open {
             Open::Call(call) => {
                 let mut response = Vec::new();

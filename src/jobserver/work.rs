@@ -7,10 +7,10 @@ use super::reply::{Nothing, answer_in_band, failed_pair, ok_pair, true_pair};
 use super::steps::{Bench, Steps};
 use crate::cbor::Writer;
 use crate::coordinate::number::duration_from_seconds;
-use crate::coordinate::storage::Storage;
+use crate::coordinate::storage::{OutputSliceId, Storage};
 use crate::coordinate::{
-    Assignment, Error, LEASE_DEFAULT, LEASE_MAX, Lease, Name, Outcome, Report, Result, Wish,
-    WorkRequest,
+    Assignment, Error, LEASE_DEFAULT, LEASE_MAX, Lease, Name, Operation, Outcome, Report, Result,
+    Wish, WorkRequest,
 };
 use std::time::Duration;
 
@@ -138,7 +138,22 @@ pub(super) fn update_work_unit<S: Storage>(
         let handed_out = &call.session.handed_out;
         call.operation.report(handed_out, &spec, &unit, &report)
     });
-    write_outcome(out, outcome)
+    match call.operation.chained.last_slice {
+        Some(last) => {
+            call.go_on_with(Steps::Chain(last));
+            Ok(())
+        }
+        None => write_outcome(out, outcome),
+    }
+}
+
+/// Adds a slice of an output. False if there is more to be added until the slice `last` has been.
+pub(super) fn chain_until<S: Storage>(
+    last: OutputSliceId,
+    operation: &mut Operation<'_, S>,
+) -> Result<bool> {
+    // Those of others come first, and the daemon takes some by itself.
+    Ok(operation.chain_slice()?.is_none_or(|taken| taken >= last))
 }
 
 /// Many updates in one call: all are taken in order, and each has its own answer.

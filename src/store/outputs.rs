@@ -2,7 +2,8 @@
 
 use super::SqliteStore;
 use super::statement::statements;
-use crate::coordinate::storage::{OutputSlice, OutputStore, StorageResult};
+use crate::coordinate::WorkSpecId;
+use crate::coordinate::storage::{OutputSlice, OutputSliceId, OutputStore, StorageResult};
 use rusqlite::named_params;
 
 statements! {
@@ -13,7 +14,11 @@ statements! {
     TAKE_OUTPUT_SLICE = "
         DELETE FROM output_slice
          WHERE id = (SELECT min(id) FROM output_slice)
-        RETURNING work_spec_id, priority, units";
+        RETURNING id, work_spec_id, priority, units";
+
+    DELETE_OUTPUT_SLICE_OF = "
+        DELETE FROM output_slice
+         WHERE id = (SELECT id FROM output_slice WHERE work_spec_id = :spec LIMIT 1)";
 
     FIND_OUTPUT_SLICE = "SELECT 1 FROM output_slice LIMIT 1";
 }
@@ -24,32 +29,39 @@ impl SqliteStore {
         self.has_output_slices = self.statements.prepared(FIND_OUTPUT_SLICE)?.exists(&[])?;
         Ok(())
     }
+
+    /// Removes a slice with units of a deleted spec. False if there is none.
+    pub(super) fn delete_output_slice_of(&mut self, spec: WorkSpecId) -> StorageResult<bool> {
+        let statement = self.statements.prepared(DELETE_OUTPUT_SLICE_OF)?;
+        Ok(statement.execute(named_params! {":spec": spec})? > 0)
+    }
 }
 
 impl OutputStore for SqliteStore {
-    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<()> {
+    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<OutputSliceId> {
         let statement = self.statements.prepared(PUT_OUTPUT_SLICE)?;
-        statement.execute(named_params! {
+        let id = statement.insert(named_params! {
             ":spec": slice.work_spec,
             ":priority": slice.priority,
             ":units": slice.units,
         })?;
         self.has_output_slices = true;
-        Ok(())
+        Ok(OutputSliceId(id))
     }
 
-    fn take_output_slice(&mut self) -> StorageResult<Option<OutputSlice>> {
+    fn take_output_slice(&mut self) -> StorageResult<Option<(OutputSliceId, OutputSlice)>> {
         let mut rows = self.statements.prepared(TAKE_OUTPUT_SLICE)?.query(&[])?;
         let Some(row) = rows.next()? else {
             drop(rows);
             self.has_output_slices = false;
             return Ok(None);
         };
-        Ok(Some(OutputSlice {
-            work_spec: row.get(0)?,
-            priority: row.get(1)?,
-            units: row.get(2)?,
-        }))
+        let slice = OutputSlice {
+            work_spec: row.get(1)?,
+            priority: row.get(2)?,
+            units: row.get(3)?,
+        };
+        Ok(Some((row.get(0)?, slice)))
     }
 
     fn has_output_slices(&self) -> bool {

@@ -592,9 +592,9 @@ impl WorkSpecStore for SqliteStore {
         self.specs.has_deleted
     }
 
-    fn purge(&mut self, limit: usize) -> StorageResult<bool> {
+    fn purge(&mut self, limit: usize) -> StorageResult<()> {
         if !self.specs.has_deleted {
-            return Ok(false);
+            return Ok(());
         }
         let deleted = {
             let find = self.statements.prepared(FIND_DELETED)?;
@@ -603,18 +603,17 @@ impl WorkSpecStore for SqliteStore {
                 Some(row) => row.get::<_, WorkSpecId>(0)?,
                 None => {
                     self.specs.has_deleted = false;
-                    return Ok(false);
+                    return Ok(());
                 }
             }
         };
-        // Slices of outputs name specs: those of this one are thrown away when their turn comes.
-        if self.delete_units_of(deleted, limit)? && !self.has_output_slices {
+        if self.delete_units_of(deleted, limit)? && !self.delete_output_slice_of(deleted)? {
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
                 self.statements
                     .prepared(sql)?
                     .execute(named_params! {":id": deleted})?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 }

@@ -201,7 +201,7 @@ impl Do {
                 world.operation(|op| op.lock(&name(owner), Duration::from_secs(3_600), &[path]))
             }
             Expire => world.operation(|op| op.expire()).map(|_| ()),
-            Purge => world.operation(|op| Ok(op.store.purge(3)?)).map(|_| ()),
+            Purge => world.operation(|op| Ok(op.store.purge(3)?)),
             Archive(count) => {
                 let limits = Retention {
                     count: Some(*count),

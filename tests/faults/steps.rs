@@ -130,35 +130,91 @@ fn a_call_whose_step_was_lost_says_so_and_what_it_did_before_stands() {
     }
 }
 
-#[test]
-fn a_slice_of_an_output_that_could_not_be_added_is_added_later() {
-    let mut daemon = Daemon::with_units(1);
-    daemon.call("set_work_spec", "{'name': 'ws', 'then': 'next'}", None);
-    daemon.call("set_work_spec", "{'name': 'next'}", None);
-    let output: Vec<String> = (0..2_500).map(|n| format!("'v{n:04}'")).collect();
-    let data = format!("{{'output': [{}]}}", output.join(", "));
-    let finish = format!("'ws', 'u0000', {{'status': 4, 'data': {data}}}");
-    daemon.call("update_work_unit", &finish, None);
-    // The finish, and the next slices, of which the first one fails once.
-    for (is_full, added) in [
-        (true, 1_000),
-        (false, 2_000),
-        (false, 2_500),
-        (false, 2_500),
-    ] {
-        if is_full {
-            daemon.disk.break_by(FULL);
-        }
-        let ticked = daemon.service.tick(daemon.now);
-        daemon.disk.mend();
-        assert_eq!(ticked.is_err(), is_full);
-        let counts = daemon.call("count_work_units", "'next'", None);
-        assert_eq!(
-            counts.at("result").item(0),
-            &diag(&format!("{{1: {added}}}"))
-        );
+impl Daemon {
+    /// A unit of `ws` whose successor is `next`, and a finish of it that names so many units.
+    fn with_long_output(count: usize) -> (Self, String) {
+        let mut daemon = Self::with_units(1);
+        daemon.call("set_work_spec", "{'name': 'ws', 'then': 'next'}", None);
+        daemon.call("set_work_spec", "{'name': 'next'}", None);
+        let output: Vec<String> = (0..count).map(|n| format!("'v{n:04}'")).collect();
+        let data = format!("{{'output': [{}]}}", output.join(", "));
+        let finish = format!("'ws', 'u0000', {{'status': 4, 'data': {data}}}");
+        (daemon, finish)
     }
-    assert!(daemon.service.due().is_none_or(|due| due > daemon.now));
+
+    fn chained(&mut self) -> Value {
+        let counts = self.call("count_work_units", "'next'", None);
+        counts.at("result").item(0).clone()
+    }
+
+    fn tick(&mut self, is_full: bool) {
+        if is_full {
+            self.disk.break_by(FULL);
+        }
+        let ticked = self.service.tick(self.now);
+        self.disk.mend();
+        assert_eq!(ticked.is_err(), is_full);
+    }
+}
+
+#[test]
+fn a_long_output_is_there_with_the_answer_or_comes_later_if_a_step_was_lost() {
+    let (mut daemon, finish) = Daemon::with_long_output(2_500);
+    let answer = daemon.call("update_work_unit", &finish, None);
+    assert_eq!(answer.at("result"), &diag("[true, null]"));
+    assert_eq!(daemon.chained(), diag("{1: 2500}"));
+
+    // If that of the finish is lost, nothing stands.
+    let (mut daemon, finish) = Daemon::with_long_output(2_500);
+    let answer = daemon.call("update_work_unit", &finish, Some(0));
+    problem(&answer);
+    assert_eq!(daemon.counts(), diag("{1: 1}"));
+    daemon.tick(false);
+    assert_eq!(daemon.chained(), diag("{}"));
+
+    // The second slice, and the last one, with which it is answered. The daemon adds them by itself.
+    for (full_at, added) in [(1, 1_000), (2, 2_000)] {
+        let (mut daemon, finish) = Daemon::with_long_output(2_500);
+        let answer = daemon.call("update_work_unit", &finish, Some(full_at));
+        let problem = problem(&answer);
+        assert!(problem.contains("what it did before stands"), "{problem}");
+        assert_eq!(daemon.counts(), diag("{4: 1}"));
+        daemon.tick(true);
+        assert_eq!(daemon.chained(), diag(&format!("{{1: {added}}}")));
+        for _ in 0..3 {
+            daemon.tick(false);
+        }
+        assert_eq!(daemon.chained(), diag("{1: 2500}"));
+        assert!(daemon.service.due().is_none_or(|due| due > daemon.now));
+    }
+}
+
+#[test]
+fn a_step_that_stands_is_answered_whatever_is_lost_behind_it() {
+    let (mut daemon, finish) = Daemon::with_long_output(2_500);
+    // Something for the daemon to do by itself.
+    daemon.call("update_work_unit", &finish, Some(1));
+    daemon.call("set_work_spec", "{'name': 'many'}", None);
+    let units: Vec<String> = (0..150).map(|n| format!("'w{n:04}'")).collect();
+    let add = format!("'many', [{}]", units.join(", "));
+    daemon.call("add_work_units", &add, None);
+    let list = diag(
+        "[{'id': 'a', 'method': 'get_work', 'params': ['w', {'work_spec_names': ['many']}]},
+          {'id': 'all', 'method': 'del_work_units', 'params': ['many', {'state': 1}]}]",
+    );
+    let bytes = list.encode();
+    let handled = daemon
+        .service
+        .handle(&mut daemon.session, &bytes, daemon.now);
+    assert!(matches!(handled, Handled::Again));
+    daemon.service.commit().expect("the step stands");
+    daemon.tick(true);
+    let answers = daemon.ask(&list, None);
+    assert_eq!(
+        answers.item(0).at("result"),
+        &diag("[128(['many', 'w0000', {}]), null]")
+    );
+    assert_eq!(answers.item(1).at("result"), &diag("[149, null]"));
 }
 
 #[test]

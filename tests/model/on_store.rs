@@ -6,8 +6,8 @@ use super::world::{self, World};
 use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
-    self, Deletion, Error, HandedOut, LastAsked, LockPath, Name, Outcome, Reason, WorkRequest,
-    WorkSpec,
+    self, Chained, Deletion, Error, HandedOut, LastAsked, LockPath, Name, Outcome, Reason,
+    WorkRequest, WorkSpec,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
@@ -49,6 +49,7 @@ pub fn run(
             namespace,
             now,
             limits,
+            chained: Chained::default(),
             random,
         };
         let done = take(&mut running, handed_out, operation, target)?;
@@ -89,7 +90,7 @@ fn take(
         Op::Control(spec, control) => running.control_work_spec(&named(spec), control).map(done),
         Op::DeleteSpec(spec) => running.delete_work_spec(&named(spec)).map(done),
         Op::Clear => running.clear().map(|count| Answer::Count(count as u64)),
-        Op::Purge(limit) => Ok(running.store.purge(*limit).map(|_| Answer::Done)?),
+        Op::Purge(limit) => Ok(running.store.purge(*limit).map(|()| Answer::Done)?),
         Op::Archive(spec, retention) => {
             let names = spec.map(|spec| [named(spec)]);
             let mut archival = running.begin_archival(names.as_ref().map(|names| &names[..]));

@@ -1,6 +1,8 @@
 //! What a finished unit's `output` makes in the successor of its spec.
 
-use crate::support::{AVAILABLE, Client, FINISHED, PENDING, Server, Value, diag, wait_until};
+use crate::support::{
+    AVAILABLE, Client, FINISHED, PENDING, Server, Value, diag, frame, wait_until,
+};
 
 /// Specs `one` and `two`, the second after the first, and a unit `p` of priority 5 that a worker has.
 fn start() -> (Server, Client) {
@@ -192,35 +194,81 @@ fn a_finish_that_comes_again_chains_nothing() {
 }
 
 #[test]
-fn a_long_output_becomes_units_to_the_last_one_though_the_daemon_is_killed_meanwhile() {
+fn a_long_output_is_there_with_the_answer() {
     let map = (0..3_500).map(|n| format!("'u{n:04}': {{'n': {n}}}"));
     let map = format!("{{{}}}", map.collect::<Vec<_>>().join(", "));
     let list = (0..3_500).map(|n| format!("['u{n:04}', {{'n': {n}}}]"));
     // The last one stands twice, far from each other, and the later one counts.
     let list = format!("['u3499', 5, {}]", list.collect::<Vec<_>>().join(", "));
     for output in [map, list] {
-        let (mut server, mut client) = start();
+        let (server, mut client) = start();
         finish(&mut client, &output);
-        // What was taken before the kill is a matter of luck, but not less than a slice.
-        let at_once = client.counts("two")[&AVAILABLE];
-        assert!((1_000..=3_500).contains(&at_once), "{at_once}");
-        server.kill();
-        server.start_again();
-        client = server.connect();
-        wait_until("all units are there", || {
-            client.counts("two") == [(AVAILABLE, 3_500)].into()
-        });
+        assert_eq!(client.counts("two"), [(AVAILABLE, 3_500)].into());
         assert_eq!(client.data("two", "u3499"), diag("{'n': 3499}"));
         let file = rusqlite::Connection::open(server.db()).unwrap();
-        let count = |sql: &str| file.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
-        assert_eq!(
-            count("SELECT count(*) FROM work_unit WHERE priority = 5 AND name LIKE 'u%'"),
-            3_500
-        );
-        wait_until("no slice is left", || {
-            count("SELECT count(*) FROM output_slice") == 0
-        });
+        let sql = "SELECT count(*) FROM work_unit WHERE priority = 5 AND name LIKE 'u%'";
+        let inherited: u64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(inherited, 3_500);
     }
+}
+
+#[test]
+fn a_long_output_becomes_units_to_the_last_one_though_the_daemon_is_killed_meanwhile() {
+    let (mut server, mut client) = start();
+    let names: Vec<String> = (0..30_000).map(|n| format!("'u{n:05}'")).collect();
+    let data = format!("{{'output': [{}]}}", names.join(", "));
+    let params = format!("['one', 'p', {{'status': 4, 'data': {data}}}]");
+    let request = format!("{{'id': 1, 'method': 'update_work_unit', 'params': {params}}}");
+    let mut watcher = server.connect();
+    client.send(&frame(&diag(&request)));
+    wait_until("some are there", || !watcher.counts("two").is_empty());
+    server.kill();
+    server.start_again();
+    client = server.connect();
+    assert_eq!(client.state("one", "p"), FINISHED);
+    wait_until("all units are there", || {
+        client.counts("two") == [(AVAILABLE, 30_000)].into()
+    });
+}
+
+#[test]
+fn finishes_in_one_call_may_chain_more_than_one_step_adds() {
+    let (_server, mut client) = start();
+    let units: Vec<String> = (0..30).map(|n| format!("['q{n:02}', {{}}]")).collect();
+    client.add("one", &units.join(", "));
+    let update = |n: u32, count: u32| {
+        let names: Vec<String> = (0..count).map(|k| format!("'{n}-{k}'")).collect();
+        let data = format!("{{'output': [{}]}}", names.join(", "));
+        format!("['q{n:02}', {{'status': 4, 'data': {data}}}]")
+    };
+    // One of them for itself takes more than a step.
+    let updates = |last: &str| {
+        let all = (0..30).map(|n| update(n, if n == 7 { 1_500 } else { 100 }));
+        let all: Vec<String> = all
+            .chain((!last.is_empty()).then(|| last.to_owned()))
+            .collect();
+        format!("'one', [{}]", all.join(", "))
+    };
+    let refused = client.refused("update_work_units", &updates("5"));
+    assert!(refused.contains("item 30"), "{refused}");
+    assert_eq!(client.counts("two"), [].into(), "nothing was done");
+    let answers = client.value("update_work_units", &updates(""));
+    assert_eq!(answers.items(), vec![diag("[true, null]"); 30]);
+    assert_eq!(client.counts("two"), [(AVAILABLE, 29 * 100 + 1_500)].into());
+}
+
+#[test]
+fn of_an_output_only_so_many_items_are_taken_as_of_any_list() {
+    let server = Server::start_with(&["--max-items", "5"]);
+    let mut client = server.connect();
+    client.set_spec("{'name': 'one', 'then': 'two'}");
+    client.set_spec("{'name': 'two'}");
+    take_p(&mut client);
+    finish(&mut client, "['a', 'b', 'c', 'd', 'e', 'f']");
+    assert_eq!(client.keys("two", "{}"), ["a", "b", "c", "d", "e"]);
+    take_p(&mut client);
+    finish(&mut client, "{'x': {}, 'y': {}, 'z': {}}");
+    assert_eq!(client.counts("two"), [(AVAILABLE, 8)].into());
 }
 
 #[test]

@@ -5,8 +5,8 @@ use coordinated::cbor::Item;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Assignment, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation, Outcome,
-    Report, Result, Retention, UnitStatus, Wish, WorkRequest,
+    Assignment, Chained, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation,
+    Outcome, Report, Result, Retention, UnitStatus, Wish, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore, Synchronous};
@@ -123,6 +123,7 @@ impl World {
                 namespace,
                 now,
                 limits,
+                chained: Chained::default(),
                 random,
             })
         })
