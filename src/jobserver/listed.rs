@@ -125,6 +125,7 @@ impl Listed {
             }
             return Ok(Some(self));
         }
+        // All updates have been taken, and only what their outputs name is still to come.
         if let (Some(last), false) = (self.last_slice, items.are_more_than(0)) {
             if !chain_until(last, bench.operation)? {
                 return Ok(Some(self));
