@@ -124,6 +124,9 @@ pub const SWEEP_LOCKS: usize = 5_000;
 /// Paths that one call on locks may have: all are taken or none, in one step.
 pub const LOCK_PATHS_MAX: usize = 10_000;
 
+/// Labels of all of them together: each is a look-up.
+pub const LOCK_LABELS_MAX: usize = 20_000;
+
 /// Units that are deleted, or rows (of units and of attempts at them) of deleted specs that are removed or that
 /// are archived, before somebody else gets a turn: a millisecond of work. But each may be on a page of its own, and
 /// others wait while the disk takes all of these.

@@ -557,6 +557,32 @@ fn a_daemon_that_starts_anew_makes_a_backup_only_if_the_newest_one_is_old() {
 }
 
 #[test]
+fn backups_from_the_future_neither_put_the_next_one_off_nor_outlive_it() {
+    let folder = TempDir::new().expect("a folder");
+    for day in ["01", "02"] {
+        let name = format!("test-2098-01-{day}T000000Z.db");
+        std::fs::write(folder.path().join(name), "from the future").expect("write");
+    }
+    let dir = folder.path().display().to_string();
+    let limits = ["--backup-every", "1h", "--backup-keep", "2"];
+    let server = Server::start_with(&[&["--backup-dir", &dir][..], &limits].concat());
+    wait_until("there is a backup", || server.log().contains("backup made"));
+    let names = || -> Vec<String> {
+        let name = |path: &PathBuf| {
+            path.file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        };
+        backups_in(folder.path()).iter().map(name).collect()
+    };
+    wait_until("two are left", || names().len() == 2);
+    let names = names();
+    assert!(!names[0].contains("2098"), "{names:?}");
+    assert_eq!(names[1], "test-2098-01-02T000000Z.db");
+}
+
+#[test]
 fn backups_that_fail_are_logged_and_tried_again_while_the_daemon_serves() {
     let parent = TempDir::new().expect("a folder");
     let folder = parent.path().join("backups");

@@ -4,8 +4,10 @@ mod world;
 
 use coordinated::cbor::Item;
 use coordinated::coordinate::{
-    Counts, Deletion, Error, Heartbeat, LastAsked, LockPath, Outcome, Wish,
+    Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LastAsked, LockPath, Operation, Outcome,
+    Wish, WorkRequest,
 };
+use coordinated::store::SqliteStore;
 use serde_json::json;
 use std::time::Duration;
 use world::{World, cbor, name, nobody, wish};
@@ -510,4 +512,66 @@ fn that_nobody_asks_for_work_is_told_after_some_minutes() {
         text.contains("since the daemon was started 5m 1s ago"),
         "{text}"
     );
+}
+
+#[test]
+fn workers_that_are_over_at_the_same_time_let_go_of_so_many_attempts_in_a_step() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = (0..1_800).map(|n| json!([format!("{n:05}"), {}])).collect();
+    world.add("spec", &units);
+    for worker in ["a", "b", "c"] {
+        world.get_work(worker, 600, Duration::from_secs(50_000));
+        let worker = name(worker);
+        let heartbeat = |op: &mut Operation<'_, SqliteStore>| {
+            op.heartbeat(Heartbeat {
+                worker: &worker,
+                mode: None,
+                lifetime: Duration::from_secs(10),
+                environment: None,
+                parent: None,
+            })
+        };
+        world.run(heartbeat).unwrap();
+    }
+    world.pass(11.0);
+    let mut left = Vec::new();
+    loop {
+        let more = world.operation(|op| op.expire()).unwrap();
+        left.push(world.operation(|op| op.worker_stats()).unwrap().workers);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(left, [1, 0]);
+}
+
+#[test]
+fn one_call_for_work_fails_so_many_units_without_a_retry_left_in_a_step() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = (0..1_200).map(|n| json!([format!("{n:05}"), {}])).collect();
+    world.add("spec", &units);
+    world.get_work("lost", 1_200, Duration::from_secs(10));
+    world.pass(11.0);
+    while world.operation(|op| op.expire()).unwrap() {}
+    world.set_spec(&json!({"name": "spec", "max_retries": 1}));
+    world.add("spec", &[json!(["last", {}])]);
+    let runtimes = [String::new()];
+    let request = WorkRequest {
+        max_units: 2,
+        lease: LEASE_DEFAULT,
+        work_specs: &[name("spec"), name("unknown")],
+        runtimes: &runtimes,
+    };
+    let mut failed = Vec::new();
+    let given = loop {
+        let given = world.run(|op| op.get_work(&name("w"), &request)).unwrap();
+        failed.push(world.counts("spec").failed);
+        if let Some(given) = given {
+            break given;
+        }
+    };
+    assert_eq!(failed, [500, 1_000, 1_200]);
+    assert_eq!(given.len(), 1);
 }

@@ -46,6 +46,8 @@ impl<S: Storage> Operation<'_, S> {
             data
         } else {
             stored = self.effective_data(unit)?;
+            // To read them is work as well, whatever is in them.
+            self.chained.bytes += stored.len();
             &stored
         };
         let Some(output) = Item::from_checked(data)

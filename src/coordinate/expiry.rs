@@ -39,7 +39,7 @@ impl<S: Storage> Operation<'_, S> {
                 .update_work_unit(self.now, UnitStatus::Delayed, &unit)?;
         }
         self.store
-            .delete_expired_workers(self.now, limits::SWEEP_WORKERS)?;
+            .delete_expired_workers(self.now, limits::SWEEP_WORKERS, limits::SWEEP_LEASES)?;
         self.store
             .delete_expired_locks(self.now, limits::SWEEP_LOCKS)?;
         self.store.refresh_due()?;

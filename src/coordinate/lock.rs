@@ -57,6 +57,12 @@ impl LockPath {
         Ok(path)
     }
 
+    /// How many labels it has.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     /// The path without labels.
     #[must_use]
     pub fn root() -> Self {

@@ -523,8 +523,14 @@ pub trait WorkerStore {
     /// Removes a worker, which then is busy with nothing. False if there is no such worker.
     fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool>;
 
-    /// Removes workers whose time is over, at most `limit`.
-    fn delete_expired_workers(&mut self, now: Timestamp, limit: usize) -> StorageResult<()>;
+    /// Removes workers whose time is over, at most `limit`, and no more once they were busy with `released_max`
+    /// attempts.
+    fn delete_expired_workers(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        released_max: usize,
+    ) -> StorageResult<()>;
 
     /// A worker with its environment.
     fn find_worker(

@@ -7,7 +7,12 @@ use super::work_spec::{WorkSpec, WorkSpecId};
 use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
 use super::{Name, Operation, Result};
 use crate::cbor::EMPTY_MAP;
+use std::collections::HashSet;
 use std::time::Duration;
+
+/// Units that have had all their retries, and are failed by one call before somebody else gets a turn: a few
+/// milliseconds of work.
+const FAILED_MAX: usize = 500;
 
 /// Bytes of data that one call hands out, give or take a unit: they all wait in memory to be sent. A
 /// worker may always get fewer units than it asked for.
@@ -24,6 +29,13 @@ pub struct WorkRequest<'a> {
     pub work_specs: &'a [Name],
     /// Of specs with which runtimes.
     pub runtimes: &'a [String],
+}
+
+/// The same, to be looked up for each work spec there is: a request may name very many.
+struct Wanted<'a> {
+    /// All if `None`.
+    work_specs: Option<HashSet<WorkSpecId>>,
+    runtimes: HashSet<&'a str>,
 }
 
 /// A unit that was handed out.
@@ -55,8 +67,9 @@ impl<S: Storage> Operation<'_, S> {
         worker: &Name,
         request: &WorkRequest<'_>,
     ) -> Result<Option<Vec<Assignment>>> {
-        let mut given = Vec::new();
-        while let Some(id) = self.choose_work_spec(request) {
+        let (mut given, mut failed) = (Vec::new(), 0);
+        let wanted = self.wanted(request);
+        while let Some(id) = self.choose_work_spec(&wanted) {
             let Some(spec) = self.store.get_work_spec(id) else {
                 break;
             };
@@ -70,7 +83,16 @@ impl<S: Storage> Operation<'_, S> {
             let mut bytes = 0;
             let mut found_any = false;
             while given.len() < count && bytes <= GIVEN_BYTES_MAX {
-                let (room, bytes_room) = (count - given.len(), GIVEN_BYTES_MAX - bytes);
+                let (mut room, bytes_room) = (count - given.len(), GIVEN_BYTES_MAX - bytes);
+                if max_retries.is_some() {
+                    if failed >= FAILED_MAX && given.is_empty() {
+                        return Ok(None);
+                    }
+                    room = room.min(FAILED_MAX.saturating_sub(failed));
+                    if room == 0 {
+                        break;
+                    }
+                }
                 let units = match self.store.best_available_units(id, room, bytes_room)? {
                     BestUnits::Found(units) if units.is_empty() => break,
                     BestUnits::Found(units) => units,
@@ -84,6 +106,7 @@ impl<S: Storage> Operation<'_, S> {
                         && self.has_had_all_retries(&unit.unit, max)?
                     {
                         self.fail_after_too_many_retries(unit.unit, worker)?;
+                        failed += 1;
                     } else {
                         given.push(self.hand_out(
                             unit,
@@ -116,12 +139,22 @@ impl<S: Storage> Operation<'_, S> {
         Ok(Some(given))
     }
 
-    fn choose_work_spec(&mut self, request: &WorkRequest<'_>) -> Option<WorkSpecId> {
+    fn wanted<'r>(&self, request: &WorkRequest<'r>) -> Wanted<'r> {
+        let id = |name| Some(self.store.find_work_spec(self.namespace, name)?.id);
+        let names = request.work_specs;
+        Wanted {
+            work_specs: (!names.is_empty()).then(|| names.iter().filter_map(id).collect()),
+            runtimes: request.runtimes.iter().map(String::as_str).collect(),
+        }
+    }
+
+    fn choose_work_spec(&mut self, wanted: &Wanted<'_>) -> Option<WorkSpecId> {
         let now = self.now;
         let may_give = |spec: &&WorkSpec| {
+            let of_name = wanted.work_specs.as_ref();
             scheduler::can_give(spec, now)
-                && request.runtimes.contains(&spec.meta.runtime)
-                && (request.work_specs.is_empty() || request.work_specs.contains(&spec.name))
+                && wanted.runtimes.contains(spec.meta.runtime.as_str())
+                && of_name.is_none_or(|ids| ids.contains(&spec.id))
         };
         scheduler::choose(
             self.store.work_specs(self.namespace).filter(may_give),

@@ -57,10 +57,16 @@ impl<'a> Keys<'a> {
         }
         let items: Vec<Item<'a>> = list.collect();
         let mut paths = Vec::with_capacity(items.len());
+        let mut labels = 0;
         for (index, item) in items.iter().enumerate() {
             paths.push(LockPath::from_item(*item, request_limits).map_err(|error| {
                 Error::Invalid(format!("parameter keys: item {index}: {error}"))
             })?);
+            labels += paths.last().map_or(0, LockPath::len);
+            let max = limits::LOCK_LABELS_MAX;
+            if labels > max {
+                return Err(keys.error(format_args!("more than {max} labels in all paths")));
+            }
         }
         Ok(Self { items, paths })
     }

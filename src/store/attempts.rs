@@ -197,7 +197,8 @@ impl AttemptStore for SqliteStore {
         worker: &Name,
     ) -> StorageResult<()> {
         // Mostly there are none, and looking is cheaper than updating nothing.
-        self.release_found(FIND_LOST, namespace, worker)
+        self.release_found(FIND_LOST, namespace, worker)?;
+        Ok(())
     }
 
     fn held_units(
@@ -221,12 +222,12 @@ impl AttemptStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Notes that a worker is busy with nothing any more.
+    /// Notes that a worker is busy with nothing any more. Gives with how many attempts it was.
     pub(super) fn release_attempts(
         &mut self,
         namespace: NamespaceId,
         worker: &Name,
-    ) -> StorageResult<()> {
+    ) -> StorageResult<usize> {
         self.release_found(FIND_HELD, namespace, worker)
     }
 
@@ -235,7 +236,7 @@ impl SqliteStore {
         find: &'static str,
         namespace: NamespaceId,
         worker: &Name,
-    ) -> StorageResult<()> {
+    ) -> StorageResult<usize> {
         let ids: Vec<AttemptId> = self
             .statements
             .prepared(find)?
@@ -244,12 +245,12 @@ impl SqliteStore {
                 |row| row.get(0),
             )?
             .collect::<rusqlite::Result<_>>()?;
-        for id in ids {
+        for id in &ids {
             self.statements
                 .prepared(RELEASE)?
                 .execute(named_params! {":id": id})?;
         }
-        Ok(())
+        Ok(ids.len())
     }
 }
 

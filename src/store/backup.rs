@@ -29,6 +29,8 @@ pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<
     } else {
         None
     };
+    // A file that comes there meanwhile may have an owner, who is not asked.
+    let overwrite = lock.is_some();
     copy(
         db,
         NewFile::begin(dest, overwrite, lock)?,

@@ -93,11 +93,22 @@ impl Compaction {
         connection
             .progress_handler(OPS_BETWEEN_LOOKS, Some(look))
             .map_err(failed)?;
+        let version = || {
+            let version = connection.query_row("PRAGMA data_version", [], |row| row.get(0));
+            version.map_err(failed)
+        };
+        let before: i64 = version()?;
         connection
             .execute("VACUUM INTO :target", named_params! {":target": target})
             .map_err(failed)?;
-        drop(connection);
         new.verify(&db, watch)?;
+        if version()? != before {
+            return Err(FileError::Unusable {
+                path: db,
+                reason: "another program has changed it meanwhile: close that first".to_owned(),
+            });
+        }
+        drop(connection);
         new.put(FileAccess::AsBefore)
     }
 }

@@ -50,7 +50,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "foreign keys", BAD_KEYS_OF_ATTEMPTS, "attempt {attempt} of work unit {unit}: its {column} is {value}, but there is no such {parent}"),
     invariant(1, "foreign keys", OTHER_BAD_KEYS, "row {row} of table {child}: its {column} has no row in table {parent}"),
     invariant(2, "queue", NOT_FOUND_BY_NAME, "work unit {unit} is not queued, and by its name and priority will not be found, or not in time").repaired_by(QUEUE_IT),
-    invariant(3, "archiving", PASSED_OVER, "work unit {unit} is {status}, but will not be archived: its attempt {attempt} is one of those that were passed").repaired_by(SEARCH_ANEW),
+    invariant(4, "archiving", PASSED_OVER, "work unit {unit} is {status}, but will not be archived: its attempt {attempt} is one of those that were passed").repaired_by(SEARCH_ANEW),
     invariant(1, "active attempts", "SELECT id AS unit, status FROM work_unit NOT INDEXED WHERE status >= 3 AND active_attempt_id IS NULL", "work unit {unit} is {status}, but has no active attempt"),
     invariant(1, "active attempts", "SELECT id AS unit, status, active_attempt_id AS attempt FROM work_unit NOT INDEXED WHERE status < 3 AND active_attempt_id IS NOT NULL", "work unit {unit} is {status}, but attempt {attempt} is its active one"),
     invariant(1, "active attempts", OTHER_STATUS, "work unit {unit} is {status}, but its active attempt {attempt} is {attempt_status}"),
@@ -243,3 +243,32 @@ const SUPERSEDED_IS_NEWER: &str = "
     SELECT id AS unit, superseded_attempt_id AS superseded, last_attempt_id AS last
       FROM work_unit NOT INDEXED
      WHERE superseded_attempt_id > coalesce(last_attempt_id, 0)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    #[test]
+    fn each_invariant_can_be_looked_at_from_its_first_schema_on() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("the migrations")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        files.sort();
+        let connection = Connection::open_in_memory().expect("a database");
+        for (schema, file) in (1..).zip(files) {
+            let migration = std::fs::read_to_string(file).expect("a migration");
+            connection.execute_batch(&migration).expect("it applies");
+            for invariant in INVARIANTS
+                .iter()
+                .filter(|invariant| invariant.since <= schema)
+            {
+                if let Err(error) = connection.prepare(invariant.sql) {
+                    panic!("schema {schema}: {}: {error}", invariant.sentence);
+                }
+            }
+        }
+    }
+}

@@ -61,6 +61,8 @@ impl ScheduledBackups {
                     schedule.make(now, &watch);
                     due = now + schedule.every;
                 }
+                // The clock may have been set back.
+                due = due.min(SystemTime::now() + schedule.every);
                 let wait = due.duration_since(SystemTime::now()).unwrap_or_default();
                 if woken.recv_timeout(wait.min(NAP)) != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -101,19 +103,17 @@ impl BackupSchedule {
                 return;
             }
         }
-        if let Err(error) = self.remove_oldest() {
+        if let Err(error) = self.remove_oldest(now) {
             let folder = self.folder.display();
             tracing::warn!(%folder, %error, "old backups could not be removed");
         }
     }
 
     fn first_due(&self, now: SystemTime) -> SystemTime {
-        let newest = self.existing().ok().and_then(|mut all| all.pop());
-        match newest {
-            // One from the future does not put the next one off for long.
-            Some((time, _)) => (time + self.every).min(now + self.every),
-            None => now,
-        }
+        // Those from the future were made while the clock was wrong.
+        let all = self.existing().unwrap_or_default();
+        let newest = all.iter().rfind(|(time, _)| *time <= now);
+        newest.map_or(now, |(time, _)| *time + self.every)
     }
 
     /// The backups in the folder with their times, the oldest first.
@@ -133,8 +133,10 @@ impl BackupSchedule {
         Ok(all)
     }
 
-    fn remove_oldest(&self) -> io::Result<()> {
-        let all = self.existing()?;
+    fn remove_oldest(&self, now: SystemTime) -> io::Result<()> {
+        let mut all = self.existing()?;
+        // Those from the future go first, before the one that has just been made.
+        all.sort_by_key(|(time, _)| *time <= now);
         let too_many = all.len().saturating_sub(self.keep.get());
         for (_, path) in &all[..too_many] {
             std::fs::remove_file(path)?;

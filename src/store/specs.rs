@@ -405,6 +405,12 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// Supposes that there are deleted specs and slices of outputs, until somebody has looked.
+    pub(super) fn suppose_steps(&mut self) {
+        self.specs.has_deleted = true;
+        self.has_output_slices = true;
+    }
+
     /// Adds a work spec that is deleted already, with the name of another one, to have what is to be purged.
     pub(super) fn insert_deleted_spec(&mut self, beside: WorkSpecId) -> StorageResult<WorkSpecId> {
         let Known {

@@ -94,6 +94,8 @@ impl Storage for SqliteStore {
             }
         };
         self.batch.stale = true;
+        // Nobody would look if it seemed that nothing is to be done in steps.
+        self.suppose_steps();
         // What had ended in the batch has not, and nobody would look if it seemed that nothing is due.
         if let Some(due) = self.batch.due_before {
             self.note_due(due);

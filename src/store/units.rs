@@ -68,7 +68,7 @@ statements! {
     LEAVE_UNIT = "
         UPDATE work_unit
            SET work_spec_id = :spec, status = 1, not_before_us = NULL, active_attempt_id = NULL,
-               last_attempt_id = :last, superseded_attempt_id = NULL, in_name_order = 0
+               last_attempt_id = :last, superseded_attempt_id = NULL, attempts_before = 0, in_name_order = 0
          WHERE id = :id";
 
     LAST_NAME = "

@@ -67,6 +67,24 @@ fn row_to_worker(row: &Row<'_>) -> rusqlite::Result<Worker> {
     })
 }
 
+impl SqliteStore {
+    /// Removes a worker. Gives how many attempts it was busy with; `None` if there is no such worker.
+    fn remove_worker(
+        &mut self,
+        namespace: NamespaceId,
+        name: &Name,
+    ) -> StorageResult<Option<usize>> {
+        let deleted = self
+            .statements
+            .prepared(DELETE_WORKER)?
+            .execute(named_params! {":namespace": namespace, ":name": name.bytes()})?;
+        match deleted {
+            0 => Ok(None),
+            _ => self.release_attempts(namespace, name).map(Some),
+        }
+    }
+}
+
 impl WorkerStore for SqliteStore {
     fn upsert_worker(
         &mut self,
@@ -90,17 +108,15 @@ impl WorkerStore for SqliteStore {
     }
 
     fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool> {
-        let deleted = self
-            .statements
-            .prepared(DELETE_WORKER)?
-            .execute(named_params! {":namespace": namespace, ":name": name.bytes()})?;
-        if deleted > 0 {
-            self.release_attempts(namespace, name)?;
-        }
-        Ok(deleted > 0)
+        Ok(self.remove_worker(namespace, name)?.is_some())
     }
 
-    fn delete_expired_workers(&mut self, now: Timestamp, limit: usize) -> StorageResult<()> {
+    fn delete_expired_workers(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        released_max: usize,
+    ) -> StorageResult<()> {
         let expired: Vec<(NamespaceId, Name)> = self
             .statements
             .prepared(FIND_EXPIRED)?
@@ -108,8 +124,12 @@ impl WorkerStore for SqliteStore {
                 Ok((row.get(0)?, row.get(1)?))
             })?
             .collect::<rusqlite::Result<_>>()?;
+        let mut released = 0;
         for (namespace, name) in expired {
-            self.delete_worker(namespace, &name)?;
+            if released >= released_max {
+                break;
+            }
+            released += self.remove_worker(namespace, &name)?.unwrap_or(0);
         }
         Ok(())
     }

@@ -284,6 +284,17 @@ fn delete_namespace_removes_the_locks_under_a_label_and_nothing_else() {
 }
 
 #[test]
+fn paths_of_one_call_have_so_many_labels_together() {
+    let (_server, mut client) = start();
+    let path = |labels: usize| format!("[{}]", vec!["'l'"; labels].join(","));
+    let paths = |count: usize, labels: usize| vec![path(labels); count].join(",");
+    let message = client.refused("readlock", &format!("[{}]", paths(201, 100)));
+    assert!(message.contains("more than 20000 labels"), "{message}");
+    let owners = client.call("readlock", &format!("[{}]", paths(200, 100)));
+    assert_eq!(owners.items().len(), 200);
+}
+
+#[test]
 fn keys_that_are_no_list_of_paths_are_refused_and_lock_nothing() {
     let (_server, mut client) = start();
     for keys in [
