@@ -151,7 +151,7 @@ impl Connection {
     /// Waits for the answer to the oldest request that has none.
     ///
     /// # Errors
-    /// As for [`Connection::call`]. After all but `Failed` the connection is closed.
+    /// As for [`Connection::call`]. After all but most of `Failed` the connection is closed.
     pub(super) fn receive(&mut self) -> Result<Value> {
         let timeout = self.options.answer_timeout;
         let Some(link) = &mut self.link else {
@@ -172,6 +172,7 @@ impl Connection {
                         after,
                     },
                     LinkError::Unreadable(problem) => Error::Unreadable { method, problem },
+                    LinkError::NotTaken(message) => Error::Failed { method, message },
                 })
             }
         }

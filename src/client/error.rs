@@ -51,6 +51,9 @@ pub enum Error {
         /// How long was waited.
         after: Duration,
     },
+    /// No thread can be started to work on. Nothing was asked.
+    #[error("cannot start a thread: {0}")]
+    NoThread(io::Error),
     /// What came back is no answer to this. Whether the request was carried out is not known.
     #[error("the answer to {method} can't be read: {problem}")]
     Unreadable {
@@ -93,7 +96,10 @@ impl Error {
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::Timeout { .. } | Self::Unreadable { .. } => true,
-            Self::Unreachable { .. } | Self::Failed { .. } | Self::Refused { .. } => false,
+            Self::Unreachable { .. }
+            | Self::NoThread(_)
+            | Self::Failed { .. }
+            | Self::Refused { .. } => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::address::Address;
-use crate::cbor::Value;
+use crate::cbor::{Item, Value};
 use crate::cborrpc::envelope::{self, Response};
 use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -42,6 +42,8 @@ pub(super) enum LinkError {
     Broken(io::Error),
     TimedOut(Duration),
     Unreadable(String),
+    /// The server does not take the request, for this reason, and ends the connection.
+    NotTaken(String),
 }
 
 /// A result, or the message of a failure.
@@ -140,18 +142,23 @@ impl Link {
         let response =
             Response::parse(&content, DEPTH_MAX).map_err(|error| unreadable(error.to_string()))?;
         let found = response.id.map(Value::from_item);
-        if found.as_ref().and_then(Value::as_u64) != Some(id) {
-            return Err(unreadable(format!(
-                "it has the id {found:?} instead of {id}"
-            )));
-        }
-        Ok(response.outcome.map(Value::from_item).map_err(|error| {
+        let message_of = |error: Item<'_>| {
             let message = error.get("message").and_then(|message| {
                 let message = Value::from_item(message);
                 message.as_text_lossy().map(Cow::into_owned)
             });
             message.unwrap_or_else(|| "the server does not say why".to_owned())
-        }))
+        };
+        // Of a message that it does not take, the server has not read the id.
+        if let (Some(Value::Null), Err(error)) = (&found, response.outcome) {
+            return Err(LinkError::NotTaken(message_of(error)));
+        }
+        if found.as_ref().and_then(Value::as_u64) != Some(id) {
+            return Err(unreadable(format!(
+                "it has the id {found:?} instead of {id}"
+            )));
+        }
+        Ok(response.outcome.map(Value::from_item).map_err(message_of))
     }
 
     /// Waits for a whole message: where it is among the received bytes.

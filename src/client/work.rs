@@ -1,6 +1,6 @@
 //! Doing work: getting units, and reporting on them.
 
-use super::{Coordinate, Name, Request, Result, Status, names, options};
+use super::{Coordinate, Error, Name, Request, Result, Status, names, options};
 use crate::cbor::Value;
 use std::time::Duration;
 
@@ -219,6 +219,13 @@ impl Coordinate {
             outcomes.push(match (accepted, message) {
                 (true, _) => Ok(()),
                 (false, message) => Err(message.unwrap_or_default()),
+            });
+        }
+        if outcomes.len() != updates.len() {
+            let (found, asked) = (outcomes.len(), updates.len());
+            return Err(Error::Unreadable {
+                method: request.method().to_owned(),
+                problem: format!("it has {found} answers to {asked} updates"),
             });
         }
         Ok(outcomes)

@@ -72,8 +72,17 @@ pub(crate) fn run(
         heartbeat_at: Instant::now(),
     };
     thread::scope(|scope| {
-        for _ in 0..plan.threads {
-            scope.spawn(|| crew.run(plan, handler));
+        for number in 0..plan.threads {
+            let thread = thread::Builder::new();
+            if let Err(error) = thread.spawn_scoped(scope, || crew.run(plan, handler)) {
+                if number == 0 {
+                    crew.close();
+                    return Err(Error::NoThread(error));
+                }
+                let threads = number;
+                tracing::warn!(threads, "no more threads can be started: {error}");
+                break;
+            }
         }
         let result = clerk.work();
         if result.is_err() {

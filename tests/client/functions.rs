@@ -94,6 +94,28 @@ fn a_definition_that_makes_no_sense_fails_with_what_the_server_says() {
 }
 
 #[test]
+fn what_the_server_does_not_take_fails_with_the_reason_and_the_next_request_is_answered() {
+    let server = Server::start_with(&["--max-message", "64KiB"]);
+    let mut client = connect(&server);
+    client.set_work_spec(&spec("ws")).expect("set");
+    let data = Value::map([("x", Value::from("x".repeat(100_000)))]);
+    match client.add_work_units(&"ws".into(), [NewUnit::new("a", data)]) {
+        Err(Error::Failed { message, .. }) => {
+            assert!(message.contains("--max-message"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    add(&mut client, &["b"]);
+    assert_eq!(
+        client
+            .count_work_units(&"ws".into())
+            .expect("count")
+            .available,
+        1
+    );
+}
+
+#[test]
 fn units_are_added_listed_prioritized_and_deleted() {
     let (_server, mut client, ws) = start();
     let raw = Name::from_bytes(b"raw\xff".to_vec());

@@ -195,6 +195,57 @@ fn a_second_signal_ends_what_runs_and_gives_it_back() {
 }
 
 #[test]
+fn a_hangup_ends_what_runs_and_gives_it_back() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let script = "echo $$ > leader; exec sleep 60";
+    let arguments = ["--spec", "ws", "-j", "1", "--", "sh", "-c", script];
+    let mut worker = Running::start(&server, &arguments);
+    wait_until("it runs", || contents(&server, "leader").ends_with('\n'));
+    worker.signal(libc::SIGHUP);
+    worker.end();
+    assert!(
+        worker.said().contains("released  ws  a"),
+        "{}",
+        worker.said()
+    );
+    assert_eq!(client.state("ws", "a"), AVAILABLE);
+    assert!(!is_running(&contents(&server, "leader")));
+}
+
+#[test]
+fn where_few_files_can_be_open_units_wait_instead_of_failing() {
+    let (server, mut client) = server_with_spec();
+    let units: Vec<String> = (0..24).map(|n| format!("'u{n:02}'")).collect();
+    client.add("ws", &units.join(", "));
+    let program = env!("CARGO_BIN_EXE_coordinated");
+    let script = format!(
+        "ulimit -n 40 && exec {program} work --spec ws -j 16 --retry-delay 100ms --until-empty -- sleep 0.3"
+    );
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(server.folder())
+        .env("COORDINATED_SERVER", server.address())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("can't run sleep now"), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(client.counts("ws"), [(FINISHED, 24)].into());
+}
+
+#[test]
+fn a_result_that_can_not_be_read_fails_its_unit() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let script = "mkdir \"$COORDINATED_OUTPUT\"";
+    let exit = work(&server, &on_all(&[], &[script]));
+    assert_eq!(exit.code, Some(1));
+    let data = client.data("ws", "a").to_string();
+    assert!(data.contains("can't be read"), "{data}");
+}
+
+#[test]
 fn until_empty_tells_by_its_exit_code_whether_all_is_well() {
     let (server, mut client) = server_with_spec();
     let run = |script| work(&server, &on_all(&["-j", "2"], &[script, "{key}"])).code;

@@ -7,6 +7,7 @@ use super::units_file::UnitsFile;
 use crate::cbor::Value;
 use crate::cli::progress::bar_of;
 use crate::client::{Coordinate, Error, Name, Status};
+use crate::limits::SLICE_ITEMS;
 use indicatif::{HumanCount, ProgressBar};
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -165,8 +166,9 @@ impl<'c> Loader<'c> {
     }
 }
 
-/// True if it does no harm to send a batch whose fate is not known. All or none of its units were added: if one
-/// is missing, none were. If all are there, and were not handed out since, they are only made anew.
+/// True if it does no harm to send a batch whose fate is not known. Of one that is added in one step, all or none
+/// of its units were added: if one is missing, none were. If those that are there were not handed out since, they are
+/// only made anew.
 fn may_be_sent_again(
     client: &mut Coordinate,
     work_spec: &Name,
@@ -175,9 +177,10 @@ fn may_be_sent_again(
     let statuses = client
         .get_work_unit_status(work_spec, &batch.keys())
         .map_err(Stop::Connection)?;
-    let mut missing = statuses.iter().filter(|status| status.is_none());
+    let is_one_step = batch.units <= SLICE_ITEMS;
+    let none_were = is_one_step && statuses.iter().any(Option::is_none);
     let mut known = statuses.iter().flatten();
-    Ok(missing.next().is_some() || known.all(|unit| unit.status == Status::Available))
+    Ok(none_were || known.all(|unit| unit.status == Status::Available))
 }
 
 impl Tally {

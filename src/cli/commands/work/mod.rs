@@ -11,11 +11,12 @@ use super::output::note;
 use super::server::{Daemon, Server};
 use crate::cli::values::parse_duration;
 use crate::client::{Name, Status};
+use crate::server::raise_open_files_limit;
 use crate::worker::{self, Crew, Plan, Stopper};
 use process::Limits;
 use programs::{Outputs, Programs};
 use show::{Served, Shown};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::ffi::OsString;
@@ -45,7 +46,8 @@ the unit's data from now on, and an `output` in it adds units to the work spec t
 with 75, the unit is given back for later. Otherwise the unit has failed, with the end of standard error as \
 traceback.
 
-The first SIGTERM or SIGINT lets what runs come to its end, the second one ends it and gives its units back.
+The first SIGTERM or SIGINT lets what runs come to its end, the second one ends it and gives its units back; so \
+does SIGHUP.
 
 Exit code: 0 if it was told to end, or all units are finished; 1 if units failed or are left, with --until-empty.")]
 pub(in crate::cli) struct WorkArgs {
@@ -120,6 +122,8 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let crew = Arc::new(Crew::new());
     let stopper = Stopper::of(&crew);
     obey_signals(stopper.clone())?;
+    // Each program takes some. Where the limit stays too low, units are given back.
+    let _ = raise_open_files_limit();
     let threads = match args.jobs {
         Some(jobs) => usize::from(jobs),
         None => thread::available_parallelism().map_or(1, |count| count.get()),
@@ -223,12 +227,13 @@ fn served(args: &WorkArgs, daemon: &mut Daemon) -> Result<Served, Box<dyn Error>
     })
 }
 
-/// The first SIGTERM or SIGINT lets the worker drain, the second one stops it.
+/// The first SIGTERM or SIGINT lets the worker drain, the second one stops it, and so does SIGHUP.
 fn obey_signals(stopper: Stopper) -> Result<(), Box<dyn Error>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::spawn(move || {
-        for (number, _) in signals.forever().enumerate() {
-            if number == 0 {
+        for (number, signal) in signals.forever().enumerate() {
+            // Who hangs up sees neither what runs nor how it ends, and the programs are not told by the terminal.
+            if number == 0 && signal != SIGHUP {
                 note("ending when what runs has ended; once more to end it now");
                 stopper.drain();
             } else {

@@ -114,24 +114,41 @@ impl<V: View> Programs<V> {
         // A part of the units may be lost to others; the program can't be told.
         let is_cancelled = || units.iter().all(Context::is_cancelled);
         let ran = process::run(&mut command, &input, &self.limits, is_cancelled);
-        let written = fs::read(&output);
-        if written.is_ok() {
-            let _ = fs::remove_file(&output);
-        }
-        match ran {
-            Ok(ran) => {
+        let written = match fs::read(&output) {
+            Ok(written) => {
+                let _ = fs::remove_file(&output);
+                Ok(written)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            other => other,
+        };
+        match (ran, written) {
+            (Ok(ran), Ok(written)) => {
                 let results = Results {
                     ran,
-                    written: written.ok().filter(|written| !written.is_empty()),
+                    written: (!written.is_empty()).then_some(written),
                 };
                 match self.takes_many {
                     true => self.outcomes_of_many(units, &results),
                     false => vec![self.outcome(&units[0], &results)],
                 }
             }
-            Err(error) => {
+            // That is no fault of the units.
+            (Err(error), _) | (_, Err(error)) if is_for_want(&error) => {
+                let program = words[0].display();
+                let later = units
+                    .iter()
+                    .map(|unit| Outcome::given_back(self.delay(unit)));
+                self.view.note(&format!("can't run {program} now: {error}"));
+                later.collect()
+            }
+            (Err(error), _) => {
                 let program = words[0].display();
                 vec![Outcome::failed(format!("can't run {program}: {error}")); units.len()]
+            }
+            (Ok(_), Err(error)) => {
+                let why = format!("the file that COORDINATED_OUTPUT names can't be read: {error}");
+                vec![Outcome::failed(why); units.len()]
             }
         }
     }
@@ -364,4 +381,12 @@ pub(super) fn is_there(program: &OsStr) -> bool {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| is_program(folder.join(program)))
+}
+
+/// True if there is too little of something of which there may be more later.
+fn is_for_want(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM)
+    )
 }
