@@ -151,7 +151,8 @@ impl Connection {
     /// Waits for the answer to the oldest request that has none.
     ///
     /// # Errors
-    /// As for [`Connection::call`]. After all but most of `Failed` the connection is closed.
+    /// As for [`Connection::call`]. After all but `Failed` the connection is closed; after that one too, if the
+    /// server has not taken the request.
     pub(super) fn receive(&mut self) -> Result<Value> {
         let timeout = self.options.answer_timeout;
         let Some(link) = &mut self.link else {
