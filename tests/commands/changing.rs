@@ -129,7 +129,6 @@ fn failed_units_are_retried_by_name_all_or_by_what_went_wrong() {
         good(&server, &["retry", "-W", "ws", "--all"]),
         "Nothing to do.\n"
     );
-    assert_eq!(good(&server, &["retry", "ws"]), "Nothing to do.\n");
 
     fail_many(&mut client, 2_300);
     assert_eq!(
@@ -179,10 +178,10 @@ fn units_are_removed_by_name_by_status_or_all() {
         client.counts("ws"),
         BTreeMap::from([(AVAILABLE, 1), (PENDING, 1), (FINISHED, 1)])
     );
-    assert_eq!(removed(&[]), "Removed 3 work units.\n");
-    assert_eq!(removed(&[]), "Removed 0 work units.\n");
+    assert_eq!(removed(&["--all"]), "Removed 3 work units.\n");
+    assert_eq!(removed(&["--all"]), "Removed 0 work units.\n");
     assert_eq!(lines(&good(&server, &["work_specs"])), ["ws"]);
-    assert!(bad(server.address(), &["clear", "none", "--yes"]).contains("none"));
+    assert!(bad(server.address(), &["clear", "none", "--all", "--yes"]).contains("none"));
 }
 
 #[test]
@@ -196,11 +195,14 @@ fn work_specs_are_deleted_by_name_or_all() {
         "Deleted 1 work spec with 0 work units.\n"
     );
     assert_eq!(
-        good(&server, &["delete", "-y"]),
+        good(&server, &["delete", "--all", "-y"]),
         "Deleted 2 work specs with 5 work units.\n"
     );
     assert_eq!(good(&server, &["work_specs"]), "");
-    assert_eq!(good(&server, &["delete", "-y"]), "Nothing to do.\n");
+    assert_eq!(
+        good(&server, &["delete", "--all", "-y"]),
+        "Nothing to do.\n"
+    );
     assert!(bad(server.address(), &["delete", "none", "-y"]).contains("none"));
 }
 
@@ -209,9 +211,9 @@ fn nothing_is_lost_where_nobody_can_be_asked() {
     let (server, mut client) = server_with_units();
     let before = client.counts("ws");
     for (arguments, count) in [
-        (&["clear", "ws"][..], "5 work units"),
+        (&["clear", "ws", "--all"][..], "5 work units"),
         (&["clear", "ws", "-s", "finished"], "1 finished work unit"),
-        (&["delete"], "ALL"),
+        (&["delete", "--all"], "ALL"),
         (&["delete", "ws"], "5 work units"),
     ] {
         let message = bad(server.address(), arguments);

@@ -16,7 +16,7 @@ fn without_a_daemon_one_line_says_how_to_start_one() {
         &["work_units", "ws"],
         &["add", "ws", "a"],
         &["retry", "ws", "--all"],
-        &["delete", "--yes"],
+        &["delete", "--all", "--yes"],
         &["workers"],
         &["rpc", "now"],
     ] {
@@ -109,6 +109,15 @@ fn words_that_are_missing_or_too_many_are_wrong_usage() {
         &["work_units"],
         &["retry"],
         &["clear", "--yes"],
+        &["delete", "--yes"],
+        &["delete", "ws", "--all"],
+        &["retry", "ws"],
+        &["retry", "-W", "ws", "--yes"],
+        &["retry", "ws", "--matching", ""],
+        &["clear", "ws", "--yes"],
+        &["clear", "-W", "ws", "--yes"],
+        &["clear", "ws", "a", "--all", "--yes"],
+        &["clear", "ws", "--all", "--status", "failed", "--yes"],
         &["work_unit", "ws"],
         &["why", "ws", "a", "b"],
         &["retry", "ws", "a", "--all"],
@@ -130,6 +139,33 @@ fn words_that_are_missing_or_too_many_are_wrong_usage() {
             "{arguments:?}"
         );
     }
+}
+
+/// As `SPEC=; coordinated delete "$SPEC"` gives it.
+#[test]
+fn an_empty_name_of_a_work_spec_is_wrong_usage() {
+    let (server, mut client) = server_with_units();
+    let before = client.counts("ws");
+    for arguments in [
+        &["delete", "", "--yes"][..],
+        &["delete", "ws", "", "--yes"],
+        &["clear", "", "--all", "--yes"],
+        &["clear", "-W", "", "--all", "--yes"],
+        &["retry", "", "--all"],
+        &["retry", "", "a"],
+        &["pause", ""],
+        &["control", "", "--weight", "1"],
+        &["prioritize", "", "a"],
+        &["add", "", "a"],
+        &["addwork", "", "-u", "/dev/null"],
+        &["status", ""],
+        &["why", ""],
+    ] {
+        let exit = run(server.address(), arguments);
+        assert_eq!(exit.code, Some(2), "{arguments:?}: {}", exit.stderr);
+        assert!(exit.stderr.contains("is empty"), "{}", exit.stderr);
+    }
+    assert_eq!(client.counts("ws"), before);
 }
 
 #[test]

@@ -193,7 +193,7 @@ def test_more_than_a_page_of_units_is_listed(run, client):
     client.add_work_units('spec', [(key, {}) for key in keys])
     assert run('work_units', 'spec').split() == keys
     assert run('work_units', 'spec', '-s', 'available').split() == keys
-    assert run('clear', 'spec', '--yes') == 'Removed 2500 work units.\n'
+    assert run('clear', 'spec', '--all', '--yes') == 'Removed 2500 work units.\n'
 
 
 def test_more_units_of_a_status_than_a_server_lists_at_once_are_removed(run, client):
@@ -267,7 +267,9 @@ def test_units_are_removed(run, client):
     fail_units(client, 'a')
     assert run('clear', 'spec', '-s', 'failed', '--yes') == 'Removed 1 work unit.\n'
     assert run('clear', 'spec', 'b', 'unknown', '--yes') == 'Removed 1 work unit.\n'
-    run('clear', 'spec', status=1)
+    run('clear', 'spec', '--all', status=1)
+    run('clear', 'spec', '--yes', status=2)
+    run('delete', '--yes', status=2)
     assert client.count_work_units('spec') == {client.AVAILABLE: 2}
     assert run('delete', 'spec', '--yes') == 'Deleted 1 work spec with 2 work units.\n'
     assert client.list_work_specs() == ([], None)

@@ -1,6 +1,6 @@
 //! `add` and `prioritize`: new units, and which come first.
 
-use super::names::{NameParser, units};
+use super::names::{NameParser, SpecNameParser, units};
 use super::output::Output;
 use super::server::Server;
 use crate::cli::values::{parse_duration, parse_yaml, text_of};
@@ -15,7 +15,7 @@ use std::time::Duration;
 Units that are there already get the new data, and become available again, also if they are finished.")]
 pub(in crate::cli) struct AddArgs {
     /// The work spec; it must be there
-    #[arg(value_name = "SPEC", value_parser = NameParser)]
+    #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
     spec: Name,
 
     /// Names of the units
@@ -42,7 +42,7 @@ pub(in crate::cli) struct AddArgs {
 #[derive(clap::Args)]
 pub(in crate::cli) struct PrioritizeArgs {
     /// The work spec
-    #[arg(value_name = "SPEC", value_parser = NameParser)]
+    #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
     spec: Name,
 
     /// Names of the units; unknown ones are passed over

@@ -3,21 +3,23 @@
 use super::WrongUsage;
 use super::confirm::{Declined, Unasked, confirm};
 use super::listing::{Listing, PAGE_UNITS, Seen};
-use super::names::{SpecAndKeys, counted, examples, parse_status, shown, units, units_of};
+use super::names::{
+    SpecAndKeys, SpecNameParser, counted, examples, parse_status, shown, units, units_of,
+};
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
 use crate::cli::progress::bar_of;
-use crate::cli::values::text_of;
 use crate::client::{Counts, Deletion, Error as CallError, Name, Status, Unit, UnitQuery, Update};
+use clap::builder::NonEmptyStringValueParser;
 use indicatif::ProgressBar;
 use std::error::Error;
-use std::ffi::OsString;
 
 /// What `retry` can be told.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Makes units available again: those that are named, whatever their status, or the failed ones that --all or \
---matching choose. These are told first; on a terminal it is asked whether to go on.")]
+--matching choose. With --all or --matching it first says how many those are and, on a terminal, asks for \
+confirmation.")]
 pub(in crate::cli) struct RetryArgs {
     #[command(flatten)]
     units: SpecAndKeys,
@@ -27,8 +29,8 @@ pub(in crate::cli) struct RetryArgs {
     all: bool,
 
     /// All failed units with this in their traceback
-    #[arg(long, value_name = "TEXT")]
-    matching: Option<OsString>,
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    matching: Option<String>,
 
     /// Do not ask
     #[arg(short, long)]
@@ -41,9 +43,9 @@ pub(in crate::cli) struct RetryArgs {
 /// What `clear` can be told.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Removes units from a work spec, with their history: those that are named, those of a status, or all; with \
-names and a status those that fit both. How many that are is told first, and on a terminal it is asked \
-whether to go on; elsewhere --yes must say so. The work spec stays.")]
+Removes units from a work spec, with their history: those that are named, those of a status, or all of them; \
+with names and a status those that fit both. It first says how many those are and asks for confirmation on a \
+terminal; elsewhere it needs --yes. The work spec stays.")]
 pub(in crate::cli) struct ClearArgs {
     #[command(flatten)]
     units: SpecAndKeys,
@@ -51,6 +53,10 @@ pub(in crate::cli) struct ClearArgs {
     /// Only units that are available, pending, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_status)]
     status: Option<Status>,
+
+    /// All units of the work spec
+    #[arg(short, long, conflicts_with = "status")]
+    all: bool,
 
     /// Do not ask
     #[arg(short, long)]
@@ -63,12 +69,20 @@ pub(in crate::cli) struct ClearArgs {
 /// What `delete` can be told.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Deletes work specs with all their units and history; without a name, ALL work specs. How many units that \
-are is told first, and on a terminal it is asked whether to go on; elsewhere --yes must say so.")]
+Deletes work specs with all their units and history: those that are named, or with --all every one there is. It \
+first says how many units those have and asks for confirmation on a terminal; elsewhere it needs --yes.")]
 pub(in crate::cli) struct DeleteArgs {
-    /// The work specs; all if none is named
-    #[arg(value_name = "SPEC", value_parser = super::names::NameParser)]
+    /// The work specs
+    #[arg(
+        value_name = "SPEC",
+        value_parser = SpecNameParser,
+        required_unless_present = "all"
+    )]
     specs: Vec<Name>,
+
+    /// Every work spec of the daemon
+    #[arg(short, long, conflicts_with = "specs")]
+    all: bool,
 
     /// Do not ask
     #[arg(short, long)]
@@ -81,11 +95,11 @@ pub(in crate::cli) struct DeleteArgs {
 /// Makes units available again.
 pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
-    let text = args.matching.as_ref().map(text_of).transpose()?;
+    let text = args.matching.as_deref();
     let is_named = !args.all && text.is_none();
-    if !is_named && !keys.is_empty() {
-        let both = "name units, or choose them by --all or --matching, but not both";
-        return Err(WrongUsage(both).into());
+    if is_named == keys.is_empty() {
+        let problem = "name the units to retry, or choose failed ones by --all or --matching";
+        return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;
     if is_named {
@@ -196,9 +210,6 @@ fn count_failed(
 }
 
 fn retry_named(daemon: &mut Daemon, spec: &Name, keys: Vec<Name>) -> Result<(), Box<dyn Error>> {
-    if keys.is_empty() {
-        return tell("Nothing to do.");
-    }
     let asked = keys.len() as u64;
     let retried = make_available(daemon, spec, keys, &note)?;
     if retried > 0 {
@@ -252,6 +263,11 @@ fn make_available(
 /// Removes units.
 pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
+    let is_chosen = !keys.is_empty() || args.status.is_some();
+    if args.all == is_chosen {
+        let problem = "name the units to remove, or choose them by --status, or all by --all";
+        return Err(WrongUsage(problem).into());
+    }
     let mut daemon = args.server.connect()?;
     let count = if keys.is_empty() {
         of_status(daemon.client.count_work_units(&spec)?, args.status)
@@ -349,18 +365,18 @@ fn remove_named(
 /// Deletes work specs.
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     let mut daemon = args.server.connect()?;
-    let specs = match args.specs.as_slice() {
-        [] => daemon.client.work_spec_names()?,
-        specs => specs.to_vec(),
+    let specs = match args.all {
+        true => daemon.client.work_spec_names()?,
+        false => args.specs.clone(),
     };
     let mut count = 0;
     for spec in &specs {
         count += daemon.client.count_work_units(spec)?.total();
     }
     let number = counted(specs.len() as u64, "work spec");
-    let what = match args.specs.as_slice() {
-        [] if specs.is_empty() => return tell("Nothing to do."),
-        [] => format!("ALL there is, {number}"),
+    let what = match specs.as_slice() {
+        [] => return tell("Nothing to do."),
+        _ if args.all => format!("ALL there is, {number}"),
         [one] => format!("the work spec {}", shown(one)),
         some => format!("{number} ({})", examples(some)),
     };
@@ -368,7 +384,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     if !confirm(&question, args.yes, Unasked::Refuses)? {
         return Err(Declined.into());
     }
-    if args.specs.is_empty() {
+    if args.all {
         daemon.client.clear()?;
     } else {
         for spec in &specs {

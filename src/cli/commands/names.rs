@@ -1,5 +1,6 @@
 //! How names are written and shown, and how it is said which work spec and units are meant.
 
+use super::WrongUsage;
 use super::spec_file::SpecFile;
 use crate::cbor::escape::{UnescapeError, escape, unescape};
 use crate::cbor::{Value, json};
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub(super) struct Otherwise {
     /// The work spec's name, instead of SPEC
-    #[arg(short = 'W', long, value_name = "NAME", value_parser = NameParser)]
+    #[arg(short = 'W', long, value_name = "NAME", value_parser = SpecNameParser)]
     work_spec_name: Option<Name>,
 
     /// A YAML or JSON file of the work spec, whose name is taken instead of SPEC
@@ -33,7 +34,7 @@ pub(super) struct Spec {
     /// The work spec
     #[arg(
         value_name = "SPEC",
-        value_parser = NameParser,
+        value_parser = SpecNameParser,
         required_unless_present_any = ["work_spec_name", "work_spec"],
         conflicts_with_all = ["work_spec_name", "work_spec"]
     )]
@@ -91,12 +92,13 @@ impl SpecAndKeys {
     /// The name of the work spec, and those of units.
     ///
     /// # Errors
-    /// If the name can't be read from the file that is to have it.
+    /// If the name can't be read from the file that is to have it, or is empty.
     pub(super) fn read(&self) -> Result<(Name, Vec<Name>), Box<dyn Error>> {
         if let Some(name) = self.otherwise.read()? {
             return Ok((name, self.names.clone()));
         }
         match self.names.split_first() {
+            Some((spec, _)) if spec.bytes().is_empty() => Err(WrongUsage(EMPTY_SPEC).into()),
             Some((spec, keys)) => Ok((spec.clone(), keys.to_vec())),
             None => Err("no work spec is named".into()),
         }
@@ -122,6 +124,29 @@ impl clap::builder::TypedValueParser for NameParser {
             let message = format!("invalid name{}: {error}\n", argument.unwrap_or_default());
             clap::Error::raw(clap::error::ErrorKind::ValueValidation, message).with_cmd(command)
         })
+    }
+}
+
+/// Reads the name of a work spec. It can't be empty: the shell may have made it so, by a variable without a value.
+#[derive(Clone)]
+pub(super) struct SpecNameParser;
+
+const EMPTY_SPEC: &str = "the name of the work spec is empty";
+
+impl clap::builder::TypedValueParser for SpecNameParser {
+    type Value = Name;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Name, clap::Error> {
+        if value.is_empty() {
+            let kind = clap::error::ErrorKind::ValueValidation;
+            return Err(clap::Error::raw(kind, format!("{EMPTY_SPEC}\n")).with_cmd(command));
+        }
+        NameParser.parse_ref(command, argument, value)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `work_specs`, `work_spec`, `pause`, `resume` and `control`.
 
-use super::names::{NameParser, Spec, as_json, shown};
+use super::names::{Spec, SpecNameParser, as_json, shown};
 use super::output::{ForPrograms, Format, Output};
 use super::server::Server;
 use crate::cbor::json::to_json;
@@ -46,7 +46,7 @@ pub(in crate::cli) struct WorkSpecArgs {
 #[derive(clap::Args)]
 pub(in crate::cli) struct PauseArgs {
     /// The work spec
-    #[arg(value_name = "SPEC", value_parser = NameParser)]
+    #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
     spec: Name,
 
     #[command(flatten)]

@@ -6,7 +6,7 @@ mod show;
 mod template;
 
 use super::WrongUsage;
-use super::names::{NameParser, shown, units_of};
+use super::names::{NameParser, SpecNameParser, shown, units_of};
 use super::output::note;
 use super::server::{Daemon, Server};
 use crate::cli::values::parse_duration;
@@ -52,7 +52,7 @@ does SIGHUP.
 Exit code: 0 if it was told to end, or all units are finished; 1 if units failed or are left, with --until-empty.")]
 pub(in crate::cli) struct WorkArgs {
     /// Work on the units of this work spec; repeatable
-    #[arg(long, value_name = "NAME", value_parser = NameParser)]
+    #[arg(long, value_name = "NAME", value_parser = SpecNameParser)]
     spec: Vec<Name>,
 
     /// Run so many programs at once [default: as many as there are processors]
