@@ -4,9 +4,6 @@
 //! `cargo bench --bench codec`. The last of each message's benchmarks is all of that as the daemon does it:
 //! a whole request, of which the operation finds at once that there is nothing to do.
 
-#[path = "../tests/world/mod.rs"]
-mod world;
-
 use coordinated::cbor::{Item, Writer, scan};
 use coordinated::cborrpc::envelope::{self, Message, Request};
 use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
@@ -21,7 +18,7 @@ use rand::rngs::SmallRng;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
-use world::START;
+use test_support::world::START;
 
 const DEPTH_MAX: usize = 100;
 const FRAME_LIMITS: FrameLimits = FrameLimits {

@@ -11,12 +11,12 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use criterion::{criterion_group, criterion_main};
 use queue::operations::{OPERATIONS, Operation};
-use queue::world::World;
 use queue::{LONG, Meter, Open, Queue, SHORT};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use test_support::world::World;
 
 const BATCHES: [u64; 4] = [1, 10, 100, 800];
 

@@ -9,7 +9,6 @@ mod queue;
 use coordinated::coordinate::storage::Storage;
 use coordinated::store::all_statements;
 use queue::operations::OPERATIONS;
-use queue::world::World;
 use queue::{LONG, Meter, Queue};
 use rusqlite::auto_extension::register_auto_extension;
 use rusqlite::{Connection, ffi};
@@ -20,6 +19,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
+use test_support::world::World;
 
 /// Calls of each operation, of which the mean is taken.
 const CALLS: u64 = 100;

@@ -5,9 +5,6 @@
 //! is not measured.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
-#[path = "../../tests/world/mod.rs"]
-pub mod world;
-
 pub mod operations;
 
 use coordinated::cbor::Item;
@@ -21,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use std::ops::Range;
 use std::path::Path;
-use world::{World, cbor, name, wish};
+use test_support::world::{self, World, cbor, name, wish};
 
 /// The shorter of the two queues whose ratio counts.
 pub const SHORT: u64 = 1_000;

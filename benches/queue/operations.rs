@@ -1,6 +1,5 @@
 //! Every operation, in rounds.
 
-use super::world::{World, cbor, name, wish};
 use super::{
     Meter, Queue, SHORT, SPEC, STRIDE, add, data, delete_named, encoded, hand_out, new_units,
     numbered, report, worker,
@@ -12,6 +11,7 @@ use coordinated::coordinate::{
 };
 use serde_json::json;
 use std::time::Duration;
+use test_support::world::{World, cbor, name, wish};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

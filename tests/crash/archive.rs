@@ -1,11 +1,11 @@
 //! The same promise while completed units are archived: each unit is counted once, be it there or not.
 
 use crate::file;
-use crate::support::{Client, Reply, Server, diag, frame, reply, unframe, wait_until};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use test_support::{Client, Reply, Server, diag, frame, reply, unframe, wait_until};
 
 const PARTIES: usize = 3;
 const UNITS_AT_ONCE: u64 = 20;

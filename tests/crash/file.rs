@@ -1,11 +1,11 @@
 //! What is in the file, read beside the daemon: the parties' states, and whether all of it fits together.
 
 use crate::model::{self, State, Status, Unit};
-use crate::support::{Client, Value};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 use std::collections::BTreeMap;
 use std::path::Path;
+use test_support::{Client, Value};
 
 const UNITS: &str = "
     SELECT unit.name, unit.status, unit.priority, unit.data, active.data, active.worker,

@@ -7,9 +7,6 @@
 //!
 //! `COORDINATED_CRASH_KILLS` says how many kills (10), `COORDINATED_CRASH_SEED` which ones.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod archive;
 mod file;
 mod model;
@@ -22,8 +19,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-use support::{Server, run_and_kill, wait_until};
 use tempfile::TempDir;
+use test_support::{Server, run_and_kill, wait_until};
 
 const PARTIES: usize = 4;
 

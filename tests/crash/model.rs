@@ -4,8 +4,8 @@
 //! its requests do follows from those before them alone. One work spec is shared: which of its units a
 //! party gets, only the answer tells.
 
-use crate::support::{Value, diag};
 use std::collections::{BTreeMap, BTreeSet};
+use test_support::{Value, diag};
 
 /// Leases, workers and locks outlive the whole test, however slow it is.
 const LONG: u64 = 80_000;

@@ -2,12 +2,12 @@
 //! says afterwards whether a state that was found can be explained by it.
 
 use crate::model::{FAILED, FINISHED, PENDING, Request, State, Wish};
-use crate::support::{Client, Reply, Server, frame, reply, unframe};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use test_support::{Client, Reply, Server, frame, reply, unframe};
 
 /// Requests that are sent at once at most.
 const BURST_MAX: usize = 8;

@@ -2,14 +2,14 @@
 
 use super::disk::{Call, Disk, Failure, Fault};
 use super::script::{Do, open_world, units};
-use super::support::{PATIENCE, wait_until};
-use super::world::World;
 use coordinated::coordinate::StorageError;
 use coordinated::coordinate::storage::Storage;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::json;
 use std::time::Instant;
+use test_support::world::World;
+use test_support::{PATIENCE, wait_until};
 
 /// Power cuts after each failure.
 const CUTS: u64 = 3;

@@ -1,11 +1,11 @@
 //! The daemon itself, when the system fails its writes and syncs, or a real limit does.
 
-use super::state::look_at;
-use super::support::{AVAILABLE, Client, Reply, Server, Value, diag, frame, reply};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use tempfile::TempDir;
+use test_support::state::look_at;
+use test_support::{AVAILABLE, Client, Reply, Server, Value, diag, frame, reply};
 
 /// The library that lets writes and syncs fail, which needs the C compiler that SQLite needed too.
 fn library() -> &'static Path {

@@ -1,7 +1,6 @@
 //! A disk that fails when it is told to, and remembers what was done to it, so that it can say what it
 //! might hold after a power cut.
 
-use super::state::{self, State};
 use super::vfs;
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -9,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tempfile::TempDir;
+use test_support::state::{self, State};
 
 /// A call that may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

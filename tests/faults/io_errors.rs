@@ -2,11 +2,11 @@
 
 use super::disk::{Call, Disk, Failure, Fault};
 use super::script::{Do, Run, Step, large_script, old_database, open_world, script, try_to_open};
-use super::world::nobody;
 use coordinated::coordinate::storage::Storage;
 use coordinated::coordinate::{LEASE_DEFAULT, StorageError};
 use coordinated::store::SqliteStore;
 use serde_json::json;
+use test_support::world::nobody;
 
 /// No more room.
 const FULL: Fault = Fault {

@@ -4,13 +4,6 @@
 //! The store runs on a disk that fails at will (`disk.rs`, under SQLite's file system layer, `vfs.rs`); the
 //! daemon under a C library whose writes and syncs fail at will (`daemon.rs`).
 
-#[path = "../state/mod.rs"]
-mod state;
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../world/mod.rs"]
-mod world;
-
 mod checkpoints;
 mod daemon;
 mod disk;

@@ -7,8 +7,6 @@
 //! there by halves.
 
 use super::disk::{Disk, Image};
-use super::state::State;
-use super::world::{START, World, cbor, name, nobody, wish};
 use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
@@ -21,6 +19,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::{Value, json};
 use std::time::Duration;
+use test_support::state::State;
+use test_support::world::{START, World, cbor, name, nobody, wish};
 
 /// One step.
 pub enum Step {

@@ -2,7 +2,6 @@
 
 use super::disk::{Call, Disk, Failure, Fault};
 use super::script::open_world;
-use super::support::{Value, diag, unframe};
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::Retention;
 use coordinated::jobserver::{JobServer, Session, Settings};
@@ -13,6 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::sync::Arc;
 use std::time::Duration;
+use test_support::{Value, diag, unframe};
 
 /// No room for what a commit writes.
 const FULL: Fault = Fault {

@@ -2,11 +2,11 @@
 //! form (text or bytes), data as the bytes that they are.
 
 use super::operations::Json;
-use super::world;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{AttemptStatus, Counts, Meta, Name, UnitStatus};
 use std::collections::BTreeMap;
 use std::fmt;
+use test_support::world;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]

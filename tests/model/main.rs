@@ -7,9 +7,6 @@
 //! COORDINATED_MODEL_SEQUENCES says how many sequences are played instead of a thousand, and
 //! COORDINATED_MODEL_SEED which ones.
 
-#[path = "../world/mod.rs"]
-mod world;
-
 mod answer;
 mod locks;
 mod model;

@@ -2,7 +2,6 @@
 
 use super::answer::{self, Answer, Failure, Line, Work, encoded};
 use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Which};
-use super::world::{self, World};
 use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
@@ -12,6 +11,7 @@ use coordinated::coordinate::{
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
 use serde_json::json;
+use test_support::world::{self, World};
 
 type Running<'a> = coordinate::Operation<'a, SqliteStore>;
 

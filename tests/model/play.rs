@@ -6,7 +6,6 @@ use super::operations::{Json, Listing, Operation, Request, Step, Target};
 use super::reports::Memory;
 use super::scheduling::{Assignment, Outcome};
 use super::strategies::{SESSIONS, SPECS};
-use super::world::{START, World};
 use super::{on_model, on_store};
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::{Storage, WorkSpecStore, WorkUnitStore};
@@ -14,6 +13,7 @@ use coordinated::coordinate::{Counts, Error, HandedOut, Name, StorageError};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
+use test_support::world::{START, World};
 
 /// Few, so that connections forget.
 const REMEMBERED: usize = 6;

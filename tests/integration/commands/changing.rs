@@ -1,0 +1,226 @@
+//! Commands that change something.
+
+use super::{bad, good, json, lines, run, server_with_units};
+use std::collections::BTreeMap;
+use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, Value};
+
+#[test]
+fn units_are_added_by_name() {
+    let (server, mut client) = server_with_units();
+    let data = r#"{"n": 1, "raw": {"$bytes": "\\xff"}}"#;
+    let arguments = [
+        "add",
+        "ws",
+        "x",
+        r"\xfe",
+        "--priority",
+        "-1.5",
+        "--data",
+        data,
+    ];
+    assert_eq!(good(&server, &arguments), "Added 2 work units.\n");
+    assert_eq!(
+        client.data("ws", "x").get("raw"),
+        Some(&Value::bytes([0xff]))
+    );
+    assert_eq!(
+        good(&server, &["add", "ws", "done"]),
+        "Added 1 work unit.\n"
+    );
+    assert_eq!(client.state("ws", "done"), AVAILABLE);
+    assert!(bad(server.address(), &["add", "none", "x"]).contains("none"));
+    for (data, problem) in [
+        ("[1]", "a list"),
+        ("{", "--data"),
+        (r#"{"$int": 1}"#, "$int"),
+    ] {
+        let message = bad(server.address(), &["add", "ws", "y", "--data", data]);
+        assert!(message.contains(problem), "{message}");
+    }
+}
+
+#[test]
+fn a_delayed_unit_waits() {
+    let (server, mut client) = server_with_units();
+    good(
+        &server,
+        &["add", "ws", "later", "--delay", "1h", "--priority", "9"],
+    );
+    assert_eq!(client.take("w").expect("work").key, Value::bytes("a"));
+}
+
+#[test]
+fn a_work_spec_is_paused_resumed_and_controlled() {
+    let (server, mut client) = server_with_units();
+    assert_eq!(good(&server, &["pause", "ws"]), "");
+    assert!(client.take("w").is_none());
+    assert_eq!(good(&server, &["resume", "ws"]), "");
+    client.take_key("w", "a");
+    good(
+        &server,
+        &[
+            "control",
+            "ws",
+            "--weight",
+            "7",
+            "--max-running",
+            "2",
+            "--interval",
+            "1.5",
+        ],
+    );
+    let meta = json(&server, &["work_spec", "ws", "--meta"]);
+    assert_eq!(
+        (&meta["weight"], &meta["max_running"], &meta["interval"]),
+        (&7.into(), &2.into(), &1.5.into())
+    );
+    good(&server, &["control", "-W", "ws", "--max-running", "none"]);
+    assert!(json(&server, &["work_spec", "ws", "--meta"])["max_running"].is_null());
+    assert!(
+        bad(server.address(), &["control", "ws", "--continuous", "true"]).contains("continuous")
+    );
+    assert!(bad(server.address(), &["pause", "none"]).contains("none"));
+    assert_eq!(run(server.address(), &["control", "ws"]).code, Some(2));
+}
+
+#[test]
+fn units_are_moved_to_the_front() {
+    let (server, mut client) = server_with_units();
+    good(&server, &["prioritize", "ws", "b"]);
+    client.take_key("w", "b");
+    client.add("ws", "'c', 'd'");
+    good(&server, &["prioritize", "ws", "d", "--adjust", "2"]);
+    good(&server, &["prioritize", "ws", "c", "--priority", "1.5"]);
+    client.take_key("w", "d");
+    client.take_key("w", "c");
+}
+
+/// Adds so many units and lets them fail.
+fn fail_many(client: &mut test_support::Client, count: usize) {
+    let keys: Vec<String> = (0..count)
+        .map(|n| format!("['f{n:04}', {{}}, null, 9]"))
+        .collect();
+    client.add("ws", &keys.join(", "));
+    let taken = client.take_many("w", &format!("{{'max_jobs': {count}}}"));
+    assert_eq!(taken.len(), count);
+    let updates: Vec<String> = (0..count)
+        .map(|n| {
+            format!(
+                "['f{n:04}', {{'status': 5, 'data': {{'traceback': 'Error {}'}}}}]",
+                n % 2
+            )
+        })
+        .collect();
+    client.value(
+        "update_work_units",
+        &format!("'ws', [{}]", updates.join(", ")),
+    );
+}
+
+#[test]
+fn failed_units_are_retried_by_name_all_or_by_what_went_wrong() {
+    let (server, mut client) = server_with_units();
+    assert_eq!(
+        good(&server, &["retry", "ws", "broken"]),
+        "Retried 1 work unit.\n"
+    );
+    assert_eq!(client.state("ws", "broken"), AVAILABLE);
+    assert_eq!(
+        good(&server, &["retry", "-W", "ws", "--all"]),
+        "Nothing to do.\n"
+    );
+
+    fail_many(&mut client, 2_300);
+    assert_eq!(
+        good(&server, &["retry", "ws", "--matching", "Error 1"]),
+        "Retried 1150 work units.\n"
+    );
+    assert_eq!(client.counts("ws").get(&FAILED), Some(&1_150));
+    assert_eq!(client.state("ws", "f0001"), AVAILABLE);
+    assert_eq!(
+        good(&server, &["retry", "ws", "--all", "--yes"]),
+        "Retried 1150 work units.\n"
+    );
+    assert_eq!(client.counts("ws").get(&FAILED), None);
+    assert_eq!(client.state("ws", "done"), FINISHED);
+    assert_eq!(client.state("ws", "busy"), PENDING);
+}
+
+#[test]
+fn a_unit_that_can_not_be_retried_is_named() {
+    let (server, mut client) = server_with_units();
+    let exit = run(server.address(), &["retry", "ws", "broken", "none"]);
+    assert_eq!(
+        (exit.code, exit.stdout.as_str()),
+        (Some(1), "Retried 1 work unit.\n")
+    );
+    assert!(
+        exit.stderr.contains("none: ") && exit.stderr.contains("1 work unit could not"),
+        "{}",
+        exit.stderr
+    );
+    assert_eq!(client.state("ws", "broken"), AVAILABLE);
+    assert!(bad(server.address(), &["retry", "none", "--all"]).contains("none"));
+}
+
+#[test]
+fn units_are_removed_by_name_by_status_or_all() {
+    let (server, mut client) = server_with_units();
+    let removed =
+        |arguments: &[&str]| good(&server, &[&["clear", "ws", "--yes"], arguments].concat());
+    assert_eq!(removed(&["-s", "blocked"]), "Removed 0 work units.\n");
+    assert_eq!(removed(&["a", "-s", "finished"]), "Removed 0 work units.\n");
+    assert_eq!(removed(&["a", "unknown"]), "Removed 1 work unit.\n");
+    assert_eq!(removed(&["-s", "failed"]), "Removed 1 work unit.\n");
+    fail_many(&mut client, 2_300);
+    assert_eq!(removed(&["-s", "failed"]), "Removed 2300 work units.\n");
+    assert_eq!(
+        client.counts("ws"),
+        BTreeMap::from([(AVAILABLE, 1), (PENDING, 1), (FINISHED, 1)])
+    );
+    assert_eq!(removed(&["--all"]), "Removed 3 work units.\n");
+    assert_eq!(removed(&["--all"]), "Removed 0 work units.\n");
+    assert_eq!(lines(&good(&server, &["work_specs"])), ["ws"]);
+    assert!(bad(server.address(), &["clear", "none", "--all", "--yes"]).contains("none"));
+}
+
+#[test]
+fn work_specs_are_deleted_by_name_or_all() {
+    let (server, mut client) = server_with_units();
+    for name in ["b", "c"] {
+        client.set_spec(&format!("{{'name': '{name}'}}"));
+    }
+    assert_eq!(
+        good(&server, &["delete", "b", "-y"]),
+        "Deleted 1 work spec with 0 work units.\n"
+    );
+    assert_eq!(
+        good(&server, &["delete", "--all", "-y"]),
+        "Deleted 2 work specs with 5 work units.\n"
+    );
+    assert_eq!(good(&server, &["work_specs"]), "");
+    assert_eq!(
+        good(&server, &["delete", "--all", "-y"]),
+        "Nothing to do.\n"
+    );
+    assert!(bad(server.address(), &["delete", "none", "-y"]).contains("none"));
+}
+
+#[test]
+fn nothing_is_lost_where_nobody_can_be_asked() {
+    let (server, mut client) = server_with_units();
+    let before = client.counts("ws");
+    for (arguments, count) in [
+        (&["clear", "ws", "--all"][..], "5 work units"),
+        (&["clear", "ws", "-s", "finished"], "1 finished work unit"),
+        (&["delete", "--all"], "ALL"),
+        (&["delete", "ws"], "5 work units"),
+    ] {
+        let message = bad(server.address(), arguments);
+        assert!(
+            message.contains("--yes") && message.contains(count),
+            "{message}"
+        );
+    }
+    assert_eq!(client.counts("ws"), before);
+}

@@ -1,0 +1,21 @@
+//! The real binary, from outside: the wire, the commands, workers, files, signals, and what the documents say.
+
+mod access;
+mod backup;
+mod bench_command;
+mod check;
+mod client;
+mod commands;
+mod commands_document;
+mod extension;
+mod operations;
+mod peers;
+mod process;
+mod protocol_document;
+mod readers;
+mod service;
+mod sql_document;
+mod transcripts;
+mod tutorial;
+mod wire;
+mod work;

@@ -1,0 +1,516 @@
+//! Reports of a worker that may have lost its unit. A connection is known by the attempts that were
+//! handed out on it: `first` takes the unit `u` as worker `w1`, `second` takes it afterwards as `w2`.
+
+use test_support::{
+    AVAILABLE, Client, FAILED, FINISHED, PENDING, Server, UnitStatus, Value, diag, wait_until,
+};
+
+struct Scene {
+    server: Server,
+    first: Client,
+    second: Client,
+    /// Holds nothing, and looks.
+    admin: Client,
+}
+
+/// A unit `u` with the data `{'own': 1}` that `first` has.
+fn scene() -> Scene {
+    let server = Server::start();
+    let mut admin = server.connect();
+    admin.set_spec("{'name': 'ws'}");
+    admin.add("ws", "['u', {'own': 1}]");
+    let mut first = server.connect();
+    first.take_key("w1", "u");
+    let second = server.connect();
+    Scene {
+        server,
+        first,
+        second,
+        admin,
+    }
+}
+
+/// Something that happens to the unit.
+type Change = fn(&mut Scene);
+
+impl Scene {
+    fn seen(&mut self) -> (UnitStatus, Value) {
+        (self.admin.status("ws", "u"), self.admin.data("ws", "u"))
+    }
+
+    /// A report of `first` that succeeds and changes nothing.
+    fn changes_nothing(&mut self, options: &str) {
+        let before = self.seen();
+        self.first.updated("ws", "u", options);
+        assert_eq!(self.seen(), before, "after {options}");
+    }
+
+    /// A report of `first` that is refused and changes nothing; gives the message.
+    fn is_refused(&mut self, options: &str) -> String {
+        let before = self.seen();
+        let message = self.first.not_updated("ws", "u", options);
+        assert_eq!(self.seen(), before, "after {options}");
+        message
+    }
+}
+
+/// The ways in which an attempt ends without a report of its worker.
+const LOSSES: [(&str, Change); 4] = [
+    ("its lease ran out", |scene| {
+        scene.first.updated("ws", "u", "{'lease_time': 0.05}");
+        wait_until("the lease has passed", || {
+            scene.admin.state("ws", "u") == AVAILABLE
+        });
+    }),
+    ("it was released", |scene| {
+        scene.first.updated("ws", "u", "{'lease_time': -1}")
+    }),
+    ("somebody released it", |scene| {
+        scene.admin.updated("ws", "u", "{'lease_time': 0}")
+    }),
+    ("somebody retried it", |scene| {
+        scene
+            .admin
+            .updated("ws", "u", "{'status': 1, 'lease_time': 0}")
+    }),
+];
+
+const REPORTS: [&str; 4] = [
+    "{'status': 4, 'data': {'late': 1}}",
+    "{'status': 5, 'data': {'late': 1}}",
+    "{'status': 3, 'lease_time': 60, 'data': {'late': 1}}",
+    "{'lease_time': 60, 'data': {'late': 1}}",
+];
+
+// --- ended without a report, and the unit is available ---
+
+#[test]
+fn a_late_finish_or_failure_counts_while_nobody_has_the_unit() {
+    for (loss, lose) in LOSSES {
+        for status in [FINISHED, FAILED] {
+            let mut scene = scene();
+            lose(&mut scene);
+            scene.first.updated(
+                "ws",
+                "u",
+                &format!("{{'status': {status}, 'data': {{'late': 1}}}}"),
+            );
+            let (found, data) = scene.seen();
+            assert_eq!(
+                (found.status, found.worker.as_deref()),
+                (status, Some("w1")),
+                "{loss}"
+            );
+            assert_eq!(data, diag("{'late': 1}"), "{loss}");
+            assert_eq!(scene.second.take("w2"), None, "{loss}");
+        }
+    }
+}
+
+#[test]
+fn a_renewal_takes_the_unit_back_while_nobody_has_it() {
+    for (loss, lose) in LOSSES {
+        for options in ["{'lease_time': 60}", "{'status': 3, 'lease_time': 60}"] {
+            let mut scene = scene();
+            lose(&mut scene);
+            scene.first.updated("ws", "u", options);
+            let (found, _) = scene.seen();
+            assert_eq!(
+                (found.status, found.worker.as_deref()),
+                (PENDING, Some("w1")),
+                "{loss}, {options}"
+            );
+            assert_eq!(scene.second.take("w2"), None, "{loss}, {options}");
+            scene.first.updated("ws", "u", "{'status': 4}");
+        }
+    }
+}
+
+#[test]
+fn a_unit_taken_back_without_a_lease_time_has_a_lease_that_lasts() {
+    for (loss, lose) in LOSSES {
+        let mut scene = scene();
+        lose(&mut scene);
+        let before = super::get_work::clock();
+        scene.first.updated("ws", "u", "{'status': 3}");
+        let (found, _) = scene.seen();
+        assert_eq!(found.status, PENDING, "{loss}");
+        assert!(
+            found.expiration.expect("a lease") > before + 200.0,
+            "{loss}"
+        );
+    }
+}
+
+#[test]
+fn the_wish_to_make_an_available_unit_available_changes_nothing() {
+    for (_, lose) in LOSSES {
+        let mut scene = scene();
+        lose(&mut scene);
+        scene.changes_nothing("{'status': 1, 'lease_time': 0}");
+        scene.second.take_key("w2", "u");
+    }
+}
+
+// --- ended without a report, and another has the unit ---
+
+#[test]
+fn no_report_of_a_worker_that_lost_its_lease_touches_the_attempt_of_another() {
+    for (loss, lose) in LOSSES {
+        let mut scene = scene();
+        lose(&mut scene);
+        scene.second.take_key("w2", "u");
+        for options in REPORTS
+            .iter()
+            .chain(&["{'status': 1, 'lease_time': 0}", "{'lease_time': -1}"])
+        {
+            let message = scene.is_refused(options);
+            assert!(
+                message.contains("w2"),
+                "it says who has the unit ({loss}, {options}): {message}"
+            );
+        }
+        assert_eq!(
+            scene.admin.status("ws", "u").worker.as_deref(),
+            Some("w2"),
+            "{loss}"
+        );
+        scene
+            .second
+            .updated("ws", "u", "{'status': 4, 'data': {'right': 1}}");
+        let (found, data) = scene.seen();
+        assert_eq!(
+            (found.status, found.worker.as_deref()),
+            (FINISHED, Some("w2")),
+            "{loss}"
+        );
+        assert_eq!(data, diag("{'right': 1}"), "{loss}");
+    }
+}
+
+#[test]
+fn the_same_worker_name_on_two_connections_has_two_attempts() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    scene.second.take_key("w1", "u");
+    scene.is_refused("{'status': 4, 'data': {'late': 1}}");
+    scene.second.updated("ws", "u", "{'status': 4}");
+}
+
+#[test]
+fn a_worker_that_gets_the_unit_again_reports_on_its_new_attempt() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    scene.first.take_key("w1", "u");
+    scene
+        .first
+        .updated("ws", "u", "{'status': 4, 'data': {'done': 1}}");
+    assert_eq!(scene.seen().0.status, FINISHED);
+}
+
+#[test]
+fn what_a_refused_report_said_is_its_attempts_data_if_that_becomes_active_again() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    scene.second.take_key("w2", "u");
+    scene.is_refused("{'status': 4, 'data': {'late': 1}}");
+    scene.second.updated("ws", "u", "{'lease_time': -1}");
+    assert_eq!(scene.seen().1, diag("{'own': 1}"));
+    scene.first.updated("ws", "u", "{'status': 4}");
+    let (found, data) = scene.seen();
+    assert_eq!(
+        (found.status, found.worker.as_deref()),
+        (FINISHED, Some("w1"))
+    );
+    assert_eq!(data, diag("{'late': 1}"));
+}
+
+// --- ended without a report, and another has completed the unit ---
+
+#[test]
+fn a_late_report_on_a_unit_that_another_completed_succeeds_and_changes_nothing() {
+    for (loss, lose) in LOSSES {
+        for status in [FINISHED, FAILED] {
+            let mut scene = scene();
+            lose(&mut scene);
+            scene.second.take_key("w2", "u");
+            scene.second.updated(
+                "ws",
+                "u",
+                &format!("{{'status': {status}, 'data': {{'right': 1}}}}"),
+            );
+            for late in [FINISHED, FAILED] {
+                scene.changes_nothing(&format!("{{'status': {late}, 'data': {{'late': 1}}}}"));
+            }
+            assert_eq!(scene.seen().1, diag("{'right': 1}"), "{loss}");
+        }
+    }
+}
+
+#[test]
+fn anybody_may_retry_a_completed_unit() {
+    for status in [FINISHED, FAILED] {
+        let mut scene = scene();
+        scene.admin.updated("ws", "u", "{'lease_time': -1}");
+        scene.second.take_key("w2", "u");
+        scene
+            .second
+            .updated("ws", "u", &format!("{{'status': {status}}}"));
+        scene
+            .first
+            .updated("ws", "u", "{'status': 1, 'lease_time': 0}");
+        assert_eq!(scene.seen().0.status, AVAILABLE);
+        scene.second.take_key("w2", "u");
+    }
+}
+
+// --- ended by a report ---
+
+#[test]
+fn a_report_that_comes_again_after_the_unit_has_moved_on_changes_nothing() {
+    let moves: [(&str, Change); 4] = [
+        ("it is to be done again", |scene| {
+            scene.admin.updated("ws", "u", "{'status': 1}")
+        }),
+        ("it was added again", |scene| {
+            scene.admin.add("ws", "['u', {'own': 2}]")
+        }),
+        ("another has it", |scene| {
+            scene.admin.updated("ws", "u", "{'status': 1}");
+            scene.second.take_key("w2", "u");
+        }),
+        ("another failed at it", |scene| {
+            scene.admin.add("ws", "['u', {'own': 2}]");
+            scene.second.take_key("w2", "u");
+            scene.second.updated("ws", "u", "{'status': 5}");
+        }),
+    ];
+    for (what, go_on) in moves {
+        for reported in [FINISHED, FAILED] {
+            let mut scene = scene();
+            scene
+                .first
+                .updated("ws", "u", &format!("{{'status': {reported}}}"));
+            go_on(&mut scene);
+            for options in [
+                "{'status': 4}",
+                "{'status': 4, 'data': {'late': 1}}",
+                "{'status': 5, 'data': {'late': 1}}",
+            ] {
+                println!("{what}, after {reported}: {options}");
+                scene.changes_nothing(options);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_second_of_two_finishes_does_not_finish_what_the_first_one_chained() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws', 'then': 'ws'}");
+    client.add("ws", "['u', {'n': 0}]");
+    for n in 0..3 {
+        assert_eq!(client.take_key("w", "u").data.at("n"), &Value::Unsigned(n));
+        let output = format!("{{'n': {n}, 'output': {{'u': {{'n': {}}}}}}}", n + 1);
+        client.updated("ws", "u", &format!("{{'status': 4, 'data': {output}}}"));
+        client.updated("ws", "u", "{'status': 4}");
+        assert_eq!(client.state("ws", "u"), AVAILABLE);
+        assert_eq!(client.data("ws", "u").at("n"), &Value::Unsigned(n + 1));
+    }
+}
+
+// --- superseded ---
+
+#[test]
+fn an_attempt_at_a_unit_that_was_added_again_is_superseded() {
+    let ways: [(&str, Change); 4] = [
+        ("nobody has it", |_| {}),
+        ("another has it", |scene| {
+            assert_eq!(scene.second.take_key("w2", "u").data, diag("{'own': 2}"));
+        }),
+        ("another finished it", |scene| {
+            scene.second.take_key("w2", "u");
+            scene.second.updated("ws", "u", "{'status': 4}");
+        }),
+        ("another failed at it", |scene| {
+            scene.second.take_key("w2", "u");
+            scene.second.updated("ws", "u", "{'status': 5}");
+        }),
+    ];
+    for (what, go_on) in ways {
+        for lost_before in [false, true] {
+            let mut scene = scene();
+            if lost_before {
+                scene.admin.updated("ws", "u", "{'lease_time': -1}");
+            }
+            scene.admin.add("ws", "['u', {'own': 2}]");
+            go_on(&mut scene);
+            for options in REPORTS {
+                println!("{what}, lost before: {lost_before}: {options}");
+                scene.is_refused(options);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_superseded_lease_is_no_end_of_the_new_one() {
+    for status in [AVAILABLE, PENDING, FINISHED] {
+        let mut scene = scene();
+        scene.first.updated("ws", "u", "{'lease_time': 0.3}");
+        let end = scene.seen().0.expiration.expect("a lease");
+        scene.admin.add("ws", "['u', {'own': 2}]");
+        if status != AVAILABLE {
+            scene.second.take_key("w2", "u");
+        }
+        if status == FINISHED {
+            scene.second.updated("ws", "u", "{'status': 4}");
+        }
+        let before = scene.seen();
+        assert_eq!(before.0.status, status);
+        wait_until("the old lease has passed", || {
+            super::get_work::clock() > end + 0.2
+        });
+        assert_eq!(scene.seen(), before);
+        assert_eq!(scene.admin.counts("ws"), [(status, 1)].into());
+        assert_eq!(
+            scene.admin.value("del_work_units", "'ws', {'all': true}"),
+            Value::Unsigned(1)
+        );
+        assert_eq!(scene.admin.counts("ws"), [].into());
+    }
+}
+
+#[test]
+fn the_holder_of_a_superseded_attempt_gets_the_new_data_by_asking_for_work() {
+    let mut scene = scene();
+    scene.admin.add("ws", "['u', {'own': 2}]");
+    scene.is_refused("{'status': 4}");
+    assert_eq!(scene.first.take_key("w1", "u").data, diag("{'own': 2}"));
+    scene.first.updated("ws", "u", "{'status': 4}");
+    assert_eq!(scene.seen().0.status, FINISHED);
+}
+
+// --- connections that hold nothing ---
+
+#[test]
+fn a_connection_that_holds_nothing_reports_on_the_active_attempt() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    scene.second.take_key("w2", "u");
+    scene
+        .admin
+        .updated("ws", "u", "{'status': 5, 'data': {'traceback': 'killed'}}");
+    let (found, _) = scene.seen();
+    assert_eq!(
+        (found.status, found.worker.as_deref()),
+        (FAILED, Some("w2"))
+    );
+}
+
+#[test]
+fn a_client_that_connects_anew_holds_nothing() {
+    let mut scene = scene();
+    drop(std::mem::replace(&mut scene.first, scene.server.connect()));
+    scene
+        .first
+        .updated("ws", "u", "{'status': 4, 'data': {'done': 1}}");
+    let (found, data) = scene.seen();
+    assert_eq!(
+        (found.status, found.worker.as_deref()),
+        (FINISHED, Some("w1"))
+    );
+    assert_eq!(data, diag("{'done': 1}"));
+}
+
+#[test]
+fn who_had_a_deleted_unit_can_report_on_its_namesake_unless_another_worker_has_that() {
+    let mut scene = scene();
+    scene.admin.value("del_work_units", "'ws', {'all': true}");
+    scene.first.not_updated("ws", "u", "{'status': 4}");
+    scene.admin.add("ws", "['u', {'own': 2}]");
+    scene.second.take_key("w2", "u");
+    let before = scene.seen();
+    scene.first.not_updated("ws", "u", "{'status': 4}");
+    assert_eq!(scene.seen(), before);
+    scene.second.updated("ws", "u", "{'status': 1}");
+    // As anybody who holds nothing.
+    scene.first.updated("ws", "u", "{'status': 4}");
+    assert_eq!(scene.seen().0.status, FINISHED);
+}
+
+// --- by name ---
+
+#[test]
+fn a_worker_that_says_who_it_is_is_fenced_by_its_name() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    scene.second.take_key("w2", "u");
+    // From a connection that holds nothing.
+    let before = scene.seen();
+    let message = scene.admin.not_updated(
+        "ws",
+        "u",
+        "{'status': 4, 'worker_id': 'w1', 'data': {'late': 1}}",
+    );
+    assert!(message.contains("w2"), "{message}");
+    assert_eq!(scene.seen(), before);
+    scene.admin.updated(
+        "ws",
+        "u",
+        "{'status': 4, \"worker_id\": \"w2\", 'data': {'right': 1}}",
+    );
+    let (found, data) = scene.seen();
+    assert_eq!(
+        (found.status, found.worker.as_deref(), data),
+        (FINISHED, Some("w2"), diag("{'right': 1}"))
+    );
+    let before = scene.seen();
+    scene.admin.updated(
+        "ws",
+        "u",
+        "{'status': 5, 'worker_id': 'w1', 'data': {'late': 1}}",
+    );
+    assert_eq!(scene.seen(), before);
+}
+
+#[test]
+fn a_name_goes_before_the_connection() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    scene.second.take_key("w2", "u");
+    // `first` lost its lease, but speaks for `w2` now; `second` has one, but speaks for `w1`.
+    let before = scene.seen();
+    scene
+        .second
+        .not_updated("ws", "u", "{'status': 4, 'worker_id': 'w1'}");
+    assert_eq!(scene.seen(), before);
+    scene
+        .first
+        .updated("ws", "u", "{'status': 4, 'worker_id': 'w2'}");
+    assert_eq!(scene.seen().0.status, FINISHED);
+}
+
+#[test]
+fn of_too_many_attempts_a_connection_is_known_by_the_latest() {
+    let server = Server::start_with(&["--max-remembered", "2"]);
+    let mut admin = server.connect();
+    admin.set_spec("{'name': 'ws'}");
+    admin.add("ws", "['a', {}], ['b', {}], ['c', {}]");
+    let mut first = server.connect();
+    for key in ["a", "b", "c"] {
+        first.take_key("w1", key);
+        admin.updated("ws", key, "{'lease_time': -1}");
+        admin.done(
+            "prioritize_work_units",
+            &format!("'ws', {{'work_unit_keys': ['{key}'], 'priority': -1}}"),
+        );
+    }
+    let mut second = server.connect();
+    assert_eq!(second.take_many("w2", "{'max_jobs': 3}").len(), 3);
+    first.not_updated("ws", "b", "{'status': 4}");
+    first.not_updated("ws", "c", "{'status': 4}");
+    // The oldest is forgotten: it reports as one who holds nothing.
+    first.updated("ws", "a", "{'status': 4}");
+}

@@ -1,0 +1,16 @@
+//! What the calls do, over the wire: one behaviour a test. A file for each family of calls.
+
+mod archive;
+mod chaining;
+mod continuous;
+mod data;
+mod extensions;
+mod fencing;
+mod get_work;
+mod insight;
+mod locks;
+mod specs;
+mod steps;
+mod units;
+mod updates;
+mod workers;

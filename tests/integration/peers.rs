@@ -1,0 +1,394 @@
+//! Tries to break the promise that hostile or unlucky peers neither hold others up nor drive the memory
+//! beyond what the limits say.
+//!
+//! In each test a well-behaved worker has to be served all the while, and gets every answer it should.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use test_support::{
+    Client, PATIENCE, Reply, Server, Value, diag, frame, reply, unframe, wait_until,
+};
+
+const MIB: u64 = 1 << 20;
+
+/// What the daemon takes of memory beside what its limits are about: code, caches, buffers of SQLite,
+/// and what the allocator keeps.
+const SLACK: u64 = 64 * MIB;
+
+/// A worker that adds a unit, gets it and finishes it, over and over, until it is dropped.
+struct Worker {
+    rounds: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start(server: &Server) -> Worker {
+        let mut client = server.connect();
+        client.set_spec("{'name': 'ws'}");
+        let (rounds, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (in_thread, until) = (Arc::clone(&rounds), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                let key = format!("u{:06}", in_thread.load(Ordering::Relaxed));
+                client.add("ws", &format!("['{key}', {{}}]"));
+                let work = client.take_with("w", "{'work_spec_names': ['ws']}");
+                assert_eq!(work.expect("a unit").key, Value::bytes(&key));
+                client.updated("ws", &key, "{'status': 4}");
+                in_thread.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Worker {
+            rounds,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// Waits until some more rounds have been made. It fails if the worker was not served.
+    fn goes_on(&self) {
+        let thread = self.thread.as_ref().expect("it runs");
+        let until = self.rounds.load(Ordering::Relaxed) + 5;
+        wait_until("the worker was served", || {
+            assert!(!thread.is_finished(), "the worker failed");
+            self.rounds.load(Ordering::Relaxed) >= until
+        });
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let outcome = self.thread.take().expect("it runs").join();
+        assert!(outcome.is_ok() || std::thread::panicking(), "the worker");
+    }
+}
+
+/// A figure in bytes of the daemon's memory: `VmRSS` now, `VmHWM` at the most.
+fn memory(server: &Server, field: &str) -> u64 {
+    let path = format!("/proc/{}/status", server.pid());
+    let status = std::fs::read_to_string(path).expect("the daemon runs");
+    let line = status.lines().find(|line| line.starts_with(field));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.expect("a figure").parse::<u64>().expect("a figure") * 1024
+}
+
+/// Checks the most memory that the daemon ever took: what its limits allow, and some more.
+fn memory_stays_below(server: &Server, limits: u64) {
+    let most = memory(server, "VmHWM");
+    assert!(
+        most <= limits + SLACK,
+        "{} MiB, of which the limits allow {}",
+        most / MIB,
+        limits / MIB
+    );
+}
+
+fn is_logged(server: &Server, words: &str) {
+    wait_until(words, || server.log().contains(words));
+}
+
+fn socket(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.address()).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
+    stream
+}
+
+fn request(method: &str, params: &str) -> Vec<u8> {
+    let envelope = format!("{{'id': 1, 'method': '{method}', 'params': [{params}]}}");
+    frame(&diag(&envelope))
+}
+
+/// The next answer on a connection that is closed behind it: the message of an error.
+fn refusal(stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut stream = stream;
+    stream
+        .read_to_end(&mut bytes)
+        .expect("an answer and the end");
+    match reply(&unframe(&bytes)) {
+        Reply::Error(message) => message,
+        Reply::Result(value) => panic!("not an error: {value}"),
+    }
+}
+
+/// Sets how many files a process may have open: this one, or the daemon.
+fn limit_open_files(pid: i32, count: Option<u64>) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid rlimit for the call to fill in.
+    let read = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
+    assert_eq!(read, 0, "prlimit");
+    limit.rlim_cur = count.unwrap_or(limit.rlim_max);
+    let old = std::ptr::null_mut();
+    // SAFETY: `limit` is a valid rlimit that the call only reads.
+    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, old) };
+    assert_eq!(set, 0, "prlimit");
+    limit.rlim_cur
+}
+
+#[test]
+fn thousands_of_connections_that_are_opened_and_left_hold_nobody_up() {
+    let may_open = limit_open_files(0, None);
+    let count = may_open.saturating_sub(200).min(5_000);
+    eprintln!("{count} connections, as {may_open} files may be open");
+    let server = Server::start();
+    let worker = Worker::start(&server);
+    worker.goes_on();
+    let before = memory(&server, "VmRSS");
+    let begun = &request("now", "")[..10];
+    let left: Vec<TcpStream> = (0..count)
+        .map(|number| {
+            let mut stream = socket(&server);
+            match number % 3 {
+                0 => stream.write_all(begun).expect("half a request"),
+                1 => stream.write_all(&request("now", "")).expect("a request"),
+                _ => {}
+            }
+            stream
+        })
+        .collect();
+    worker.goes_on();
+    // Some KiB each.
+    let each = memory(&server, "VmRSS").saturating_sub(before) / count;
+    assert!(each < 16 << 10, "{each} bytes for each connection");
+    for mut stream in left {
+        // Each one is still open, and of use.
+        stream.set_nonblocking(true).expect("nonblocking");
+        let ended = matches!(stream.read(&mut [0; 1 << 10]), Ok(0));
+        assert!(!ended, "a connection was closed");
+    }
+    worker.goes_on();
+    server.connect().call("now", "");
+}
+
+#[test]
+fn slow_senders_are_served_in_the_end_and_hold_nobody_up_meanwhile() {
+    let server = Server::start();
+    let worker = Worker::start(&server);
+    let mut slow: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+    let bytes = request("list_work_specs", "{}");
+    for byte in &bytes {
+        for client in &mut slow {
+            client.send(&[*byte]);
+        }
+        worker.goes_on();
+    }
+    for client in &mut slow {
+        assert!(matches!(reply(&client.next_answer()), Reply::Result(_)));
+    }
+}
+
+#[test]
+fn slow_readers_take_no_more_memory_than_the_limits_say_and_hold_nobody_up() {
+    let server = Server::start_with(&["--max-unsent", "1MiB", "--max-unsent-total", "32MiB"]);
+    let worker = Worker::start(&server);
+    let mut client = server.connect();
+    client.set_spec("{'name': 'large'}");
+    let large = Value::Map(vec![(Value::bytes("x"), Value::Bytes(vec![7; 1 << 20]))]);
+    let unit = Value::Array(vec![Value::bytes("u"), large]);
+    client.call_with(
+        "add_work_units",
+        vec![Value::bytes("large"), Value::Array(vec![unit])],
+    );
+    // Each asks for 200 MiB.
+    let asks = request("get_work_units", "'large', {}").repeat(200);
+    let readers: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = socket(&server);
+            stream.write_all(&asks).expect("requests");
+            stream
+        })
+        .collect();
+    is_logged(&server, "(--max-unsent)");
+    is_logged(&server, "(--max-unsent-total)");
+    for _ in 0..10 {
+        worker.goes_on();
+    }
+    // The sum may be passed by what the readers were being answered at that time: two long reads at
+    // once. Buffers double when they grow.
+    memory_stays_below(&server, 2 * (32 + 2) * MIB);
+    drop(readers);
+    worker.goes_on();
+}
+
+#[test]
+fn who_pipelines_very_many_requests_gets_all_answers_and_holds_nobody_up() {
+    const MANY: usize = 1_000_000;
+    let server = Server::start();
+    let worker = Worker::start(&server);
+    let stream = socket(&server);
+    let mut sending = stream.try_clone().expect("a handle");
+    let sender = std::thread::spawn(move || {
+        let some = request("now", "").repeat(1_000);
+        for _ in 0..MANY / 1_000 {
+            sending.write_all(&some).expect("requests");
+        }
+        sending.shutdown(Shutdown::Write).expect("an end");
+    });
+    // It begins to read when the others have been served.
+    for _ in 0..5 {
+        worker.goes_on();
+    }
+    let answer = {
+        let mut client = server.connect();
+        client.send(&request("now", ""));
+        client.next_frame().expect("an answer").expect("an answer")
+    };
+    let mut stream = stream;
+    let mut received = 0;
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match stream.read(&mut piece).expect("answers") {
+            0 => break,
+            count => {
+                // From time to time.
+                if (received + count) >> 20 > received >> 20 {
+                    worker.goes_on();
+                }
+                received += count;
+            }
+        }
+    }
+    sender.join().expect("the sender");
+    assert_eq!(received, MANY * answer.len(), "bytes of the answers");
+    memory_stays_below(&server, 64 * MIB);
+}
+
+#[test]
+fn frames_that_claim_absurd_lengths_are_refused_and_take_no_memory() {
+    let server = Server::start();
+    let worker = Worker::start(&server);
+    for _ in 0..200 {
+        let mut stream = socket(&server);
+        stream
+            .write_all(b"\xd8\x18\x5b\x80\0\0\0\0\0\0\0 and some of it")
+            .expect("a beginning");
+        stream.shutdown(Shutdown::Write).expect("an end");
+        let message = refusal(stream);
+        assert!(message.contains("--max-message"), "{message}");
+    }
+    is_logged(&server, "refused a message");
+    worker.goes_on();
+    memory_stays_below(&server, 0);
+}
+
+#[test]
+fn resets_within_a_frame_hold_nobody_up_and_leave_nothing() {
+    let server = Server::start();
+    let worker = Worker::start(&server);
+    let large = diag("{'id': 1, 'method': 'now', 'params': [], 'x': null}");
+    let mut large = frame(&large);
+    // The beginning of 60 MiB.
+    large.splice(..3, *b"\xd8\x18\x5a\x03\xc0\0\0");
+    large.resize(1 << 20, 0xf6);
+    for round in 0..300 {
+        let mut stream = socket(&server);
+        let length = [1, 5, 40, 1 << 16, 1 << 20][round % 5];
+        stream.write_all(&large[..length]).expect("bytes");
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .expect("linger");
+    }
+    worker.goes_on();
+    memory_stays_below(&server, 16 * MIB);
+}
+
+#[test]
+fn peers_that_close_one_side_or_vanish_hold_nobody_up() {
+    let server = Server::start_with(&["--stall-timeout", "1s"]);
+    let worker = Worker::start(&server);
+    // They say that they are done and take nothing: with half a request, a whole one, and none.
+    let now = request("now", "");
+    let half_open: Vec<TcpStream> = (0..150)
+        .map(|number| {
+            let mut stream = socket(&server);
+            stream
+                .write_all(&now[..[0, 10, now.len()][number % 3]])
+                .expect("bytes");
+            stream.shutdown(Shutdown::Write).expect("an end");
+            stream
+        })
+        .collect();
+    // A peer whose machine is gone looks like one that stands still, in the middle of a request.
+    let mut vanished = socket(&server);
+    vanished.write_all(&now[..10]).expect("bytes");
+    for (number, mut stream) in half_open.into_iter().enumerate() {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("the end");
+        assert_eq!(
+            !bytes.is_empty(),
+            number % 3 == 2,
+            "an answer to a whole request"
+        );
+    }
+    let end = vanished.read(&mut [0; 1]).expect_err("a reset");
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    is_logged(&server, "it sent only half a message");
+    worker.goes_on();
+}
+
+#[test]
+fn who_comes_when_no_file_can_be_opened_waits_and_those_who_are_there_are_served() {
+    let server = Server::start();
+    let worker = Worker::start(&server);
+    worker.goes_on();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid()))
+        .expect("the daemon runs")
+        .count() as u64;
+    limit_open_files(server.pid(), Some(open + 20));
+    let many: Vec<TcpStream> = (0..100).map(|_| socket(&server)).collect();
+    is_logged(&server, "no connection can be accepted");
+    for _ in 0..10 {
+        worker.goes_on();
+    }
+    let mut late = server.connect();
+    late.send(&request("now", ""));
+    assert!(!late.has_input(), "there is no room for it yet");
+    drop(many);
+    assert!(matches!(reply(&late.next_answer()), Reply::Result(_)));
+}
+
+#[test]
+fn half_received_requests_take_no_more_memory_than_the_limit_of_all_says() {
+    let server = Server::start_with(&["--max-unread-total", "32MiB"]);
+    let worker = Worker::start(&server);
+    let mut small = server.connect();
+    let whole = request("now", "");
+    small.send(&whole[..10]);
+    // Each begins with 4 MiB of 60 MiB, so that there is room for eight of these.
+    let mut begun = b"\xd8\x18\x5a\x03\xc0\0\0".to_vec();
+    begun.resize(4 << 20, 0);
+    let mut large: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = socket(&server);
+            // In one go, or nobody has read it for very long.
+            let count = stream.write(&begun).expect("bytes");
+            assert_eq!(count, begun.len(), "bytes that were taken");
+            stream.set_nonblocking(true).expect("nonblocking");
+            stream
+        })
+        .collect();
+    worker.goes_on();
+    let mut answer = vec![0; 1 << 10];
+    wait_until("somebody is refused and told why", || {
+        large.iter_mut().any(|stream| {
+            let count = stream.read(&mut answer).unwrap_or(0);
+            String::from_utf8_lossy(&answer[..count]).contains("--max-unread-total")
+        })
+    });
+    is_logged(&server, "--max-unread-total");
+    small.send(&whole[10..]);
+    assert!(matches!(reply(&small.next_answer()), Reply::Result(_)));
+    memory_stays_below(&server, 2 * 32 * MIB);
+}

@@ -1,0 +1,161 @@
+//! Tries to break the promise that other programs, such as `sqlite3`, may use the file beside the daemon:
+//! they make it wait or answer an error, never lose, and its log does not grow without bound.
+//!
+//! That a second daemon refuses the file is tested in `process.rs`.
+
+use rusqlite::{Connection, OpenFlags};
+use std::time::Duration;
+use test_support::{AVAILABLE, Client, Reply, Server, Value, diag, server_with_spec, wait_until};
+
+fn reader(server: &Server) -> Connection {
+    Connection::open_with_flags(server.db(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the file")
+}
+
+fn count(file: &Connection) -> u64 {
+    file.query_row("SELECT count(*) FROM units", [], |row| row.get(0))
+        .expect("a count")
+}
+
+/// Adds a unit of 1 MiB.
+fn add_large(client: &mut Client, key: &str) -> Reply {
+    let data = Value::Map(vec![(Value::bytes("x"), Value::Bytes(vec![7; 1 << 20]))]);
+    let unit = Value::Array(vec![Value::bytes(key), data]);
+    let params = vec![Value::bytes("ws"), Value::Array(vec![unit])];
+    client.request("add_work_units", Value::Array(params))
+}
+
+fn is_done(reply: &Reply) -> bool {
+    matches!(reply, Reply::Result(result) if *result.item(0) == Value::Bool(true))
+}
+
+#[test]
+fn under_a_reader_that_never_ends_the_log_has_a_limit_and_goes_on_when_it_ends() {
+    const LIMIT: u64 = 32 << 20;
+    let server = Server::start_with(&["--max-log", "32MiB"]);
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    let reader = reader(&server);
+    reader.execute_batch("BEGIN").expect("begin");
+    assert_eq!(count(&reader), 0);
+    let log_size = || {
+        let log = server.folder().join("test.db-wal");
+        std::fs::metadata(log).expect("the log").len()
+    };
+    let mut added = 0;
+    let refusal = loop {
+        match add_large(&mut client, &format!("u{added}")) {
+            Reply::Error(message) => break message,
+            reply => assert!(is_done(&reply), "{reply:?}"),
+        }
+        added += 1;
+        assert!(log_size() < 2 * LIMIT, "the log grows without bound");
+    };
+    for words in ["nothing was changed", "--max-log", "does not end"] {
+        assert!(refusal.contains(words), "{words} in {refusal}");
+    }
+    assert!(log_size() > LIMIT / 2, "{} is no large log", log_size());
+    wait_until("it is logged", || {
+        server.log().contains("the write-ahead log grows")
+    });
+    // Who reads is served, and what was answered is there.
+    assert_eq!(client.counts("ws"), [(AVAILABLE, added)].into());
+    let size = log_size();
+    assert!(!is_done(&add_large(&mut client, "more")));
+    assert_eq!(log_size(), size, "nothing is written");
+    assert_eq!(count(&reader), 0, "its view of the file stays as it was");
+    reader.execute_batch("COMMIT").expect("commit");
+    for n in 0..100 {
+        assert!(is_done(&add_large(&mut client, &format!("later{n}"))));
+        assert!(log_size() < 2 * LIMIT, "the log has begun anew");
+    }
+    assert_eq!(count(&reader), added + 100);
+}
+
+#[test]
+fn without_readers_a_small_limit_of_the_log_is_no_limit_to_work() {
+    let server = Server::start_with(&["--max-log", "1MiB"]);
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    for n in 0..50 {
+        assert!(is_done(&add_large(&mut client, &format!("u{n}"))));
+    }
+    assert_eq!(client.counts("ws"), [(AVAILABLE, 50)].into());
+}
+
+#[test]
+fn a_write_lock_of_two_seconds_makes_requests_wait_and_loses_none() {
+    let (server, mut client) = server_with_spec();
+    let other = Connection::open(server.db()).expect("the file");
+    other
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("a write lock");
+    let waiting = std::thread::spawn(move || {
+        client.add("ws", "['a', {}], ['b', {}]");
+        client
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!waiting.is_finished(), "it can't have been written");
+    assert_eq!(count(&other), 0);
+    other.execute_batch("COMMIT").expect("commit");
+    let mut client = waiting.join().expect("it was answered");
+    assert_eq!(client.counts("ws"), [(AVAILABLE, 2)].into());
+    assert_eq!(count(&other), 2);
+}
+
+#[test]
+fn a_write_lock_that_stays_is_answered_by_an_error_and_then_work_goes_on() {
+    let (server, mut client) = server_with_spec();
+    let other = Connection::open(server.db()).expect("the file");
+    other
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("a write lock");
+    let message = client.refused("add_work_units", "'ws', [['a', {}]]");
+    for words in ["nothing was changed", "locked", "send the request again"] {
+        assert!(message.contains(words), "{words} in {message}");
+    }
+    other.execute_batch("COMMIT").expect("commit");
+    assert_eq!(count(&other), 0);
+    client.add("ws", "['a', {}]");
+    assert_eq!(count(&other), 1);
+}
+
+#[test]
+fn whenever_the_file_is_read_its_counts_are_those_of_its_rows() {
+    let server = Server::start();
+    server.connect().set_spec("{'name': 'ws'}");
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2)
+            .map(|number| {
+                let mut client = server.connect();
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let key = format!("w{number}-{round}");
+                        client.add("ws", &format!("['{key}', {{}}], ['{key}-more', {{}}]"));
+                        client.value("get_work", "'w', {'max_jobs': 2}");
+                        client.updated("ws", &key, "{'status': 4}");
+                        client.call("del_work_units", "'ws', {'state': 4}");
+                    }
+                })
+            })
+            .collect();
+        let reader = reader(&server);
+        let mut looks = 0;
+        wait_until("the workers are done", || {
+            let (kept, counted): (u64, u64) = reader
+                .query_row(
+                    "SELECT sum(available + pending * 1000000 + finished * 1000000000000),
+                            (SELECT coalesce(sum(CASE status WHEN 1 THEN 1 WHEN 3 THEN 1000000
+                                                 ELSE 1000000000000 END), 0) FROM work_unit)
+                       FROM work_unit_count",
+                    [],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .expect("counts");
+            assert_eq!(kept, counted, "counts in look {looks}");
+            looks += 1;
+            workers.iter().all(|worker| worker.is_finished())
+        });
+        assert!(looks > 10, "{looks} looks");
+    });
+    assert_eq!(diag("null"), server.connect().call("archive", ""));
+}

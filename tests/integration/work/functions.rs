@@ -1,0 +1,205 @@
+//! Functions that are run by `coordinated::worker`.
+
+use super::{data, traceback};
+use coordinated::cbor::Value;
+use coordinated::client::{Address, Error};
+use coordinated::worker::{Cancellation, Context, Outcome, Tally, Worker};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, Server, server_with_spec, wait_until};
+
+fn worker(server: &Server) -> Worker {
+    Worker::new(&address(server))
+}
+
+fn address(server: &Server) -> Address {
+    server.address().parse().expect("an address")
+}
+
+#[test]
+fn errors_and_panics_fail_their_units_and_the_others_go_on() {
+    let (server, mut client) = server_with_spec();
+    client.add(
+        "ws",
+        "['error', {'n': 1}], ['panic', {}], ['good', {}], ['new', {}]",
+    );
+    let run = worker(&server)
+        .threads(2)
+        .until_empty()
+        .on("ws", |unit| match unit.key().bytes() {
+            b"error" => Err("no such thing".into()),
+            b"panic" => panic!("oh {}", "dear"),
+            b"new" => Ok(Outcome::finished_with(Value::map([("x", 1.into())]))),
+            _ => Ok(Outcome::finished()),
+        });
+    let expected = Tally {
+        finished: 2,
+        failed: 2,
+        ..Tally::default()
+    };
+    assert_eq!(run.run().expect("it runs"), expected);
+    assert_eq!(traceback(&server, "error"), "no such thing");
+    assert_eq!(traceback(&server, "panic"), "panicked: oh dear");
+    assert!(data(&server, "error").starts_with(r#"{"n":1,"#));
+    assert_eq!(data(&server, "new"), r#"{"x":1}"#);
+}
+
+#[test]
+fn a_function_knows_its_unit_and_each_work_spec_has_its_own() {
+    let (server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'other', 'size': 7}");
+    client.set_spec("{'name': 'third'}");
+    client.add("ws", "['a', {'n': 1}]");
+    client.add("other", "['b', {}]");
+    client.add("third", "['c', {}]");
+    let (sender, seen) = channel();
+    let sender = Mutex::new(sender);
+    let tell = move |text: String| sender.lock().expect("sender").send(text).expect("send");
+    let tell = std::sync::Arc::new(tell);
+    let tell_too = std::sync::Arc::clone(&tell);
+    let tally = worker(&server)
+        .until_empty()
+        .on("ws", move |unit| {
+            tell(format!(
+                "{} {:?} {}",
+                unit.key(),
+                unit.data().get("n"),
+                unit.attempt()
+            ));
+            Ok(Outcome::finished())
+        })
+        .on("other", move |unit| {
+            tell_too(format!(
+                "{} {:?}",
+                unit.work_spec(),
+                unit.definition().get("size")
+            ));
+            Ok(Outcome::finished())
+        })
+        .run();
+    assert_eq!(tally.expect("it runs").finished, 2);
+    let mut seen: Vec<String> = seen.iter().collect();
+    seen.sort();
+    assert_eq!(seen, [r#""a" Some(Int(1)) 1"#, r#""other" Some(Int(7))"#]);
+    assert_eq!(client.state("third", "c"), AVAILABLE);
+}
+
+#[test]
+fn a_unit_is_given_back_for_later_and_its_attempts_are_counted() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let tally = worker(&server)
+        .until_empty()
+        .on("ws", |unit| {
+            Ok(match unit.attempt() {
+                1 | 2 => Outcome::given_back(Duration::from_millis(20)),
+                _ => Outcome::finished(),
+            })
+        })
+        .run()
+        .expect("it runs");
+    assert_eq!((tally.given_back, tally.finished), (2, 1));
+    assert_eq!(client.state("ws", "a"), FINISHED);
+}
+
+#[test]
+fn a_function_whose_lease_is_lost_is_told_and_its_outcome_does_not_count() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let (began, begun) = channel();
+    let began = Mutex::new(began);
+    let run = worker(&server)
+        .lease(Duration::from_secs(1))
+        .on("ws", move |unit| {
+            began.lock().expect("sender").send(()).expect("send");
+            wait_until("it is cancelled", || unit.is_cancelled());
+            assert_eq!(unit.cancellation(), Some(Cancellation::LeaseLost));
+            Ok(Outcome::finished())
+        });
+    let stopper = run.stopper();
+    let running = thread::spawn(|| run.run());
+    begun.recv().expect("it has begun");
+    client.updated("ws", "a", "{'status': 1}");
+    client.take_key("other", "a");
+    stopper.drain();
+    let tally = running.join().expect("thread").expect("it runs");
+    assert_eq!((tally.lost, tally.finished), (1, 0));
+    let status = client.status("ws", "a");
+    assert_eq!(
+        (status.status, status.worker.as_deref()),
+        (PENDING, Some("other"))
+    );
+}
+
+#[test]
+fn a_worker_that_is_stopped_tells_its_functions_and_reports_what_they_say() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}], ['b', {}]");
+    let (began, begun) = channel();
+    let began = Mutex::new(began);
+    let run = worker(&server).on("ws", move |unit| {
+        began.lock().expect("sender").send(()).expect("send");
+        wait_until("it is cancelled", || unit.is_cancelled());
+        assert_eq!(unit.cancellation(), Some(Cancellation::Stopping));
+        Ok(Outcome::given_back(Duration::ZERO))
+    });
+    let stopper = run.stopper();
+    let running = thread::spawn(|| run.run());
+    begun.recv().expect("it has begun");
+    stopper.stop();
+    assert_eq!(
+        running.join().expect("thread").expect("it runs").given_back,
+        1
+    );
+    assert_eq!(client.counts("ws"), [(AVAILABLE, 2)].into());
+}
+
+#[test]
+fn data_that_no_daemon_would_take_fail_the_unit() {
+    let (server, mut client) = server_with_spec();
+    client.add(
+        "ws",
+        "['huge', {}], ['deep', {}], ['list', {}], ['good', {}]",
+    );
+    let new_data = |unit: &Context| {
+        let deep = (0..95).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        Ok(Outcome::finished_with(match unit.key().bytes() {
+            b"huge" => Value::map([("x", Value::Bytes(vec![0; 33 << 20]))]),
+            b"deep" => Value::map([("x", deep)]),
+            b"list" => Value::Array(vec![]),
+            _ => Value::EMPTY_MAP,
+        }))
+    };
+    let tally = worker(&server).until_empty().on("ws", new_data).run();
+    let tally = tally.expect("it runs");
+    assert_eq!((tally.failed, tally.finished), (3, 1));
+    assert_eq!(
+        traceback(&server, "huge"),
+        "its new data have more than 33554432 bytes"
+    );
+    assert!(traceback(&server, "deep").starts_with("its new data can't be sent: "));
+    assert_eq!(
+        traceback(&server, "list"),
+        "its new data are a list, not a map"
+    );
+    assert_eq!(client.counts("ws"), [(FINISHED, 1), (FAILED, 3)].into());
+}
+
+#[test]
+fn without_a_daemon_a_worker_does_not_start() {
+    let nobody: Address = "unix:/nonexistent/socket".parse().expect("an address");
+    let worker = Worker::new(&nobody).on("ws", |_| Ok(Outcome::finished()));
+    let error = worker.run().expect_err("nobody is there");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn a_worker_without_a_function_takes_no_unit_from_others() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let tally = worker(&server).run().expect("it ends");
+    assert_eq!(tally, Tally::default());
+    assert_eq!(client.state("ws", "a"), AVAILABLE);
+}

@@ -1,0 +1,575 @@
+//! What happens when time passes, on a store with a hand-set clock.
+
+use coordinated::cbor::Item;
+use coordinated::coordinate::{
+    Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LastAsked, LockPath, Operation, Outcome,
+    Wish, WorkRequest,
+};
+use coordinated::store::SqliteStore;
+use serde_json::json;
+use std::time::Duration;
+use test_support::world::{self, World, cbor, name, nobody, wish};
+
+fn world_with_units(units: &[&str]) -> World {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = units.iter().map(|unit| json!([unit, {}])).collect();
+    world.add("spec", &units);
+    world
+}
+
+#[test]
+fn an_expired_lease_makes_the_unit_available_again_at_its_very_microsecond() {
+    let mut world = world_with_units(&["a"]);
+    world.get_work("w", 1, Duration::from_millis(1500));
+    world.pass(1.499_999);
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            pending: 1,
+            ..Counts::default()
+        }
+    );
+    world.pass(0.000_001);
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            available: 1,
+            ..Counts::default()
+        }
+    );
+    assert_eq!(world.get_work("v", 1, Duration::from_secs(9)).len(), 1);
+}
+
+#[test]
+fn very_many_leases_that_end_at_once_end_in_steps() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = (0..1_100).map(|n| json!([format!("{n:05}"), {}])).collect();
+    world.add("spec", &units);
+    assert_eq!(
+        world.get_work("w", 10_000, Duration::from_secs(9)).len(),
+        1_100
+    );
+    world.pass(9.0);
+    assert_eq!(world.counts("spec").pending, 100);
+    assert_eq!(world.counts("spec").pending, 0);
+}
+
+#[test]
+fn a_renewed_lease_runs_from_the_renewal() {
+    let mut world = world_with_units(&["a"]);
+    world.get_work("w", 1, Duration::from_secs(10));
+    world.pass(9.0);
+    let renewal = coordinated::coordinate::Report {
+        lease: Some(coordinated::coordinate::Lease::For(Duration::from_secs(10))),
+        ..wish(Wish::Renew)
+    };
+    assert_eq!(
+        world.report(&nobody(), "spec", "a", &renewal).unwrap(),
+        Outcome::Accepted
+    );
+    world.pass(9.5);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(0.5);
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+#[test]
+fn a_delayed_unit_is_not_handed_out_before_its_time_and_then_in_its_place() {
+    let mut world = world_with_units(&["b"]);
+    world.add("spec", &[json!(["a", {}, {"delay": 60, "priority": 5}])]);
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            available: 1,
+            delayed: 1,
+            ..Counts::default()
+        }
+    );
+    world.pass(59.0);
+    assert_eq!(world.get_one("w", &mut nobody()).as_deref(), Some("b"));
+    assert_eq!(world.get_one("w", &mut nobody()), None);
+    world.pass(1.0);
+    assert_eq!(world.get_one("w", &mut nobody()).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_unit_given_back_with_a_delay_waits_for_so_long() {
+    let mut world = world_with_units(&["a"]);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    let give_back = coordinated::coordinate::Report {
+        delay: Some(Duration::from_secs(30)),
+        ..wish(Wish::Available)
+    };
+    world.report(&handed_out, "spec", "a", &give_back).unwrap();
+    assert_eq!(world.get_one("w", &mut handed_out), None);
+    world.pass(30.0);
+    assert_eq!(world.get_one("w", &mut handed_out).as_deref(), Some("a"));
+}
+
+#[test]
+fn a_continuous_spec_makes_a_unit_when_it_has_none_and_its_interval_has_passed() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "continuous": true, "interval": 10.5}));
+    let first = world.get_work("w", 5, Duration::from_secs(100));
+    assert_eq!(first.len(), 1, "exactly one, whatever was asked for");
+    let mut key = first[0].name.bytes().split(|byte| *byte == b'.');
+    assert!(key.all(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit)));
+
+    world.pass(20.0);
+    assert!(
+        world.get_work("w", 1, Duration::from_secs(100)).is_empty(),
+        "one is pending"
+    );
+    let unit = String::from_utf8_lossy(first[0].name.bytes()).into_owned();
+    world
+        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .unwrap();
+    assert_eq!(world.get_work("w", 1, Duration::from_secs(1)).len(), 1);
+    // Its lease runs out, and it is handed out again; the interval counts from when it was made.
+    world.pass(10.0);
+    let again = world.get_work("w", 1, Duration::from_secs(100));
+    let unit = String::from_utf8_lossy(again[0].name.bytes()).into_owned();
+    world
+        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .unwrap();
+    assert!(world.get_work("w", 1, Duration::from_secs(100)).is_empty());
+    world.pass(0.5);
+    assert_eq!(world.get_work("w", 1, Duration::from_secs(100)).len(), 1);
+}
+
+#[test]
+fn continuous_units_of_the_same_moment_do_not_overwrite_each_other() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "continuous": true}));
+    for finished in 1..=3 {
+        let unit = world
+            .get_one("w", &mut nobody())
+            .expect("a continuous unit");
+        world
+            .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+            .unwrap();
+        assert_eq!(
+            world.counts("spec"),
+            Counts {
+                finished,
+                ..Counts::default()
+            }
+        );
+    }
+}
+
+#[test]
+fn setting_a_spec_again_keeps_the_time_of_its_next_continuous_unit() {
+    let mut world = World::in_memory();
+    let definition = json!({"name": "spec", "continuous": true, "interval": 60});
+    world.set_spec(&definition);
+    let unit = world.get_one("w", &mut nobody()).unwrap();
+    world
+        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .unwrap();
+    world.set_spec(&definition);
+    assert_eq!(world.get_one("w", &mut nobody()), None);
+    world.pass(60.0);
+    assert!(world.get_one("w", &mut nobody()).is_some());
+}
+
+#[test]
+fn after_so_many_retries_a_unit_fails_and_the_next_one_is_given() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "max_retries": 2}));
+    world.add("spec", &[json!(["a", {}]), json!(["b", {}])]);
+    for _ in 0..2 {
+        let given = world.get_work("w", 1, Duration::from_secs(1));
+        assert_eq!(given[0].name, name("a"));
+        world.pass(1.0);
+    }
+    let given = world.get_work("w", 1, Duration::from_secs(1));
+    assert_eq!(given[0].name, name("b"));
+    assert_eq!(
+        world.counts("spec"),
+        Counts {
+            pending: 1,
+            failed: 1,
+            ..Counts::default()
+        }
+    );
+    let report = world
+        .run(|op| {
+            let spec = op.work_spec(&name("spec"))?.id;
+            op.work_unit_report(spec, &name("a"))
+        })
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        report.traceback.as_deref(),
+        Some(&b"\x50too many retries"[..])
+    );
+    assert_eq!(report.worker, Some(name("w")));
+}
+
+#[test]
+fn a_unit_that_is_added_again_or_retried_gets_its_tries_anew() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "max_retries": 1}));
+    world.add("spec", &[json!(["a", {}])]);
+    let lose_it = |world: &mut World| {
+        assert_eq!(world.get_work("w", 1, Duration::from_secs(1)).len(), 1);
+        world.pass(1.0);
+        assert!(world.get_work("w", 1, Duration::from_secs(1)).is_empty());
+        assert_eq!(world.counts("spec").failed, 1);
+    };
+    lose_it(&mut world);
+    world
+        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .unwrap();
+    lose_it(&mut world);
+    world.add("spec", &[json!(["a", {}])]);
+    lose_it(&mut world);
+}
+
+#[test]
+fn a_unit_given_back_with_a_delay_after_its_lease_ran_out_waits_all_the_same() {
+    let mut world = world_with_units(&["a"]);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    world.pass(301.0);
+    let give_back = coordinated::coordinate::Report {
+        delay: Some(Duration::from_secs(30)),
+        ..wish(Wish::Available)
+    };
+    let outcome = world.report(&handed_out, "spec", "a", &give_back).unwrap();
+    assert_eq!(outcome, Outcome::Accepted);
+    assert_eq!(world.get_one("w", &mut handed_out), None);
+    world.pass(30.0);
+    assert!(world.get_one("w", &mut handed_out).is_some());
+}
+
+#[test]
+fn a_late_report_about_a_deleted_unit_does_not_end_the_attempt_at_its_namesake() {
+    let mut world = world_with_units(&["a"]);
+    let mut first = nobody();
+    world.get_one("w", &mut first);
+    let all = coordinated::coordinate::Deletion::All;
+    world
+        .run(|op| op.delete_work_units(&name("spec"), &all))
+        .unwrap();
+    world.add("spec", &[json!(["a", {}])]);
+    let mut second = nobody();
+    world.get_one("v", &mut second);
+    let late = world
+        .report(&first, "spec", "a", &wish(Wish::Finished))
+        .unwrap();
+    assert!(matches!(late, Outcome::Refused(_)));
+    assert_eq!(world.counts("spec").pending, 1);
+    world
+        .report(&second, "spec", "a", &wish(Wish::Finished))
+        .unwrap();
+    assert_eq!(world.counts("spec").finished, 1);
+}
+
+fn heartbeat(world: &mut World, worker: &str, parent: Option<&str>, lifetime: u64) {
+    let environment = cbor(&json!({"pid": 1}));
+    world
+        .run(|op| {
+            op.heartbeat(Heartbeat {
+                worker: &name(worker),
+                mode: Some(name("RUN")),
+                lifetime: Duration::from_secs(lifetime),
+                environment: Some(&environment),
+                parent: parent.map(name),
+            })
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_worker_that_is_not_heard_of_is_gone_and_a_heartbeat_brings_it_back() {
+    let mut world = World::in_memory();
+    heartbeat(&mut world, "parent", None, 100);
+    heartbeat(&mut world, "child", Some("parent"), 10);
+    world.pass(9.0);
+    assert_eq!(world.run(|op| op.workers()).unwrap().len(), 2);
+    world.pass(1.0);
+    assert_eq!(world.run(|op| op.workers()).unwrap().len(), 1);
+    assert!(world.run(|op| op.worker(&name("child"))).unwrap().is_none());
+    assert!(
+        world
+            .run(|op| op.children(&name("parent")))
+            .unwrap()
+            .is_empty()
+    );
+    heartbeat(&mut world, "child", Some("parent"), 10);
+    assert_eq!(
+        world.run(|op| op.children(&name("parent"))).unwrap().len(),
+        1
+    );
+}
+
+#[test]
+fn a_unit_whose_lease_a_child_lost_stays_in_its_list_with_the_present_owner() {
+    let mut world = world_with_units(&["a", "b"]);
+    heartbeat(&mut world, "child", Some("parent"), 1000);
+    world.get_work("child", 1, Duration::from_secs(5));
+    let owner_and_time = |world: &mut World| {
+        world
+            .run(|op| {
+                assert_eq!(op.children(&name("parent"))?, [name("child")]);
+                let held = op.held_units(&name("child"))?;
+                held.into_iter()
+                    .map(|unit| op.held_unit(unit))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .unwrap()
+            .iter()
+            .map(|unit| (unit.owner.clone(), unit.expiration.is_some()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(owner_and_time(&mut world), [(Some(name("child")), true)]);
+    world.pass(5.0);
+    assert_eq!(owner_and_time(&mut world), [(None, false)], "nobody has it");
+    world.get_work("other", 1, Duration::from_secs(500));
+    assert_eq!(owner_and_time(&mut world), [(Some(name("other")), true)]);
+    // Other work: the child has let go of what it lost.
+    world.get_work("child", 1, Duration::from_secs(500));
+    assert_eq!(owner_and_time(&mut world), [(Some(name("child")), true)]);
+    world
+        .report(&nobody(), "spec", "b", &wish(Wish::Finished))
+        .unwrap();
+    assert_eq!(owner_and_time(&mut world), []);
+}
+
+#[test]
+fn a_lock_is_free_again_when_its_time_is_over() {
+    let mut world = World::in_memory();
+    let path = cbor(&json!(["a", "b"]));
+    let limits = world.limits;
+    let path = LockPath::from_item(Item::from_checked(&path), &limits).unwrap();
+    let paths = [path];
+    let minute = Duration::from_secs(60);
+    world
+        .run(|op| op.lock(&name("me"), minute, &paths))
+        .unwrap();
+    world.pass(59.0);
+    assert!(
+        world
+            .run(|op| op.lock(&name("you"), minute, &paths))
+            .is_err()
+    );
+    world.pass(1.0);
+    assert_eq!(world.run(|op| op.read_locks(&paths)).unwrap(), [None]);
+    world
+        .run(|op| op.lock(&name("you"), minute, &paths))
+        .unwrap();
+}
+
+#[test]
+fn leases_that_ran_out_while_the_daemon_was_down_get_a_grace_at_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    world.set_spec(&json!({"name": "spec"}));
+    world.add("spec", &[json!(["a", {}])]);
+    world.get_work("w", 1, Duration::from_secs(300));
+    world.store.close().unwrap();
+
+    let much_later = world::START.plus(Duration::from_secs(10_000));
+    let mut world = World::open(&path, much_later);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(29.0);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(1.0);
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+#[test]
+fn leases_do_not_outlast_a_day_though_the_clock_was_once_years_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let years_ahead = world::START.plus(Duration::from_secs(100_000_000));
+    let mut world = World::open(&path, years_ahead);
+    world.set_spec(&json!({"name": "spec"}));
+    world.add("spec", &[json!(["a", {}])]);
+    world.get_work("w", 1, Duration::from_secs(300));
+    world.store.close().unwrap();
+
+    let mut world = World::open(&path, world::START);
+    world.pass(86_399.0);
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(1.0);
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+#[test]
+fn a_worker_of_one_namespace_that_goes_takes_nothing_from_its_namesake_in_another() {
+    use coordinated::coordinate::storage::WorkSpecStore;
+    let mut world = world_with_units(&["a"]);
+    heartbeat(&mut world, "w", Some("parent"), 1000);
+    world.get_work("w", 1, Duration::from_secs(500));
+    let home = world.namespace;
+    world.namespace = world
+        .run(|op| Ok(op.store.namespace("elsewhere")?))
+        .unwrap();
+    heartbeat(&mut world, "w", None, 1000);
+    world.run(|op| op.unregister_worker(&name("w"))).unwrap();
+    world.namespace = home;
+    assert_eq!(world.run(|op| op.held_units(&name("w"))).unwrap().len(), 1);
+    assert_eq!(world.run(|op| op.workers()).unwrap().len(), 1);
+}
+
+/// Since when the work spec has had available units, in seconds from the start of the world.
+fn waiting_since(world: &mut World) -> Option<f64> {
+    let since = world.run(|op| op.work_spec(&name("spec")).map(|spec| spec.waiting_since));
+    let since = since.unwrap();
+    since.map(|since| since.since(world::START).as_secs_f64())
+}
+
+#[test]
+fn a_work_spec_remembers_since_when_it_has_had_available_units_without_a_break() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    world.set_spec(&json!({"name": "spec"}));
+    assert_eq!(waiting_since(&mut world), None);
+    world.pass(1.0);
+    world.add(
+        "spec",
+        &[json!(["a", {}]), json!(["late", {}, {"delay": 50}])],
+    );
+    world.pass(1.0);
+    world.add("spec", &[json!(["b", {}])]);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    assert_eq!(waiting_since(&mut world), Some(1.0), "there always was one");
+    // A restart makes no difference, nor does another definition.
+    world.store.close().unwrap();
+    let mut world = World::open(&path, world::START.plus(Duration::from_secs(3)));
+    world.set_spec(&json!({"name": "spec", "weight": 3}));
+    assert_eq!(waiting_since(&mut world), Some(1.0));
+    world.get_work("w", 1, Duration::from_secs(40));
+    assert_eq!(waiting_since(&mut world), None, "both are handed out");
+    world.pass(2.0);
+    let released = world.report(&nobody(), "spec", "a", &wish(Wish::Available));
+    assert_eq!(released.unwrap(), Outcome::Accepted);
+    assert_eq!(waiting_since(&mut world), Some(5.0), "one was given back");
+    let gone = [name("a")];
+    world
+        .run(|op| {
+            let which = Deletion::Named(&gone, None);
+            op.delete_work_units(&name("spec"), &which)
+        })
+        .unwrap();
+    assert_eq!(waiting_since(&mut world), None);
+    world.pass(50.0);
+    assert_eq!(
+        waiting_since(&mut world),
+        Some(55.0),
+        "a lease and a delay are over"
+    );
+}
+
+#[test]
+fn since_when_units_wait_is_undone_with_what_made_them_wait() {
+    let mut world = world_with_units(&["a"]);
+    world.pass(1.0);
+    let undone = world.run(|op| {
+        op.delete_work_units(&name("spec"), &Deletion::Named(&[name("a")], None))?;
+        assert_eq!(op.work_spec(&name("spec"))?.waiting_since, None);
+        Err::<(), _>(Error::Refused("for a test".to_owned()))
+    });
+    assert!(undone.is_err());
+    assert_eq!(waiting_since(&mut world), Some(0.0));
+}
+
+#[test]
+fn that_nobody_asks_for_work_is_told_after_some_minutes() {
+    let mut world = world_with_units(&["a"]);
+    let mut explain = |at: Option<u64>, now: u64| {
+        let at = at.map(|at| world::START.plus(Duration::from_secs(at)));
+        let last_asked = LastAsked {
+            at,
+            started: world::START,
+        };
+        world.now = world::START.plus(Duration::from_secs(now));
+        let now = world.now;
+        let reasons = world.run(|op| op.explain_work(&name("spec"), None, last_asked));
+        let first = reasons.unwrap().remove(0);
+        (first.code(), first.text(now))
+    };
+    assert_eq!(explain(Some(0), 299).0, "next");
+    let (code, text) = explain(Some(0), 300);
+    assert_eq!(
+        (code, &*text),
+        ("no_worker", "nobody has asked for work for 5m")
+    );
+    let (code, text) = explain(None, 301);
+    assert_eq!(code, "no_worker");
+    assert!(
+        text.contains("since the daemon was started 5m 1s ago"),
+        "{text}"
+    );
+}
+
+#[test]
+fn workers_that_are_over_at_the_same_time_let_go_of_so_many_attempts_in_a_step() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = (0..1_800).map(|n| json!([format!("{n:05}"), {}])).collect();
+    world.add("spec", &units);
+    for worker in ["a", "b", "c"] {
+        world.get_work(worker, 600, Duration::from_secs(50_000));
+        let worker = name(worker);
+        let heartbeat = |op: &mut Operation<'_, SqliteStore>| {
+            op.heartbeat(Heartbeat {
+                worker: &worker,
+                mode: None,
+                lifetime: Duration::from_secs(10),
+                environment: None,
+                parent: None,
+            })
+        };
+        world.run(heartbeat).unwrap();
+    }
+    world.pass(11.0);
+    let mut left = Vec::new();
+    loop {
+        let more = world.operation(|op| op.expire()).unwrap();
+        left.push(world.operation(|op| op.worker_stats()).unwrap().workers);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(left, [1, 0]);
+}
+
+#[test]
+fn one_call_for_work_fails_so_many_units_without_a_retry_left_in_a_step() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = (0..1_200).map(|n| json!([format!("{n:05}"), {}])).collect();
+    world.add("spec", &units);
+    world.get_work("lost", 1_200, Duration::from_secs(10));
+    world.pass(11.0);
+    while world.operation(|op| op.expire()).unwrap() {}
+    world.set_spec(&json!({"name": "spec", "max_retries": 1}));
+    world.add("spec", &[json!(["last", {}])]);
+    let runtimes = [String::new()];
+    let request = WorkRequest {
+        max_units: 2,
+        lease: LEASE_DEFAULT,
+        work_specs: &[name("spec"), name("unknown")],
+        runtimes: &runtimes,
+    };
+    let mut failed = Vec::new();
+    let given = loop {
+        let given = world.run(|op| op.get_work(&name("w"), &request)).unwrap();
+        failed.push(world.counts("spec").failed);
+        if let Some(given) = given {
+            break given;
+        }
+    };
+    assert_eq!(failed, [500, 1_000, 1_200]);
+    assert_eq!(given.len(), 1);
+}
