@@ -1,6 +1,6 @@
 //! One connection, that is opened anew when it breaks.
 
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, Wait};
 use super::{Error, Pipeline, Request, Result};
 use crate::address::Address;
 use crate::cbor::Value;
@@ -11,10 +11,15 @@ use std::time::Duration;
 /// How to connect, and how long to try.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long to wait for a connection, for each address that a name stands for.
+    /// How long to wait for a connection. All addresses that a name stands for are tried within it.
     pub connect_timeout: Duration,
-    /// How long to wait for an answer; `None`: for ever.
+    /// How long a request may take to be sent, and then its answer to arrive, down to its last byte; `None`: for
+    /// ever.
     pub answer_timeout: Option<Duration>,
+    /// How long the server may neither take nor send anything meanwhile; `None`: for ever. In the second half of
+    /// that time it is asked for a sign of life on another connection: a call that takes long does not fail as long
+    /// as the server answers there.
+    pub silence_timeout: Option<Duration>,
     /// How often to try again after the first time, if there is no connection.
     pub retries: u32,
     /// How long to wait before trying again; it doubles each time.
@@ -37,12 +42,14 @@ pub enum Resend {
 }
 
 /// As the Python client has it where it has such a thing: five more tries after 0.5, 1, 2, 4 and 8 seconds.
-/// Only what is repeatable is sent again, and an answer is waited for 5 minutes.
+/// Only what is repeatable is sent again. An answer is waited for an hour, but only 10 seconds if the server gives no
+/// sign of life.
 impl Default for Options {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
-            answer_timeout: Some(Duration::from_secs(300)),
+            answer_timeout: Some(Duration::from_secs(3_600)),
+            silence_timeout: Some(Duration::from_secs(10)),
             retries: 5,
             retry_delay: Duration::from_millis(500),
             resend: Resend::Repeatable,
@@ -101,6 +108,11 @@ impl Connection {
         &self.address
     }
 
+    /// How to connect and how long to try, from the next call on.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
     /// Calls a method, and waits for its result.
     ///
     /// # Errors
@@ -132,20 +144,21 @@ impl Connection {
 
     /// Sends a request, on a new connection if there is none.
     pub(super) fn send(&mut self, request: &Request) -> Result<()> {
-        let timeout = self.options.answer_timeout;
+        let wait = Wait::new(self.options.answer_timeout, self.options.silence_timeout);
         let link = self.link()?;
         let was_alone = link.unanswered() == 0;
-        let Err(source) = link.send(request, timeout) else {
+        let Err(error) = link.send(request, wait) else {
             return Ok(());
         };
         self.link = None;
-        if was_alone {
+        Err(match error {
             // Not all of it has gone out, so nobody can have carried it out.
-            let address = self.address.clone();
-            Err(Error::Unreachable { address, source })
-        } else {
-            Err(self.lost(request.method(), source))
-        }
+            LinkError::Broken(source) if was_alone => Error::Unreachable {
+                address: self.address.clone(),
+                source,
+            },
+            error => self.failed(request.method(), error),
+        })
     }
 
     /// Waits for the answer to the oldest request that has none.
@@ -154,28 +167,59 @@ impl Connection {
     /// As for [`Connection::call`]. After all but `Failed` the connection is closed; after that one too, if the
     /// server has not taken the request.
     pub(super) fn receive(&mut self) -> Result<Value> {
-        let timeout = self.options.answer_timeout;
-        let Some(link) = &mut self.link else {
-            let source = io::ErrorKind::NotConnected.into();
-            return Err(self.lost("nothing", source));
-        };
-        let (method, received) = link.receive(timeout);
-        match received {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(message)) => Err(Error::Failed { method, message }),
+        let oldest = self.link.as_ref().and_then(Link::oldest);
+        let method = oldest.unwrap_or("nothing").to_owned();
+        match self.receive_answer() {
+            Ok(answer) => answer.map_err(|message| Error::Failed { method, message }),
             Err(error) => {
                 self.link = None;
-                Err(match error {
-                    LinkError::Broken(source) => self.lost(&method, source),
-                    LinkError::TimedOut(after) => Error::Timeout {
-                        address: self.address.clone(),
-                        method,
-                        after,
-                    },
-                    LinkError::Unreadable(problem) => Error::Unreadable { method, problem },
-                    LinkError::NotTaken(message) => Error::Failed { method, message },
-                })
+                Err(self.failed(&method, error))
             }
+        }
+    }
+
+    fn receive_answer(&mut self) -> Result<Result<Value, String>, LinkError> {
+        // The other half is for the sign of life.
+        let silence = self.options.silence_timeout.map(|timeout| timeout / 2);
+        let mut wait = Wait::new(self.options.answer_timeout, silence);
+        loop {
+            let Some(link) = &mut self.link else {
+                return Err(LinkError::Broken(io::ErrorKind::NotConnected.into()));
+            };
+            match link.receive(&mut wait) {
+                Err(LinkError::Silent(half)) if self.is_alive(half) => wait.heard(),
+                Err(LinkError::Silent(half)) => return Err(LinkError::Silent(half * 2)),
+                received => return received,
+            }
+        }
+    }
+
+    /// True if the server answers on another connection.
+    fn is_alive(&self, within: Duration) -> bool {
+        let options = Options {
+            connect_timeout: within,
+            answer_timeout: Some(within),
+            silence_timeout: None,
+            ..self.options
+        };
+        let mut other = Self::new(self.address.clone(), options);
+        // Servers that don't know it say so.
+        let sent = other.send(&Request::new("server_info", []));
+        let answer = sent.and_then(|()| other.receive());
+        matches!(answer, Ok(_) | Err(Error::Failed { .. }))
+    }
+
+    fn failed(&self, method: &str, error: LinkError) -> Error {
+        let method = method.to_owned();
+        match error {
+            LinkError::Broken(source) => self.lost(&method, source),
+            LinkError::Silent(after) | LinkError::TimedOut(after) => Error::Timeout {
+                address: self.address.clone(),
+                method,
+                after,
+            },
+            LinkError::Unreadable(problem) => Error::Unreadable { method, problem },
+            LinkError::NotTaken(message) => Error::Failed { method, message },
         }
     }
 

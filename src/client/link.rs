@@ -5,11 +5,11 @@ use crate::address::Address;
 use crate::cbor::{Item, Value};
 use crate::cborrpc::envelope::{self, Response};
 use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::ToSocketAddrs;
+use std::io::{self, ErrorKind, Read};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,11 @@ use std::time::{Duration, Instant};
 const DEPTH_MAX: usize = 256;
 /// How much is read at once.
 const PIECE_BYTES: usize = 64 * 1024;
+/// How soon, and how often, the system asks for a sign of life from a machine that sends nothing. Without it a
+/// connection to one that was cut off or has lost its memory would look alive.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// The shortest time-out of a socket: one of less than a microsecond would be none.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -37,9 +42,20 @@ struct Waiting {
     method: String,
 }
 
-/// Why no answer came. The link can't be used any further.
+/// How long a server is waited for.
+pub(super) struct Wait {
+    begin: Instant,
+    /// When it took or sent something, or was found alive.
+    heard: Instant,
+    total: Option<Duration>,
+    silence: Option<Duration>,
+}
+
+/// Why no answer came. But for `Silent` the link can't be used any further.
 pub(super) enum LinkError {
     Broken(io::Error),
+    /// The server took or sent nothing for as long as it may be silent.
+    Silent(Duration),
     TimedOut(Duration),
     Unreadable(String),
     /// The server does not take the request, for this reason, and ends the connection.
@@ -48,6 +64,43 @@ pub(super) enum LinkError {
 
 /// A result, or the message of a failure.
 type Answer = Result<Value, String>;
+
+impl Wait {
+    /// Waits from now on: so long in total, and so long while the server neither takes nor sends anything.
+    pub(super) fn new(total: Option<Duration>, silence: Option<Duration>) -> Self {
+        let now = Instant::now();
+        Self {
+            begin: now,
+            heard: now,
+            total,
+            silence,
+        }
+    }
+
+    /// The server is alive.
+    pub(super) fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// How long to wait for the next piece; `None`: for ever.
+    fn left(&self) -> Result<Option<Duration>, LinkError> {
+        let now = Instant::now();
+        let total = self.total.map(|total| {
+            let left = total.saturating_sub(now - self.begin);
+            (left, LinkError::TimedOut(total))
+        });
+        let silence = self.silence.map(|silence| {
+            let left = silence.saturating_sub(now - self.heard);
+            (left, LinkError::Silent(silence))
+        });
+        let limits = [total, silence].into_iter().flatten();
+        match limits.min_by_key(|(left, _)| *left) {
+            Some((Duration::ZERO, error)) => Err(error),
+            Some((left, _)) => Ok(Some(left.max(TIMEOUT_MIN))),
+            None => Ok(None),
+        }
+    }
+}
 
 impl Link {
     /// Connects; answers of more than `answer_bytes_max` bytes will not be read.
@@ -59,7 +112,9 @@ impl Link {
         let socket = match address {
             Address::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                socket.connect(&SockAddr::unix(path)?)?;
+                // It holds for connecting, too, which blocks while too many others wait to be accepted.
+                socket.set_write_timeout(Some(timeout.max(TIMEOUT_MIN)))?;
+                socket.connect(&SockAddr::unix(path)?).map_err(in_words)?;
                 socket
             }
             Address::Tcp { host, port } => connect_tcp(host, *port, timeout)?,
@@ -95,7 +150,7 @@ impl Link {
     }
 
     /// Sends a request.
-    pub(super) fn send(&mut self, request: &Request, timeout: Option<Duration>) -> io::Result<()> {
+    pub(super) fn send(&mut self, request: &Request, mut wait: Wait) -> Result<(), LinkError> {
         let (mut content, mut frame) = (Vec::new(), Vec::new());
         envelope::write_request(
             &mut content,
@@ -104,13 +159,18 @@ impl Link {
             request.params(),
         );
         envelope::write_frame(&mut frame, &content);
-        self.socket.set_write_timeout(timeout)?;
-        self.socket
-            .write_all(&frame)
-            .map_err(|error| match error.kind() {
-                ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "it takes nothing"),
-                _ => error,
-            })?;
+        let mut rest = frame.as_slice();
+        while !rest.is_empty() {
+            let timeout = self.socket.set_write_timeout(wait.left()?);
+            match timeout.and_then(|()| self.socket.send(rest)) {
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    wait.heard();
+                }
+                Err(error) if is_time_out(&error) => {}
+                Err(error) => return Err(LinkError::Broken(error)),
+            }
+        }
         self.waiting.push_back(Waiting {
             id: self.next_id,
             method: request.method().to_owned(),
@@ -119,19 +179,18 @@ impl Link {
         Ok(())
     }
 
-    /// Waits for the answer to the oldest request that has none. Gives its method, too.
-    pub(super) fn receive(
-        &mut self,
-        timeout: Option<Duration>,
-    ) -> (String, Result<Answer, LinkError>) {
-        let Some(waiting) = self.waiting.pop_front() else {
-            let nothing = LinkError::Unreadable("nothing was asked".to_owned());
-            return (String::new(), Err(nothing));
-        };
-        let answer = self
-            .receive_message(timeout)
-            .and_then(|message| self.read_answer(message, waiting.id));
-        (waiting.method, answer)
+    /// The method of the oldest request that has no answer.
+    pub(super) fn oldest(&self) -> Option<&str> {
+        Some(&self.waiting.front()?.method)
+    }
+
+    /// Waits for the answer to the oldest request that has none. After `Silent` it can be waited for once more.
+    pub(super) fn receive(&mut self, wait: &mut Wait) -> Result<Answer, LinkError> {
+        let message = self.receive_message(wait)?;
+        match self.waiting.pop_front() {
+            Some(waiting) => self.read_answer(message, waiting.id),
+            None => Err(LinkError::Unreadable("nothing was asked".to_owned())),
+        }
     }
 
     fn read_answer(&self, message: Range<usize>, id: u64) -> Result<Answer, LinkError> {
@@ -162,33 +221,26 @@ impl Link {
     }
 
     /// Waits for a whole message: where it is among the received bytes.
-    fn receive_message(&mut self, timeout: Option<Duration>) -> Result<Range<usize>, LinkError> {
-        let deadline = timeout.map(|timeout| (Instant::now() + timeout, timeout));
+    fn receive_message(&mut self, wait: &mut Wait) -> Result<Range<usize>, LinkError> {
         loop {
             let received = self.received.get(self.used..).unwrap_or_default();
-            match self.framer.next(received).map_err(unreadable_frame)? {
-                Frame::Complete { message, consumed } => {
+            match self.framer.next(received) {
+                Ok(Frame::Complete { message, consumed }) => {
                     let range = self.used + message.start..self.used + message.end;
                     self.used += consumed;
                     return Ok(range);
                 }
-                Frame::Incomplete => self.read_more(deadline)?,
+                Ok(Frame::Incomplete) => self.read_more(wait)?,
+                Err(error) => return Err(unreadable_frame(error, received)),
             }
         }
     }
 
-    fn read_more(&mut self, deadline: Option<(Instant, Duration)>) -> Result<(), LinkError> {
+    fn read_more(&mut self, wait: &mut Wait) -> Result<(), LinkError> {
         self.received.drain(..self.used);
         self.used = 0;
-        let left = match deadline {
-            None => None,
-            Some((at, timeout)) => match at.saturating_duration_since(Instant::now()) {
-                Duration::ZERO => return Err(LinkError::TimedOut(timeout)),
-                left => Some(left),
-            },
-        };
         self.socket
-            .set_read_timeout(left)
+            .set_read_timeout(wait.left()?)
             .map_err(LinkError::Broken)?;
         let end = self.received.len();
         self.received.resize(end + PIECE_BYTES, 0);
@@ -200,36 +252,74 @@ impl Link {
                 let error = io::Error::new(ErrorKind::UnexpectedEof, why);
                 Err(LinkError::Broken(error))
             }
-            Ok(_) => Ok(()),
-            Err(error) => match error.kind() {
-                // The deadline is looked at before the next read.
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(()),
-                _ => Err(LinkError::Broken(error)),
-            },
+            Ok(_) => {
+                wait.heard();
+                Ok(())
+            }
+            // What is left of the time is looked at before the next read.
+            Err(error) if is_time_out(&error) => Ok(()),
+            Err(error) => Err(LinkError::Broken(error)),
         }
+    }
+}
+
+/// True if nothing has happened to the socket, but that time has passed.
+fn is_time_out(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+/// An error of connecting to a Unix socket, whose time-out has another name there.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "connection timed out"),
+        _ => error,
     }
 }
 
 /// Connects to the first of the addresses of a host that answers.
 fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<Socket> {
-    let mut failure = None;
-    for address in (host, port).to_socket_addrs()? {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        match socket.connect_timeout(&address.into(), timeout) {
-            Ok(()) => {
-                // Each request is sent in one go, and should not wait for a confirmation of the last one.
-                socket.set_tcp_nodelay(true)?;
-                return Ok(socket);
-            }
-            Err(error) => failure = Some(error),
-        }
-    }
-    let nothing = || io::Error::new(ErrorKind::NotFound, "the name has no address");
-    Err(failure.unwrap_or_else(nothing))
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    connect_to_first(&addresses, timeout)
 }
 
-/// A framing error, in words for who reads an answer.
-fn unreadable_frame(error: FrameError) -> LinkError {
+/// Each address gets its share of the time that is left, so that the last one has some as well.
+fn connect_to_first(addresses: &[SocketAddr], timeout: Duration) -> io::Result<Socket> {
+    let begin = Instant::now();
+    let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for (address, still) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let left = timeout.saturating_sub(begin.elapsed());
+        let share = left / u32::try_from(still).unwrap_or(u32::MAX);
+        match connect_to(*address, share.max(TIMEOUT_MIN)) {
+            Ok(socket) => return Ok(socket),
+            // This machine may know no such addresses, and yet be reached by others.
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn connect_to(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.connect_timeout(&address.into(), timeout)?;
+    // Each request is sent in one go, and should not wait for a confirmation of the last one.
+    socket.set_tcp_nodelay(true)?;
+    let (time, interval) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
+    socket.set_tcp_keepalive(&keepalive)?;
+    Ok(socket)
+}
+
+/// A framing error, in words for who reads an answer. Servers of most other protocols begin with a line of text.
+fn unreadable_frame(error: FrameError, received: &[u8]) -> LinkError {
+    if let Some(line) = line_of_text(received) {
+        return LinkError::Unreadable(format!(
+            "no daemon that speaks CBOR-RPC is there, but something that says {line:?}"
+        ));
+    }
     LinkError::Unreadable(match error {
         FrameError::TooLarge { limit } => format!("it is longer than {limit} bytes"),
         FrameError::NotARequest { found } => format!("expected a map, got {found}"),
@@ -237,4 +327,42 @@ fn unreadable_frame(error: FrameError) -> LinkError {
         // Servers have this limit, and no client.
         FrameError::Crowded { .. } => error.to_string(),
     })
+}
+
+/// The first line, if it looks like one: printable ASCII, which no answer begins with.
+fn line_of_text(received: &[u8]) -> Option<&str> {
+    const SHOWN: usize = 80;
+    let line = received.split(|byte| b"\r\n".contains(byte)).next()?;
+    let line = line.get(..SHOWN).unwrap_or(line);
+    let is_text = line.len() > 3 && line.iter().all(|byte| (b' '..=b'~').contains(byte));
+    std::str::from_utf8(line).ok().filter(|_| is_text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn every_address_of_a_host_is_tried_also_behind_one_that_swallows_packets() {
+        let closed = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let refusing = closed.local_addr().expect("address");
+        drop(closed);
+        // Connections that nobody accepts, until there is no room for more: the next ones get no answer.
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .expect("bind");
+        full.listen(0).expect("listen");
+        let swallowing = full.local_addr().expect("address").as_socket().expect("IP");
+        let wait = Duration::from_millis(100);
+        let _waiting: Vec<Socket> =
+            std::iter::from_fn(|| connect_to(swallowing, wait).ok()).collect();
+        let open = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let open = open.local_addr().expect("address");
+        let unknown = SocketAddr::from(([0x100, 0, 0, 0, 0, 0, 0, 1], 1));
+        let addresses = [unknown, refusing, swallowing, open];
+        let socket = connect_to_first(&addresses, Duration::from_secs(1)).expect("connect");
+        let peer = socket.peer_addr().expect("peer").as_socket();
+        assert_eq!(peer, Some(open));
+    }
 }

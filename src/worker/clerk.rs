@@ -52,6 +52,7 @@ pub(crate) fn run(
     let options = Options {
         retries: 0,
         answer_timeout: Some(Duration::from_secs(30)),
+        silence_timeout: None,
         ..Options::default()
     };
     let mut client = Coordinate::new(Connection::open(address, options)?);

@@ -172,6 +172,7 @@ impl<'a> Session<'a> {
 fn client_of(target: &Target) -> Coordinate {
     let options = Options {
         answer_timeout: None,
+        silence_timeout: None,
         retries: 0,
         ..Options::default()
     };

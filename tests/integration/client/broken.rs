@@ -5,7 +5,7 @@ use coordinated::client::{
     Address, Connection, Coordinate, Error, GetWork, ListLocks, Options, Request, Resend, Status,
     UnitQuery, Update,
 };
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -196,6 +196,135 @@ fn an_answer_that_does_not_come_in_time_is_given_up() {
     assert_eq!(value, Value::from(1));
     drop(connection);
     assert_eq!(script.methods(), ["now"; 2]);
+}
+
+/// A server of which the kernel takes connections, and nothing else happens.
+fn silent() -> (TcpListener, Address) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address").into();
+    (listener, address)
+}
+
+#[test]
+fn a_server_that_gives_no_sign_of_life_is_given_up() {
+    let (_listener, address) = silent();
+    let options = Options {
+        answer_timeout: None,
+        silence_timeout: Some(Duration::from_millis(100)),
+        ..quick()
+    };
+    let mut connection = Connection::new(address, options);
+    let error = connection
+        .call(&Request::new("now", []))
+        .expect_err("silence");
+    assert!(
+        matches!(&error, Error::Timeout { method, .. } if method == "now"),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("within 100ms"), "{error}");
+}
+
+#[test]
+fn an_answer_that_takes_long_is_waited_for_while_the_server_answers_on_other_connections() {
+    let (listener, address) = silent();
+    let server = thread::spawn(move || {
+        let mut busy = accept(&listener);
+        let request = read_request(&mut busy).expect("a request");
+        // So long that it is asked for a sign of life again and again.
+        for _ in 0..3 {
+            let mut other = accept(&listener);
+            let asked = read_request(&mut other).expect("a request");
+            assert_eq!(asked.at("method").name().as_deref(), Some("server_info"));
+            let answer = format!(
+                "{{'id': {}, 'error': {{'message': 'what?'}}}}",
+                asked.at("id")
+            );
+            other.write_all(&frame(&diag(&answer))).expect("send");
+        }
+        let answer = format!("{{'id': {}, 'result': 17}}", request.at("id"));
+        busy.write_all(&frame(&diag(&answer))).expect("send");
+    });
+    let options = Options {
+        silence_timeout: Some(Duration::from_millis(100)),
+        ..quick()
+    };
+    let mut client = Coordinate::new(Connection::new(address, options));
+    assert_eq!(client.now().expect("now"), 17);
+    server.join().expect("server");
+}
+
+/// Bytes that come, or are taken, one by one.
+#[test]
+fn the_time_for_an_answer_does_not_begin_anew_with_each_piece() {
+    let options = Options {
+        answer_timeout: Some(Duration::from_millis(300)),
+        ..quick()
+    };
+    for is_answering in [true, false] {
+        let (listener, address) = silent();
+        let server = thread::spawn(move || {
+            let mut stream = accept(&listener);
+            // The head of an answer of a million bytes.
+            let _ = stream.write_all(&unhex("d8185a000f4240"));
+            loop {
+                let goes_on = match is_answering {
+                    true => stream.write_all(&[0]).is_ok(),
+                    false => stream.read(&mut [0; 65_536]).is_ok_and(|count| count > 0),
+                };
+                if !goes_on {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let length = if is_answering { 1 } else { 60_000_000 };
+        let request = Request::new("now", [Value::Bytes(vec![0; length])]);
+        let mut connection = Connection::new(address, options);
+        let error = connection.call(&request).expect_err("too slow");
+        assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+        drop(connection);
+        server.join().expect("server");
+    }
+}
+
+#[test]
+fn a_unix_socket_that_takes_no_more_connections_is_given_up() {
+    let folder = tempfile::TempDir::new().expect("folder");
+    let path = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
+    let options = Options {
+        connect_timeout: Duration::from_millis(50),
+        ..quick()
+    };
+    // Nobody accepts them, so at some time there is no more room.
+    let mut waiting = Vec::new();
+    let error = loop {
+        match Connection::open(Address::Unix(path.clone()), options) {
+            Ok(connection) => waiting.push(connection),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(&error, Error::Unreachable { source, .. } if source.kind() == ErrorKind::TimedOut),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_server_that_speaks_another_protocol_is_shown_with_what_it_says() {
+    let hex: String = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let script = Script::start(&[Act::Bytes(hex.leak())]);
+    let error = client(&script, quick()).now().expect_err("HTTP");
+    assert!(matches!(error, Error::Unreadable { .. }), "{error:?}");
+    assert!(
+        error
+            .to_string()
+            .contains("says \"HTTP/1.1 400 Bad Request\""),
+        "{error}"
+    );
 }
 
 #[test]

@@ -363,6 +363,38 @@ fn a_load_goes_on_when_the_daemon_was_restarted() {
 }
 
 #[test]
+fn a_load_ends_when_the_daemon_gives_no_sign_of_life_any_more() {
+    let (server, mut client) = server_with_spec();
+    let arguments = [
+        "addwork",
+        "ws",
+        "-u",
+        "-",
+        "--batch",
+        "10",
+        "--timeout",
+        "500ms",
+    ];
+    let mut load = Running::start(&arguments, &[("COORDINATED_SERVER", server.address())]);
+    load.write(lines(0..10));
+    wait_until("a batch is there", || {
+        client.counts("ws").get(&AVAILABLE) == Some(&10)
+    });
+    server.signal(libc::SIGSTOP);
+    load.write(lines(10..35));
+    load.input = None;
+    let exit = load.wait();
+    server.signal(libc::SIGCONT);
+    let message = exit.stderr.lines().last().unwrap_or_default();
+    assert_eq!(exit.code, Some(1), "{message}");
+    assert!(
+        message.contains("has not answered add_work_units within 500ms")
+            && message.ends_with("--from-line 11 goes on from there"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_batch_in_doubt_is_sent_again_where_that_does_no_harm() {
     for cut in [Cut::Request, Cut::Answer] {
         let (server, mut client) = server_with_spec();

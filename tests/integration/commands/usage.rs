@@ -1,7 +1,8 @@
 //! What is the same for all commands: no daemon, closed output, where the daemon is said to be.
 
 use super::{bad, good, run, server_with_units};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use test_support::{Server, run_to_end};
@@ -30,6 +31,44 @@ fn without_a_daemon_one_line_says_how_to_start_one() {
             exit.stderr
         );
     }
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up_with_a_message() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address").to_string();
+    let (server, _client) = server_with_units();
+    server.signal(libc::SIGSTOP);
+    for silent in [address.as_str(), server.address()] {
+        let message = bad(silent, &["summary", "--timeout", "200ms"]);
+        assert!(
+            message.contains(&format!("{silent} takes connections")) && message.contains("200ms"),
+            "{message}"
+        );
+    }
+    server.signal(libc::SIGCONT);
+    assert_eq!(run(&address, &["summary", "--timeout", "0s"]).code, Some(2));
+}
+
+#[test]
+fn a_server_of_another_protocol_is_shown_with_what_it_says() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address").to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("accept");
+        stream.read_exact(&mut [0]).expect("a request");
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .expect("send");
+        // Until the client has gone.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let message = bad(&address, &["summary"]);
+    assert!(
+        message.contains("no daemon that speaks CBOR-RPC") && message.contains("HTTP/1.1 400"),
+        "{message}"
+    );
+    server.join().expect("server");
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod template;
 use super::WrongUsage;
 use super::names::{NameParser, SpecNameParser, shown, units_of};
 use super::output::note;
-use super::server::{Daemon, Server};
+use super::server::{Daemon, Place};
 use crate::cli::values::parse_duration;
 use crate::client::{Name, Status};
 use crate::server::raise_open_files_limit;
@@ -98,7 +98,7 @@ pub(in crate::cli) struct WorkArgs {
     worker: Option<Name>,
 
     #[command(flatten)]
-    server: Server,
+    server: Place,
 
     /// The program and its arguments
     #[arg(last = true, value_name = "CMD")]
