@@ -14,8 +14,8 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 The copy is the database's state at one moment, as one file that nobody but its owner can read. It \
-takes its name only when it is on the disk, whole and checked: SQLite's integrity check, and the kept \
-counts. A signal leaves nothing behind; a kill or a crash, at most a file whose name ends in .partial.
+takes its name only when it is on the disk, whole and checked: SQLite's integrity check, the kept \
+counts, and whether all stored CBOR can be decoded. A signal leaves nothing behind; a kill or a crash, at most a file whose name ends in .partial.
 
 The daemon goes on meanwhile. Its log (the file that ends in -wal) grows by what it writes until the \
 copy is made; afterwards that space is used again.

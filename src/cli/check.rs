@@ -12,7 +12,7 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Checks the file itself (SQLite's integrity check), references between tables, the kept counts against a \
-recount, and what must be true of work units and their attempts. It reads the file several times over, \
+recount, what must be true of work units and their attempts, and that all stored CBOR can be decoded. It reads the file several times over, \
 in the state of one moment, and works while a daemon runs: that goes on, but its log (the file that ends \
 in -wal) grows by what it writes until the check's end.
 

@@ -1,7 +1,7 @@
 //! Whether a database is in order: the file itself, the kept counts, and what must be true of units and
 //! their attempts. And mending what can be mended without a guess.
 
-use super::invariants::{INVARIANTS, Invariant, KEPT_COUNTS};
+use super::invariants::{INVARIANTS, Invariant, KEPT_COUNTS, STORED_CBOR, define_functions};
 use super::new_file::FileError;
 use super::open::{FileLock, open_existing};
 use crate::coordinate::Name;
@@ -99,12 +99,16 @@ fn unusable(db: &Path, error: &rusqlite::Error) -> FileError {
     }
 }
 
-/// What is wrong with a new copy, if it is not whole or its kept counts are wrong.
-pub(super) fn first_fault(connection: &Connection) -> rusqlite::Result<Option<String>> {
+/// What is wrong with a new copy whose schema has this version, if it is not whole, its kept counts are wrong or
+/// stored CBOR can't be decoded.
+pub(super) fn first_fault(
+    connection: &Connection,
+    version: usize,
+) -> rusqlite::Result<Option<String>> {
+    define_functions(connection)?;
     let mut faults = vec![damage(connection)?];
-    for invariant in INVARIANTS {
-        // These were in the first schema.
-        if invariant.name == KEPT_COUNTS && invariant.since == 1 {
+    for invariant in known_by(version) {
+        if matches!(invariant.name, KEPT_COUNTS | STORED_CBOR) {
             faults.push(violations(connection, invariant)?);
         }
     }
@@ -127,6 +131,7 @@ fn check_all(
     version: usize,
     begin: &dyn Fn(&str),
 ) -> rusqlite::Result<Report> {
+    define_functions(connection)?;
     begin(THE_FILE);
     let mut report = Report::default();
     report.add(THE_FILE, damage(connection))?;

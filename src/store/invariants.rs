@@ -1,5 +1,8 @@
 //! What must be true of a database, and how to find what violates it. To add one, add a line to the list.
 
+use super::cbor_fault;
+use rusqlite::Connection;
+
 /// Something that must be true of a database.
 pub(super) struct Invariant {
     /// The schema version from which on it can be checked.
@@ -7,7 +10,7 @@ pub(super) struct Invariant {
     /// What it is about, in few words.
     pub(super) name: &'static str,
     /// Gives a row for each violation. All of it is read in the order of the file, which for a large one
-    /// is faster than any index.
+    /// is faster than any index. It may use what [`define_functions`] defines.
     pub(super) sql: &'static str,
     /// Says what is wrong with a row; `{column}` stands for a value in it. Values of the columns `spec`
     /// and `unit` are ids, shown by their names, and those of `status` and `attempt_status` by theirs.
@@ -40,6 +43,14 @@ impl Invariant {
     }
 }
 
+/// Gives a connection the SQL functions that the list uses.
+///
+/// # Errors
+/// If SQLite refuses.
+pub(super) fn define_functions(connection: &Connection) -> rusqlite::Result<()> {
+    cbor_fault::define(connection)
+}
+
 /// What must be true, in the order in which it is looked at. Work specs that were deleted are not counted
 /// any more, but their units are like all others until they are removed.
 #[rustfmt::skip]
@@ -68,6 +79,11 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "retries", TOO_MANY_BEFORE, "work unit {unit} had {before} attempts when it was added again or retried, but the last one has number {number}"),
     invariant(1, "retries", SUPERSEDED_IS_NEWER, "work unit {unit} was added again after attempt {superseded}, but its last one is {last}"),
     invariant(1, "delays", "SELECT id AS unit FROM work_unit NOT INDEXED WHERE status = 2 AND not_before_us IS NULL", "work unit {unit} is delayed, but until no time"),
+    invariant(1, STORED_CBOR, "SELECT id AS spec, cbor_fault('a map', definition) AS fault FROM work_spec WHERE fault IS NOT NULL", "work spec {spec}: its definition can't be decoded: {fault}"),
+    invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
+    invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),
+    invariant(1, STORED_CBOR, "SELECT CAST(name AS TEXT) AS worker, cbor_fault('a map', environment) AS fault FROM worker NOT INDEXED WHERE fault IS NOT NULL", "worker {worker}: its environment can't be decoded: {fault}"),
+    invariant(5, STORED_CBOR, "SELECT work_spec_id AS spec, cbor_fault('a list', units) AS fault FROM output_slice NOT INDEXED WHERE fault IS NOT NULL", "work spec {spec}: units that are still to be added can't be decoded: {fault}"),
 ];
 
 /// The sentences in which violations are told, with `{column}` where values come in.
@@ -80,6 +96,9 @@ pub fn all_invariants() -> Vec<&'static str> {
 }
 
 pub(super) const KEPT_COUNTS: &str = "kept counts";
+
+/// What clients stored, and get back byte for byte.
+pub(super) const STORED_CBOR: &str = "stored CBOR";
 
 const WRONG_COUNTS: &str = "
     WITH counted AS MATERIALIZED (
@@ -247,7 +266,6 @@ const SUPERSEDED_IS_NEWER: &str = "
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rusqlite::Connection;
 
     #[test]
     fn each_invariant_can_be_looked_at_from_its_first_schema_on() {
@@ -258,6 +276,7 @@ mod tests {
             .collect();
         files.sort();
         let connection = Connection::open_in_memory().expect("a database");
+        define_functions(&connection).expect("functions");
         for (schema, file) in (1..).zip(files) {
             let migration = std::fs::read_to_string(file).expect("a migration");
             connection.execute_batch(&migration).expect("it applies");

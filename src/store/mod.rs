@@ -6,6 +6,7 @@
 mod archive;
 mod attempts;
 mod backup;
+mod cbor_fault;
 mod cbor_json;
 pub mod check;
 mod checkpoint;

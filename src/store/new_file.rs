@@ -213,7 +213,8 @@ impl NewFile {
         failed(what, &self.path, error)
     }
 
-    /// Checks that the new file is whole, and that its kept counts are right. `source` is named if not.
+    /// Checks that the new file is whole, that its kept counts are right, and that stored CBOR can be decoded.
+    /// `source` is named if not.
     pub(super) fn verify(&self, source: &Path, watch: &Watch) -> Result<(), FileError> {
         self.ask(watch, Stage::Checking)?;
         let fault = self.first_fault(watch);
@@ -238,7 +239,8 @@ impl NewFile {
         let watch = Arc::clone(watch);
         let handler = move || watch(Stage::Checking).is_break();
         connection.progress_handler(100_000, Some(handler))?;
-        check::first_fault(&connection)
+        let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        check::first_fault(&connection, version)
     }
 
     /// Puts the file in its place. Gives its size in bytes.

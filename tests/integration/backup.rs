@@ -409,6 +409,12 @@ fn nothing_is_made_from_a_database_that_is_not_in_order() {
         .and_then(|db| db.execute("UPDATE work_unit_count SET failed = 3", []))
         .expect("spoil");
     refused(&["bad.db is not in order", "failed units"]);
+    // SQLite finds nothing wrong with a value that clients can't decode.
+    damage(&|_| {});
+    Connection::open(&bad)
+        .and_then(|db| db.execute("UPDATE work_unit SET data = x'a1' WHERE id = 1", []))
+        .expect("spoil");
+    refused(&["bad.db is not in order", "can't be decoded"]);
     damage(&|bytes| bytes[..100].fill(7));
     refused(&["bad.db", "not an SQLite database"]);
 }

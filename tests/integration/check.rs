@@ -169,6 +169,27 @@ const SPOILED: &[(&str, &str)] = &[
         "UPDATE work_unit SET not_before_us = NULL WHERE CAST(name AS TEXT) = 'e'",
         r#"work unit "e" of "ws" is delayed, but until no time"#,
     ),
+    (
+        "UPDATE work_spec SET definition = substr(definition, 1, 3) WHERE CAST(name AS TEXT) = 'ws'",
+        r#"work spec "ws": its definition can't be decoded: longer than 3 bytes"#,
+    ),
+    (
+        "UPDATE work_unit SET data = x'a161ff01' WHERE CAST(name AS TEXT) = 'd'",
+        r#"work unit "d" of "ws": its data can't be decoded: the text string that begins at byte 1 is not UTF-8"#,
+    ),
+    (
+        "UPDATE attempt SET data = x'a1616bff' WHERE status = 5",
+        r#"attempt 4 of work unit "b" of "ws": its data can't be decoded: byte 3 (0xff) can't stand here"#,
+    ),
+    (
+        "INSERT INTO worker (namespace_id, name, heartbeat_us, expiration_us, environment)
+         VALUES (1, 'w', 0, 0, x'80')",
+        "worker w: its environment can't be decoded: expected a map, found a list",
+    ),
+    (
+        "INSERT INTO output_slice (work_spec_id, priority, units) VALUES (1, 0, x'8201')",
+        r#"work spec "other": units that are still to be added can't be decoded: expected one item of"#,
+    ),
 ];
 
 #[test]
