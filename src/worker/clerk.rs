@@ -31,8 +31,8 @@ const REPORT_BYTES_MAX: usize = 8 << 20;
 const DATA_BYTES_MAX: usize = 32 << 20;
 /// The levels of containers in them: what a daemon takes by default, but for those of the message.
 const DATA_DEPTH_MAX: usize = 90;
-/// How much of a traceback's end is reported.
-const TRACEBACK_BYTES_MAX: usize = 64 << 10;
+/// How much of a traceback's end is reported: 64 KiB that a program has written, and some words on its end.
+const TRACEBACK_BYTES_MAX: usize = (64 << 10) + 1024;
 /// Units that are remembered as given back, for the number of their attempts.
 const TRIES_MAX: usize = 10_000;
 /// The longest lease that a server grants.

@@ -313,7 +313,7 @@ fn work_shows_a_bar_and_only_what_is_not_finished_in_lines() {
     ];
     let mut terminal = OnTerminal::start(100, server.address(), &work);
     terminal.wait_for("/5 ");
-    terminal.wait_for("it exited with 3");
+    terminal.wait_for("exit code 3");
     let (screen, code) = terminal.end();
     assert_eq!(code, Some(1), "{screen}");
     assert!(!screen.contains("finished  ws"), "{screen}");

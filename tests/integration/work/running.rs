@@ -126,16 +126,115 @@ fn results_that_can_t_be_taken_fail_the_unit() {
     for (key, problem) in [
         (
             "list",
-            "the file that COORDINATED_OUTPUT names has something else than a JSON object",
+            "the file that COORDINATED_OUTPUT names is a list, not a JSON object",
         ),
         (
             "escape",
-            "the value of \"$int\" must be a string with an integer",
+            "standard output: the value of \"$int\" must be a string with an integer",
         ),
         ("long", "standard output has more than 16777216 bytes"),
     ] {
         assert_eq!(traceback(&server, key), problem);
     }
+}
+
+/// Output that was almost JSON was once ignored, and the unit finished without a result.
+#[test]
+fn output_that_is_almost_an_object_fails_the_unit_and_says_where_it_broke() {
+    let (server, mut client) = server_with_spec();
+    let outputs = [
+        (
+            "nan",
+            r#"{"x": NaN}"#,
+            "line 1, column 7: {\"x\": NaN}",
+            "NaN is not JSON",
+        ),
+        (
+            "before",
+            r"loading\n{}\n",
+            "line 1, column 1: loading",
+            "it begins with something else",
+        ),
+        (
+            "cut",
+            r#"{"x": [1"#,
+            "line 1, column 9: {\"x\": [1",
+            "it ends within the object",
+        ),
+        (
+            "two",
+            r"{}\n{}\n",
+            "line 2, column 1: {}",
+            "something follows the object",
+        ),
+        (
+            "half",
+            r#"{"x": "\\ud800"}"#,
+            "line 1, column 14: {\"x\": \"\\ud800\"}",
+            "half of a surrogate pair",
+        ),
+    ];
+    for (key, output, ..) in outputs {
+        client.add("ws", &format!("['{key}', {{'out': '{output}'}}]"));
+    }
+    client.add("ws", r"['marked', {'out': '\\357\\273\\277{}'}]");
+    client.add("ws", "['text', {'out': '[1] and {text}'}]");
+    let script = ["printf \"$1\"", "{data.out}"];
+    let exit = work(&server, &on_all(&["-j", "2"], &script));
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    for (key, output, place, problem) in outputs {
+        let traceback = traceback(&server, key);
+        let expected =
+            format!("standard output, {place}\nstandard output is not one JSON object: {problem}");
+        assert!(traceback.starts_with(&expected), "{output}: {traceback}");
+    }
+    assert_eq!(data(&server, "marked"), "{}");
+    assert_eq!(client.state("ws", "text"), FINISHED);
+    let counts = [(FINISHED, 2), (FAILED, outputs.len() as u64)];
+    assert_eq!(client.counts("ws"), counts.into());
+}
+
+#[test]
+fn output_demands_an_object_or_takes_nothing_if_it_is_told_to() {
+    let (server, mut client) = server_with_spec();
+    let script = r#"case $1 in
+        object) echo '{"x": 1}';;
+        file) echo text; echo '{"x": 2}' > "$COORDINATED_OUTPUT";;
+        text) echo text;;
+        silent) ;;
+    esac"#;
+    let keys = ["object", "file", "text", "silent"];
+    client.add("ws", &keys.map(|key| format!("['{key}', {{}}]")).join(", "));
+    let exit = work(&server, &on_all(&["--output", "json"], &[script, "{key}"]));
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    assert_eq!(data(&server, "object"), r#"{"x":1}"#);
+    assert_eq!(data(&server, "file"), r#"{"x":2}"#);
+    assert!(traceback(&server, "text").contains("it begins with something else"));
+    assert_eq!(
+        traceback(&server, "silent"),
+        "standard output is empty, not a JSON object"
+    );
+
+    client.call("del_work_units", "'ws', {'all': True}");
+    client.add("ws", "['a', {'n': 1}]");
+    let script = r#"test -z "$COORDINATED_OUTPUT" && echo '{"x": NaN}'; echo '{}'"#;
+    work_on_all(&server, &["--output", "none"], &[script]);
+    assert_eq!(data(&server, "a"), r#"{"n":1}"#);
+}
+
+#[test]
+fn text_of_any_length_is_no_result_but_an_object_behind_it_is() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['text', {}], ['object', {}]");
+    let script = r#"head -c 17000000 /dev/zero | tr '\0' x
+        case $1 in object) echo; echo '{"x": 1}';; esac"#;
+    let exit = work(&server, &on_all(&[], &[script, "{key}"]));
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    assert_eq!(client.state("ws", "text"), FINISHED);
+    assert_eq!(
+        traceback(&server, "object"),
+        "standard output has more than 16777216 bytes"
+    );
 }
 
 #[test]
@@ -166,13 +265,18 @@ fn a_failure_has_the_end_of_standard_error_as_its_traceback_and_keeps_the_data()
         "{}",
         &long[long.len() - 100..]
     );
+    let (end, stderr) = long.split_once('\n').expect("two lines");
+    assert_eq!(end, "exit code 3, and on standard error:");
     assert!(
-        (65_530..=65_536).contains(&long.len()) && !long.contains('\u{fffd}'),
+        (65_530..=65_536).contains(&stderr.len()) && !stderr.contains('\u{fffd}'),
         "{}",
-        long.len()
+        stderr.len()
     );
-    assert_eq!(traceback(&server, "quiet"), "it exited with 4");
-    assert_eq!(traceback(&server, "killed"), "oh\nsignal 9 ended it");
+    assert_eq!(traceback(&server, "quiet"), "exit code 4");
+    assert_eq!(
+        traceback(&server, "killed"),
+        "oh\nkilled by signal 9 (SIGKILL)"
+    );
     assert!(data(&server, "long").starts_with(r#"{"n":1,"traceback":"#));
     assert_eq!(client.counts("ws").get(&FAILED), Some(&3));
 }
@@ -214,7 +318,6 @@ fn a_batch_is_given_as_lines_and_each_unit_ends_as_is_said_of_it() {
         echo 'about to begin'
         echo '{"key": "a", "data": {"n": 2}}'
         echo '{"key": "b", "error": "it is bad"}'
-        echo '{"key": "unheard of", "error": "it is bad"}'
         exit 0"#;
     let exit = work(&server, &on_all(&["--batch", "10", "-j", "1"], &[script]));
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
@@ -231,6 +334,101 @@ fn a_batch_is_given_as_lines_and_each_unit_ends_as_is_said_of_it() {
     assert_eq!(data(&server, "a"), r#"{"n":2}"#);
     assert_eq!(traceback(&server, "b"), "it is bad");
     assert_eq!(client.counts("ws"), [(FINISHED, 3), (FAILED, 1)].into());
+}
+
+#[test]
+fn a_line_of_a_batch_that_can_not_be_read_fails_its_unit_or_all_of_which_nothing_was_said() {
+    for (line, problem, of_others) in [
+        (
+            r#"{"key": "a", "data": {"x": NaN}}"#,
+            "NaN is not JSON",
+            None,
+        ),
+        (
+            r#"{"key": "a", "data": {"x""#,
+            "it ends within the object",
+            None,
+        ),
+        (
+            r#"{"data": {"x": NaN}, "key": "a"}"#,
+            "NaN is not JSON",
+            Some("NaN is not JSON"),
+        ),
+        (
+            r#"{"key": "A", "data": {}}"#,
+            "the program was not given the unit \"A\"",
+            Some("the program was not given the unit \"A\""),
+        ),
+        (
+            r#"{"id": "a", "data": {}}"#,
+            "the object has no \"key\" of a unit",
+            Some("the object has no \"key\" of a unit"),
+        ),
+        (
+            r#"{"key": "a", "retry": "yes"}"#,
+            "its \"retry\" is neither true nor false",
+            None,
+        ),
+    ] {
+        let (server, mut client) = server_with_spec();
+        client.add("ws", "['a', {}], ['b', {}], ['c', {}]");
+        let script = r#"echo text; echo '{"key": "b", "data": {"x": 1}}'; printf %s "$1""#;
+        let exit = work(
+            &server,
+            &on_all(&["--batch", "10", "-j", "1"], &[script, line]),
+        );
+        assert_eq!(exit.code, Some(1), "{line}: {}", exit.stderr);
+        assert_eq!(data(&server, "b"), r#"{"x":1}"#, "{line}");
+        let traceback_a = traceback(&server, "a");
+        assert!(traceback_a.contains(problem), "{line}: {traceback_a}");
+        match of_others {
+            Some(problem) => assert!(traceback(&server, "c").contains(problem), "{line}"),
+            None => assert_eq!(client.state("ws", "c"), FINISHED, "{line}"),
+        }
+    }
+}
+
+#[test]
+fn lines_of_a_batch_that_are_cut_off_by_the_limit_fail_their_units() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}], ['b', {}], ['c', {}]");
+    let script = r#"echo '{"key": "a", "data": {"x": 1}}'
+        printf '{"key": "b", "data": {"x": "'; head -c 17000000 /dev/zero | tr '\0' x; echo '"}}'
+        echo '{"key": "c", "data": {"x": 3}}'"#;
+    let exit = work(&server, &on_all(&["--batch", "10", "-j", "1"], &[script]));
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    assert_eq!(data(&server, "a"), r#"{"x":1}"#);
+    for key in ["b", "c"] {
+        assert_eq!(
+            traceback(&server, key),
+            "standard output has more than 16777216 bytes"
+        );
+    }
+}
+
+#[test]
+fn a_batch_of_which_lines_are_demanded_fails_the_units_that_have_none() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}], ['b', {}]");
+    let options = ["--batch", "10", "-j", "1", "--output", "json"];
+    let exit = work(&server, &on_all(&options, &[r#"echo '{"key": "a"}'"#]));
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    assert_eq!(client.state("ws", "a"), FINISHED);
+    assert_eq!(
+        traceback(&server, "b"),
+        "the program has said nothing of this unit"
+    );
+}
+
+/// A program that is stopped may be within a line.
+#[test]
+fn a_line_that_is_cut_off_by_the_end_of_the_program_leaves_the_unit_to_that_end() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let script = r#"test -e second && exit 0; touch second; printf '{"key": "a", "da'; exit 75"#;
+    let options = ["--batch", "10", "-j", "1", "--retry-delay", "10ms"];
+    work_on_all(&server, &options, &[script]);
+    assert_eq!(client.state("ws", "a"), FINISHED);
 }
 
 #[test]
@@ -253,7 +451,10 @@ fn a_batch_that_fails_keeps_what_was_said_before() {
         [(AVAILABLE, 1), (FINISHED, 1), (FAILED, 1)].into()
     );
     assert_eq!(client.state("ws", "a"), FINISHED);
-    assert_eq!(traceback(&server, "c"), "broken\n");
+    assert_eq!(
+        traceback(&server, "c"),
+        "exit code 1, and on standard error:\nbroken\n"
+    );
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! `work`: a worker that runs a program for each unit.
 
+mod collected;
+mod ended;
+mod output_rule;
 mod process;
 mod programs;
 mod show;
@@ -13,6 +16,7 @@ use crate::cli::values::parse_duration;
 use crate::client::{Name, Status};
 use crate::server::raise_open_files_limit;
 use crate::worker::{self, Crew, Plan, Stopper};
+use output_rule::Takes;
 use process::Limits;
 use programs::{Outputs, Programs};
 use show::{Served, Shown};
@@ -42,9 +46,10 @@ COORDINATED_SPEC, COORDINATED_ATTEMPT, COORDINATED_DATA_FIELD for each field, CO
 COORDINATED_OUTPUT, the name of a file that it may write.
 
 If it exits with 0, the unit is finished; if its standard output, or that file, is one JSON object, then this is \
-the unit's data from now on, and an `output` in it adds units to the work spec that `then` names. If it exits \
-with 75, the unit is given back for later. Otherwise the unit has failed, with the end of standard error as \
-traceback.
+the unit's data from now on, and an `output` in it adds units to the work spec that `then` names. Output that has a \
+line which begins with "{" and is not one JSON object fails the unit; other output is not kept (see --output). If it \
+exits with 75, the unit is given back for later. Otherwise the unit has failed, with the exit code and the end of \
+standard error as traceback.
 
 The first SIGTERM or SIGINT lets what runs come to its end, the second one ends it and gives its units back; so \
 does SIGHUP.
@@ -67,9 +72,16 @@ pub(in crate::cli) struct WorkArgs {
     /// Give the program up to so many units at once, as lines of JSON on its standard input
     ///
     /// A line is an object with key, attempt and data. The program may print lines with a key and either new
-    /// data, an error, or "retry": true; units without a line end as the program does.
+    /// data, an error, or "retry": true; units without a line end as the program does. A line that begins with "{"
+    /// and can't be read fails its unit or, if it does not say which, all units without a line.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     batch: Option<u16>,
+
+    /// What of the program's output becomes the unit's data
+    ///
+    /// The file that COORDINATED_OUTPUT names takes the place of standard output if the program has written it.
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    output: Takes,
 
     /// Run the programs that work specs name themselves, by `command` and `runtime: exec`
     ///
@@ -146,6 +158,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
         },
         retry_delay: args.retry_delay,
         takes_many: args.batch.is_some(),
+        takes: args.output,
         server: args.server.address().to_string(),
         outputs: Outputs::new()?,
         view: Shown::start(stopper, args.server.address(), &served),

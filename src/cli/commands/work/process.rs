@@ -1,5 +1,6 @@
 //! One run of a program: what it is given, what it writes, and its end, by itself or not.
 
+use super::collected::Collected;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::collections::VecDeque;
@@ -11,8 +12,6 @@ use std::time::{Duration, Instant};
 
 /// The end of standard error that is kept.
 pub(super) const STDERR_BYTES_MAX: usize = 64 << 10;
-/// Of standard output, which may be data, so much is kept.
-pub(super) const STDOUT_BYTES_MAX: usize = 16 << 20;
 /// How often it is looked whether a program is to be stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What is read at once.
@@ -30,10 +29,8 @@ pub(super) struct Ran {
     pub(super) status: ExitStatus,
     /// Why it was told to end, if it was.
     pub(super) stopped: Option<Stopped>,
-    /// What it wrote to standard output: the beginning.
-    pub(super) stdout: Vec<u8>,
-    /// True if that is not all.
-    pub(super) is_cut: bool,
+    /// What it wrote to standard output.
+    pub(super) stdout: Collected,
     /// What it wrote to standard error: the end.
     pub(super) stderr: Vec<u8>,
 }
@@ -81,7 +78,6 @@ pub(super) fn run(
     Ok(Ran {
         status,
         stopped,
-        is_cut: run.stdout_bytes > run.stdout.len(),
         stdout: run.stdout,
         stderr: run.stderr.into(),
     })
@@ -95,8 +91,7 @@ struct Run {
     to_stdin: Option<ChildStdin>,
     from_stdout: Option<ChildStdout>,
     from_stderr: Option<ChildStderr>,
-    stdout: Vec<u8>,
-    stdout_bytes: usize,
+    stdout: Collected,
     stderr: VecDeque<u8>,
 }
 
@@ -129,8 +124,7 @@ impl Run {
             to_stdin,
             from_stdout,
             from_stderr,
-            stdout: Vec::new(),
-            stdout_bytes: 0,
+            stdout: Collected::default(),
             stderr: VecDeque::new(),
         })
     }
@@ -217,12 +211,8 @@ impl Run {
 
     /// Reads a piece of each output; true if there was something.
     fn read_what_is_there(&mut self) -> bool {
-        let (stdout, bytes) = (&mut self.stdout, &mut self.stdout_bytes);
-        let from_stdout = read(&mut self.from_stdout, |piece| {
-            *bytes += piece.len();
-            let room = STDOUT_BYTES_MAX - stdout.len();
-            stdout.extend_from_slice(&piece[..piece.len().min(room)]);
-        });
+        let stdout = &mut self.stdout;
+        let from_stdout = read(&mut self.from_stdout, |piece| stdout.push(piece));
         let stderr = &mut self.stderr;
         let from_stderr = read(&mut self.from_stderr, |piece| {
             stderr.extend(piece);

@@ -1,23 +1,24 @@
 //! Runs a program for units, and reads from its end what became of them.
 
-use super::process::{self, Limits, Ran, STDOUT_BYTES_MAX, Stopped};
+use super::collected::Collected;
+use super::ended::Ended;
+use super::output_rule::{Source, Takes};
+use super::process::{self, Limits, Ran};
 use super::template::{Template, TemplateError, as_argument};
 use crate::cbor::{Value, json};
 use crate::client::{Error, Name};
 use crate::worker::{Context, Ending, Handler, Outcome};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// "Try again later", as in sysexits.h.
-const EX_TEMPFAIL: i32 = 75;
 /// No unit that was given back waits for longer.
 const DELAY_MAX: Duration = Duration::from_secs(3_600);
 /// A variable with more is left out, and so is what would make all of them too many: a program can be given
@@ -34,6 +35,7 @@ pub(super) struct Programs<V> {
     pub(super) retry_delay: Duration,
     /// True if the program takes many units at once.
     pub(super) takes_many: bool,
+    pub(super) takes: Takes,
     /// Where the daemon is.
     pub(super) server: String,
     pub(super) outputs: Outputs,
@@ -95,7 +97,10 @@ impl<V: View> Programs<V> {
                 "COORDINATED_SPEC",
                 OsStr::from_bytes(units[0].work_spec().bytes()),
             )
-            .env("COORDINATED_OUTPUT", &output);
+            .env_remove("COORDINATED_OUTPUT");
+        if self.takes != Takes::None {
+            command.env("COORDINATED_OUTPUT", &output);
+        }
         let mut input = Vec::new();
         if self.takes_many {
             for unit in units {
@@ -115,22 +120,22 @@ impl<V: View> Programs<V> {
         let is_cancelled = || units.iter().all(Context::is_cancelled);
         let ran = process::run(&mut command, &input, &self.limits, is_cancelled);
         let written = match fs::read(&output) {
-            Ok(written) => {
+            Ok(bytes) => {
                 let _ = fs::remove_file(&output);
+                let mut written = Collected::default();
+                written.push(&bytes);
                 Ok(written)
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            other => other,
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Collected::default()),
+            Err(error) => Err(error),
         };
         match (ran, written) {
             (Ok(ran), Ok(written)) => {
-                let results = Results {
-                    ran,
-                    written: (!written.is_empty()).then_some(written),
-                };
+                let ended = Ended::of(&ran);
+                let source = self.source(&ran, &written);
                 match self.takes_many {
-                    true => self.outcomes_of_many(units, &results),
-                    false => vec![self.outcome(&units[0], &results)],
+                    true => self.outcomes_of_many(units, &ended, source.as_ref()),
+                    false => vec![self.outcome(&units[0], &ended, source.as_ref())],
                 }
             }
             // That is no fault of the units.
@@ -153,49 +158,82 @@ impl<V: View> Programs<V> {
         }
     }
 
-    fn outcome(&self, unit: &Context, results: &Results) -> Outcome {
-        match results.ended() {
-            Ended::Well => match results.data() {
-                Ok(data) => Outcome::Finished { data },
-                Err(problem) => Outcome::failed(problem),
-            },
-            Ended::Later => Outcome::given_back(self.delay(unit)),
-            Ended::Stopped => Outcome::given_back(Duration::ZERO),
-            Ended::Badly(traceback) => Outcome::failed(traceback),
+    /// Where the program's results are to be found, if any are taken.
+    fn source<'t>(&self, ran: &'t Ran, written: &'t Collected) -> Option<Source<'t>> {
+        match self.takes {
+            Takes::None => None,
+            _ if !written.bytes.is_empty() => Some(Source::file(written)),
+            takes => Some(Source::stdout(&ran.stdout, takes)),
         }
     }
 
-    /// What the program has said of each unit; those of which it has said nothing end as it did.
-    fn outcomes_of_many(&self, units: &[Context], results: &Results) -> Vec<Outcome> {
-        let said: Vec<(Name, Outcome)> = results
-            .lines()
-            .filter_map(|line| self.said_of(&line, units))
-            .collect();
+    fn outcome(&self, unit: &Context, ended: &Ended, source: Option<&Source<'_>>) -> Outcome {
+        let finished = || match source.map_or(Ok(None), Source::object) {
+            Ok(data) => Outcome::Finished { data },
+            Err(problem) => Outcome::failed(problem),
+        };
+        self.outcome_by_end(unit, ended).unwrap_or_else(finished)
+    }
+
+    /// What becomes of a unit whose program has not ended well.
+    fn outcome_by_end(&self, unit: &Context, ended: &Ended) -> Option<Outcome> {
+        match ended {
+            Ended::Well => None,
+            Ended::Later => Some(Outcome::given_back(self.delay(unit))),
+            Ended::Stopped => Some(Outcome::given_back(Duration::ZERO)),
+            Ended::Badly(traceback) => Some(Outcome::failed(traceback)),
+        }
+    }
+
+    /// What the program has said of each unit. Those of which it has said nothing, or nothing that can be read, end
+    /// as it did; if that was well, what can't be read fails them.
+    fn outcomes_of_many(
+        &self,
+        units: &[Context],
+        ended: &Ended,
+        source: Option<&Source<'_>>,
+    ) -> Vec<Outcome> {
+        let by_key: HashMap<&Name, &Context> =
+            units.iter().map(|unit| (unit.key(), unit)).collect();
+        let mut said: HashMap<&Name, Result<Outcome, String>> = HashMap::new();
+        // What is wrong with output that may be about any unit.
+        let mut problem = source.and_then(Source::lost);
+        for line in source.into_iter().flat_map(Source::lines) {
+            let unit = line.key.as_ref().and_then(|key| by_key.get(key));
+            match (unit, line.object) {
+                (Some(unit), object) => {
+                    let outcome = object.map(|object| self.said_of(unit, &object));
+                    said.insert(unit.key(), outcome);
+                }
+                (None, Ok(_)) if problem.is_none() => problem = Some(line.about_nothing),
+                (None, Err(broken)) if problem.is_none() => problem = Some(broken),
+                (None, _) => {}
+            }
+        }
+        if self.takes == Takes::Json {
+            problem.get_or_insert_with(|| "the program has said nothing of this unit".to_owned());
+        }
         let outcome = |unit: &Context| {
-            let mut said = said.iter().rev();
-            let said = said.find(|(key, _)| key == unit.key());
-            said.map_or_else(
-                || match results.ended() {
-                    Ended::Well => Outcome::finished(),
-                    Ended::Later => Outcome::given_back(self.delay(unit)),
-                    Ended::Stopped => Outcome::given_back(Duration::ZERO),
-                    Ended::Badly(traceback) => Outcome::failed(traceback),
-                },
-                |(_, outcome)| outcome.clone(),
-            )
+            let broken = match said.remove(unit.key()) {
+                Some(Ok(outcome)) => return outcome,
+                Some(Err(broken)) => Some(broken),
+                None => problem.clone(),
+            };
+            let finished = || broken.map_or_else(Outcome::finished, Outcome::failed);
+            self.outcome_by_end(unit, ended).unwrap_or_else(finished)
         };
         units.iter().map(outcome).collect()
     }
 
-    fn said_of(&self, line: &Value, units: &[Context]) -> Option<(Name, Outcome)> {
-        let key = Name::from_value(line.get("key")?)?;
-        let unit = units.iter().find(|unit| *unit.key() == key)?;
-        let outcome = match (line.get_some("error"), line.get_some("data")) {
+    fn said_of(&self, unit: &Context, line: &Value) -> Outcome {
+        let retry = line.get_some("retry");
+        match (line.get_some("error"), line.get_some("data")) {
             (Some(error), _) => {
                 Outcome::failed(String::from_utf8_lossy(&as_argument(error)).into_owned())
             }
-            _ if line.get("retry").and_then(Value::as_bool) == Some(true) => {
-                Outcome::given_back(self.delay(unit))
+            _ if retry == Some(&Value::Bool(true)) => Outcome::given_back(self.delay(unit)),
+            _ if retry.is_some_and(|retry| retry.as_bool().is_none()) => {
+                Outcome::failed("its \"retry\" is neither true nor false")
             }
             (None, Some(data)) if data.as_map().is_none() => {
                 Outcome::failed(format!("its data are {}, not an object", data.kind_name()))
@@ -203,8 +241,7 @@ impl<V: View> Programs<V> {
             (None, data) => Outcome::Finished {
                 data: data.cloned(),
             },
-        };
-        Some((key, outcome))
+        }
     }
 
     /// Twice as long with each attempt.
@@ -261,111 +298,6 @@ impl Outputs {
     fn next(&self) -> PathBuf {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         self.folder.path().join(number.to_string())
-    }
-}
-
-/// What a program has left.
-struct Results {
-    ran: Ran,
-    /// The file that `COORDINATED_OUTPUT` names, if there is something in it.
-    written: Option<Vec<u8>>,
-}
-
-/// How a program ended.
-enum Ended {
-    Well,
-    /// It wants to be run again later.
-    Later,
-    /// It was told to.
-    Stopped,
-    /// With what it wrote to standard error.
-    Badly(String),
-}
-
-impl Results {
-    fn ended(&self) -> Ended {
-        let status = self.ran.status;
-        match (self.ran.stopped, status.code()) {
-            (None, Some(0)) => Ended::Well,
-            (None, Some(EX_TEMPFAIL)) => Ended::Later,
-            (Some(Stopped::Cancelled), _) => Ended::Stopped,
-            (Some(Stopped::TimedOut(after)), _) => {
-                let after = humantime::format_duration(after);
-                Ended::Badly(self.stderr_and(&format!("it ran for longer than {after}")))
-            }
-            (None, Some(code)) => Ended::Badly(self.stderr_or(&format!("it exited with {code}"))),
-            (None, None) => {
-                let signal = status.signal().unwrap_or_default();
-                Ended::Badly(self.stderr_and(&format!("signal {signal} ended it")))
-            }
-        }
-    }
-
-    fn stderr(&self) -> String {
-        // The first character may have been cut.
-        let cut = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
-        let continued = self.ran.stderr.iter().take_while(cut).count();
-        String::from_utf8_lossy(&self.ran.stderr[continued.min(3)..]).into_owned()
-    }
-
-    fn stderr_or(&self, end: &str) -> String {
-        let stderr = self.stderr();
-        match stderr.trim().is_empty() {
-            true => end.to_owned(),
-            false => stderr,
-        }
-    }
-
-    fn stderr_and(&self, end: &str) -> String {
-        let stderr = self.stderr();
-        match stderr.trim_end() {
-            "" => end.to_owned(),
-            stderr => format!("{stderr}\n{end}"),
-        }
-    }
-
-    /// The new data, if there are some.
-    ///
-    /// # Errors
-    /// If there are some that can't be taken.
-    fn data(&self) -> Result<Option<Value>, String> {
-        if let Some(written) = &self.written {
-            let problem = "the file that COORDINATED_OUTPUT names";
-            return match object(written) {
-                Some(data) => data
-                    .map(Some)
-                    .map_err(|error| format!("{problem}: {error}")),
-                None => Err(format!("{problem} has something else than a JSON object")),
-            };
-        }
-        let stdout = self.ran.stdout.trim_ascii_start();
-        if self.ran.is_cut && stdout.starts_with(b"{") {
-            return Err(format!(
-                "standard output has more than {STDOUT_BYTES_MAX} bytes"
-            ));
-        }
-        object(stdout).transpose()
-    }
-
-    /// The JSON objects that stand in a line each.
-    fn lines(&self) -> impl Iterator<Item = Value> {
-        let all = self.written.as_ref().unwrap_or(&self.ran.stdout);
-        all.split(|byte| *byte == b'\n')
-            .filter_map(|line| object(line)?.ok())
-    }
-}
-
-/// The value of a JSON object; `None` if it is something else, an error if it can't be taken.
-fn object(text: &[u8]) -> Option<Result<Value, String>> {
-    // Most output is none, and needs no parser to say so.
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    let object: serde_json::Value = serde_json::from_slice(text).ok()?;
-    let value = json::from_json(&object).map_err(|error| error.to_string());
-    match value {
-        Ok(value) if value.as_map().is_none() => None,
-        value => Some(value),
     }
 }
 
