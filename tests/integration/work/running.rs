@@ -215,7 +215,7 @@ fn output_demands_an_object_or_takes_nothing_if_it_is_told_to() {
         "standard output is empty, not a JSON object"
     );
 
-    client.call("del_work_units", "'ws', {'all': True}");
+    client.call("del_work_units", "'ws', {'all': true}");
     client.add("ws", "['a', {'n': 1}]");
     let script = r#"test -z "$COORDINATED_OUTPUT" && echo '{"x": NaN}'; echo '{}'"#;
     work_on_all(&server, &["--output", "none"], &[script]);

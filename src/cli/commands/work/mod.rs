@@ -47,7 +47,7 @@ COORDINATED_OUTPUT, the name of a file that it may write.
 
 If it exits with 0, the unit is finished; if its standard output, or that file, is one JSON object, then this is \
 the unit's data from now on, and an `output` in it adds units to the work spec that `then` names. Output that has a \
-line which begins with "{" and is not one JSON object fails the unit; other output is not kept (see --output). If it \
+line which begins with \"{\" and is not one JSON object fails the unit; other output is not kept (see --output). If it \
 exits with 75, the unit is given back for later. Otherwise the unit has failed, with the exit code and the end of \
 standard error as traceback.
 

@@ -341,7 +341,7 @@ mod tests {
             ),
             (
                 b"{\"x\": 1,\n",
-                "line 2, column 1: ",
+                "line 1, column 9: {\"x\": 1,",
                 "it ends within the object",
             ),
             (
