@@ -169,13 +169,14 @@ struct LimitArgs {
     #[arg(long, env = "COORDINATED_MAX_UNSENT", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
     max_unsent: usize,
 
-    /// Answers of all connections that wait to be sent; beyond it, nothing is read from those that
-    /// have some
+    /// Memory for the answers of all connections that wait to be sent; beyond it, connections are
+    /// reset, those first that have taken nothing for longest. Beyond half of it, long lists wait, and
+    /// nothing is read from those that have unsent answers
     #[arg(long, env = "COORDINATED_MAX_UNSENT_TOTAL", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
     max_unsent_total: usize,
 
-    /// What was received of messages that are not whole yet, over all connections; beyond it, who sent
-    /// most of it is refused
+    /// Memory for what was received of messages that are not whole yet, over all connections; beyond
+    /// it, the one that has sent most is refused
     #[arg(long, env = "COORDINATED_MAX_UNREAD_TOTAL", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
     max_unread_total: usize,
 

@@ -105,6 +105,11 @@ impl Listed {
         }))
     }
 
+    /// Bytes that it keeps of the answer.
+    pub(super) fn held(&self) -> usize {
+        self.answers.capacity()
+    }
+
     /// See [`super::steps::Steps::take_step`].
     pub(super) fn take_step<S: Storage>(
         mut self: Box<Self>,

@@ -39,6 +39,18 @@ pub(super) struct Bench<'b, 'a, S> {
 }
 
 impl Steps {
+    /// Bytes that it keeps, other than a few.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::GetWork(ask) => ask.held(),
+            Self::Listed(listed) => listed.held(),
+            Self::Archive(..)
+            | Self::DeleteInStatus(_)
+            | Self::DeleteLocksUnder(_)
+            | Self::Chain(_) => 0,
+        }
+    }
+
     /// Does the next step. Gives what is left; `None` if that was all, and the result has been written.
     ///
     /// # Errors

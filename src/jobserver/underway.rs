@@ -39,6 +39,18 @@ pub(super) enum Open {
     List(OpenList),
 }
 
+impl Open {
+    /// Bytes that it keeps of the answer, and of the message.
+    fn held(&self) -> usize {
+        match self {
+            Self::Call(call) => call.held(),
+            Self::List(list) => {
+                list.answers.capacity() + list.call.as_ref().map_or(0, OpenCall::held)
+            }
+        }
+    }
+}
+
 /// A call of which some steps have been done.
 pub(super) struct OpenCall {
     id: Vec<u8>,
@@ -53,6 +65,10 @@ impl OpenCall {
             method,
             steps,
         }
+    }
+
+    fn held(&self) -> usize {
+        self.id.len() + self.steps.held()
     }
 
     /// Answers that its last step is undone, and with it the rest of the call.
@@ -113,11 +129,12 @@ impl<S: Storage> JobServer<S> {
     /// Keeps what is left of a message until that is handled again, in another batch.
     pub(super) fn put_off(&mut self, session: &mut Session, open: Open) -> Handled<Answer> {
         let last_step = self.batch_step.get_or_insert_default();
+        let held = open.held();
         session.underway = Some(Underway {
             open,
             last_step: Rc::clone(last_step),
         });
-        Handled::Again
+        Handled::Again { held }
     }
 
     /// Goes on with a message from where it was left.

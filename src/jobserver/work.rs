@@ -58,6 +58,19 @@ pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
 }
 
 impl Ask {
+    /// Bytes that it keeps of the names that it asks for.
+    pub(super) fn held(&self) -> usize {
+        let names = self
+            .work_specs
+            .iter()
+            .map(|name| size_of::<Name>() + name.bytes().len());
+        let runtimes = self
+            .runtimes
+            .iter()
+            .map(|runtime| size_of::<String>() + runtime.len());
+        names.chain(runtimes).sum()
+    }
+
     /// See [`Steps::take_step`]. How far the search has come is known to the store.
     pub(super) fn take_step<S: Storage>(
         self,

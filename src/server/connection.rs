@@ -1,6 +1,8 @@
 //! One connection: its buffers, and how far it has come.
 
 use super::limits::{IDLE_BUFFER_BYTES, MESSAGES_PER_TURN};
+use super::room::Held;
+use super::service::Job;
 use super::socket::{Peer, Socket};
 use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use mio::event::Event;
@@ -35,8 +37,14 @@ pub(super) struct Connection<S> {
     pub(super) phase: Phase,
     /// In the queue of the connections that have something to do.
     pub(super) queued: bool,
-    /// A long read is under way, and messages wait for its end.
+    /// A long read is under way, or waits to begin, and messages wait for its end.
     pub(super) busy: bool,
+    /// The long read, while it waits to begin.
+    pub(super) job: Option<Job>,
+    /// Bytes of the message that the long read answers: it may have kept a copy of all of them.
+    pub(super) job_message: usize,
+    /// Bytes of the answer that is made in several turns, so far.
+    making: usize,
     /// Messages that may still be handled in this turn.
     pub(super) messages_left: u32,
     /// The message that was taken last, within what was unread before, and how much of that it took.
@@ -60,8 +68,8 @@ pub(super) struct Connection<S> {
     starved: bool,
     input_moved: Instant,
     output_moved: Instant,
-    /// The share of this connection in the loop's sum of unread bytes.
-    pub(super) counted_unread: usize,
+    /// The share of this connection in what the loop counts.
+    pub(super) counted: Held,
 }
 
 impl<S> Connection<S> {
@@ -77,6 +85,9 @@ impl<S> Connection<S> {
             phase: Phase::Open,
             queued: false,
             busy: false,
+            job: None,
+            job_message: 0,
+            making: 0,
             messages_left: MESSAGES_PER_TURN,
             last: (0..0, 0),
             is_put_back: false,
@@ -92,7 +103,7 @@ impl<S> Connection<S> {
             starved: true,
             input_moved: now,
             output_moved: now,
-            counted_unread: 0,
+            counted: Held::default(),
         }
     }
 
@@ -110,9 +121,29 @@ impl<S> Connection<S> {
         self.output.len()
     }
 
-    /// Bytes that were received and are no handled message yet.
-    pub(super) fn unread(&self) -> usize {
-        self.input.len()
+    /// The memory that answers take: those that wait to be sent, and one in the making.
+    pub(super) fn unsent_memory(&self) -> usize {
+        self.output.memory() + self.making
+    }
+
+    /// The memory that messages take: what was received and is no handled message yet, and what a long read
+    /// answers.
+    pub(super) fn unread_memory(&self) -> usize {
+        let answered = if self.busy { self.job_message } else { 0 };
+        self.input.memory() + answered
+    }
+
+    /// Takes note of how much there is of an answer that is made in several turns.
+    pub(super) fn note_making(&mut self, bytes: usize, now: Instant) {
+        self.making = bytes;
+        if self.output.is_empty() {
+            self.output_moved = now;
+        }
+    }
+
+    /// When the peer last took some of its answers, or one was begun when it had taken all.
+    pub(super) fn answers_moved(&self) -> Instant {
+        self.output_moved
     }
 
     /// Bytes that were sent and have not been confirmed.
@@ -190,7 +221,6 @@ impl<S> Connection<S> {
     /// with.
     pub(super) fn next_message(&mut self) -> Result<Option<(&mut S, &[u8])>, FrameError> {
         if self.input.is_empty() {
-            self.input.release();
             self.starved = true;
             return Ok(None);
         }
@@ -227,14 +257,18 @@ impl<S> Connection<S> {
         self.input = Buffer::default();
     }
 
-    /// Appends bytes to send and gives how many they were.
-    pub(super) fn append(&mut self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) -> usize {
-        let before = self.output.len();
-        if before == 0 {
+    /// Appends bytes to send.
+    pub(super) fn append(&mut self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.output.is_empty() {
             self.output_moved = now;
         }
         self.output.append_with(write);
-        self.output.len() - before
+    }
+
+    /// Gives the memory of both buffers back that they have no more use for. To be called at the end of a turn.
+    pub(super) fn give_memory_back(&mut self) {
+        self.input.shrink();
+        self.output.shrink();
     }
 
     /// Sends what the system takes in one write, and gives how much that was.
@@ -247,9 +281,6 @@ impl<S> Connection<S> {
                 self.output.take(written);
                 self.writable = self.output.is_empty();
                 self.output_moved = now;
-                if self.output.is_empty() {
-                    self.output.release();
-                }
                 Ok(written)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -358,12 +389,23 @@ impl Buffer {
         self.start = self.start.saturating_sub(count);
     }
 
-    /// Gives memory back, for an empty buffer.
-    fn release(&mut self) {
-        self.start = 0;
-        self.bytes.clear();
-        if self.bytes.capacity() > IDLE_BUFFER_BYTES {
-            self.bytes = Vec::new();
+    /// The bytes of memory that it takes; none if it is empty, as it then keeps next to nothing.
+    fn memory(&self) -> usize {
+        if self.is_empty() {
+            0
+        } else {
+            self.bytes.capacity()
+        }
+    }
+
+    /// Gives memory back if less than a quarter of it is in use: so no byte is moved more often than another one
+    /// is taken.
+    fn shrink(&mut self) {
+        let capacity = self.bytes.capacity();
+        if capacity > IDLE_BUFFER_BYTES && self.len() < capacity / 4 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+            self.bytes.shrink_to(2 * self.len());
         }
     }
 }
@@ -389,16 +431,22 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_buffer_gives_large_memory_back_and_keeps_a_little() {
+    fn a_buffer_takes_little_more_memory_than_what_it_holds_and_next_to_none_when_it_is_empty() {
         let mut buffer = Buffer::default();
-        for (size, kept) in [(1 << 20, 0), (100, 100)] {
+        buffer.append(&vec![7; 1 << 20]);
+        for left in (1..8).map(|halvings| (1 << 20) >> halvings) {
+            buffer.take(buffer.len() - left);
+            buffer.shrink();
+            assert_eq!(buffer.bytes(), vec![7; left]);
+            assert!(buffer.memory() <= 4 * left, "{}", buffer.memory());
+        }
+        buffer.take(buffer.len());
+        for size in [1 << 20, 100] {
             buffer.append(&vec![0; size]);
             buffer.take(size);
-            assert!(buffer.is_empty());
-            buffer.release();
-            assert!(
-                buffer.bytes.capacity() >= kept && buffer.bytes.capacity() <= IDLE_BUFFER_BYTES
-            );
+            buffer.shrink();
+            assert_eq!(buffer.memory(), 0);
+            assert!(buffer.bytes.capacity() <= IDLE_BUFFER_BYTES);
         }
     }
 }

@@ -25,6 +25,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             lingering,
             sweep,
             self.acceptor.next_try(now),
+            self.next_room,
             self.service_manager.next_keep_alive(),
         ];
         deadlines

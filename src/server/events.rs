@@ -60,14 +60,14 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             match finished.answer {
                 Ok(mut bytes) => {
                     connection.busy = false;
-                    let added = connection.append(self.instant, |out| {
+                    connection.append(self.instant, |out| {
                         if out.is_empty() {
                             *out = bytes
                         } else {
                             out.append(&mut bytes)
                         }
                     });
-                    self.unsent_total += added;
+                    self.held.count(connection);
                     enqueue(&mut self.ready, finished.key, connection);
                 }
                 Err(panic) => {

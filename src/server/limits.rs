@@ -17,11 +17,13 @@ pub struct Limits {
     /// Unsent bytes of one connection, 64 MiB, as much as the largest message. A client that sends
     /// on and on without reading is not read from until it has taken some of its answers.
     pub unsent_bytes_max: usize,
-    /// Unsent bytes of all connections, 512 MiB: slow readers together must not drive the machine
-    /// into swap. Beyond it, no connection is read from that has answers to take.
+    /// Memory for the answers of all connections, unsent ones and those in the making, 512 MiB: slow readers
+    /// together must not drive the machine into swap. Beyond half of it, no connection is read from that has
+    /// answers to take, and long reads wait; beyond all of it at the end of a turn, those whose peers have taken
+    /// nothing for longest are reset.
     pub unsent_total_bytes_max: usize,
-    /// Received bytes of all connections that are no handled message yet, 512 MiB: most of them belong to
-    /// messages of which the rest is still to come. Beyond it nobody is read from in the present turn,
+    /// Memory for what was received from all connections and is no handled message yet, 512 MiB: most of it
+    /// belongs to messages of which the rest is still to come. Beyond it nobody is read from in the present turn,
     /// and if it holds at the end of the turn, who has most is refused, until it does not: so short
     /// requests always come through, however many peers begin long ones and go away.
     pub unread_total_bytes_max: usize,
@@ -94,6 +96,10 @@ pub(super) const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// When to try a tick again that failed without harm.
 pub(super) const TICK_RETRY: Duration = Duration::from_secs(1);
+
+/// How long a peer may take nothing of its answers while others wait for the room that these take. A network that
+/// works, and a program that reads, move something several times in it.
+pub(super) const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often at most the same kind of trouble is logged.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(5);

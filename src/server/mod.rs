@@ -20,6 +20,7 @@ mod events;
 mod limits;
 mod listen;
 mod pool;
+mod room;
 mod service;
 mod service_manager;
 mod socket;

@@ -61,6 +61,12 @@ impl Pool {
         Ok(pool)
     }
 
+    /// True if it has use for another job: each thread has one to run, and one to go on with when that has ended.
+    /// More of them would all make answers that nobody has counted.
+    pub(super) fn wants_more(&self) -> bool {
+        self.unfinished < 2 * self.threads.len()
+    }
+
     pub(super) fn submit(&mut self, key: Key, job: Job) {
         self.unfinished += 1;
         self.queue.lock().jobs.push_back((key, job));

@@ -12,12 +12,16 @@ pub type Job = Box<dyn FnOnce() -> Vec<u8> + Send>;
 pub enum Handled<A> {
     /// Done within the batch; the answer counts once the batch has committed.
     Answer(A),
-    /// A long read. It starts once the batch has committed, and its connection's next message waits
-    /// for its end, so answers keep their order and reads see what came before them.
+    /// A long read. It starts once the batch has committed and there is room for its answer, and its
+    /// connection's next message waits for its end, so answers keep their order and reads see what came before
+    /// them. It keeps no more memory than its message.
     Later(Job),
     /// What was done within the batch stands if it commits, and there is more to do: the same message is to
     /// be handled once more, with the same session, in the connection's next turn.
-    Again,
+    Again {
+        /// Bytes that the session keeps until then, of the answer so far for example.
+        held: usize,
+    },
     /// The message can't be understood, and nothing behind it can be trusted: the peer is told so by
     /// [`Service::write_refusal`], and the connection is closed, as with a framing error.
     Refuse(FrameError),

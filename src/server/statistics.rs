@@ -40,7 +40,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             accepted = self.totals.accepted,
             refused = self.totals.refused,
             messages = self.totals.messages,
-            unsent_bytes = self.unsent_total,
+            unsent_bytes = self.held.unsent,
             "statistics of connections"
         );
         self.service.log_statistics();

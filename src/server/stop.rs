@@ -4,7 +4,7 @@ use super::ServerError;
 use super::limits::{DELIVERY_LOOK, DELIVERY_MAX, FAILED_STOP_MAX, STOP_MAX};
 use super::service::Service;
 use super::table::Key;
-use super::turn::{EventLoop, count_unread, enqueue};
+use super::turn::{EventLoop, enqueue};
 use crate::clock::Clock;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 self.settle(key);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if self.unsent_total == 0 || left.is_zero() || self.wait(left).is_err() {
+            if self.is_sent() || left.is_zero() || self.wait(left).is_err() {
                 break;
             }
         }
@@ -65,13 +65,13 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     fn read_what_is_there(&mut self) {
         for (key, connection) in self.connections.iter_mut() {
             // Beyond the limit, what the others have sent is left to be sent again.
-            if self.unread_total <= self.limits.unread_total_bytes_max {
+            if self.held.unread <= self.limits.unread_total_bytes_max {
                 connection.fill_all(
                     &mut self.scratch,
                     self.limits.frame.message_bytes_max,
                     self.instant,
                 );
-                count_unread(connection, &mut self.unread_total);
+                self.held.count(connection);
             }
             enqueue(&mut self.ready, key, connection);
         }
@@ -79,11 +79,18 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     fn is_all_sent(&self) -> bool {
         self.ready.is_empty()
-            && self.unsent_total == 0
+            && self.is_sent()
             && !self
                 .connections
                 .iter()
                 .any(|(_, connection)| connection.busy)
+    }
+
+    /// True if no answer waits to be sent.
+    fn is_sent(&self) -> bool {
+        self.connections
+            .iter()
+            .all(|(_, connection)| connection.unsent() == 0)
     }
 
     /// Resets each connection as soon as what it was sent has arrived, for a reset takes with it

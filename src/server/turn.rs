@@ -5,6 +5,7 @@ use super::busy_poll::BusyPoll;
 use super::connection::{Connection, Phase};
 use super::limits::{EVENTS_PER_POLL, LINGER_MAX, MESSAGES_PER_TURN, READ_BYTES_PER_TURN};
 use super::pool::Pool;
+use super::room::Held;
 use super::service::{BatchError, Handled, Job, Service};
 use super::statistics::Totals;
 use super::table::{Key, Table};
@@ -26,10 +27,9 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) connections: Table<Connection<S::Session>>,
     /// Connections that may have something to do, in the order of their turns.
     pub(super) ready: VecDeque<Key>,
-    /// Bytes that wait to be sent, over all connections.
-    pub(super) unsent_total: usize,
-    /// Bytes that were received and are no handled message yet, over all connections.
-    pub(super) unread_total: usize,
+    pub(super) held: Held,
+    /// The connections whose long reads have not begun, in order.
+    pub(super) waiting_jobs: VecDeque<Key>,
     /// False once the loop is stopping: what has not been read by then never is.
     pub(super) reading: bool,
     pub(super) scratch: Box<[u8]>,
@@ -59,8 +59,10 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     put_off: Vec<Key>,
     /// What has been handled and waits for the commit, in order.
     batch: Vec<Pending<S::Answer>>,
-    /// Some connection was not read from because of `unsent_total`.
-    held_up: bool,
+    /// Some connection was not read from because of what all together are to be sent.
+    pub(super) held_up: bool,
+    /// When a connection may have been without progress for so long that it makes room for others.
+    pub(super) next_room: Option<Instant>,
     /// Connections that are about to be closed, by the time to do it in any case.
     pub(super) lingering: VecDeque<(Instant, Key)>,
     pub(super) next_tick: Timestamp,
@@ -68,9 +70,9 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) next_sweep: Instant,
     pub(super) refused_peers: Occasionally,
     pub(super) refused_connections: Occasionally,
-    refused_messages: Occasionally,
+    pub(super) refused_messages: Occasionally,
     too_much_unsent: Occasionally,
-    too_much_unsent_in_all: Occasionally,
+    pub(super) too_much_unsent_in_all: Occasionally,
     pub(super) rolled_back: Occasionally,
 }
 
@@ -102,8 +104,8 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             acceptor: Acceptor::new(server.listeners),
             connections: Table::new(),
             ready: VecDeque::new(),
-            unsent_total: 0,
-            unread_total: 0,
+            held: Held::default(),
+            waiting_jobs: VecDeque::new(),
             reading: true,
             scratch: vec![0; READ_BYTES_PER_TURN].into_boxed_slice(),
             instant,
@@ -124,6 +126,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             put_off: Vec::new(),
             batch: Vec::new(),
             held_up: false,
+            next_room: None,
             lingering: VecDeque::new(),
             next_tick: now,
             tick_failed: false,
@@ -186,7 +189,9 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 self.settle(*key);
             }
         }
-        self.make_room();
+        self.make_room_for_messages();
+        self.make_room_for_answers();
+        self.start_jobs();
         self.release_held_up();
         match outcome {
             Ok(()) => Ok(()),
@@ -206,12 +211,11 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 continue;
             };
             connection.messages_left = MESSAGES_PER_TURN;
-            let has_room = self.unread_total <= self.limits.unread_total_bytes_max;
-            let may_read =
-                self.reading && has_room && may_take(connection, &self.limits, self.unsent_total);
+            let has_room = self.held.unread <= self.limits.unread_total_bytes_max;
+            let may_read = self.reading && has_room && self.held.may_take(connection, &self.limits);
             if may_read && connection.wants_to_read() {
                 connection.fill(&mut self.scratch, self.instant);
-                count_unread(connection, &mut self.unread_total);
+                self.held.count(connection);
             }
         }
     }
@@ -245,8 +249,8 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         let Some(connection) = self.connections.get_mut(key) else {
             return Step::Wait;
         };
-        if !may_take(connection, &self.limits, self.unsent_total) {
-            self.held_up |= self.unsent_total > self.limits.unsent_total_bytes_max;
+        if !self.held.may_take(connection, &self.limits) {
+            self.held_up |= self.held.is_crowded(&self.limits);
             self.log_held_up(key);
             return Step::Wait;
         }
@@ -261,15 +265,19 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                     *handled = true;
                     // Names the peer in what is logged about the message.
                     let _message = tracing::debug_span!("message", peer = %peer).entered();
+                    let length = message.len();
                     let handled = self.service.handle(session, message, self.now);
-                    self.totals.messages += u64::from(!matches!(handled, Handled::Again));
+                    self.totals.messages += u64::from(!matches!(handled, Handled::Again { .. }));
+                    connection.note_making(0, self.instant);
                     match handled {
                         Handled::Answer(answer) => self.batch.push(Pending::Answer(key, answer)),
                         Handled::Later(job) => {
                             connection.busy = true;
+                            connection.job_message = length;
                             self.batch.push(Pending::Job(key, job));
                         }
-                        Handled::Again => {
+                        Handled::Again { held } => {
+                            connection.note_making(held, self.instant);
                             connection.put_back();
                             return Step::NextTurn;
                         }
@@ -310,44 +318,13 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             tracing::warn!(%peer, unsaid, limit, "not read from until it takes answers (--max-unsent)");
         }
         if unsent > 0
-            && self.unsent_total > limit_of_all
+            && self.held.is_crowded(&self.limits)
             && let Some(unsaid) = self.too_much_unsent_in_all.say(self.instant)
         {
             tracing::warn!(
                 %peer, unsaid, limit = limit_of_all,
                 "not read from until answers are taken, by anybody (--max-unsent-total)"
             );
-        }
-    }
-
-    /// Refuses who has sent most without it being a whole message, until the rest is not too much.
-    fn make_room(&mut self) {
-        let limit = self.limits.unread_total_bytes_max;
-        while self.unread_total > limit {
-            let largest = self
-                .connections
-                .iter()
-                .map(|(key, connection)| (connection.unread(), key))
-                .max_by_key(|(unread, _)| *unread);
-            let Some((_, key)) = largest else { return };
-            let Some(connection) = self.connections.get_mut(key) else {
-                return;
-            };
-            let error = FrameError::Crowded { limit };
-            if let Some(unsaid) = self.refused_messages.say(self.instant) {
-                let (peer, bytes) = (connection.peer, connection.unread());
-                tracing::warn!(%peer, bytes, unsaid, "refused a message: {error}");
-            }
-            if connection.busy {
-                // The answer to what came before is still to come, so there is no place for an error.
-                self.reset(key);
-                continue;
-            }
-            connection.end();
-            let service = &*self.service;
-            self.unsent_total +=
-                connection.append(self.instant, |out| service.write_refusal(&error, out));
-            self.settle(key);
         }
     }
 
@@ -364,8 +341,8 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         self.batch.push(Pending::Refusal(key, error));
     }
 
-    /// Puts the answers of the batch among what their connections are to be sent, and starts the
-    /// long reads.
+    /// Puts the answers of the batch among what their connections are to be sent, and lets the long reads
+    /// wait for their turns.
     fn answer(&mut self, outcome: &Result<(), BatchError>) {
         let service = &*self.service;
         for pending in self.batch.drain(..) {
@@ -375,19 +352,19 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
-            self.unsent_total += match pending {
+            match pending {
                 Pending::Answer(_, answer) => connection.append(self.instant, |out| {
-                    service.write_answer(answer, outcome, out)
+                    service.write_answer(answer, outcome, out);
                 }),
                 Pending::Refusal(_, error) => {
-                    connection.append(self.instant, |out| service.write_refusal(&error, out))
+                    connection.append(self.instant, |out| service.write_refusal(&error, out));
                 }
-                Pending::Job(..) if matches!(outcome, Err(BatchError::Unknown(_))) => 0,
+                Pending::Job(..) if matches!(outcome, Err(BatchError::Unknown(_))) => {}
                 Pending::Job(_, job) => {
-                    self.pool.submit(key, job);
-                    0
+                    connection.job = Some(job);
+                    self.waiting_jobs.push_back(key);
                 }
-            };
+            }
         }
     }
 
@@ -397,10 +374,11 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        count_unread(connection, &mut self.unread_total);
-        match connection.flush(self.instant) {
+        let sent = connection.flush(self.instant);
+        connection.give_memory_back();
+        self.held.count(connection);
+        match sent {
             Ok(written) => {
-                self.unsent_total -= written;
                 // Who was not read from for having too much unsent is looked at again.
                 let goes_on = written > 0 && connection.has_input();
                 if goes_on || connection.wants_to_write() {
@@ -426,23 +404,12 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         }
     }
 
-    /// Looks again at the connections that were held up by the sum of unsent bytes, if it allows.
-    fn release_held_up(&mut self) {
-        if !self.held_up || self.unsent_total > self.limits.unsent_total_bytes_max {
-            return;
-        }
-        self.held_up = false;
-        for (key, connection) in self.connections.iter_mut() {
-            if connection.has_input() {
-                enqueue(&mut self.ready, key, connection);
-            }
-        }
-    }
-
     fn remove(&mut self, key: Key) -> Option<Connection<S::Session>> {
         let connection = self.connections.remove(key)?;
-        self.unsent_total -= connection.unsent();
-        self.unread_total -= connection.counted_unread;
+        self.held.forget(&connection);
+        if connection.job.is_some() {
+            self.waiting_jobs.retain(|waiting| *waiting != key);
+        }
         tracing::debug!(peer = %connection.peer, "connection closed");
         Some(connection)
     }
@@ -458,25 +425,6 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             connection.into_socket().reset();
         }
     }
-}
-
-/// True if a connection may be read from, and its messages be handled.
-fn may_take<T>(connection: &Connection<T>, limits: &Limits, unsent_total: usize) -> bool {
-    if connection.phase != Phase::Open {
-        // What it sends is dropped, and costs nothing.
-        return true;
-    }
-    let unsent = connection.unsent();
-    !connection.busy
-        && unsent <= limits.unsent_bytes_max
-        && (unsent == 0 || unsent_total <= limits.unsent_total_bytes_max)
-}
-
-/// Brings a connection's share in the sum of unread bytes up to date.
-pub(super) fn count_unread<T>(connection: &mut Connection<T>, total: &mut usize) {
-    let unread = connection.unread();
-    *total = *total - connection.counted_unread + unread;
-    connection.counted_unread = unread;
 }
 
 /// Gives a connection its turn, once.

@@ -14,6 +14,7 @@ mod compact;
 mod invariants;
 mod lists;
 mod locks;
+mod log_file;
 mod new_file;
 mod open;
 mod outputs;

@@ -71,7 +71,7 @@ impl Daemon {
             let outcome = self.service.commit();
             self.disk.mend();
             match (handled, &outcome) {
-                (Handled::Again, _) => {}
+                (Handled::Again { .. }, _) => {}
                 (Handled::Answer(answer), _) => {
                     assert!(matches!(outcome, Ok(()) | Err(BatchError::RolledBack(_))));
                     let mut frame = Vec::new();
@@ -206,7 +206,7 @@ fn a_step_that_stands_is_answered_whatever_is_lost_behind_it() {
     let handled = daemon
         .service
         .handle(&mut daemon.session, &bytes, daemon.now);
-    assert!(matches!(handled, Handled::Again));
+    assert!(matches!(handled, Handled::Again { .. }));
     daemon.service.commit().expect("the step stands");
     daemon.tick(true);
     let answers = daemon.ask(&list, None);

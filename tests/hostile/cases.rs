@@ -215,7 +215,7 @@ impl Daemon {
             let handled = self.service.handle(&mut self.session, message, self.now);
             let outcome = self.service.commit();
             assert!(outcome.is_ok(), "{outcome:?}");
-            if !matches!(handled, Handled::Again) {
+            if !matches!(handled, Handled::Again { .. }) {
                 break (handled, outcome);
             }
         };
@@ -228,7 +228,7 @@ impl Daemon {
                 check_answer(&frame);
                 return None;
             }
-            Handled::Close | Handled::Again => return None,
+            Handled::Close | Handled::Again { .. } => return None,
         }
         Some(check_answer(&frame))
     }

@@ -91,6 +91,19 @@ fn memory_stays_below(server: &Server, limits: u64) {
     );
 }
 
+/// Lets the daemon allocate no more than this, beside what it has: beyond it, it would abort.
+fn limit_allocations(server: &Server, bytes: u64) {
+    let bytes = memory(server, "VmData") + bytes;
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    let old = std::ptr::null_mut();
+    // SAFETY: `limit` is a valid rlimit that the call only reads.
+    let set = unsafe { libc::prlimit(server.pid(), libc::RLIMIT_DATA, &raw const limit, old) };
+    assert_eq!(set, 0, "prlimit");
+}
+
 fn is_logged(server: &Server, words: &str) {
     wait_until(words, || server.log().contains(words));
 }
@@ -391,4 +404,126 @@ fn half_received_requests_take_no_more_memory_than_the_limit_of_all_says() {
     small.send(&whole[10..]);
     assert!(matches!(reply(&small.next_answer()), Reply::Result(_)));
     memory_stays_below(&server, 2 * 32 * MIB);
+}
+
+/// What the threads for long reads may take: while they make an answer of 64 MiB three times as much, and each one
+/// may have another that the loop has not taken yet (docs/reliability.md, "Memory").
+const READERS: u64 = 2 * 4 * 64 * MIB;
+
+/// Adds a work spec with units of so many bytes.
+fn add_units(server: &Server, work_spec: &str, count: usize, bytes: usize) {
+    let mut client = server.connect();
+    client.set_spec(&format!("{{'name': '{work_spec}'}}"));
+    let unit = |number| {
+        let data = Value::Map(vec![(Value::bytes("x"), Value::Bytes(vec![7; bytes]))]);
+        Value::Array(vec![Value::bytes(format!("{number:06}")), data])
+    };
+    let units = Value::Array((0..count).map(unit).collect());
+    client.call_with("add_work_units", vec![Value::bytes(work_spec), units]);
+}
+
+#[test]
+fn long_lists_that_nobody_reads_take_no_more_memory_than_the_limits_say() {
+    let server = Server::start_with(&["--max-unsent-total", "64MiB"]);
+    add_units(&server, "large", 2_000, 30_000);
+    let worker = Worker::start(&server);
+    limit_allocations(&server, 64 * MIB + READERS + SLACK);
+    // Each is to get 60 MB.
+    let ask = request("get_work_units", "'large', {'limit': 10000}");
+    let lazy: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut stream = socket(&server);
+            stream.write_all(&ask).expect("a request");
+            stream
+        })
+        .collect();
+    worker.goes_on();
+    // A list comes after those before it, which nobody takes.
+    let listed = server
+        .connect()
+        .call("get_work_units", "'large', {'limit': 10000}");
+    assert!(listed.to_string().len() > 60_000_000);
+    worker.goes_on();
+    memory_stays_below(&server, 64 * MIB + READERS);
+    drop(lazy);
+}
+
+/// A connection on which neither system holds much of what one sends and the other does not read.
+fn narrow_socket(server: &Server) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket
+        .set_recv_buffer_size(4 << 10)
+        .expect("a small buffer");
+    let segment: libc::c_int = 536;
+    // SAFETY: the option's value is an int, which lives as long as the call.
+    let set = unsafe {
+        libc::setsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            libc::IPPROTO_TCP,
+            libc::TCP_MAXSEG,
+            (&raw const segment).cast(),
+            size_of_val(&segment) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0, "short segments");
+    let address: std::net::SocketAddr = server.address().to_string().parse().expect("an address");
+    socket.connect(&address.into()).expect("connect");
+    socket.into()
+}
+
+/// How many connections the tests of very many of them open.
+fn very_many(server: &Server) -> Vec<TcpStream> {
+    let count = limit_open_files(0, None).saturating_sub(500).min(10_000);
+    eprintln!("{count} connections");
+    (0..count).map(|_| narrow_socket(server)).collect()
+}
+
+/// What the limits of `small_limits` allow: the sums, the buffers of the connections and one batch.
+const SMALL: u64 = (32 + 32 + 40 + 16) * MIB;
+
+fn small_limits() -> Server {
+    let limits = ["--max-unsent-total", "32MiB", "--max-unread-total", "32MiB"];
+    let server = Server::start_with(&[&limits[..], &["--max-connections", "20000"]].concat());
+    limit_allocations(&server, SMALL + SLACK);
+    server
+}
+
+#[test]
+fn ten_thousand_peers_that_ask_and_do_not_read_take_no_more_memory_than_the_limits_say() {
+    let server = small_limits();
+    add_units(&server, "large", 1, 150_000);
+    let worker = Worker::start(&server);
+    // 1.5 GB in all, of which their systems hold a part.
+    let ask = request("get_work_units", "'large', {'work_unit_keys': ['000000']}");
+    let mut lazy = very_many(&server);
+    for stream in &mut lazy {
+        stream.write_all(&ask).expect("a request");
+    }
+    worker.goes_on();
+    is_logged(
+        &server,
+        "it takes no answers, and others need the room (--max-unsent-total)",
+    );
+    let unit = server.connect().call("get_work_units", "'large', {}");
+    assert!(unit.to_string().len() > 150_000);
+    worker.goes_on();
+    memory_stays_below(&server, SMALL);
+}
+
+#[test]
+fn ten_thousand_peers_that_send_half_a_message_take_no_more_memory_than_the_limits_say() {
+    let server = small_limits();
+    let worker = Worker::start(&server);
+    // The beginning of 64 KiB: 160 MB in all.
+    let mut begun = b"\xd8\x18\x5a\x00\x01\0\0".to_vec();
+    begun.resize(16 << 10, 0);
+    let mut halves = very_many(&server);
+    for stream in &mut halves {
+        stream.write_all(&begun).expect("half a message");
+    }
+    worker.goes_on();
+    is_logged(&server, "--max-unread-total");
+    worker.goes_on();
+    memory_stays_below(&server, SMALL);
 }

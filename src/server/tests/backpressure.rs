@@ -52,7 +52,7 @@ fn who_takes_no_answers_is_not_read_from_while_others_go_on_and_nothing_is_lost(
 #[test]
 fn the_sum_of_unsent_bytes_holds_up_those_who_have_some_and_no_others() {
     let limits = Limits {
-        unsent_total_bytes_max: MIB,
+        unsent_total_bytes_max: 16 * MIB,
         ..Limits::default()
     };
     let server = start_with(limits, |puppet| puppet.batch_max = 4);
@@ -63,9 +63,9 @@ fn the_sum_of_unsent_bytes_holds_up_those_who_have_some_and_no_others() {
 
 #[test]
 fn who_was_held_up_by_another_s_unsent_bytes_goes_on_when_those_are_gone() {
-    // Of each answer of 20 MiB some 4 go to the system, so two are beyond the limit and one is not.
+    // Of each answer of 20 MiB some 4 go to the system, so two are beyond half the limit and one is not.
     let limits = Limits {
-        unsent_total_bytes_max: 24 * MIB,
+        unsent_total_bytes_max: 48 * MIB,
         ..Limits::default()
     };
     let server = start(limits);
@@ -85,6 +85,7 @@ fn who_was_held_up_by_another_s_unsent_bytes_goes_on_when_those_are_gone() {
     assert!(!server.handled_by_now().contains(&"then".to_owned()));
     assert_eq!(other.receive().len(), 20 * MIB);
     server.wait_for("then");
+    drop(held_up);
     server.stop().unwrap();
 }
 
@@ -230,5 +231,110 @@ fn who_waits_for_a_long_read_and_sends_too_much_meanwhile_is_reset() {
     assert_eq!(client.end(), Err(io::ErrorKind::ConnectionReset));
     server.gate.send(()).unwrap();
     assert_eq!(server.connect().ask("next"), "1 next");
+    server.stop().unwrap();
+}
+
+/// Room for two answers of 20 MiB, after which it is crowded.
+fn room_for_two() -> Limits {
+    Limits {
+        unsent_total_bytes_max: 60 * MIB,
+        ..Limits::default()
+    }
+}
+
+/// Lets a client ask for 20 MiB that it won't read.
+fn ask_and_do_not_read(server: &Running, method: &str) -> Client<TcpStream> {
+    let mut client = server.connect_with_small_buffer();
+    let ask = format!("{method} {}", 20 * MIB);
+    client.send(&ask);
+    server.wait_for(&ask);
+    client
+}
+
+/// Waits for the end of a connection, whatever comes before it.
+fn is_reset(client: &mut Client<TcpStream>) -> bool {
+    let error = io::copy(&mut client.0, &mut io::sink()).map_err(|error| error.kind());
+    error == Err(io::ErrorKind::ConnectionReset)
+}
+
+#[test]
+fn long_reads_wait_for_room_which_those_who_take_nothing_have_to_make() {
+    let server = start(room_for_two());
+    let mut lazy: Vec<_> = (0..6)
+        .map(|_| ask_and_do_not_read(&server, "list"))
+        .collect();
+    let mut quick = server.connect();
+    assert_eq!(quick.ask("short"), "1 short");
+    let mut reader = server.connect();
+    assert_eq!(reader.ask(&format!("list {}", 20 * MIB)).len(), 20 * MIB);
+    assert_eq!(quick.ask("short"), "2 short");
+    assert!(is_reset(&mut lazy[0]) && is_reset(&mut lazy[1]));
+    drop(lazy);
+    server.stop().unwrap();
+}
+
+#[test]
+fn who_has_taken_nothing_for_longest_is_reset_when_all_answers_are_too_much() {
+    let server = start(room_for_two());
+    let mut lazy: Vec<_> = (0..6)
+        .map(|_| ask_and_do_not_read(&server, "big"))
+        .collect();
+    let mut reader = server.connect();
+    for _ in 0..3 {
+        assert_eq!(reader.ask(&format!("big {}", 20 * MIB)).len(), 20 * MIB);
+    }
+    for client in &mut lazy[..3] {
+        assert!(is_reset(client));
+    }
+    assert!(!is_over(&lazy[5]), "there was room for the last one");
+    drop(lazy);
+    server.stop().unwrap();
+}
+
+/// True if the system knows that the peer has closed or reset the connection.
+fn is_over(client: &Client<TcpStream>) -> bool {
+    client.0.take_error().unwrap().is_some()
+}
+
+#[test]
+fn answers_in_the_making_count_as_unsent() {
+    let server = start(Limits {
+        unsent_total_bytes_max: 10 * MIB,
+        ..Limits::default()
+    });
+    let hoard = format!("hoard {}", 6 * MIB);
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
+        client.send(&hoard);
+        server.wait_for(&hoard);
+    }
+    let lost = loop {
+        assert_eq!(server.next_handled(), hoard);
+        if let Some(lost) = clients.iter().position(is_over) {
+            break lost;
+        }
+    };
+    server.gate.send(()).unwrap();
+    assert_eq!(clients[1 - lost].receive(), hoard);
+    server.stop().unwrap();
+}
+
+#[test]
+fn the_message_that_a_long_read_answers_counts_as_unread() {
+    let server = start(Limits {
+        unread_total_bytes_max: 4 * MIB,
+        ..Limits::default()
+    });
+    let long = format!("later {}", "x".repeat(3 * MIB));
+    let mut waiting = server.connect();
+    waiting.send(&long);
+    server.wait_for(&long);
+    let whole = message(&"x".repeat(2 * MIB));
+    let mut other = server.connect();
+    other.send_bytes(&whole[..MIB + 200_000]);
+    assert_eq!(waiting.end(), Err(io::ErrorKind::ConnectionReset));
+    other.send_bytes(&whole[MIB + 200_000..]);
+    assert_eq!(other.receive().len(), 2 * MIB + 2);
+    server.gate.send(()).unwrap();
     server.stop().unwrap();
 }

@@ -38,7 +38,9 @@ enum Told {
 /// - `later ...`: answers from a job, once the test lets it go on.
 /// - `hold ...`: holds the whole loop up until the test lets it go on.
 /// - `panic`: panics in a job.
+/// - `list N`: answers N bytes from a job.
 /// - `steps N`: is to be handled again, N times.
+/// - `hoard N`: is to be handled again until the test lets it go on, and holds N bytes meanwhile.
 /// - `fail`, `break`: lets its batch be rolled back, or end in an unknown outcome.
 /// - `doom`: lets the next tick end in an unknown outcome.
 /// - `nonsense`: is refused.
@@ -96,6 +98,16 @@ impl Service for Puppet {
                     packed(&text)
                 }))
             }
+            Some("list") => {
+                let count = text[5..].parse().unwrap();
+                Handled::Later(Box::new(move || packed(&"x".repeat(count))))
+            }
+            Some("hoard") => match self.gate.lock().unwrap().try_recv() {
+                Ok(()) => Handled::Answer(text),
+                Err(_) => Handled::Again {
+                    held: text[6..].parse().unwrap(),
+                },
+            },
             Some("steps") => match self.steps_left.unwrap_or(text[6..].parse().unwrap()) {
                 0 => {
                     self.steps_left = None;
@@ -103,7 +115,7 @@ impl Service for Puppet {
                 }
                 left => {
                     self.steps_left = Some(left - 1);
-                    Handled::Again
+                    Handled::Again { held: 0 }
                 }
             },
             Some("hold") => {
@@ -257,6 +269,15 @@ impl Running {
             let told = self.told.recv_timeout(PATIENCE).unwrap();
             if told != Told::Ticked {
                 return told;
+            }
+        }
+    }
+
+    /// The next message that the service is given.
+    fn next_handled(&self) -> String {
+        loop {
+            if let Told::Handled(text) = self.next_told() {
+                return text;
             }
         }
     }
