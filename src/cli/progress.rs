@@ -1,7 +1,7 @@
 //! Progress bars of commands that write or read whole databases, and how they are stopped.
 
 use crate::store::{Stage, Watch};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -66,19 +66,36 @@ pub(super) fn spinner() -> ProgressBar {
     spinner
 }
 
-/// A bar on standard error, if that is a terminal, drawn by a template of indicatif's. `{rate}` in it is how many
-/// get done in a second.
+/// A bar on standard error, if that is a terminal, drawn by a template as [`set_template`] has it.
 pub(super) fn bar_of(template: &str) -> ProgressBar {
     let bar = bar();
+    set_template(&bar, template);
+    bar
+}
+
+/// Draws a bar by a template of indicatif's. `{rate}` in it is how many get done in a second, and `{eta}` a dash while
+/// none do.
+fn set_template(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(
-            style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
-                // There is nobody to tell.
-                let _ = write!(out, "{:.1}/s", state.per_sec());
-            }),
+            style
+                .with_key("rate", write_rate)
+                .with_key("eta", write_eta),
         );
     }
-    bar
+}
+
+fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // There is nobody to tell.
+    let _ = write!(out, "{:.1}/s", state.per_sec());
+}
+
+fn write_eta(state: &ProgressState, out: &mut dyn fmt::Write) {
+    let is_stuck = state.per_sec() <= 0.0 && state.len().is_some_and(|all| state.pos() < all);
+    let _ = match is_stuck {
+        true => write!(out, "-"),
+        false => write!(out, "{:#}", HumanDuration(state.eta())),
+    };
 }
 
 fn bar() -> ProgressBar {
@@ -97,9 +114,7 @@ fn show(bar: &ProgressBar, what: &'static str, stage: Stage) {
         Stage::Checking => ("checking", "{msg} {spinner} {elapsed}"),
     };
     if bar.message() != message {
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        set_template(bar, template);
         bar.set_message(message);
     }
     if let Stage::Writing { bytes, total } = stage {

@@ -218,7 +218,7 @@ def test_summary_and_status_count(run, client):
     expected = {'num_available': 1, 'num_pending': 1, 'num_blocked': 0,
                 'num_failed': 0, 'num_finished': 1, 'num_tasks': 3}
     for found in (json.loads(run('status', 'spec', '--json')),
-                  json.loads(run('summary', '--json'))['spec']):
+                  json.loads(run('summary', '--json'))['work_specs']['spec']):
         assert {name: found[name] for name in expected} == expected
     lacking = 'which units are delayed'
     rows = [line.split()[:6] for line in run('summary', lacking=lacking).splitlines()]

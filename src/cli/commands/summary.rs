@@ -44,8 +44,8 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 The rate, of units that were finished or failed, and the time that the rest takes at that rate need two \
 looks: --watch or --rate. On a narrow terminal the delayed units and the waiting time are left out.
 
-JSON: an object with an entry for each work spec, as `status` has it, and the time as _NOW. With --watch \
-a line each time.")]
+JSON: an object with now, the time in seconds since 1970, and work_specs, an object with an entry for each work \
+spec, as `status` has it. With --watch a line each time.")]
 pub(in crate::cli) struct SummaryArgs {
     #[command(flatten)]
     watch: Watch,
@@ -161,10 +161,13 @@ impl Standing {
             .map_or_else(String::new, |rate| format!("{rate:.1}/s"))
     }
 
+    /// A dash if it can't be told since nothing gets done, and nothing if nothing remains.
     fn shown_remaining(&self) -> String {
-        match self.remaining_seconds() {
-            Some(0.0) | None => String::new(),
-            Some(seconds) => span(seconds),
+        match (self.counts.available + self.counts.pending, self.rate) {
+            (0, _) | (_, None) => String::new(),
+            _ => self
+                .remaining_seconds()
+                .map_or_else(|| "-".to_owned(), span),
         }
     }
 }
@@ -182,10 +185,9 @@ pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
         match form {
             Some(form) => {
                 let specs = all.iter().map(|seen| (shown(&seen.name), seen.to_json()));
-                let mut object: Map<String, Json> = specs.collect();
-                object.insert("_NOW".to_owned(), now().into());
+                let specs: Map<String, Json> = specs.collect();
+                let object = json!({"now": now(), "work_specs": specs});
                 // A line for each look, so that programs can read it as it grows.
-                let object = Json::Object(object);
                 match args.watch.watch {
                     Some(_) => output.item(form, &object),
                     None => output.document(form, &object),
@@ -379,9 +381,9 @@ fn print_one(
         output.line("The work spec is paused.")?;
     }
     if seen.rate.is_some() {
-        let left = match seen.shown_remaining() {
-            left if left.is_empty() => left,
-            left => format!(", {left} left at that rate"),
+        let left = match seen.remaining_seconds() {
+            Some(left) if left > 0.0 => format!(", {} left at that rate", span(left)),
+            _ => String::new(),
         };
         output.line(format!("{} done{left}.", seen.shown_rate()))?;
     }
@@ -424,11 +426,16 @@ mod tests {
                 .remaining_seconds()
                 .is_some_and(|left| (2.0..4.0).contains(&left))
         );
+        assert!(second[0].shown_remaining().ends_with('s'));
         let mut retried = [seen(0, 4)];
         history.measure(&mut retried);
         assert_eq!(
             (retried[0].rate, retried[0].remaining_seconds()),
             (Some(0.0), None)
         );
+        assert_eq!(retried[0].shown_remaining(), "-");
+        let mut done = [seen(0, 0)];
+        history.measure(&mut done);
+        assert_eq!(done[0].shown_remaining(), "");
     }
 }
