@@ -118,7 +118,14 @@ impl<'a> Response<'a> {
     /// See [`ResponseError`].
     pub fn parse(bytes: &'a [u8], depth_max: usize) -> Result<Self, ResponseError> {
         scan::check(bytes, depth_max)?;
-        let item = Item::from_checked(bytes);
+        Self::from_item(Item::from_checked(bytes))
+    }
+
+    /// Takes an item apart that should be a response.
+    ///
+    /// # Errors
+    /// `NotAResponse`.
+    pub fn from_item(item: Item<'a>) -> Result<Self, ResponseError> {
         let outcome = match (item.get("result"), item.get_some("error")) {
             (Some(result), _) => Ok(result),
             (None, Some(error)) => Err(error),

@@ -142,12 +142,46 @@ impl Connection {
         Pipeline::new(self)
     }
 
+    /// Calls methods, by a list of requests in one message: this daemon runs them one after the other, and nothing of
+    /// others in between as long as that takes a few milliseconds. Gives their results. Nothing is tried again.
+    ///
+    /// # Errors
+    /// As for [`Connection::call`]; the first one of those of the calls, of which the others may have been carried
+    /// out. The Go servers take no lists.
+    pub fn call_list(&mut self, requests: &[Request]) -> Result<Vec<Value>> {
+        let Some(first) = requests.first() else {
+            return Ok(Vec::new());
+        };
+        self.send_by(first.method(), |link, wait| link.send_list(requests, wait))?;
+        match self.receive_by(Link::receive_list) {
+            Ok(answers) => requests
+                .iter()
+                .zip(answers)
+                .map(|(request, answer)| {
+                    answer.map_err(|message| Error::Failed {
+                        method: request.method().to_owned(),
+                        message,
+                    })
+                })
+                .collect(),
+            Err(error) => Err(self.failed(first.method(), error)),
+        }
+    }
+
     /// Sends a request, on a new connection if there is none.
     pub(super) fn send(&mut self, request: &Request) -> Result<()> {
+        self.send_by(request.method(), |link, wait| link.send(request, wait))
+    }
+
+    fn send_by(
+        &mut self,
+        method: &str,
+        send: impl Fn(&mut Link, Wait) -> Result<(), LinkError>,
+    ) -> Result<()> {
         let wait = Wait::new(self.options.answer_timeout, self.options.silence_timeout);
         let link = self.link()?;
         let was_alone = link.unanswered() == 0;
-        let Err(error) = link.send(request, wait) else {
+        let Err(error) = send(link, wait) else {
             return Ok(());
         };
         self.link = None;
@@ -157,7 +191,7 @@ impl Connection {
                 address: self.address.clone(),
                 source,
             },
-            error => self.failed(request.method(), error),
+            error => self.failed(method, error),
         })
     }
 
@@ -169,27 +203,32 @@ impl Connection {
     pub(super) fn receive(&mut self) -> Result<Value> {
         let oldest = self.link.as_ref().and_then(Link::oldest);
         let method = oldest.unwrap_or("nothing").to_owned();
-        match self.receive_answer() {
+        match self.receive_by(Link::receive) {
             Ok(answer) => answer.map_err(|message| Error::Failed { method, message }),
-            Err(error) => {
-                self.link = None;
-                Err(self.failed(&method, error))
-            }
+            Err(error) => Err(self.failed(&method, error)),
         }
     }
 
-    fn receive_answer(&mut self) -> Result<Result<Value, String>, LinkError> {
+    /// Waits for an answer. If that fails, the connection is closed.
+    fn receive_by<T>(
+        &mut self,
+        receive: impl Fn(&mut Link, &mut Wait) -> Result<T, LinkError>,
+    ) -> Result<T, LinkError> {
+        let Some(mut link) = self.link.take() else {
+            return Err(LinkError::Broken(io::ErrorKind::NotConnected.into()));
+        };
         // The other half is for the sign of life.
         let silence = self.options.silence_timeout.map(|timeout| timeout / 2);
         let mut wait = Wait::new(self.options.answer_timeout, silence);
         loop {
-            let Some(link) = &mut self.link else {
-                return Err(LinkError::Broken(io::ErrorKind::NotConnected.into()));
-            };
-            match link.receive(&mut wait) {
+            match receive(&mut link, &mut wait) {
+                Ok(answer) => {
+                    self.link = Some(link);
+                    return Ok(answer);
+                }
                 Err(LinkError::Silent(half)) if self.is_alive(half) => wait.heard(),
                 Err(LinkError::Silent(half)) => return Err(LinkError::Silent(half * 2)),
-                received => return received,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::address::Address;
-use crate::cbor::{Item, Value};
+use crate::cbor::{Item, Value, Writer, scan};
 use crate::cborrpc::envelope::{self, Response};
 use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
@@ -150,15 +150,36 @@ impl Link {
     }
 
     /// Sends a request.
-    pub(super) fn send(&mut self, request: &Request, mut wait: Wait) -> Result<(), LinkError> {
-        let (mut content, mut frame) = (Vec::new(), Vec::new());
-        envelope::write_request(
-            &mut content,
-            self.next_id,
-            request.method(),
-            request.params(),
-        );
-        envelope::write_frame(&mut frame, &content);
+    pub(super) fn send(&mut self, request: &Request, wait: Wait) -> Result<(), LinkError> {
+        let mut content = Vec::new();
+        self.write(request, &mut content);
+        self.send_content(&content, wait)
+    }
+
+    /// Sends requests in one message, to which [`Link::receive_list`] gets the answer.
+    pub(super) fn send_list(&mut self, requests: &[Request], wait: Wait) -> Result<(), LinkError> {
+        let mut content = Vec::new();
+        Writer::new(&mut content).array(requests.len());
+        for request in requests {
+            self.write(request, &mut content);
+        }
+        self.send_content(&content, wait)
+    }
+
+    /// Writes a request, whose answer is to be waited for.
+    fn write(&mut self, request: &Request, content: &mut Vec<u8>) {
+        let (id, method) = (self.next_id, request.method());
+        envelope::write_request(content, id, method, request.params());
+        self.waiting.push_back(Waiting {
+            id,
+            method: method.to_owned(),
+        });
+        self.next_id += 1;
+    }
+
+    fn send_content(&self, content: &[u8], mut wait: Wait) -> Result<(), LinkError> {
+        let mut frame = Vec::new();
+        envelope::write_frame(&mut frame, content);
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
             let timeout = self.socket.set_write_timeout(wait.left()?);
@@ -171,11 +192,6 @@ impl Link {
                 Err(error) => return Err(LinkError::Broken(error)),
             }
         }
-        self.waiting.push_back(Waiting {
-            id: self.next_id,
-            method: request.method().to_owned(),
-        });
-        self.next_id += 1;
         Ok(())
     }
 
@@ -187,37 +203,34 @@ impl Link {
     /// Waits for the answer to the oldest request that has none. After `Silent` it can be waited for once more.
     pub(super) fn receive(&mut self, wait: &mut Wait) -> Result<Answer, LinkError> {
         let message = self.receive_message(wait)?;
-        match self.waiting.pop_front() {
-            Some(waiting) => self.read_answer(message, waiting.id),
-            None => Err(LinkError::Unreadable("nothing was asked".to_owned())),
-        }
+        let waiting = self.waiting.pop_front();
+        let content = envelope::content(self.received.get(message).unwrap_or_default());
+        // Its tag 24 is still there if the byte string in it came in pieces.
+        let response = Response::parse(&content, DEPTH_MAX).map_err(unreadable)?;
+        read_answer(&response, waiting.as_ref())
     }
 
-    fn read_answer(&self, message: Range<usize>, id: u64) -> Result<Answer, LinkError> {
-        let unreadable = |problem: String| LinkError::Unreadable(problem);
-        let bytes = self.received.get(message).unwrap_or_default();
-        // Its tag 24 is still there if the byte string in it came in pieces.
-        let content = envelope::content(bytes);
-        let response =
-            Response::parse(&content, DEPTH_MAX).map_err(|error| unreadable(error.to_string()))?;
-        let found = response.id.map(Value::from_item);
-        let message_of = |error: Item<'_>| {
-            let message = error.get("message").and_then(|message| {
-                let message = Value::from_item(message);
-                message.as_text_lossy().map(Cow::into_owned)
-            });
-            message.unwrap_or_else(|| "the server does not say why".to_owned())
+    /// Waits for the answers to all requests that have none, which were sent as a list.
+    pub(super) fn receive_list(&mut self, wait: &mut Wait) -> Result<Vec<Answer>, LinkError> {
+        let message = self.receive_message(wait)?;
+        let content = envelope::content(self.received.get(message).unwrap_or_default());
+        scan::check(&content, DEPTH_MAX).map_err(unreadable)?;
+        let list = Item::from_checked(&content);
+        let Some(items) = list.as_list() else {
+            // The server has taken none of them.
+            let response = Response::from_item(list).map_err(unreadable)?;
+            return read_answer(&response, None).map(|answer| vec![answer]);
         };
-        // Of a message that it does not take, the server has not read the id.
-        if let (Some(Value::Null), Err(error)) = (&found, response.outcome) {
-            return Err(LinkError::NotTaken(message_of(error)));
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut answers = Vec::new();
+        for (index, item) in items.enumerate() {
+            let response = Response::from_item(item).map_err(unreadable)?;
+            answers.push(read_answer(&response, waiting.get(index))?);
         }
-        if found.as_ref().and_then(Value::as_u64) != Some(id) {
-            return Err(unreadable(format!(
-                "it has the id {found:?} instead of {id}"
-            )));
+        match answers.len() == waiting.len() {
+            true => Ok(answers),
+            false => Err(unreadable("it answers fewer requests than were sent")),
         }
-        Ok(response.outcome.map(Value::from_item).map_err(message_of))
     }
 
     /// Waits for a whole message: where it is among the received bytes.
@@ -260,6 +273,33 @@ impl Link {
             Err(error) if is_time_out(&error) => Ok(()),
             Err(error) => Err(LinkError::Broken(error)),
         }
+    }
+}
+
+fn unreadable(problem: impl ToString) -> LinkError {
+    LinkError::Unreadable(problem.to_string())
+}
+
+/// The result, or the message of the failure, if the response is one to this request.
+fn read_answer(response: &Response<'_>, to: Option<&Waiting>) -> Result<Answer, LinkError> {
+    let found = response.id.map(Value::from_item);
+    let message_of = |error: Item<'_>| {
+        let message = error.get("message").and_then(|message| {
+            let message = Value::from_item(message);
+            message.as_text_lossy().map(Cow::into_owned)
+        });
+        message.unwrap_or_else(|| "the server does not say why".to_owned())
+    };
+    // Of a message that it does not take, the server has not read the id.
+    if let (Some(Value::Null), Err(error)) = (&found, response.outcome) {
+        return Err(LinkError::NotTaken(message_of(error)));
+    }
+    let expected = to.map(|waiting| waiting.id);
+    match found.as_ref().and_then(Value::as_u64) == expected && expected.is_some() {
+        true => Ok(response.outcome.map(Value::from_item).map_err(message_of)),
+        false => Err(unreadable(format!(
+            "it has the id {found:?} instead of {expected:?}"
+        ))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Work specs.
 
 use super::answer::Answer;
-use super::{Coordinate, Counts, Error, Name, Result, Status, options};
+use super::{Coordinate, Counts, Error, Name, Request, Result, Status, options};
 use crate::cbor::Value;
 
 /// Which work specs to list.
@@ -14,7 +14,7 @@ pub struct ListSpecs {
 }
 
 /// What to change of how a work spec is scheduled; what is `None` stays as it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Control {
     /// Hand out no more of its units, or do so again.
     pub paused: Option<bool>,
@@ -26,6 +26,20 @@ pub struct Control {
     pub max_running: Option<Option<u64>>,
     /// Make continuous units, or stop. Only for a work spec whose definition says that it may.
     pub continuous: Option<bool>,
+}
+
+impl Control {
+    fn request(&self, work_spec: &Name) -> Request {
+        let status = |paused| Value::from(if paused { PAUSED } else { RUNNABLE });
+        let options = options([
+            ("status", self.paused.map(status)),
+            ("weight", self.weight.map(Value::from)),
+            ("interval", self.interval.map(Value::from)),
+            ("max_running", self.max_running.map(Value::from)),
+            ("continuous", self.continuous.map(Value::from)),
+        ]);
+        Request::new("control_work_spec", [work_spec.into(), options])
+    }
 }
 
 /// How a work spec is scheduled.
@@ -104,16 +118,26 @@ impl Coordinate {
 
     /// Changes how a work spec is scheduled, until it is set again.
     pub fn control_work_spec(&mut self, work_spec: &Name, control: &Control) -> Result<()> {
-        let status = |paused| Value::from(if paused { PAUSED } else { RUNNABLE });
-        let options = options([
-            ("status", control.paused.map(status)),
-            ("weight", control.weight.map(Value::from)),
-            ("interval", control.interval.map(Value::from)),
-            ("max_running", control.max_running.map(Value::from)),
-            ("continuous", control.continuous.map(Value::from)),
-        ]);
-        self.call_with("control_work_spec", [work_spec.into(), options])?
-            .done()
+        self.call(&control.request(work_spec))?.done()
+    }
+
+    /// Creates or replaces a work spec, and changes how it is scheduled, by one message: so this daemon hands out none
+    /// of its units in between. The Go servers don't take that.
+    pub fn set_and_control_work_spec(
+        &mut self,
+        work_spec: &Name,
+        definition: &Value,
+        control: &Control,
+    ) -> Result<()> {
+        let requests = [
+            Request::new("set_work_spec", [definition.clone()]),
+            control.request(work_spec),
+        ];
+        let results = self.connection.call_list(&requests)?;
+        for (request, result) in requests.iter().zip(results) {
+            Answer::new(request.method(), result).done()?;
+        }
+        Ok(())
     }
 
     /// How a work spec is scheduled.

@@ -3,6 +3,7 @@
 use super::names::{NameParser, SpecNameParser, units};
 use super::output::Output;
 use super::server::Server;
+use super::set_spec::tell_if_paused;
 use crate::cli::values::{parse_duration, parse_yaml, text_of};
 use crate::client::{Name, NewUnit, Priority};
 use std::error::Error;
@@ -88,6 +89,7 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
         daemon.tell_of_delays();
     }
     daemon.client.add_work_units(&args.spec, new)?;
+    tell_if_paused(&mut daemon.client, &args.spec);
     let mut output = Output::new();
     output.line(format!("Added {}.", units(args.keys.len() as u64)))?;
     Ok(output.flush()?)

@@ -3,11 +3,9 @@
 use super::names::shown;
 use super::output::{Output, note};
 use super::server::Server;
-use super::spec_file::{
-    CheckedSpec, Content, Key, Node, SpecFile, did_you_mean, nearest, spec_value, unknown_key,
-};
+use super::set_spec::{check_successors, set_work_spec};
+use super::spec_file::{CheckedSpec, Content, Key, Node, SpecFile, spec_value, unknown_key};
 use crate::cbor::Value;
-use crate::client::{Coordinate, Name};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -23,8 +21,9 @@ Under the key `flows` stand work specs by name, also in groups within each other
       double: {min_gb: 1, module: jobs, run_function: double, then: sums.add}
       add: {min_gb: 1, module: jobs, run_function: add}
 
-makes sums.double and sums.add. A map with min_gb, or with anything but maps in it, is a work spec, and the others \
-are groups. All is checked before anything is set: names, the types of known keys, and that each `then` is in the \
+makes sums.double and sums.add. A map with min_gb, with anything but maps in it, or with nothing in it, is a work spec, \
+and the others are groups. What `control` has set of work specs that are there stays, unless the file has a key for \
+it. All is checked before anything is set: names, the types of known keys, and that each `then` is in the \
 file or on the daemon. Unknown keys are for the workers, and told of in case they are slips.")]
 pub(in crate::cli) struct FlowArgs {
     /// The YAML or JSON file
@@ -43,8 +42,6 @@ pub(in crate::cli) struct FlowArgs {
 struct Placed {
     spec: CheckedSpec,
     line: u64,
-    /// The successor, and the line where it is named.
-    then: Option<(u64, String)>,
 }
 
 /// Sets the work specs of a file.
@@ -61,8 +58,9 @@ pub(super) fn flow(args: &FlowArgs) -> Result<(), Box<dyn Error>> {
     let Specs {
         found, warnings, ..
     } = specs;
-    let mut client = args.server.connect()?.client;
-    check_successors(&file, &found, &mut client)?;
+    let mut daemon = args.server.connect()?;
+    let specs = found.values().map(|placed| &placed.spec);
+    check_successors(&file, specs, &mut daemon.client)?;
     let of_specs = found.values().flat_map(|placed| &placed.spec.warnings);
     for warning in warnings.iter().chain(of_specs) {
         note(warning);
@@ -78,7 +76,7 @@ pub(super) fn flow(args: &FlowArgs) -> Result<(), Box<dyn Error>> {
             None => spec.definition.clone(),
         };
         let name = shown(&spec.name);
-        client.set_work_spec(&definition).map_err(|error| {
+        set_work_spec(&mut daemon, &spec.name, &definition).map_err(|error| {
             let (set, all) = (set.len(), found.len());
             format!("{name}: {error}; {set} of {all} work specs were set")
         })?;
@@ -127,9 +125,8 @@ impl Specs<'_> {
         for (key, node) in entries {
             let name = format!("{prefix}{}", key.text);
             match node.content {
-                Content::Map(entries) if entries.is_empty() => {
-                    return Err(self.file.at(key.line, &format!("{name} is empty")));
-                }
+                // `name:` with nothing behind it.
+                Content::Other(Json::Null) => self.read_spec(name, key.line, Vec::new())?,
                 Content::Map(entries) if is_spec(&entries) => {
                     self.read_spec(name, key.line, entries)?;
                 }
@@ -156,59 +153,25 @@ impl Specs<'_> {
             let problem = format!("{name} is there already, in line {}", first.line);
             return Err(self.file.at(line, &problem));
         }
-        let mut then = None;
         for (key, node) in &entries {
-            match (key.text.as_str(), &node.content) {
-                ("then", Content::Other(Json::String(successor))) if !successor.is_empty() => {
-                    then = Some((key.line, successor.clone()));
-                }
-                ("name", Content::Other(Json::String(own))) if *own != name => {
-                    let what =
-                        format!("the work spec is named {name}, by its place, and not {own}");
-                    self.warnings.push(self.file.at(key.line, &what));
-                }
-                _ => {}
+            if let ("name", Content::Other(Json::String(own))) = (key.text.as_str(), &node.content)
+                && *own != name
+            {
+                let what = format!("the work spec is named {name}, by its place, and not {own}");
+                self.warnings.push(self.file.at(key.line, &what));
             }
         }
         let spec = self.file.check(name.clone(), entries)?;
-        self.found.insert(name, Placed { spec, line, then });
+        self.found.insert(name, Placed { spec, line });
         Ok(())
     }
 }
 
-/// As the Python command tells the two apart; and a map with anything but maps in it can be no group.
+/// As the Python command tells the two apart; and a map with nothing, or with anything but maps in it, can be no group.
 fn is_spec(entries: &[(Key, Node)]) -> bool {
-    let mut entries = entries.iter();
-    entries.any(|(key, node)| key.text == "min_gb" || !matches!(node.content, Content::Map(_)))
-}
-
-/// Makes sure that there are the work specs that get the output of others.
-fn check_successors(
-    file: &SpecFile,
-    found: &BTreeMap<String, Placed>,
-    client: &mut Coordinate,
-) -> Result<(), Box<dyn Error>> {
-    for (name, placed) in found {
-        let Some((line, then)) = &placed.then else {
-            continue;
-        };
-        if found.contains_key(then)
-            || client
-                .get_work_spec(&Name::from_text(then.as_str()))?
-                .is_some()
-        {
-            continue;
-        }
-        let in_a_group = format!(".{then}");
-        let names = || found.keys().map(String::as_str);
-        let meant = names().find(|name| name.ends_with(&in_a_group));
-        let advice = did_you_mean(meant.or_else(|| nearest(then, names())));
-        let problem = format!(
-            "{name}: then names {then:?}, which is neither in the file nor on the daemon{advice}"
-        );
-        return Err(file.at(*line, &problem).into());
-    }
-    Ok(())
+    let mut all = entries.iter();
+    entries.is_empty()
+        || all.any(|(key, node)| key.text == "min_gb" || !matches!(node.content, Content::Map(_)))
 }
 
 fn read_config(path: &Path) -> Result<Value, String> {

@@ -4,6 +4,7 @@ use super::loader::Loader;
 use super::names::{Spec, units};
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
+use super::set_spec::{check_successors, set_work_spec, tell_if_paused};
 use super::spec_file::SpecFile;
 use super::units_file::{UnitsArgs, UnitsFile};
 use crate::client::Name;
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_long_help = FORMS)]
 pub(in crate::cli) struct LoadArgs {
-    /// A YAML or JSON file of the work spec; one that is there is replaced, and keeps its units
+    /// A YAML or JSON file of the work spec; one that is there is replaced, and keeps its units, and what `pause` and
+    /// `control` have set unless the file has a key for it
     #[arg(short = 'w', long, value_name = "FILE")]
     work_spec: PathBuf,
 
@@ -75,8 +77,9 @@ the line for --from-line.";
 
 /// Sets a work spec, and adds units from a file.
 pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
-    let spec = SpecFile::read_spec(&args.work_spec)?;
+    let (spec_file, spec) = SpecFile::read_spec(&args.work_spec)?;
     let mut daemon = args.server.connect()?;
+    check_successors(&spec_file, std::iter::once(&spec), &mut daemon.client)?;
     // Before the work spec is set, which would be too early if there is no such file.
     let file = args.work_units.as_deref();
     let file = file.map(|path| UnitsFile::open(path, &args.units));
@@ -88,7 +91,7 @@ pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
         Some(nice) => spec.with("nice", nice.into()),
         None => spec.definition,
     };
-    daemon.client.set_work_spec(&definition)?;
+    set_work_spec(&mut daemon, &spec.name, &definition)?;
     let added = match file {
         Some(file) => add_units(&mut daemon, &spec.name, file, &args.units)?,
         None => 0,
@@ -119,5 +122,9 @@ fn add_units(
     if args.delay.is_some() {
         daemon.tell_of_delays();
     }
-    Ok(Loader::new(&mut daemon.client, spec, file).run()?)
+    let added = Loader::new(&mut daemon.client, spec, file).run()?;
+    if added > 0 {
+        tell_if_paused(&mut daemon.client, spec);
+    }
+    Ok(added)
 }

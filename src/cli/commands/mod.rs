@@ -4,6 +4,7 @@ mod add;
 mod batch;
 mod change;
 mod confirm;
+mod create;
 mod daemon;
 mod failures;
 mod flow;
@@ -14,6 +15,7 @@ mod names;
 mod output;
 mod record;
 mod server;
+mod set_spec;
 mod shell;
 mod source;
 mod spec_file;
@@ -40,6 +42,8 @@ pub(super) enum Command {
     Load(load::LoadArgs),
     /// Set many work specs from one file
     Flow(flow::FlowArgs),
+    /// Create a work spec without a file
+    Create(create::CreateArgs),
     /// Run a program for each unit
     Work(work::WorkArgs),
     /// Count the units of all work specs
@@ -113,6 +117,7 @@ impl Command {
         match self {
             Self::Load(args) => load::load(args),
             Self::Flow(args) => flow::flow(args),
+            Self::Create(args) => create::create(args),
             Self::Work(args) => work::work(args),
             Self::Summary(args) => summary::summary(args),
             Self::Status(args) => summary::status(args),

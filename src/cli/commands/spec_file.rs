@@ -28,12 +28,14 @@ pub(super) struct SpecFile {
 }
 
 /// A value, and the line that it is on.
+#[derive(Clone)]
 pub(super) struct Node {
     pub(super) line: u64,
     pub(super) content: Content,
 }
 
 /// What a value is: only maps are looked into.
+#[derive(Clone)]
 pub(super) enum Content {
     /// In the order of the file; no key comes twice.
     Map(Vec<(Key, Node)>),
@@ -42,6 +44,7 @@ pub(super) enum Content {
 }
 
 /// The key of an entry, and the line that it is on.
+#[derive(Clone)]
 pub(super) struct Key {
     pub(super) line: u64,
     pub(super) text: String,
@@ -51,11 +54,19 @@ pub(super) struct Key {
 pub(super) struct CheckedSpec {
     pub(super) name: Name,
     pub(super) definition: Value,
+    /// The work spec that gets its output, and the line where that is named.
+    pub(super) then: Option<(u64, String)>,
     /// What is odd about it, with the place.
     pub(super) warnings: Vec<String>,
 }
 
 impl SpecFile {
+    /// Arguments that stand for a file, called so in messages.
+    pub(super) fn of_arguments(shown: &str) -> Self {
+        let shown = shown.to_owned();
+        Self { shown }
+    }
+
     /// Reads a file: with it comes all that is in it.
     ///
     /// # Errors
@@ -65,9 +76,7 @@ impl SpecFile {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("can't read {shown}: {error}"))?;
         let file = Self { shown };
-        let options = serde_saphyr::options! { with_snippet: false };
-        let root = serde_saphyr::from_str_with_options(&text, options)
-            .map_err(|error| file.unreadable(&error))?;
+        let root = parse(&text).map_err(|error| file.unreadable(&error))?;
         Ok((file, root))
     }
 
@@ -89,10 +98,11 @@ impl SpecFile {
     ///
     /// # Errors
     /// As [`SpecFile::read`] and [`SpecFile::check`]; if it is no map, or has no name.
-    pub(super) fn read_spec(path: &Path) -> Result<CheckedSpec, String> {
+    pub(super) fn read_spec(path: &Path) -> Result<(Self, CheckedSpec), String> {
         let (file, root) = Self::read(path)?;
         let entries = file.spec_of(root)?;
-        file.check(file.name_of(&entries)?, entries)
+        let spec = file.check(file.name_of(&entries)?, entries)?;
+        Ok((file, spec))
     }
 
     /// Reads the name of the work spec that a file is; the rest may be as it will.
@@ -132,13 +142,19 @@ impl SpecFile {
         name: String,
         entries: Vec<(Key, Node)>,
     ) -> Result<CheckedSpec, String> {
-        let mut warnings = Vec::new();
+        let (mut then, mut warnings) = (None, Vec::new());
         let mut definition = vec![(in_spec("name"), in_spec(&name))];
         for (key, node) in entries {
             let known = Meta::KEYS.iter().chain(KEYS_OF_WORKERS).copied();
             if !known.clone().any(|known| known == key.text) {
                 let unknown = unknown_key(&key.text, known);
                 warnings.push(self.at(key.line, &format!("{name}: {unknown}")));
+            }
+            if let ("then", Content::Other(Json::String(successor))) =
+                (key.text.as_str(), &node.content)
+                && !successor.is_empty()
+            {
+                then = Some((key.line, successor.clone()));
             }
             let wrong = |what: String| self.at(key.line, &format!("{name}: {what}"));
             let value = json::from_json(&node.into_json())
@@ -154,6 +170,7 @@ impl SpecFile {
         Ok(CheckedSpec {
             name: Name::from_text(name),
             definition: Value::Map(definition),
+            then,
             warnings,
         })
     }
@@ -224,7 +241,23 @@ fn in_spec(text: &str) -> Value {
     }
 }
 
+fn parse(text: &str) -> Result<Node, serde_saphyr::Error> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options)
+}
+
 impl Node {
+    /// Reads a value in YAML.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        parse(text).map_err(|error| {
+            let error = error.to_string().replace('\n', " ");
+            format!("not readable as YAML: {error}")
+        })
+    }
+
     /// The value without its places.
     pub(super) fn into_json(self) -> Json {
         match self.content {

@@ -56,7 +56,8 @@ pub(in crate::cli) struct PauseArgs {
 /// What `control` can be told.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-What is set here holds until the work spec is set again, by `load` or another program.")]
+`load` and `flow` keep what is set here, unless their file has a key for it; other programs that set the work spec may \
+not.")]
 pub(in crate::cli) struct ControlArgs {
     #[command(flatten)]
     spec: Spec,

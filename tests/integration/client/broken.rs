@@ -356,6 +356,47 @@ fn what_is_no_answer_is_told_from_one() {
 }
 
 #[test]
+fn the_answers_to_a_list_of_requests_are_told_from_others() {
+    let requests = [Request::new("now", []), Request::new("now", [])];
+    // One list of answers: [{'id': 1, 'result': 17}, {'id': 2, 'error': {'message': 'no'}}], without the second,
+    // with another id, with more than were asked for; and one answer for all.
+    let first = "a2426964014672657375 6c7411".replace(' ', "");
+    let second = "a242696402456572726f72a1476d657373616765426e6f";
+    let good = "a24269640246726573756c7412";
+    for (hex, expected) in [
+        (format!("82{first}{good}"), "[Int(17), Int(18)]"),
+        (format!("82{first}{second}"), "now: no"),
+        (format!("81{first}"), "fewer"),
+        (format!("82{first}{first}"), "instead of Some(2)"),
+        (format!("83{first}{good}{good}"), "instead of None"),
+        (
+            "a2426964f6456572726f72a1476d657373616765426e6f".to_owned(),
+            "now: no",
+        ),
+    ] {
+        let framed = format!("d81858{:02x}{hex}", hex.len() / 2);
+        let mut connection = Connection::new(list_server(framed), quick());
+        let found = match connection.call_list(&requests) {
+            Ok(values) => format!("{values:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(found.contains(expected), "{hex}: {found}");
+    }
+}
+
+/// A server that gives one answer, whatever it is asked.
+fn list_server(hex: String) -> Address {
+    let (listener, address) = silent();
+    thread::spawn(move || {
+        let mut stream = accept(&listener);
+        stream.read_exact(&mut [0]).expect("a request");
+        stream.write_all(&unhex(&hex)).expect("send");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    address
+}
+
+#[test]
 fn a_result_in_another_form_than_expected_is_named() {
     let script = Script::start(&[
         Act::Result("'x'"),

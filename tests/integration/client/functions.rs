@@ -78,6 +78,21 @@ fn work_specs_are_set_listed_controlled_and_deleted() {
         None
     );
 
+    let definition = Value::map([("name", Value::from("ws"))]);
+    client
+        .set_and_control_work_spec(&ws, &definition, &control)
+        .expect("set and control");
+    let meta = client.get_work_spec_meta(&ws).expect("meta");
+    assert_eq!((meta.paused, meta.weight), (false, Some(20)));
+    let other: Name = "none".into();
+    let outcome = client.set_and_control_work_spec(&other, &definition, &control);
+    assert!(refusal(outcome).contains("none"));
+    let outcome = client.set_and_control_work_spec(&ws, &Value::EMPTY_MAP, &control);
+    match outcome {
+        Err(Error::Failed { message, .. }) => assert!(message.contains("name"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+
     client.archive().expect("archive");
     client.del_work_spec(&ws).expect("delete");
     assert!(refusal(client.del_work_spec(&ws)).contains("ws"));

@@ -2,7 +2,7 @@
 
 use super::{bad, good, json, lines, run, server_with_units};
 use std::collections::BTreeMap;
-use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, Value};
+use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, Server, Value, diag};
 
 #[test]
 fn units_are_added_by_name() {
@@ -37,6 +37,81 @@ fn units_are_added_by_name() {
         let message = bad(server.address(), &["add", "ws", "y", "--data", data]);
         assert!(message.contains(problem), "{message}");
     }
+}
+
+#[test]
+fn units_that_are_added_to_a_paused_work_spec_are_told_to_wait() {
+    let (server, _client) = server_with_units();
+    assert_eq!(run(server.address(), &["add", "ws", "x"]).stderr, "");
+    good(&server, &["pause", "ws"]);
+    let exit = run(server.address(), &["add", "ws", "y"]);
+    assert_eq!(
+        (exit.code, exit.stdout.as_str()),
+        (Some(0), "Added 1 work unit.\n")
+    );
+    assert_eq!(
+        exit.stderr,
+        "coordinated: ws is paused: its units are handed out after `coordinated resume ws`\n"
+    );
+}
+
+#[test]
+fn a_work_spec_is_created_without_a_file() {
+    let server = Server::start();
+    let mut client = server.connect();
+    assert_eq!(good(&server, &["create", "plain"]), "Created plain.\n");
+    assert_eq!(
+        client.call("get_work_spec", "'plain'"),
+        diag("{'name': 'plain'}")
+    );
+    let arguments = [
+        "create",
+        "exec",
+        "--set",
+        "weight=5",
+        "--set",
+        "command=[sh, -c, 'x=1; echo $x']",
+        "--set",
+        "runtime=exec",
+        "--set",
+        "then=plain",
+        "--set",
+        "disabled=true",
+    ];
+    assert_eq!(good(&server, &arguments), "Created exec.\n");
+    assert_eq!(
+        client.call("get_work_spec", "'exec'"),
+        diag(
+            "{'name': 'exec', 'weight': 5, 'command': ['sh', '-c', 'x=1; echo $x'], 'runtime': 'exec', \
+             'then': 'plain', 'disabled': true}"
+        )
+    );
+    for (arguments, problem) in [
+        (&["plain"][..], "there is a work spec plain already"),
+        (
+            &["x", "--set", "then=none"],
+            "--set: x: then names \"none\"",
+        ),
+        (
+            &["x", "--set", "weight=much"],
+            "\"weight\": expected an integer",
+        ),
+        (&["x", "--set", "a=1", "--set", "a=2"], "a is given twice"),
+        (&[r"\xff"], "UTF-8"),
+    ] {
+        let message = bad(server.address(), &[&["create"], arguments].concat());
+        assert!(message.contains(problem), "{message}");
+    }
+    for wrong in ["weight", "=1", "name=x", "weight=[1"] {
+        let exit = run(server.address(), &["create", "x", "--set", wrong]);
+        assert_eq!(exit.code, Some(2), "{wrong}: {}", exit.stderr);
+    }
+    let exit = run(server.address(), &["create", "x", "--set", "wieght=1"]);
+    assert!(
+        exit.stderr.contains("did you mean \"weight\"?"),
+        "{}",
+        exit.stderr
+    );
 }
 
 #[test]

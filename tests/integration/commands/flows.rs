@@ -48,6 +48,34 @@ fn work_specs_are_named_by_their_place() {
 }
 
 #[test]
+fn a_work_spec_needs_nothing_but_its_name() {
+    let server = Server::start();
+    let exit = flow(&server, "flows:\n  a: {}\n  b:\n  g:\n    c: {}\n", &[]);
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
+    assert_eq!(exit.stdout, "Set a.\nSet b.\nSet g.c.\n");
+    let definition = server.connect().call("get_work_spec", "'g.c'");
+    assert_eq!(definition, diag("{'name': 'g.c'}"));
+}
+
+#[test]
+fn what_control_has_set_stays_unless_the_file_has_a_key_for_it() {
+    let server = Server::start();
+    let content = "flows:\n  a: {weight: 3}\n  b: {}\n";
+    flow(&server, content, &[]);
+    for spec in ["a", "b"] {
+        good(&server, &["pause", spec]);
+        good(&server, &["control", spec, "--weight", "7"]);
+    }
+    let exit = flow(&server, content, &[]);
+    assert_eq!(
+        exit.stderr,
+        "coordinated: a keeps what was set by control: status paused\n\
+         coordinated: a changes: weight from 7 to 3\n\
+         coordinated: b keeps what was set by control: status paused, weight 7\n"
+    );
+}
+
+#[test]
 fn a_configuration_goes_to_all_with_their_own_laid_over_it() {
     let server = Server::start();
     let path = server.folder().join("config.yaml");
@@ -90,10 +118,6 @@ fn nothing_is_set_if_anything_is_wrong() {
         (
             "flows:\n  a: {min_gb: 1}\n  b: 5\n",
             ", line 3: b: expected a work spec",
-        ),
-        (
-            "flows:\n  a: {min_gb: 1}\n  b: {}\n",
-            ", line 3: b is empty",
         ),
         (
             "flow:\n  a: {min_gb: 1}\n",

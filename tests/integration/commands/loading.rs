@@ -76,6 +76,83 @@ fn load_sets_a_work_spec_and_adds_its_units() {
     assert_eq!(client.counts("new").get(&AVAILABLE), Some(&3));
 }
 
+/// A load resumed a paused work spec, and dropped the rest that control had set, without a word.
+#[test]
+fn load_keeps_what_control_has_set_unless_the_file_has_a_key_for_it() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let spec = file(
+        &server,
+        "spec.yaml",
+        "name: ws\nmin_gb: 1\nmax_running: 5\n",
+    );
+    let load = ["load", "-w", &spec, "--no-work"];
+    assert_eq!(run(server.address(), &load).stderr, "");
+    assert_eq!(run(server.address(), &load).stderr, "");
+    good(&server, &["pause", "ws"]);
+    let limits = ["--weight", "7", "--max-running", "2", "--interval", "1.5"];
+    good(&server, &[&["control", "ws"], &limits[..]].concat());
+    let exit = run(server.address(), &load);
+    assert_eq!(
+        (exit.code, exit.stderr.as_str()),
+        (
+            Some(0),
+            "coordinated: ws keeps what was set by control: status paused, weight 7, interval 1.5\n\
+             coordinated: ws changes: max_running from 2 to 5\n"
+        )
+    );
+    client.add("ws", "'a'");
+    assert!(client.take("w").is_none());
+
+    // Also when it is set once more, though the old definition says nothing of it either.
+    let units = file(&server, "units", lines(0..1));
+    let exit = run(
+        server.address(),
+        &["load", "-w", &spec, "-u", &units, "-n", "5"],
+    );
+    assert_eq!(
+        exit.stderr,
+        "coordinated: ws keeps what was set by control: status paused, interval 1.5\n\
+         coordinated: ws changes: weight from 7 to 15\n\
+         coordinated: ws is paused: its units are handed out after `coordinated resume ws`\n"
+    );
+    let spec = file(
+        &server,
+        "spec.yaml",
+        "name: ws\ndisabled: false\ninterval: 2\n",
+    );
+    let exit = run(server.address(), &["load", "-w", &spec, "--no-work"]);
+    assert_eq!(
+        exit.stderr,
+        "coordinated: ws changes: status from paused to runnable, weight from 15 to 20, \
+         interval from 1.5 to 2, max_running from 5 to none\n"
+    );
+    assert!(client.take("w").is_some());
+}
+
+#[test]
+fn load_checks_that_the_successor_is_there() {
+    let server = Server::start();
+    server.connect().set_spec("{'name': 'there'}");
+    let spec = file(&server, "spec.yaml", "name: x\nthen: ther\n");
+    let load = ["load", "-w", &spec, "--no-work"];
+    let message = bad(server.address(), &load);
+    let problem = format!(
+        "{spec}, line 2: x: then names \"ther\", which is neither in the file nor on the daemon \
+         (did you mean \"there\"?)"
+    );
+    assert!(message.ends_with(&problem), "{message}");
+    assert_eq!(good(&server, &["work_specs"]), "there\n");
+    for successor in ["there", "x"] {
+        file(
+            &server,
+            "spec.yaml",
+            format!("name: x\nthen: {successor}\n"),
+        );
+        good(&server, &load);
+    }
+}
+
 #[test]
 fn a_work_spec_that_no_server_takes_is_told_with_file_and_line() {
     let server = Server::start();

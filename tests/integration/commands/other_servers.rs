@@ -201,7 +201,8 @@ fn an_original_is_asked_what_it_can_do_and_the_rest_is_said_to_be_missing() {
     );
     let added = of_original(&["add", "a", "k", "--delay", "1h"]);
     assert!(added.stderr.contains("--delay"), "{}", added.stderr);
-    assert_eq!(of_original(&["add", "a", "k"]).stderr, "");
+    let added = of_original(&["add", "a", "k"]);
+    assert!(!added.stderr.contains("--delay"), "{}", added.stderr);
     let locks = bad(&Pretender::start(ORIGINAL).address, &["locks"]);
     assert!(locks.contains("this server can't tell"), "{locks}");
 }
