@@ -14,7 +14,6 @@ mod compact;
 mod invariants;
 mod lists;
 mod locks;
-mod log_file;
 mod new_file;
 mod open;
 mod outputs;

@@ -2,7 +2,6 @@
 
 use super::SqliteStore;
 use super::checkpoint::Checkpointer;
-use super::log_file;
 use super::specs::WorkSpecs;
 use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
@@ -262,7 +261,7 @@ impl SqliteStore {
                 reason: error.to_string(),
             })?;
         }
-        let mut connection = log_file::open_to_write(path).map_err(cannot_open)?;
+        let mut connection = Connection::open(path).map_err(cannot_open)?;
         check_is_ours(&connection, path)?;
         // Before anything is written to it.
         known_schema_version(&connection, path)?;

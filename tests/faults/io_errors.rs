@@ -3,7 +3,7 @@
 use super::disk::{Call, Disk, Failure, Fault};
 use super::script::{Do, Run, Step, large_script, old_database, open_world, script, try_to_open};
 use coordinated::coordinate::storage::Storage;
-use coordinated::coordinate::{LEASE_DEFAULT, StorageError};
+use coordinated::coordinate::{Error, LEASE_DEFAULT, StorageError};
 use coordinated::store::SqliteStore;
 use serde_json::json;
 use test_support::world::nobody;
@@ -90,16 +90,16 @@ fn calls_that_are_rare_may_fail_too() {
 }
 
 #[test]
-fn a_write_that_fails_long_before_the_commit_undoes_the_whole_batch() {
+fn a_write_that_fails_in_the_middle_of_a_large_commit_undoes_the_whole_batch() {
     let script = &large_script()[..3];
     let (known, _) = Run::undisturbed(&Disk::new(), script);
     for (failure, nth) in [
-        (Failure::Full, 10),
-        (Failure::Full, 180),
-        (Failure::Quota, 35),
-        (Failure::Quota, 320),
-        (Failure::Torn, 36),
-        (Failure::Error, 250),
+        (Failure::Full, 1_000),
+        (Failure::Full, 5_001),
+        (Failure::Quota, 1_001),
+        (Failure::Quota, 8_000),
+        (Failure::Torn, 3_000),
+        (Failure::Error, 6_001),
     ] {
         let disk = Disk::new();
         disk.break_by(Fault {
@@ -180,5 +180,54 @@ fn a_database_can_be_opened_and_read_while_the_disk_is_full() {
         world = try_to_open(&disk, 0).expect("nothing has to be written");
         assert_eq!(world.counts("spec").total(), 0);
         disk.mend();
+    }
+}
+
+/// A unit with 40 to 160 kB of data, so that a statement which stores some of them writes pages of the batch to the
+/// log, and reads them again, long before the commit.
+fn large_units() -> Vec<serde_json::Value> {
+    (0..750)
+        .map(|n| json!([format!("large{n:03}"), {"text": "x".repeat(40_000 + n * 163)}]))
+        .collect()
+}
+
+/// A VFS that gathered the pages of a commit once lost some of them here: a read that could not write them first
+/// failed, SQLite undid only that statement, and the commit of the rest left a corrupt file.
+#[test]
+fn a_full_disk_in_the_middle_of_a_batch_undoes_all_of_it_and_each_operation_says_so() {
+    let one_more = |n: usize| Do::Add("spec", vec![json!([format!("small{n}"), {}])]);
+    let large = Do::Add("spec", large_units());
+    for nth in [0, 1, 2, 30, 31, 500, 2_000] {
+        let disk = Disk::new();
+        let mut world = open_world(&disk);
+        world.set_spec(&json!({"name": "spec"}));
+        let before = disk.look();
+        disk.break_by(Fault {
+            of: "-wal",
+            nth,
+            ..FULL
+        });
+        one_more(0).run(&mut world).expect("nothing is written yet");
+        let refused = large.run(&mut world);
+        assert!(disk.failed() > 0, "it fails before the commit");
+        let later = one_more(1).run(&mut world);
+        for result in [refused, later] {
+            assert!(
+                matches!(result, Err(Error::Storage(StorageError::Full(_)))),
+                "write {nth}: {result:?}"
+            );
+        }
+        let committed = world.store.commit();
+        assert!(
+            matches!(committed, Err(StorageError::Full(_))),
+            "write {nth}: {committed:?}"
+        );
+        assert_eq!(disk.look(), before, "write {nth}");
+        disk.mend();
+        large.run(&mut world).expect("there is room");
+        world.store.commit().expect("there is room");
+        assert_eq!(world.counts("spec").available, 750);
+        world.store.close().expect("a clean stop");
+        disk.look();
     }
 }

@@ -235,17 +235,6 @@ fn where_few_files_can_be_open_units_wait_instead_of_failing() {
 }
 
 #[test]
-fn a_result_that_can_not_be_read_fails_its_unit() {
-    let (server, mut client) = server_with_spec();
-    client.add("ws", "['a', {}]");
-    let script = "mkdir \"$COORDINATED_OUTPUT\"";
-    let exit = work(&server, &on_all(&[], &[script]));
-    assert_eq!(exit.code, Some(1));
-    let data = client.data("ws", "a").to_string();
-    assert!(data.contains("can't be read"), "{data}");
-}
-
-#[test]
 fn until_empty_tells_by_its_exit_code_whether_all_is_well() {
     let (server, mut client) = server_with_spec();
     let run = |script| work(&server, &on_all(&["-j", "2"], &[script, "{key}"])).code;

@@ -2,13 +2,13 @@
 
 mod ending;
 mod functions;
+mod output_files;
 mod running;
 mod storm;
 
 use coordinated::cbor::json;
 use coordinated::client::{Coordinate, Name, UnitQuery};
 use std::fs::File;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use test_support::{Exit, Server, run_to_end, wait_until};
@@ -16,11 +16,9 @@ use test_support::{Exit, Server, run_to_end, wait_until};
 /// Runs a worker in the daemon's folder until it ends by itself.
 fn work(server: &Server, arguments: &[&str]) -> Exit {
     let arguments = [&["work"], arguments].concat();
-    run_to_end(
-        server.folder(),
-        &arguments,
-        &[("COORDINATED_SERVER", server.address())],
-    )
+    let folder = server.folder().to_str().expect("UTF-8");
+    let environment = [("COORDINATED_SERVER", server.address()), ("TMPDIR", folder)];
+    run_to_end(server.folder(), &arguments, &environment)
 }
 
 /// Works on all units of `ws` with a shell script, whose arguments follow it; all must be well.
@@ -81,10 +79,7 @@ struct Running {
 
 impl Running {
     fn start(server: &Server, arguments: &[&str]) -> Running {
-        Running::start_in(server.folder(), server.address(), arguments)
-    }
-
-    fn start_in(folder: &Path, address: &str, arguments: &[&str]) -> Running {
+        let folder = server.folder();
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let said = folder.join(format!("said-{number}"));
@@ -92,7 +87,8 @@ impl Running {
         let child = Command::new(env!("CARGO_BIN_EXE_coordinated"))
             .arg("work")
             .args(arguments)
-            .env("COORDINATED_SERVER", address)
+            .env("COORDINATED_SERVER", server.address())
+            .env("TMPDIR", folder)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("clone"))

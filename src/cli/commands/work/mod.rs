@@ -2,6 +2,7 @@
 
 mod collected;
 mod ended;
+mod output_files;
 mod output_rule;
 mod process;
 mod programs;
@@ -16,9 +17,10 @@ use crate::cli::values::parse_duration;
 use crate::client::{Name, Status};
 use crate::server::raise_open_files_limit;
 use crate::worker::{self, Crew, Plan, Stopper};
+use output_files::OutputFiles;
 use output_rule::Takes;
 use process::Limits;
-use programs::{Outputs, Programs};
+use programs::Programs;
 use show::{Served, Shown};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -160,7 +162,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
         takes_many: args.batch.is_some(),
         takes: args.output,
         server: args.server.address().to_string(),
-        outputs: Outputs::new()?,
+        output_files: OutputFiles::new()?,
         view: Shown::start(stopper, args.server.address(), &served),
     };
     let worked = worker::run(args.server.address().clone(), &plan, &crew, &programs);

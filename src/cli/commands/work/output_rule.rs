@@ -387,7 +387,7 @@ mod tests {
         }
         let long = format!("{{{}NaN{}", "\"x\": 1, ".repeat(9), "y".repeat(99));
         let problem = object(long.as_bytes(), Takes::Auto).expect_err("refused");
-        let excerpt = "...: 1, \"x\": 1, \"x\": 1, \"x\": 1, NaNyyyyyyyyyyyyyyyyyyyyyyyyyyy...\n";
+        let excerpt = "...\": 1, \"x\": 1, \"x\": 1, \"x\": 1, NaNyyyyyyyyyyyyyyyyyyyyyyyyyyy...\n";
         assert!(problem.contains(excerpt), "{problem}");
     }
 

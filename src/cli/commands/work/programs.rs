@@ -2,6 +2,7 @@
 
 use super::collected::Collected;
 use super::ended::Ended;
+use super::output_files::{self, OutputFiles};
 use super::output_rule::{Source, Takes};
 use super::process::{self, Limits, Ran};
 use super::template::{Template, TemplateError, as_argument};
@@ -15,9 +16,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// No unit that was given back waits for longer.
 const DELAY_MAX: Duration = Duration::from_secs(3_600);
@@ -38,7 +37,7 @@ pub(super) struct Programs<V> {
     pub(super) takes: Takes,
     /// Where the daemon is.
     pub(super) server: String,
-    pub(super) outputs: Outputs,
+    pub(super) output_files: OutputFiles,
     pub(super) view: V,
 }
 
@@ -88,7 +87,7 @@ impl<V: View> Programs<V> {
     }
 
     fn run_program(&self, units: &[Context], words: &[OsString]) -> Vec<Outcome> {
-        let output = self.outputs.next();
+        let output = self.output_files.next();
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -119,43 +118,42 @@ impl<V: View> Programs<V> {
         // A part of the units may be lost to others; the program can't be told.
         let is_cancelled = || units.iter().all(Context::is_cancelled);
         let ran = process::run(&mut command, &input, &self.limits, is_cancelled);
-        let written = match fs::read(&output) {
-            Ok(bytes) => {
-                let _ = fs::remove_file(&output);
-                let mut written = Collected::default();
-                written.push(&bytes);
-                Ok(written)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Collected::default()),
-            Err(error) => Err(error),
+        let written = output_files::take(&output);
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(error) => return self.outcomes_of_none(units, &words[0], &error),
         };
-        match (ran, written) {
-            (Ok(ran), Ok(written)) => {
-                let ended = Ended::of(&ran);
-                let source = self.source(&ran, &written);
-                match self.takes_many {
-                    true => self.outcomes_of_many(units, &ended, source.as_ref()),
-                    false => vec![self.outcome(&units[0], &ended, source.as_ref())],
-                }
+        let ended = Ended::of(&ran);
+        let written = match (written, &ended) {
+            (Err(error), Ended::Well) => {
+                let problem = "the file that COORDINATED_OUTPUT names can't be read";
+                return vec![Outcome::failed(format!("{problem}: {error}")); units.len()];
             }
-            // That is no fault of the units.
-            (Err(error), _) | (_, Err(error)) if is_for_want(&error) => {
-                let program = words[0].display();
-                let later = units
-                    .iter()
-                    .map(|unit| Outcome::given_back(self.delay(unit)));
-                self.view.note(&format!("can't run {program} now: {error}"));
-                later.collect()
-            }
-            (Err(error), _) => {
-                let program = words[0].display();
-                vec![Outcome::failed(format!("can't run {program}: {error}")); units.len()]
-            }
-            (Ok(_), Err(error)) => {
-                let why = format!("the file that COORDINATED_OUTPUT names can't be read: {error}");
-                vec![Outcome::failed(why); units.len()]
-            }
+            // The program says that its result does not count.
+            (written, _) => written.unwrap_or_default(),
+        };
+        let source = self.source(&ran, &written);
+        match self.takes_many {
+            true => self.outcomes_of_many(units, &ended, source.as_ref()),
+            false => vec![self.outcome(&units[0], &ended, source.as_ref())],
         }
+    }
+
+    /// What becomes of units whose program could not be run.
+    fn outcomes_of_none(
+        &self,
+        units: &[Context],
+        program: &OsStr,
+        error: &std::io::Error,
+    ) -> Vec<Outcome> {
+        let shown = program.display();
+        if is_for_want(error) {
+            // That is no fault of the units.
+            self.view.note(&format!("can't run {shown} now: {error}"));
+            let later = |unit| Outcome::given_back(self.delay(unit));
+            return units.iter().map(later).collect();
+        }
+        vec![Outcome::failed(format!("can't run {shown}: {error}")); units.len()]
     }
 
     /// Where the program's results are to be found, if any are taken.
@@ -275,29 +273,6 @@ fn set_variables(command: &mut Command, unit: &Context) {
         if let Some(name) = name.filter(is_plain) {
             set(format!("COORDINATED_DATA_{name}"), &as_argument(value));
         }
-    }
-}
-
-/// Files that programs can write their results to.
-pub(super) struct Outputs {
-    folder: TempDir,
-    last: AtomicU64,
-}
-
-impl Outputs {
-    /// # Errors
-    /// If no temporary folder can be made.
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            folder: TempDir::with_prefix("coordinated-")?,
-            last: AtomicU64::new(0),
-        })
-    }
-
-    /// The path of a file that is not there yet.
-    fn next(&self) -> PathBuf {
-        let number = self.last.fetch_add(1, Ordering::Relaxed);
-        self.folder.path().join(number.to_string())
     }
 }
 
