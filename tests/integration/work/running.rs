@@ -1,7 +1,9 @@
 //! What a program is given, and what becomes of what it leaves.
 
 use super::{contents, data, on_all, traceback, work, work_on_all};
-use test_support::{AVAILABLE, FAILED, FINISHED, server_with_spec};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use test_support::{AVAILABLE, FAILED, FINISHED, run_to_end, server_with_spec};
 
 #[test]
 fn what_is_put_into_an_argument_stays_in_it_and_no_shell_sees_it() {
@@ -516,7 +518,7 @@ fn what_can_t_be_meant_is_said_before_any_unit_is_touched() {
         (
             &["--spec", "ws", "--", "no-such-program"],
             1,
-            "there is no program no-such-program",
+            "there is no program no-such-program in the folders that PATH names",
         ),
         (
             &["--spec", "unknown", "--until-empty", "--", "true"],
@@ -529,4 +531,88 @@ fn what_can_t_be_meant_is_said_before_any_unit_is_touched() {
         assert!(exit.stderr.contains(said), "{arguments:?}: {}", exit.stderr);
     }
     assert_eq!(client.state("ws", "a"), AVAILABLE);
+}
+
+#[test]
+fn a_program_that_can_not_be_run_is_refused_with_what_is_wrong_with_it() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let folder = server.folder();
+    let file = |name: &str, mode: u32, content: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, content).expect("write");
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("chmod");
+    };
+    std::fs::create_dir(folder.join("bin")).expect("a folder");
+    file("plain.sh", 0o644, "#!/bin/sh\n");
+    file("good.sh", 0o755, "#!/bin/sh\n");
+    file("bin/plain", 0o644, "#!/bin/sh\n");
+    let path = format!("{}/bin:/bin:/usr/bin", folder.display());
+    let refused = |program: &str, path: &str| {
+        let arguments = ["work", "--spec", "ws", "--until-empty", "--", program];
+        let server = [("COORDINATED_SERVER", server.address()), ("PATH", path)];
+        let exit = run_to_end(folder, &arguments, &server);
+        assert_eq!(exit.code, Some(1), "{program}");
+        exit.stderr
+    };
+    let plain_in_path = folder.join("bin/plain").display().to_string();
+    for (program, said) in [
+        (
+            "./plain.sh",
+            "./plain.sh is not executable: allow it with `chmod +x ./plain.sh`",
+        ),
+        (
+            "plain",
+            &format!("{plain_in_path} is not executable: allow it with `chmod +x {plain_in_path}`"),
+        ),
+        ("./bin", "./bin is a folder, not a program"),
+        (
+            "bin/no.sh",
+            "there is no file bin/no.sh (a relative path begins in the worker's current folder)",
+        ),
+        (
+            "good.sh",
+            "there is no program good.sh in the folders that PATH names; for the file in the current folder \
+             write ./good.sh",
+        ),
+        ("good.sh/x", "good.sh/x can't be run: not a directory"),
+    ] {
+        let stderr = refused(program, &path);
+        assert_eq!(stderr, format!("coordinated: {said}\n"), "{program}");
+    }
+    assert_eq!(client.state("ws", "a"), AVAILABLE);
+    // An empty entry of PATH is the current folder.
+    let arguments = ["work", "--spec", "ws", "--until-empty", "--", "good.sh"];
+    let environment = [("COORDINATED_SERVER", server.address()), ("PATH", ":/bin")];
+    let exit = run_to_end(folder, &arguments, &environment);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+}
+
+#[test]
+fn a_program_that_the_system_does_not_start_fails_its_unit_with_the_reason() {
+    let (server, mut client) = server_with_spec();
+    for (key, content) in [("text", "exit 0\n"), ("lost", "#!/no/such/shell\n")] {
+        let path = server.folder().join(key);
+        std::fs::write(&path, content).expect("write");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("chmod");
+    }
+    client.add("ws", "['text', {}], ['lost', {}], ['none', {}]");
+    let exit = work(&server, &["--spec", "ws", "--until-empty", "--", "./{key}"]);
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    for (key, problem) in [
+        (
+            "text",
+            "./text is not a program: a script needs a first line such as #!/bin/sh",
+        ),
+        (
+            "lost",
+            "can't run ./lost: the interpreter that it names is not there",
+        ),
+        (
+            "none",
+            "there is no file ./none (a relative path begins in the worker's current folder)",
+        ),
+    ] {
+        assert_eq!(traceback(&server, key), problem);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod collected;
 mod ended;
+mod find;
 mod output_files;
 mod output_rule;
 mod process;
@@ -201,13 +202,9 @@ fn command(args: &WorkArgs) -> Result<Option<Template>, Box<dyn Error>> {
             "with --batch the program gets many units at once: its arguments can't name one";
         return Err(WrongUsage(problem).into());
     }
-    match template.program() {
-        // Rather now than by failing all units.
-        Some(program) if !programs::is_there(program) => {
-            Err(format!("there is no program {}", program.display()).into())
-        }
-        _ => Ok(Some(template)),
-    }
+    // Rather now than by failing all units.
+    template.program().map(find::find).transpose()?;
+    Ok(Some(template))
 }
 
 /// Which work specs to ask for.

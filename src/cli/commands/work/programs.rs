@@ -2,6 +2,7 @@
 
 use super::collected::Collected;
 use super::ended::Ended;
+use super::find;
 use super::output_files::{self, OutputFiles};
 use super::output_rule::{Source, Takes};
 use super::process::{self, Limits, Ran};
@@ -11,10 +12,7 @@ use crate::client::{Error, Name};
 use crate::worker::{Context, Ending, Handler, Outcome};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -146,14 +144,14 @@ impl<V: View> Programs<V> {
         program: &OsStr,
         error: &std::io::Error,
     ) -> Vec<Outcome> {
-        let shown = program.display();
         if is_for_want(error) {
             // That is no fault of the units.
+            let shown = program.display();
             self.view.note(&format!("can't run {shown} now: {error}"));
             let later = |unit| Outcome::given_back(self.delay(unit));
             return units.iter().map(later).collect();
         }
-        vec![Outcome::failed(format!("can't run {shown}: {error}")); units.len()]
+        vec![Outcome::failed(find::explain(program, error)); units.len()]
     }
 
     /// Where the program's results are to be found, if any are taken.
@@ -274,20 +272,6 @@ fn set_variables(command: &mut Command, unit: &Context) {
             set(format!("COORDINATED_DATA_{name}"), &as_argument(value));
         }
     }
-}
-
-/// Looks for a program as the system will.
-pub(super) fn is_there(program: &OsStr) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    let is_program = |path: PathBuf| match fs::metadata(path) {
-        Ok(metadata) => metadata.is_file() && metadata.permissions().mode() & 0o111 != 0,
-        Err(error) => error.kind() != ErrorKind::NotFound,
-    };
-    if program.as_bytes().contains(&b'/') {
-        return is_program(program.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| is_program(folder.join(program)))
 }
 
 /// True if there is too little of something of which there may be more later.
