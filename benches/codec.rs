@@ -8,8 +8,9 @@ use coordinated::cbor::{Item, Writer, scan};
 use coordinated::cborrpc::envelope::{self, Message, Request};
 use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
 use coordinated::coordinate::{Name, NewUnit};
+use coordinated::engine::Engine;
 use coordinated::jobserver::{JobServer, Settings};
-use coordinated::limits::{Pace, RequestLimits};
+use coordinated::limits::RequestLimits;
 use coordinated::server::{Handled, Service};
 use coordinated::store::SqliteStore;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -98,16 +99,13 @@ fn frame(content: &[u8]) -> Vec<u8> {
 
 fn server() -> JobServer<SqliteStore> {
     let store = SqliteStore::open(Path::new(":memory:"), &Default::default(), START);
+    let (settings, random) = (Default::default(), Box::new(SmallRng::seed_from_u64(1)));
+    let engine = Engine::new(store.expect("a store"), settings, random, START);
     let settings = Settings {
-        namespace: String::new(),
         config: Vec::new(),
         depth_max: DEPTH_MAX,
-        limits: RequestLimits::default(),
-        pace: Pace::default(),
-        retention: Default::default(),
     };
-    let random = Box::new(SmallRng::seed_from_u64(1));
-    JobServer::new(store.expect("a store"), settings, random, START).expect("a server")
+    JobServer::new(engine.expect("an engine"), settings)
 }
 
 fn next_frame(bytes: &[u8]) -> Frame {
@@ -126,7 +124,7 @@ fn read_units(request: &Request<'_>, limits: &RequestLimits) -> usize {
 
 fn parse(content: &[u8]) -> Request<'_> {
     match Message::parse(content, DEPTH_MAX) {
-        Ok(Message::Single(request)) => request,
+        Ok(Message::Single(request)) => Request::from_map(request),
         other => panic!("no request: {other:?}"),
     }
 }

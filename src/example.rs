@@ -3,9 +3,8 @@
 use crate::address::Address;
 use crate::cbor::EMPTY_MAP;
 use crate::clock::{Clock, SystemClock};
-use crate::coordinate::Retention;
+use crate::engine::{self, Engine};
 use crate::jobserver::{JobServer, Settings};
-use crate::limits::{Pace, RequestLimits};
 use crate::server::{Admission, Limits, Server};
 use crate::store::{Options, SqliteStore};
 use std::error::Error;
@@ -41,15 +40,17 @@ fn serve(server: Server) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut clock = SystemClock::start();
     let now = clock.now();
     let store = SqliteStore::open(Path::new(":memory:"), &Options::default(), now)?;
+    let engine = Engine::new(
+        store,
+        engine::Settings::default(),
+        Box::new(rand::rng()),
+        now,
+    )?;
     let settings = Settings {
-        namespace: String::new(),
         config: EMPTY_MAP.to_vec(),
         depth_max: 100,
-        limits: RequestLimits::default(),
-        pace: Pace::default(),
-        retention: Retention::default(),
     };
-    let mut service = JobServer::new(store, settings, Box::new(rand::rng()), now)?;
+    let mut service = JobServer::new(engine, settings);
     server.run(&mut service, &mut clock)?;
     Ok(service.into_store().close()?)
 }

@@ -8,6 +8,7 @@
 //! - [`server`] is the event loop: it knows bytes and batches, no jobs;
 //! - [`cborrpc`] is the wire: frames and envelopes;
 //! - [`jobserver`] translates CBOR-RPC calls into operations and back;
+//! - [`engine`] runs operations, in batches, and does what is due by itself;
 //! - [`coordinate`] is the operations and their rules, in plain types;
 //! - [`store`] keeps everything in SQLite;
 //! - [`cbor`] walks and writes CBOR bytes, [`name`] is what everything is called by, [`address`] says where
@@ -30,6 +31,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "daemon")]
 pub mod coordinate;
+#[cfg(feature = "daemon")]
+pub mod engine;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod example;

@@ -53,6 +53,15 @@ impl<'a> Item<'a> {
         self.bytes
     }
 
+    /// The item as the only one of a list.
+    #[must_use]
+    pub fn alone(self) -> Items<'a> {
+        Items {
+            rest: self.bytes,
+            left: Some(1),
+        }
+    }
+
     /// What the item is.
     #[must_use]
     pub fn kind(self) -> Kind<'a> {

@@ -20,8 +20,8 @@ pub struct Request<'a> {
 /// What one message asks for.
 #[derive(Debug)]
 pub enum Message<'a> {
-    /// A single request, to be answered by a response.
-    Single(Request<'a>),
+    /// A single request, a map, to be answered by a response.
+    Single(Item<'a>),
     /// A list of requests, to be answered by a list of responses.
     Batch(Items<'a>),
     /// Null: the client is done with the connection.
@@ -50,7 +50,7 @@ impl<'a> Message<'a> {
         scan::check(bytes, depth_max)?;
         let item = Item::from_checked(bytes);
         match item.kind() {
-            Kind::Map(_) => Ok(Self::Single(Request::from_map(item))),
+            Kind::Map(_) => Ok(Self::Single(item)),
             Kind::Array(items) => Ok(Self::Batch(items)),
             Kind::Null => Ok(Self::Goodbye),
             _ => Err(FrameError::NotARequest {
@@ -201,6 +201,7 @@ mod tests {
         let Ok(Message::Single(request)) = Message::parse(bytes, 10) else {
             panic!("not a request")
         };
+        let request = Request::from_map(request);
         assert_eq!(request.id_bytes(), b"\x18\x2a");
         assert_eq!(request.method.map(Item::bytes), Some(&b"\x43now"[..]));
         assert_eq!(request.params.map(Item::bytes), Some(&b"\x80"[..]));
@@ -233,6 +234,7 @@ mod tests {
         let Ok(Message::Single(request)) = Message::parse(&out, 10) else {
             panic!("not a request")
         };
+        let request = Request::from_map(request);
         assert_eq!(request.id_bytes(), b"\x19\x01\x2c");
         assert_eq!(request.method.map(Item::bytes), Some(&b"\x43now"[..]));
         assert_eq!(request.params.map(Item::bytes), Some(&b"\x80"[..]));

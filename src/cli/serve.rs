@@ -7,6 +7,7 @@ use crate::cbor::EMPTY_MAP;
 use crate::cborrpc::config;
 use crate::cborrpc::framing::FrameLimits;
 use crate::clock::{Clock, SystemClock};
+use crate::engine::{self, Engine};
 use crate::jobserver::{JobServer, Settings};
 use crate::limits::{Pace, RequestLimits};
 use crate::server::{Admission, Limits, Network, Server, ServiceManager};
@@ -284,10 +285,8 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     };
     let store = SqliteStore::open(&args.db, &options, now)?;
     let limits = &args.limits;
-    let settings = Settings {
+    let settings = engine::Settings {
         namespace: args.namespace.clone(),
-        config,
-        depth_max: limits.max_depth.get(),
         limits: RequestLimits {
             unit_name_bytes_max: limits.max_unit_name,
             spec_name_bytes_max: limits.max_spec_name,
@@ -299,7 +298,12 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         pace: Pace::default(),
         retention,
     };
-    let mut service = JobServer::new(store, settings, Box::new(rand::rng()), now)?;
+    let engine = Engine::new(store, settings, Box::new(rand::rng()), now)?;
+    let settings = Settings {
+        config,
+        depth_max: limits.max_depth.get(),
+    };
+    let mut service = JobServer::new(engine, settings);
 
     let admission = Admission {
         allow: args.allow.clone(),

@@ -1,21 +1,10 @@
 //! What the daemon says of itself.
 
-use super::method::Call;
+use super::call::{Call, Progress};
+use super::params::Params;
 use crate::cbor::Writer;
-use crate::clock::Timestamp;
+use crate::coordinate::Result;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Result, Retention};
-use std::collections::HashMap;
-
-/// The facts about the daemon that methods may ask for.
-pub(super) struct Daemon<'a> {
-    pub(super) started: Timestamp,
-    pub(super) config: &'a [u8],
-    pub(super) retention: &'a Retention,
-    pub(super) calls: &'a HashMap<&'static str, u64>,
-    /// When somebody last asked for work, if anybody has.
-    pub(super) last_asked_for_work: &'a mut Option<Timestamp>,
-}
 
 /// The version of the protocol's additions that this daemon speaks.
 const PROTOCOL: u64 = 1;
@@ -34,17 +23,29 @@ const FEATURES: &[&str] = &[
     "list_locks",
 ];
 
-pub(super) fn get_config<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn get_config<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
     super::reply::ok_pair(out, |writer| writer.encoded(call.daemon.config));
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn now<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn now<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
     Writer::new(out).integer(call.operation.now.0.div_euclid(1_000_000));
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn server_info<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn server_info<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
     let mut writer = Writer::new(out);
     writer.map(7);
     writer.bytes(b"server");
@@ -59,7 +60,7 @@ pub(super) fn server_info<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>)
         writer.bytes(feature.as_bytes());
     }
     writer.bytes(b"started");
-    writer.float(call.daemon.started.as_seconds());
+    writer.float(call.daemon.last_asked.started.as_seconds());
     writer.bytes(b"now");
     writer.float(call.operation.now.as_seconds());
     writer.bytes(b"calls");
@@ -68,5 +69,5 @@ pub(super) fn server_info<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>)
         writer.bytes(method.as_bytes());
         writer.unsigned(*count);
     }
-    Ok(())
+    Ok(Progress::Done)
 }

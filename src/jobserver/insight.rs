@@ -1,7 +1,7 @@
 //! Methods that tell people how the queue stands: what waits, what failed, and why.
 
-use super::method::Call;
-use super::params::Options;
+use super::call::{Call, Progress};
+use super::params::{Options, Params};
 use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, write_name, write_time,
 };
@@ -10,12 +10,15 @@ use crate::cbor::Writer;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptStatus, Error, FailureGroup, LastAsked, Result, UnitStatus, WorkSpec,
-    group_failures,
+    Attempt, AttemptStatus, Error, FailureGroup, Result, UnitStatus, WorkSpec, group_failures,
 };
 use crate::limits;
 
-pub(super) fn summary<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn summary<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
     let mut entries = Vec::new();
     let mut count = 0;
     let now = call.operation.now;
@@ -24,7 +27,7 @@ pub(super) fn summary<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> 
         check_answer_length(entries.len())?;
     }
     ok_list(out, count, &entries);
-    Ok(())
+    Ok(Progress::Done)
 }
 
 /// Writes an entry for each status in which a work spec has units; gives how many.
@@ -51,10 +54,14 @@ fn write_summary(writer: &mut Writer<'_>, spec: &WorkSpec, now: Timestamp) -> us
     shown_counts(&spec.counts).count()
 }
 
-pub(super) fn get_attempts<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
-    let unit = call.params.get("work_unit_key").unit_name()?;
-    let options = Options::read(call.params.get("options"))?;
+pub(super) fn get_attempts<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let spec = params.get("work_spec_name").name()?;
+    let unit = params.get("work_unit_key").unit_name()?;
+    let options = Options::read(params.get("options"))?;
     let limit = options.get("limit").list_limit()?;
     let namespace = call.operation.namespace;
     call.list(limit > limits::LIST_INLINE_MAX, out, move |lister, out| {
@@ -106,16 +113,20 @@ fn attempt_status_number(status: AttemptStatus) -> u64 {
     }
 }
 
-pub(super) fn list_failures<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let name = call.params.get("work_spec_name").name()?;
-    let options = Options::read(call.params.get("options"))?;
+pub(super) fn list_failures<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let name = params.get("work_spec_name").name()?;
+    let options = Options::read(params.get("options"))?;
     let limit = options.get("limit").list_limit()?;
     let failed = call
         .operation
         .work_spec(&name)
         .map(|spec| spec.counts.failed);
     let Some(failed) = answer_in_band(out, Nothing::Null, failed)? else {
-        return Ok(());
+        return Ok(Progress::Done);
     };
     let is_long = failed > limits::LIST_INLINE_MAX as u64;
     if is_long && !call.is_alone {
@@ -153,18 +164,18 @@ fn write_failures(out: &mut Vec<u8>, groups: &[FailureGroup]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn explain_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
-    let unit = call.params.get("work_unit_key").optional_unit_name()?;
-    let last_asked = LastAsked {
-        at: *call.daemon.last_asked_for_work,
-        started: call.daemon.started,
-    };
+pub(super) fn explain_work<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let spec = params.get("work_spec_name").name()?;
+    let unit = params.get("work_unit_key").optional_unit_name()?;
     let reasons = call
         .operation
-        .explain_work(&spec, unit.as_ref(), last_asked);
+        .explain_work(&spec, unit.as_ref(), call.daemon.last_asked);
     let Some(reasons) = answer_in_band(out, Nothing::Null, reasons)? else {
-        return Ok(());
+        return Ok(Progress::Done);
     };
     let now = call.operation.now;
     ok_pair(out, |writer| {
@@ -177,5 +188,5 @@ pub(super) fn explain_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>
             writer.bytes(reason.text(now).as_bytes());
         }
     });
-    Ok(())
+    Ok(Progress::Done)
 }

@@ -1,12 +1,11 @@
 //! Methods on locks.
 
-use super::method::Call;
-use super::params::{Options, Param};
+use super::call::{Call, Continuation, Progress};
+use super::params::{Options, Param, Params};
 use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, true_pair, write_name,
     write_time,
 };
-use super::steps::Steps;
 use crate::cbor::{Item, Writer};
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::{LockQuery, Storage};
@@ -27,17 +26,17 @@ struct LockRequest<'a> {
 }
 
 impl<'a> LockRequest<'a> {
-    fn read<S: Storage>(call: &Call<'a, S>) -> Result<Self> {
-        let seconds = call.params.get("timeout").number()?;
+    fn read(params: &Params<'a>, limits: &RequestLimits) -> Result<Self> {
+        let seconds = params.get("timeout").number()?;
         let timeout = if seconds <= 0.0 {
             TIMEOUT_DEFAULT
         } else {
             duration_from_seconds(seconds)
         };
         Ok(Self {
-            owner: call.params.get("locker_id").name()?,
+            owner: params.get("locker_id").name()?,
             timeout: timeout.min(TIMEOUT_MAX),
-            keys: Keys::read(call.params.get("keys"), call.operation.limits)?,
+            keys: Keys::read(params.get("keys"), limits)?,
         })
     }
 }
@@ -72,19 +71,27 @@ impl<'a> Keys<'a> {
     }
 }
 
-pub(super) fn lock<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let request = LockRequest::read(call)?;
+pub(super) fn lock<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let request = LockRequest::read(params, call.operation.limits)?;
     let locked = call
         .operation
         .lock(&request.owner, request.timeout, &request.keys.paths);
     if answer_in_band(out, Nothing::False, locked)?.is_some() {
         true_pair(out);
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn locksome<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let request = LockRequest::read(call)?;
+pub(super) fn locksome<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let request = LockRequest::read(params, call.operation.limits)?;
     let locked = call
         .operation
         .lock_some(&request.owner, request.timeout, &request.keys.paths)?;
@@ -98,44 +105,60 @@ pub(super) fn locksome<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
             }
         }
     });
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn renew<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let request = LockRequest::read(call)?;
+pub(super) fn renew<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let request = LockRequest::read(params, call.operation.limits)?;
     let renewed = call
         .operation
         .renew_locks(&request.owner, request.timeout, &request.keys.paths);
     if answer_in_band(out, Nothing::False, renewed)?.is_some() {
         true_pair(out);
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn readlock<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let keys = Keys::read(call.params.get("keys"), call.operation.limits)?;
+pub(super) fn readlock<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let keys = Keys::read(params.get("keys"), call.operation.limits)?;
     let owners = call.operation.read_locks(&keys.paths)?;
     let mut writer = Writer::new(out);
     writer.array(owners.len());
     for owner in &owners {
         write_name(&mut writer, owner.as_ref());
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn unlock<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let owner = call.params.get("locker_id").name()?;
-    let keys = Keys::read(call.params.get("keys"), call.operation.limits)?;
+pub(super) fn unlock<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let owner = params.get("locker_id").name()?;
+    let keys = Keys::read(params.get("keys"), call.operation.limits)?;
     let unlocked = call.operation.unlock(&owner, &keys.paths);
     if answer_in_band(out, Nothing::False, unlocked)?.is_some() {
         true_pair(out);
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn list_locks<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let options = Options::read(call.params.get("options"))?;
-    let prefix = read_path(call.params.get("prefix"), call.operation.limits)?;
+pub(super) fn list_locks<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let options = Options::read(params.get("options"))?;
+    let prefix = read_path(params.get("prefix"), call.operation.limits)?;
     let query = LockQuery {
         under: prefix.unwrap_or_else(LockPath::root),
         start: read_path(options.get("start"), call.operation.limits)?,
@@ -178,8 +201,22 @@ fn read_path(param: Param<'_>, limits: &RequestLimits) -> Result<Option<LockPath
 /// Removes locks only, whatever its name says.
 pub(super) fn delete_namespace<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let prefix = call.params.get("prefix").name()?;
-    call.begin(Steps::DeleteLocksUnder(LockPath::top_level(&prefix)), out)
+) -> Result<Progress<S>> {
+    let prefix = params.get("prefix").name()?;
+    Box::new(DeleteLocksUnder(LockPath::top_level(&prefix))).step(call, out)
+}
+
+/// Removes the locks of a path and of all below it.
+struct DeleteLocksUnder(LockPath);
+
+impl<S: Storage> Continuation<S> for DeleteLocksUnder {
+    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        if !call.operation.delete_locks_under(&self.0)? {
+            return Ok(Progress::More(self));
+        }
+        Writer::new(out).unsigned(0);
+        Ok(Progress::Done)
+    }
 }

@@ -1,20 +1,22 @@
-//! What is logged about a request: who asked for what, and how it ended, but nothing of its data.
+//! What is logged: of a request who asked for what and how it ended, but nothing of its data; and statistics.
 
-use super::method::{MethodInfo, Rest};
+use super::call::Progress;
+use super::method::MethodInfo;
+use super::params::shown;
 use crate::cbor::Item;
 use crate::cborrpc::envelope::Request;
 use crate::coordinate::Error;
+use crate::coordinate::storage::Storage;
+use crate::engine::Statistics;
+use std::collections::HashMap;
 use std::time::Duration;
-
-/// Characters of a name that are shown.
-const NAME_CHARS_MAX: usize = 100;
 
 /// Writes a line about a request that was run, at the level debug. The peer is named by the span that
 /// the loop has put around the message.
-pub(super) fn request(
+pub(super) fn request<S: Storage>(
     method: Option<&MethodInfo>,
     request: &Request<'_>,
-    result: &Result<Rest, (&'static str, Error)>,
+    result: &Result<(&'static MethodInfo, Progress<S>), (&'static str, Error)>,
     duration: Duration,
 ) {
     let spec = method.and_then(|method| work_spec(method, request));
@@ -22,17 +24,45 @@ pub(super) fn request(
     let spec = spec.as_deref();
     let method = method.map(|method| method.name);
     let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    match result {
-        Ok(Rest::Nothing) => tracing::debug!(method, spec, duration_us, outcome = "ok", "request"),
-        Ok(Rest::Deferred(_)) => {
-            tracing::debug!(method, spec, duration_us, outcome = "deferred", "request");
-        }
-        Ok(Rest::Again(..)) => {
-            tracing::debug!(method, spec, duration_us, outcome = "not yet", "request")
-        }
+    let outcome = match result {
+        Ok((_, Progress::Done)) => "ok",
+        Ok((_, Progress::Read(_))) => "deferred",
+        Ok((_, Progress::More(_))) => "not yet",
         Err((_, error)) => {
             tracing::debug!(method, spec, duration_us, outcome = "failed", %error, "request");
+            return;
         }
+    };
+    tracing::debug!(method, spec, duration_us, outcome, "request");
+}
+
+/// Writes what the engine has done, what is in its queue, and how often each method was called.
+pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, u64>) {
+    tracing::info!(
+        operations = statistics.operations,
+        batches = statistics.batches,
+        commits = statistics.commits,
+        operations_per_commit = %format_args!("{:.1}", statistics.operations_per_commit()),
+        "statistics of batches"
+    );
+    let units = &statistics.units;
+    tracing::info!(
+        work_specs = statistics.work_specs,
+        available = units.available,
+        delayed = units.delayed,
+        pending = units.pending,
+        finished = units.finished,
+        failed = units.failed,
+        archived_finished = units.archived_finished,
+        archived_failed = units.archived_failed,
+        log_pages = statistics.log.map(|log| log.pages),
+        log_pages_in_file = statistics.log.map(|log| log.in_file),
+        "statistics of the queue"
+    );
+    let mut calls: Vec<_> = calls.iter().collect();
+    calls.sort_unstable();
+    for (method, count) in calls {
+        tracing::info!(method, count, "statistics of calls");
     }
 }
 
@@ -45,17 +75,4 @@ fn work_spec<'a>(method: &MethodInfo, request: &Request<'a>) -> Option<Item<'a>>
         params.get(name).or_else(by_position)
     };
     param("work_spec_name").or_else(|| param("work_spec")?.get("name"))
-}
-
-/// A name as it is shown in logs and messages: its beginning, however long it is, and nothing that could
-/// be taken for another line. Of what is no string, only the kind.
-pub(super) fn shown(name: Item<'_>) -> String {
-    match name.as_string_bytes() {
-        Some(bytes) => bytes
-            .escape_ascii()
-            .take(NAME_CHARS_MAX)
-            .map(char::from)
-            .collect(),
-        None => name.kind_name().to_owned(),
-    }
 }

@@ -1,11 +1,8 @@
 //! The methods: one table, from names to functions.
 
-use super::listed::{Action, Listed};
-use super::params::{Param, Params};
-use super::steps::{Bench, Steps};
-use super::{Session, daemon, insight, locks, retention, specs, units, work, workers};
-use crate::coordinate::storage::{Access, Lister, Storage};
-use crate::coordinate::{Name, Operation, Result};
+use super::call::Run;
+use super::{daemon, insight, locks, retention, specs, units, work, workers};
+use crate::coordinate::storage::{Access, Storage};
 
 /// What a method looks like from outside.
 #[derive(Debug)]
@@ -23,95 +20,9 @@ pub struct MethodInfo {
 /// A method.
 pub(super) struct Method<S: Storage> {
     pub(super) info: MethodInfo,
-    /// Runs the operation and writes its result.
+    /// Its first step.
     pub(super) run: Run<S>,
 }
-
-/// One call of a method.
-pub(super) struct Call<'a, S: Storage> {
-    pub(super) method: &'static MethodInfo,
-    pub(super) operation: Operation<'a, S>,
-    pub(super) params: Params<'a>,
-    pub(super) session: &'a mut Session,
-    pub(super) daemon: daemon::Daemon<'a>,
-    /// The content of the message that it came in.
-    pub(super) message: &'a [u8],
-    /// True if it did not come in a list of requests, so that its answer may be made beside the loop.
-    pub(super) is_alone: bool,
-    /// What is left to do for the answer. Set by a method that has not written its result.
-    pub(super) rest: Rest,
-}
-
-impl<'a, S: Storage> Call<'a, S> {
-    /// Writes a list: beside the loop if it may be long and came alone, otherwise now.
-    pub(super) fn list(
-        &mut self,
-        may_be_long: bool,
-        out: &mut Vec<u8>,
-        write: impl FnOnce(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
-        if may_be_long
-            && self.is_alone
-            && let Some(mut reader) = self.operation.store.reader()
-        {
-            self.rest = Rest::Deferred(Deferred {
-                method: self.method.name,
-                run: Box::new(move |out| write(&mut reader, out)),
-            });
-            return Ok(());
-        }
-        write(self.operation.store, out)
-    }
-
-    /// Leaves the rest to further steps.
-    pub(super) fn go_on_with(&mut self, steps: Steps) {
-        self.rest = Rest::Again(self.method, steps);
-    }
-
-    /// Takes the first step of what may take long.
-    pub(super) fn begin(&mut self, steps: Steps, out: &mut Vec<u8>) -> Result<()> {
-        let mut bench = Bench {
-            operation: &mut self.operation,
-            handed_out: &mut self.session.handed_out,
-            message: self.message,
-        };
-        if let Some(left) = steps.take_step(&mut bench, out)? {
-            self.go_on_with(left);
-        }
-        Ok(())
-    }
-
-    /// Does something with each item of a list.
-    pub(super) fn listed(
-        &mut self,
-        work_spec: Name,
-        action: Action,
-        list: Param<'a>,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        let listed = Listed::new(work_spec, action, &list, self.message)?;
-        self.begin(Steps::Listed(listed), out)
-    }
-}
-
-/// What is left to do for an answer when a method has run.
-pub(super) enum Rest {
-    Nothing,
-    /// Something that reads, beside the loop.
-    Deferred(Deferred),
-    /// More steps of this method, in other batches.
-    Again(&'static MethodInfo, Steps),
-}
-
-/// The rest of a call, to be run beside the loop: writes the result.
-pub(super) struct Deferred {
-    pub(super) method: &'static str,
-    pub(super) run: WriteResult,
-}
-
-type WriteResult = Box<dyn FnOnce(&mut Vec<u8>) -> Result<()> + Send>;
-
-type Run<S> = fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<()>;
 
 const fn reads<S: Storage>(
     name: &'static str,

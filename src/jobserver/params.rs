@@ -7,6 +7,9 @@ use crate::coordinate::{Error, Name, Result, UnitStatus};
 use crate::limits::{LIST_DEFAULT, LIST_MAX, RequestLimits};
 use std::borrow::Cow;
 
+/// Characters of a name that are shown.
+const NAME_CHARS_MAX: usize = 100;
+
 /// The parameters of a call, in the order in which its method declares them.
 #[derive(Debug)]
 pub(super) struct Params<'a> {
@@ -79,7 +82,7 @@ impl<'a> Params<'a> {
             {
                 Some((_, slot)) => *slot = Some(value),
                 None => {
-                    let (key, expected) = (super::log::shown(name), names.join(", "));
+                    let (key, expected) = (shown(name), names.join(", "));
                     return Err(Error::Invalid(format!(
                         "parameter {key}: unknown; expected {expected}"
                     )));
@@ -327,5 +330,18 @@ impl<'a> Options<'a> {
             value,
             limits: self.limits,
         }
+    }
+}
+
+/// A name as it is shown in logs and messages: its beginning, however long it is, and nothing that could
+/// be taken for another line. Of what is no string, only the kind.
+pub(super) fn shown(name: Item<'_>) -> String {
+    match name.as_string_bytes() {
+        Some(bytes) => bytes
+            .escape_ascii()
+            .take(NAME_CHARS_MAX)
+            .map(char::from)
+            .collect(),
+        None => name.kind_name().to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! Methods on work specs.
 
-use super::method::Call;
-use super::params::Options;
+use super::call::{Call, Progress};
+use super::params::{Options, Params};
 use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_limit, write_name,
 };
@@ -14,21 +14,29 @@ use std::time::Duration;
 const RUNNABLE: i64 = 1;
 const PAUSED: i64 = 2;
 
-pub(super) fn set_work_spec<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let definition = call.params.get("work_spec").map()?;
+pub(super) fn set_work_spec<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let definition = params.get("work_spec").map()?;
     call.operation.set_work_spec(definition)?;
     true_pair(out);
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn get_work_spec<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let name = call.params.get("work_spec_name").name()?;
+pub(super) fn get_work_spec<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let name = params.get("work_spec_name").name()?;
     match call.operation.work_spec_definition(&name) {
         Ok(definition) => write_definition(&mut Writer::new(out), &definition),
         Err(Error::NoSuchWorkSpec(_)) => Writer::new(out).null(),
         Err(error) => return Err(error),
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 /// Writes a work spec dictionary. Its `module` and `run_function` go out as byte strings: the Python
@@ -54,8 +62,12 @@ fn write_definition(writer: &mut Writer<'_>, definition: &[u8]) {
     }
 }
 
-pub(super) fn list_work_specs<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let options = Options::read(call.params.get("options"))?;
+pub(super) fn list_work_specs<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let options = Options::read(params.get("options"))?;
     let start = options.get("start").optional_name()?;
     let limit = options.get("limit").optional_integer()?;
     let mut names = call.operation.work_spec_names(start.as_ref());
@@ -77,20 +89,21 @@ pub(super) fn list_work_specs<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<
         write_definition(&mut writer, &definition);
     }
     write_name(&mut writer, next.as_ref());
-    Ok(())
+    Ok(Progress::Done)
 }
 
 pub(super) fn control_work_spec<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let name = call.params.get("work_spec_name").name()?;
-    let control = read_control(Options::read(call.params.get("options"))?)?;
+) -> Result<Progress<S>> {
+    let name = params.get("work_spec_name").name()?;
+    let control = read_control(Options::read(params.get("options"))?)?;
     let controlled = call.operation.control_work_spec(&name, &control);
     if answer_in_band(out, Nothing::False, controlled)?.is_some() {
         true_pair(out);
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 fn read_control(options: Options<'_>) -> Result<Control> {
@@ -124,9 +137,10 @@ fn read_control(options: Options<'_>) -> Result<Control> {
 
 pub(super) fn get_work_spec_meta<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let name = call.params.get("work_spec_name").name()?;
+) -> Result<Progress<S>> {
+    let name = params.get("work_spec_name").name()?;
     let meta = call
         .operation
         .work_spec(&name)
@@ -134,7 +148,7 @@ pub(super) fn get_work_spec_meta<S: Storage>(
     if let Some(meta) = answer_in_band(out, Nothing::Null, meta)? {
         ok_pair(out, |writer| write_meta(writer, &meta));
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 fn write_meta(writer: &mut Writer<'_>, meta: &Meta) {
@@ -160,17 +174,25 @@ fn write_seconds(writer: &mut Writer<'_>, span: Option<Duration>) {
     }
 }
 
-pub(super) fn del_work_spec<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let name = call.params.get("work_spec_name").name()?;
+pub(super) fn del_work_spec<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let name = params.get("work_spec_name").name()?;
     let deleted = call.operation.delete_work_spec(&name);
     if answer_in_band(out, Nothing::False, deleted)?.is_some() {
         true_pair(out);
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn clear<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn clear<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
     let count = call.operation.clear()?;
     Writer::new(out).unsigned(count as u64);
-    Ok(())
+    Ok(Progress::Done)
 }

@@ -1,20 +1,19 @@
 //! Methods on work units.
 
-use super::listed::Action;
-use super::method::Call;
-use super::params::Options;
+use super::call::{Call, Continuation, Progress};
+use super::list::{ListAction, ListItem, ListItems, call_on_list};
+use super::params::{Options, Params};
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, write_name,
-    write_time,
+    Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, true_pair,
+    write_name, write_time,
 };
-use super::steps::Steps;
 use crate::cbor::Writer;
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
-    Completed, Counts, Deletion, Error, Name, NamespaceId, PriorityChange, Result, UnitReport,
-    UnitStatus,
+    Completed, Counts, Deletion, DeletionInStatus, Error, Name, NamespaceId, NewUnit, Operation,
+    PriorityChange, Result, UnitReport, UnitStatus, WorkSpecId,
 };
-use crate::limits;
+use crate::limits::{self, RequestLimits};
 
 /// The number by which clients know a status. To them a delayed unit is an available one.
 pub(super) fn status_number(status: UnitStatus) -> u64 {
@@ -26,26 +25,55 @@ pub(super) fn status_number(status: UnitStatus) -> u64 {
     }
 }
 
-pub(super) fn add_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
-    call.listed(
-        spec,
-        Action::Add,
-        call.params.get("work_unit_key_vals"),
-        out,
-    )
+pub(super) fn add_work_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let work_spec = params.get("work_spec_name").name()?;
+    let units = params.get("work_unit_key_vals");
+    call_on_list(call, AddUnits { work_spec }, &units, out)
+}
+
+struct AddUnits {
+    work_spec: Name,
+}
+
+fn new_unit<'a>(item: ListItem<'a>, limits: &RequestLimits) -> Result<NewUnit<'a>> {
+    NewUnit::from_item(item.item, limits).map_err(|error| item.invalid(error))
+}
+
+impl<S: Storage> ListAction<S> for AddUnits {
+    const SLICE_LEN: usize = limits::SLICE_ITEMS;
+    const NOTHING: Nothing = Nothing::False;
+
+    fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()> {
+        new_unit(item, limits).map(drop)
+    }
+
+    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
+        let (slice, limits) = (items.slice(limits::SLICE_ITEMS), call.operation.limits);
+        let units = slice.into_iter().map(|item| new_unit(item, limits));
+        let units: Vec<NewUnit<'_>> = units.collect::<Result<_>>()?;
+        call.operation.add_work_units(&self.work_spec, &units)
+    }
+
+    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+        true_pair(out);
+    }
 }
 
 pub(super) fn count_work_units<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
+) -> Result<Progress<S>> {
+    let spec = params.get("work_spec_name").name()?;
     let counts = call.operation.work_spec(&spec).map(|spec| spec.counts);
     if let Some(counts) = answer_in_band(out, Nothing::False, counts)? {
         ok_pair(out, |writer| write_counts(writer, &counts));
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 fn write_counts(writer: &mut Writer<'_>, counts: &Counts) {
@@ -67,15 +95,20 @@ pub(super) fn shown_counts(counts: &Counts) -> impl Iterator<Item = (UnitStatus,
     by_status.into_iter().filter(|(_, count)| *count > 0)
 }
 
-pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let name = call.params.get("work_spec_name").name()?;
-    let options = Options::read(call.params.get("options"))?;
+pub(super) fn get_work_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let name = params.get("work_spec_name").name()?;
+    let options = Options::read(params.get("options"))?;
     let names = options.get("work_unit_keys");
     if names
         .optional_list()?
         .is_some_and(|names| names.are_more_than(0))
     {
-        return call.listed(name, Action::Data, names, out);
+        let action = UnitData(Asked::about(name));
+        return call_on_list(call, action, &names, out);
     }
     let query = UnitQuery {
         statuses: options.get("state").optional_statuses()?,
@@ -84,7 +117,7 @@ pub(super) fn get_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
     };
     let counts = call.operation.work_spec(&name).map(|spec| spec.counts);
     let Some(counts) = answer_in_band(out, Nothing::Null, counts)? else {
-        return Ok(());
+        return Ok(Progress::Done);
     };
     let (units, units_max) = (counts.there(), limits::LIST_INLINE_PASSED_MAX);
     if query.statuses.is_some() && units > units_max && !call.is_alone {
@@ -136,12 +169,108 @@ pub(super) fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8
     }
 }
 
+/// What a call that asks about units by their names is answered.
+struct Asked {
+    work_spec: Name,
+    /// The answers, one after the other.
+    answers: Vec<u8>,
+}
+
+impl Asked {
+    fn about(work_spec: Name) -> Self {
+        Self {
+            work_spec,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Writes an answer for each of the names that make a slice.
+    fn answer<S: Storage>(
+        &mut self,
+        items: &mut ListItems<'_>,
+        call: &mut Call<'_, S>,
+        answer: impl Fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let names = items.names(limits::SLICE_LOOKED_UP)?;
+        let spec = call.operation.work_spec(&self.work_spec)?.id;
+        for name in &names {
+            answer(&mut call.operation, spec, name, &mut self.answers)?;
+            check_answer_length(self.answers.len())?;
+        }
+        Ok(())
+    }
+}
+
+/// The data of units.
+struct UnitData(Asked);
+
+impl<S: Storage> ListAction<S> for UnitData {
+    const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
+    const NOTHING: Nothing = Nothing::Null;
+
+    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
+        item.name().map(drop)
+    }
+
+    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
+        self.0
+            .answer(items, call, |operation, spec, name, answers| {
+                let data = operation.find_work_unit_data(spec, name)?;
+                check_answer_length(answers.len() + data.as_ref().map_or(0, Vec::len))?;
+                write_unit(&mut Writer::new(answers), name, data.as_deref());
+                Ok(())
+            })
+    }
+
+    fn held(&self) -> usize {
+        self.0.answers.capacity()
+    }
+
+    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
+        ok_list(out, count, &self.0.answers);
+    }
+}
+
 pub(super) fn get_work_unit_status<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
-    call.listed(spec, Action::Status, call.params.get("work_unit_keys"), out)
+) -> Result<Progress<S>> {
+    let action = UnitStatuses(Asked::about(params.get("work_spec_name").name()?));
+    call_on_list(call, action, &params.get("work_unit_keys"), out)
+}
+
+/// Where units stand.
+struct UnitStatuses(Asked);
+
+impl<S: Storage> ListAction<S> for UnitStatuses {
+    const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
+    const NOTHING: Nothing = Nothing::Null;
+
+    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
+        item.name().map(drop)
+    }
+
+    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
+        self.0
+            .answer(items, call, |operation, spec, name, answers| {
+                let report = operation.work_unit_report(spec, name)?;
+                let mut writer = Writer::new(answers);
+                match report {
+                    Some(report) => write_report(&mut writer, &report),
+                    None => writer.null(),
+                }
+                Ok(())
+            })
+    }
+
+    fn held(&self) -> usize {
+        self.0.answers.capacity()
+    }
+
+    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
+        ok_list(out, count, &self.0.answers);
+    }
 }
 
 /// Writes where a unit stands.
@@ -164,10 +293,11 @@ pub(super) fn write_report(writer: &mut Writer<'_>, report: &UnitReport) {
 
 pub(super) fn prioritize_work_units<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
-    let options = Options::read(call.params.get("options"))?;
+) -> Result<Progress<S>> {
+    let spec = params.get("work_spec_name").name()?;
+    let options = Options::read(params.get("options"))?;
     let names = options.get("work_unit_keys");
     let priority = options
         .get("priority")
@@ -179,19 +309,55 @@ pub(super) fn prioritize_work_units<S: Storage>(
         .map(PriorityChange::Adjust);
     let known = call.operation.work_spec(&spec).map(|_| ());
     if answer_in_band(out, Nothing::False, known)?.is_none() {
-        return Ok(());
+        return Ok(Progress::Done);
     }
     if names.item().is_none() {
         failed_pair(out, Nothing::False, "missing work_unit_keys");
-        return Ok(());
+        return Ok(Progress::Done);
     }
-    let change = priority.or(adjustment);
-    call.listed(spec, Action::Prioritize(change), names, out)
+    let action = Prioritize {
+        work_spec: spec,
+        change: priority.or(adjustment),
+    };
+    call_on_list(call, action, &names, out)
 }
 
-pub(super) fn del_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
-    let options = Options::read(call.params.get("options"))?;
+/// Gives units another priority; without a change they stay as they are.
+struct Prioritize {
+    work_spec: Name,
+    change: Option<PriorityChange>,
+}
+
+impl<S: Storage> ListAction<S> for Prioritize {
+    const SLICE_LEN: usize = limits::SLICE_ITEMS;
+    const NOTHING: Nothing = Nothing::False;
+
+    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
+        item.name().map(drop)
+    }
+
+    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
+        let names = items.names(limits::SLICE_ITEMS)?;
+        call.operation.work_spec(&self.work_spec)?;
+        if let Some(change) = self.change {
+            call.operation
+                .prioritize_work_units(&self.work_spec, &names, change)?;
+        }
+        Ok(())
+    }
+
+    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+        true_pair(out);
+    }
+}
+
+pub(super) fn del_work_units<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let spec = params.get("work_spec_name").name()?;
+    let options = Options::read(params.get("options"))?;
     let all = options
         .get("all")
         .item()
@@ -200,9 +366,16 @@ pub(super) fn del_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
     let statuses = options.get("state").optional_statuses()?;
     let deleted = match (all, names.item(), statuses) {
         (true, _, _) => call.operation.delete_work_units(&spec, &Deletion::All),
-        (_, Some(_), statuses) => return call.listed(spec, Action::Delete(statuses), names, out),
+        (_, Some(_), statuses) => {
+            let action = DeleteNamed {
+                work_spec: spec,
+                statuses,
+                deleted: 0,
+            };
+            return call_on_list(call, action, &names, out);
+        }
         (_, None, Some(statuses)) => match call.operation.begin_deletion(&spec, statuses) {
-            Ok(deletion) => return call.begin(Steps::DeleteInStatus(deletion), out),
+            Ok(deletion) => return Box::new(DeleteInStatus(deletion)).step(call, out),
             Err(error) => Err(error),
         },
         (_, None, None) => call.operation.work_spec(&spec).and_then(|_| {
@@ -213,5 +386,49 @@ pub(super) fn del_work_units<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u
     if let Some(count) = answer_in_band(out, Nothing::Zero, deleted)? {
         ok_pair(out, |writer| writer.unsigned(count));
     }
-    Ok(())
+    Ok(Progress::Done)
+}
+
+/// Deletes units by their names if they are in one of these statuses, if some are given.
+struct DeleteNamed {
+    work_spec: Name,
+    statuses: Option<Vec<UnitStatus>>,
+    deleted: u64,
+}
+
+impl<S: Storage> ListAction<S> for DeleteNamed {
+    const SLICE_LEN: usize = limits::SWEEP_REMOVED;
+    const NOTHING: Nothing = Nothing::Zero;
+
+    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
+        item.name().map(drop)
+    }
+
+    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
+        let names = items.names(limits::SWEEP_REMOVED)?;
+        let which = Deletion::Named(&names, self.statuses.as_deref());
+        self.deleted += call.operation.delete_work_units(&self.work_spec, &which)?;
+        Ok(())
+    }
+
+    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+        ok_pair(out, |writer| writer.unsigned(self.deleted));
+    }
+}
+
+/// Deletes the units that are in some statuses.
+struct DeleteInStatus(DeletionInStatus);
+
+impl<S: Storage> Continuation<S> for DeleteInStatus {
+    fn step(mut self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        let is_over = call
+            .operation
+            .delete_some(&mut self.0, limits::SWEEP_REMOVED);
+        match answer_in_band(out, Nothing::Zero, is_over)? {
+            Some(false) => return Ok(Progress::More(self)),
+            Some(true) => ok_pair(out, |writer| writer.unsigned(self.0.deleted())),
+            None => {}
+        }
+        Ok(Progress::Done)
+    }
 }

@@ -1,24 +1,24 @@
 //! Methods of workers at work: getting units, and reporting on them.
 
-use super::listed::Action;
-use super::method::Call;
-use super::params::{Options, Param};
-use super::reply::{Nothing, answer_in_band, failed_pair, ok_pair, true_pair};
-use super::steps::{Bench, Steps};
-use crate::cbor::Writer;
+use super::call::{Call, Continuation, Progress};
+use super::list::{ListAction, ListItem, ListItems, call_on_list};
+use super::params::{Options, Param, Params};
+use super::reply::{Nothing, answer_in_band, failed_pair, ok_list, ok_pair, true_pair};
+use crate::cbor::{Item, Writer};
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::{OutputSliceId, Storage};
 use crate::coordinate::{
     Assignment, Error, LEASE_DEFAULT, LEASE_MAX, Lease, Name, Operation, Outcome, Report, Result,
     Wish, WorkRequest,
 };
+use crate::limits::{self, RequestLimits};
 use std::time::Duration;
 
 /// Shorter leases than this, in seconds, are taken for a mistake by `get_work`.
 const LEASE_SECONDS_MIN: f64 = 1.0;
 
 /// What a worker asks for, until it has been found.
-pub(super) struct Ask {
+struct GetWork {
     worker: Name,
     max_jobs: i64,
     lease: Duration,
@@ -26,9 +26,13 @@ pub(super) struct Ask {
     runtimes: Vec<String>,
 }
 
-pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let worker = call.params.get("worker_id").name()?;
-    let options = Options::read(call.params.get("options"))?;
+pub(super) fn get_work<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let worker = params.get("worker_id").name()?;
+    let options = Options::read(params.get("options"))?;
     let max_jobs = options
         .get("max_jobs")
         .optional_integer()?
@@ -46,58 +50,31 @@ pub(super) fn get_work<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) ->
         None => vec![String::new()],
     };
     let lease = options.get("lease_time").optional_number()?;
-    let ask = Ask {
+    let get_work = GetWork {
         worker,
         max_jobs,
         lease: lease.map_or(LEASE_DEFAULT, lease_to_begin),
         work_specs,
         runtimes,
     };
-    *call.daemon.last_asked_for_work = Some(call.operation.now);
-    call.begin(Steps::GetWork(ask), out)
+    Box::new(get_work).step(call, out)
 }
 
-impl Ask {
-    /// Bytes that it keeps of the names that it asks for.
-    pub(super) fn held(&self) -> usize {
-        let names = self
-            .work_specs
-            .iter()
-            .map(|name| size_of::<Name>() + name.bytes().len());
-        let runtimes = self
-            .runtimes
-            .iter()
-            .map(|runtime| size_of::<String>() + runtime.len());
-        names.chain(runtimes).sum()
-    }
-
-    /// See [`Steps::take_step`]. How far the search has come is known to the store.
-    pub(super) fn take_step<S: Storage>(
-        self,
-        bench: &mut Bench<'_, '_, S>,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Self>> {
+impl<S: Storage> Continuation<S> for GetWork {
+    /// How far the search has come is known to the store.
+    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        call.effects.asked_for_work = true;
         let request = WorkRequest {
             max_units: usize::try_from(self.max_jobs)
                 .unwrap_or(1)
-                .min(bench.operation.limits.get_work_units_max),
+                .min(call.operation.limits.get_work_units_max),
             lease: self.lease,
             work_specs: &self.work_specs,
             runtimes: &self.runtimes,
         };
-        let Some(given) = bench.operation.get_work(&self.worker, &request)? else {
-            return Ok(Some(self));
+        let Some(given) = call.operation.get_work(&self.worker, &request)? else {
+            return Ok(Progress::More(self));
         };
-        for assignment in &given {
-            let Assignment {
-                unit,
-                attempt,
-                work_spec,
-                name,
-                ..
-            } = assignment;
-            bench.handed_out.remember(*unit, *attempt, work_spec, name);
-        }
         ok_pair(out, |writer| match (self.max_jobs, &given[..]) {
             (1, []) => {
                 writer.tuple(3);
@@ -111,7 +88,20 @@ impl Ask {
                     .for_each(|assignment| write_assignment(writer, assignment));
             }
         });
-        Ok(None)
+        call.effects.given = given;
+        Ok(Progress::Done)
+    }
+
+    fn held(&self) -> usize {
+        let names = self
+            .work_specs
+            .iter()
+            .map(|name| size_of::<Name>() + name.bytes().len());
+        let runtimes = self
+            .runtimes
+            .iter()
+            .map(|runtime| size_of::<String>() + runtime.len());
+        names.chain(runtimes).sum()
     }
 }
 
@@ -142,29 +132,38 @@ fn write_assignment(writer: &mut Writer<'_>, assignment: &Assignment) {
 
 pub(super) fn update_work_unit<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
-    let unit = call.params.get("work_unit_key").unit_name()?;
-    let options = Options::read(call.params.get("options"))?;
+) -> Result<Progress<S>> {
+    let spec = params.get("work_spec_name").name()?;
+    let unit = params.get("work_unit_key").unit_name()?;
+    let options = Options::read(params.get("options"))?;
     let outcome = read_report(options).and_then(|report| {
-        let handed_out = &call.session.handed_out;
-        call.operation.report(handed_out, &spec, &unit, &report)
+        call.operation
+            .report(call.handed_out, &spec, &unit, &report)
     });
-    match call.operation.chained.last_slice {
-        Some(last) => {
-            call.go_on_with(Steps::Chain(last));
-            Ok(())
+    if let Some(last) = call.operation.chained.last_slice {
+        return Ok(Progress::More(Box::new(Chain(last))));
+    }
+    write_outcome(out, outcome)?;
+    Ok(Progress::Done)
+}
+
+/// Adds what the output of a unit names that has been finished, up to this slice.
+struct Chain(OutputSliceId);
+
+impl<S: Storage> Continuation<S> for Chain {
+    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        if !chain_until(self.0, &mut call.operation)? {
+            return Ok(Progress::More(self));
         }
-        None => write_outcome(out, outcome),
+        true_pair(out);
+        Ok(Progress::Done)
     }
 }
 
 /// Adds a slice of an output. False if there is more to be added until the slice `last` has been.
-pub(super) fn chain_until<S: Storage>(
-    last: OutputSliceId,
-    operation: &mut Operation<'_, S>,
-) -> Result<bool> {
+fn chain_until<S: Storage>(last: OutputSliceId, operation: &mut Operation<'_, S>) -> Result<bool> {
     // Those of others come first, and the daemon takes some by itself.
     Ok(operation.chain_slice()?.is_none_or(|taken| taken >= last))
 }
@@ -172,18 +171,102 @@ pub(super) fn chain_until<S: Storage>(
 /// Many updates in one call: all are taken in order, and each has its own answer.
 pub(super) fn update_work_units<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let spec = call.params.get("work_spec_name").name()?;
+) -> Result<Progress<S>> {
+    let spec = params.get("work_spec_name").name()?;
     let known = call.operation.work_spec(&spec).map(|_| ());
     if answer_in_band(out, Nothing::Null, known)?.is_none() {
-        return Ok(());
+        return Ok(Progress::Done);
     }
-    call.listed(spec, Action::Update, call.params.get("updates"), out)
+    let action = Updates {
+        work_spec: spec,
+        answers: Vec::new(),
+        last_slice: None,
+    };
+    call_on_list(call, action, &params.get("updates"), out)
+}
+
+/// Updates of units, each of which is answered.
+struct Updates {
+    work_spec: Name,
+    /// The answers, one after the other.
+    answers: Vec<u8>,
+    /// The last slice of an output that is to be added before the answer.
+    last_slice: Option<OutputSliceId>,
+}
+
+impl<S: Storage> ListAction<S> for Updates {
+    const SLICE_LEN: usize = limits::SLICE_ITEMS;
+    const NOTHING: Nothing = Nothing::Null;
+
+    fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()> {
+        match read_update(item, limits)?.1 {
+            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Err(error) => Err(item.invalid(error)),
+        }
+    }
+
+    /// Takes fewer than a slice if they chain enough.
+    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
+        call.operation.work_spec(&self.work_spec)?;
+        let (mut count, mut bytes) = (0, 0);
+        while count < limits::SLICE_ITEMS
+            && bytes < limits::SLICE_BYTES
+            && !call.operation.chained.is_enough()
+            && let Some(item) = items.next()
+        {
+            let (name, report) = read_update(item, call.operation.limits)?;
+            let outcome = report.and_then(|report| {
+                call.operation
+                    .report(call.handed_out, &self.work_spec, &name, &report)
+            });
+            write_outcome(&mut self.answers, outcome).map_err(|error| match error {
+                Error::Invalid(problem) => item.invalid(problem),
+                other => other,
+            })?;
+            count += 1;
+            bytes += item.item.bytes().len();
+        }
+        self.last_slice = call.operation.chained.last_slice.or(self.last_slice);
+        Ok(())
+    }
+
+    fn held(&self) -> usize {
+        self.answers.capacity()
+    }
+
+    fn has_more(&self) -> bool {
+        self.last_slice.is_some()
+    }
+
+    fn finish(&mut self, call: &mut Call<'_, S>) -> Result<bool> {
+        self.last_slice
+            .map_or(Ok(true), |last| chain_until(last, &mut call.operation))
+    }
+
+    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
+        ok_list(out, count, &self.answers);
+    }
+}
+
+/// The name of a unit, and what is reported on it.
+fn read_update<'a>(
+    item: ListItem<'a>,
+    limits: &'a RequestLimits,
+) -> Result<(Name, Result<Report<'a>>)> {
+    let pair: Vec<Item<'a>> = item.item.as_list().into_iter().flatten().take(3).collect();
+    if let [name, options] = pair[..]
+        && options.as_map().is_some()
+        && let Some(name) = Name::from_item(name)
+    {
+        return Ok((name, read_report(Options::from_map(options, limits))));
+    }
+    Err(item.invalid("expected a list of a key and options"))
 }
 
 /// Writes how an update ended.
-pub(super) fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
+fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
     match answer_in_band(out, Nothing::False, outcome)? {
         Some(Outcome::Accepted) => true_pair(out),
         Some(Outcome::Refused(reason)) => failed_pair(out, Nothing::False, &reason),
@@ -196,7 +279,7 @@ pub(super) fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Resu
 ///
 /// # Errors
 /// `Refused` if nothing is; `Invalid`.
-pub(super) fn read_report(options: Options<'_>) -> Result<Report<'_>> {
+fn read_report(options: Options<'_>) -> Result<Report<'_>> {
     let lease = read_lease(options.get("lease_time"))?;
     let wish = match (options.get("status").optional_integer()?, lease) {
         (None | Some(0), None) => return Err(Error::Refused("nothing to do".to_owned())),

@@ -1,6 +1,7 @@
 //! Methods of and about workers.
 
-use super::method::Call;
+use super::call::{Call, Progress};
+use super::params::Params;
 use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_name, write_time,
 };
@@ -20,15 +21,16 @@ const LIFETIME_IF_TOO_LONG: Duration = Duration::from_secs(3_600);
 
 pub(super) fn worker_heartbeat<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let worker = call.params.get("worker_id").name()?;
-    let (lifetime, note) = lifetime(call.params.get("expire_seconds").number()?);
-    let environment = call.params.get("data").optional_map()?;
-    let parent = call.params.get("parent").optional_name()?;
+) -> Result<Progress<S>> {
+    let worker = params.get("worker_id").name()?;
+    let (lifetime, note) = lifetime(params.get("expire_seconds").number()?);
+    let environment = params.get("data").optional_map()?;
+    let parent = params.get("parent").optional_name()?;
     call.operation.heartbeat(Heartbeat {
         worker: &worker,
-        mode: call.params.get("mode").optional_name()?,
+        mode: params.get("mode").optional_name()?,
         lifetime,
         environment: environment.map(Item::bytes),
         // An empty name means no parent.
@@ -41,7 +43,7 @@ pub(super) fn worker_heartbeat<S: Storage>(
         Some(note) => writer.bytes(note.as_bytes()),
         None => writer.null(),
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 fn lifetime(seconds: f64) -> (Duration, Option<&'static str>) {
@@ -62,20 +64,22 @@ fn lifetime(seconds: f64) -> (Duration, Option<&'static str>) {
 
 pub(super) fn worker_unregister<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let worker = call.params.get("worker_id").name()?;
+) -> Result<Progress<S>> {
+    let worker = params.get("worker_id").name()?;
     let unregistered = call.operation.unregister_worker(&worker);
     if answer_in_band(out, Nothing::False, unregistered)?.is_some() {
         true_pair(out);
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 pub(super) fn list_worker_modes<S: Storage>(
     call: &mut Call<'_, S>,
+    _: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
+) -> Result<Progress<S>> {
     let workers = call.operation.workers()?;
     ok_pair(out, |writer| {
         writer.map(workers.len());
@@ -84,10 +88,14 @@ pub(super) fn list_worker_modes<S: Storage>(
             write_name(writer, worker.mode.as_ref());
         }
     });
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn mode_counts<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn mode_counts<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
     let mut counts: BTreeMap<Option<Name>, u64> = BTreeMap::new();
     for worker in call.operation.workers()? {
         *counts.entry(worker.mode).or_default() += 1;
@@ -99,11 +107,15 @@ pub(super) fn mode_counts<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>)
             writer.unsigned(*count);
         }
     });
-    Ok(())
+    Ok(Progress::Done)
 }
 
-pub(super) fn get_worker_info<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
-    let worker = call.params.get("worker_id").name()?;
+pub(super) fn get_worker_info<S: Storage>(
+    call: &mut Call<'_, S>,
+    params: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let worker = params.get("worker_id").name()?;
     let now = call.operation.now;
     match call.operation.worker(&worker)? {
         None => ok_pair(out, |writer| writer.null()),
@@ -113,7 +125,7 @@ pub(super) fn get_worker_info<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<
             ok_pair(out, |writer| write_environment(writer, environment, age));
         }
     }
-    Ok(())
+    Ok(Progress::Done)
 }
 
 /// Writes a worker's environment with the time since its last heartbeat added.
@@ -135,7 +147,11 @@ fn write_environment(writer: &mut Writer<'_>, environment: &[u8], age: Duration)
     writer.float(age.as_secs_f64());
 }
 
-pub(super) fn worker_stats<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn worker_stats<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
     let stats = call.operation.worker_stats()?;
     let mut writer = Writer::new(out);
     writer.map(3);
@@ -146,14 +162,15 @@ pub(super) fn worker_stats<S: Storage>(call: &mut Call<'_, S>, out: &mut Vec<u8>
     // Every worker expires some time.
     writer.bytes(b"num_expirable");
     writer.unsigned(stats.workers);
-    Ok(())
+    Ok(Progress::Done)
 }
 
 pub(super) fn get_child_work_units<S: Storage>(
     call: &mut Call<'_, S>,
+    params: &Params<'_>,
     out: &mut Vec<u8>,
-) -> Result<()> {
-    let parent = call.params.get("worker_id").name()?;
+) -> Result<Progress<S>> {
+    let parent = params.get("worker_id").name()?;
     let children = call.operation.children(&parent)?;
     let mut writer = Writer::new(out);
     writer.array(2);
@@ -168,7 +185,7 @@ pub(super) fn get_child_work_units<S: Storage>(
         }
     }
     writer.null();
-    Ok(())
+    Ok(Progress::Done)
 }
 
 fn write_held_unit(writer: &mut Writer<'_>, unit: &HeldUnit) {

@@ -217,6 +217,11 @@ impl<S> Connection<S> {
         self.at_end = true;
     }
 
+    /// What the service remembers for it.
+    pub(super) fn session(&mut self) -> &mut S {
+        &mut self.session
+    }
+
     /// The next whole message, which is now taken from the input, and the session to handle it
     /// with.
     pub(super) fn next_message(&mut self) -> Result<Option<(&mut S, &[u8])>, FrameError> {

@@ -60,6 +60,12 @@ pub trait Service {
         now: Timestamp,
     ) -> Handled<Self::Answer>;
 
+    /// Tells that the batch in which a message was handled to [`Handled::Again`] did not commit, before the message is
+    /// handled once more.
+    fn rolled_back(&mut self, session: &mut Self::Session, error: &BatchError) {
+        let _ = (session, error);
+    }
+
     /// True if the batch should commit before another message is handled: it is large, or broken.
     fn batch_is_full(&self) -> bool;
 

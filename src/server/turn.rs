@@ -57,6 +57,8 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) turn: Vec<Key>,
     /// Who goes on with the next turn; kept for its memory.
     put_off: Vec<Key>,
+    /// Connections with a step in the open batch of a message that is handled again.
+    in_batch: Vec<Key>,
     /// What has been handled and waits for the commit, in order.
     batch: Vec<Pending<S::Answer>>,
     /// Some connection was not read from because of what all together are to be sent.
@@ -124,6 +126,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             pool,
             turn: Vec::new(),
             put_off: Vec::new(),
+            in_batch: Vec::new(),
             batch: Vec::new(),
             held_up: false,
             next_room: None,
@@ -184,6 +187,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         // A peer's time to take its answers begins now, however long the disk took.
         self.instant = Instant::now();
         self.answer(&outcome);
+        self.report_rollback(&outcome);
         for index in 0..self.turn.len() {
             if let Some(key) = self.turn.get(index) {
                 self.settle(*key);
@@ -279,6 +283,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                         Handled::Again { held } => {
                             connection.note_making(held, self.instant);
                             connection.put_back();
+                            self.in_batch.push(key);
                             return Step::NextTurn;
                         }
                         Handled::Refuse(error) => {
@@ -364,6 +369,17 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                     connection.job = Some(job);
                     self.waiting_jobs.push_back(key);
                 }
+            }
+        }
+    }
+
+    /// Tells the service which connections had a step of a message in a batch that did not commit.
+    fn report_rollback(&mut self, outcome: &Result<(), BatchError>) {
+        for key in self.in_batch.drain(..) {
+            if let Err(error) = outcome
+                && let Some(connection) = self.connections.get_mut(key)
+            {
+                self.service.rolled_back(connection.session(), error);
             }
         }
     }

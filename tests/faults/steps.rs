@@ -3,9 +3,9 @@
 use super::disk::{Call, Disk, Failure, Fault};
 use super::script::open_world;
 use coordinated::clock::Timestamp;
-use coordinated::coordinate::Retention;
+use coordinated::engine::{self, Engine};
 use coordinated::jobserver::{JobServer, Session, Settings};
-use coordinated::limits::{Pace, RequestLimits};
+use coordinated::limits::Pace;
 use coordinated::server::{BatchError, Handled, Service};
 use coordinated::store::SqliteStore;
 use rand::SeedableRng;
@@ -27,7 +27,7 @@ const FULL: Fault = Fault {
 struct Daemon {
     disk: Arc<Disk>,
     service: JobServer<SqliteStore>,
-    session: Session,
+    session: Session<SqliteStore>,
     now: Timestamp,
 }
 
@@ -35,21 +35,21 @@ impl Daemon {
     fn start() -> Self {
         let disk = Disk::new();
         let world = open_world(&disk);
-        let settings = Settings {
-            namespace: String::new(),
-            config: vec![0xa0],
-            depth_max: 100,
-            limits: RequestLimits::default(),
+        let settings = engine::Settings {
             // What is in a step does not depend on how busy the machine is.
             pace: Pace {
                 list_step: Duration::MAX,
                 batch: Duration::MAX,
             },
-            retention: Retention::default(),
+            ..engine::Settings::default()
         };
         let random = Box::new(SmallRng::seed_from_u64(1));
-        let service = JobServer::new(world.store, settings, random, world.now);
-        let mut service = service.expect("it starts");
+        let engine = Engine::new(world.store, settings, random, world.now);
+        let settings = Settings {
+            config: vec![0xa0],
+            depth_max: 100,
+        };
+        let mut service = JobServer::new(engine.expect("it starts"), settings);
         let session = service.open_session();
         Self {
             disk,
@@ -71,7 +71,10 @@ impl Daemon {
             let outcome = self.service.commit();
             self.disk.mend();
             match (handled, &outcome) {
-                (Handled::Again { .. }, _) => {}
+                (Handled::Again { .. }, Ok(())) => {}
+                (Handled::Again { .. }, Err(error)) => {
+                    self.service.rolled_back(&mut self.session, error)
+                }
                 (Handled::Answer(answer), _) => {
                     assert!(matches!(outcome, Ok(()) | Err(BatchError::RolledBack(_))));
                     let mut frame = Vec::new();
@@ -116,9 +119,9 @@ fn problem(answer: &Value) -> String {
 fn a_call_whose_step_was_lost_says_so_and_what_it_did_before_stands() {
     // Of 250 units 100 are deleted in a step; the last step of the three is answered at once.
     for (full_at, left, said) in [
-        (0, 250, "a batch was rolled back meanwhile"),
-        (1, 150, "a batch was rolled back meanwhile"),
-        (2, 50, "what it did before stands"),
+        (0, 250, "nothing was changed: the disk is full"),
+        (1, 150, "its earlier steps are committed"),
+        (2, 50, "its earlier steps are committed"),
     ] {
         let mut daemon = Daemon::with_units(250);
         let answer = daemon.call("del_work_units", "'ws', {'state': 1}", Some(full_at));
@@ -177,7 +180,10 @@ fn a_long_output_is_there_with_the_answer_or_comes_later_if_a_step_was_lost() {
         let (mut daemon, finish) = Daemon::with_long_output(2_500);
         let answer = daemon.call("update_work_unit", &finish, Some(full_at));
         let problem = problem(&answer);
-        assert!(problem.contains("what it did before stands"), "{problem}");
+        assert!(
+            problem.contains("its earlier steps are committed"),
+            "{problem}"
+        );
         assert_eq!(daemon.counts(), diag("{4: 1}"));
         daemon.tick(true);
         assert_eq!(daemon.chained(), diag(&format!("{{1: {added}}}")));

@@ -8,8 +8,9 @@ use coordinated::cborrpc::envelope::{self, Message, Request};
 use coordinated::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::Retention;
+use coordinated::engine::{self, Engine};
 use coordinated::jobserver::{JobServer, Settings};
-use coordinated::limits::{Pace, RequestLimits};
+use coordinated::limits::RequestLimits;
 use coordinated::server::{Handled, Service};
 use coordinated::store::{Options, SqliteStore};
 use rand::SeedableRng;
@@ -110,7 +111,7 @@ pub fn envelope(bytes: &[u8]) {
     walk(Item::from_checked(bytes), 0);
     let depth_max = 10;
     match Message::parse(bytes, depth_max) {
-        Ok(Message::Single(request)) => give_back(&request),
+        Ok(Message::Single(request)) => give_back(&Request::from_map(request)),
         Ok(Message::Batch(requests)) => {
             for request in requests {
                 give_back(&Request::from_map(request));
@@ -183,16 +184,18 @@ impl Daemon {
             let store = SqliteStore::open(Path::new(":memory:"), &Options::default(), START);
             (store.expect("the database opens"), START)
         });
-        let settings = Settings {
+        let settings = engine::Settings {
             retention: LOW_RETENTION,
-            namespace: String::new(),
-            config: vec![0xa0],
-            depth_max: FRAME_LIMITS.depth_max,
             limits,
-            pace: Pace::default(),
+            ..engine::Settings::default()
         };
         let random = Box::new(SmallRng::seed_from_u64(1));
-        let mut service = JobServer::new(store, settings, random, now).expect("it starts");
+        let engine = Engine::new(store, settings, random, now).expect("it starts");
+        let settings = Settings {
+            config: vec![0xa0],
+            depth_max: FRAME_LIMITS.depth_max,
+        };
+        let mut service = JobServer::new(engine, settings);
         let session = service.open_session();
         Self {
             service,

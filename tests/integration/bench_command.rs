@@ -2,7 +2,7 @@
 //! long it takes. And against servers that do wrong: it must notice.
 
 use coordinated::cbor::{Item, Writer};
-use coordinated::cborrpc::envelope::{Message, begin_success, write_failure, write_frame};
+use coordinated::cborrpc::envelope::{Message, Request, begin_success, write_failure, write_frame};
 use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -399,6 +399,7 @@ fn answer_wrongly(message: &[u8], fault: Fault) -> Option<Vec<u8>> {
     let Ok(Message::Single(request)) = Message::parse(message, 10) else {
         return None;
     };
+    let request = Request::from_map(request);
     let method = request.method.and_then(Item::as_string_bytes)?;
     let mut response = Vec::new();
     let (mut frame, id) = (Vec::new(), request.id_bytes());

@@ -152,7 +152,7 @@ fn what_fails_in_a_late_step_says_how_far_the_call_came() {
         keys()
     );
     let problem = client.refused("prioritize_work_units", &format!("'ws', {options}"));
-    let text = "what was done for 5000 items before stands";
+    let text = "the 5000 items of earlier steps are committed";
     assert!(problem.contains(text), "{problem}");
     client.add("ws", "['a', {}, null, 1e300]");
     client.take_key("w", "u00000");

@@ -1,0 +1,283 @@
+//! Runs operations: whoever speaks a protocol asks here.
+//!
+//! The engine owns the store, the batch that is open, the source of chance, and what the daemon does by itself:
+//! it expires what is due, removes what was deleted, adds what long outputs name, and archives. It knows no wire and
+//! no sockets.
+
+mod archiver;
+mod statistics;
+
+pub use statistics::Statistics;
+
+use crate::clock::Timestamp;
+use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::{
+    Chained, Error, LastAsked, NamespaceId, Operation, Result, Retention, StorageError,
+};
+use crate::limits::{self, Pace, RequestLimits};
+use archiver::Archiver;
+use rand::Rng;
+use statistics::Totals;
+use std::time::{Duration, Instant};
+
+/// How an engine works.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The namespace of all operations.
+    pub namespace: String,
+    /// What a request may hold.
+    pub limits: RequestLimits,
+    /// How long others may have to wait.
+    pub pace: Pace,
+    /// Which completed units stay.
+    pub retention: Retention,
+}
+
+/// What runs operations on a store, in batches: each operation either happens whole or not at all, and all of a batch
+/// are committed together.
+pub struct Engine<S: Storage> {
+    store: S,
+    namespace: NamespaceId,
+    random: Box<dyn Rng>,
+    settings: Settings,
+    started: Timestamp,
+    last_asked_for_work: Option<Timestamp>,
+    batch: Batch,
+    archiver: Archiver,
+    /// When the next cleanup step may be taken.
+    next_cleanup: Timestamp,
+    totals: Totals,
+}
+
+/// What is known of the batch that is open.
+#[derive(Default)]
+struct Batch {
+    /// When it began.
+    began: Option<Instant>,
+    /// Operations that began in it.
+    operations: usize,
+    /// Bytes of the answers that wait for it.
+    answer_bytes: usize,
+    /// True if it may have written, so that its answers depend on its commit.
+    may_write: bool,
+    /// True if so much was due that the rest of it is left to the next batch.
+    had_sweep: bool,
+    /// True if nothing more should join it.
+    is_closed: bool,
+}
+
+/// Operations after which a batch commits: more would make the first ones wait too long.
+const BATCH_OPERATIONS_MAX: usize = 1_000;
+
+/// Bytes of answers after which a batch commits: they all wait in memory for it.
+const BATCH_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long the loop may sleep when nothing is due.
+const TICK_MAX: Duration = Duration::from_secs(60);
+
+/// How long the daemon waits between two steps of what it does by itself (removing units of deleted specs,
+/// archiving, adding what long outputs name): others get their turns in between.
+const CLEANUP_PAUSE: Duration = Duration::from_millis(1);
+
+impl<S: Storage> Engine<S> {
+    /// An engine that keeps its state in `store`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn new(
+        mut store: S,
+        settings: Settings,
+        random: Box<dyn Rng>,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let name = settings.namespace.clone();
+        let namespace = store.operation(Access::Write, |store| Ok(store.namespace(&name)?))?;
+        store.commit()?;
+        Ok(Self {
+            store,
+            namespace,
+            random,
+            settings,
+            started: now,
+            last_asked_for_work: None,
+            batch: Batch::default(),
+            archiver: Archiver::default(),
+            next_cleanup: now,
+            totals: Totals::default(),
+        })
+    }
+
+    /// The store, when the engine has ended.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    /// How it works.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// When it was started.
+    #[must_use]
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// When somebody last asked for work.
+    #[must_use]
+    pub fn last_asked(&self) -> LastAsked {
+        LastAsked {
+            at: self.last_asked_for_work,
+            started: self.started,
+        }
+    }
+
+    /// Notes that somebody has asked for work.
+    pub fn note_asked_for_work(&mut self, now: Timestamp) {
+        self.last_asked_for_work = Some(now);
+    }
+
+    /// A way to read committed state on another thread, if the store has one.
+    #[must_use]
+    pub fn reader(&self) -> Option<S::Reader> {
+        self.store.reader()
+    }
+
+    /// Runs one operation in the open batch, which begins by itself. Before it, expires what is due. If the operation
+    /// fails, all that it wrote is undone, and the rest of the batch stands.
+    ///
+    /// # Errors
+    /// What `run` fails with, or `Storage`.
+    pub fn run<T>(
+        &mut self,
+        access: Access,
+        now: Timestamp,
+        run: impl FnOnce(Operation<'_, S>) -> Result<T>,
+    ) -> Result<T> {
+        self.open_batch();
+        self.batch.operations += 1;
+        self.expire(now)?;
+        self.operation(access, now, run)
+    }
+
+    fn operation<T>(
+        &mut self,
+        access: Access,
+        now: Timestamp,
+        run: impl FnOnce(Operation<'_, S>) -> Result<T>,
+    ) -> Result<T> {
+        self.batch.may_write |= access == Access::Write;
+        let (namespace, random) = (self.namespace, &mut *self.random);
+        let limits = &self.settings.limits;
+        self.store.operation(access, |store| {
+            run(Operation {
+                store,
+                namespace,
+                now,
+                limits,
+                chained: Chained::default(),
+                random,
+            })
+        })
+    }
+
+    /// Expires due leases, delays, workers and locks. If they are too many for one step, it does one step in each
+    /// batch.
+    fn expire(&mut self, now: Timestamp) -> Result<()> {
+        if self.batch.had_sweep || self.store.due().is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.batch.had_sweep =
+            self.operation(Access::Write, now, |mut operation| operation.expire())?;
+        Ok(())
+    }
+
+    /// Begins a batch, unless one is open. [`Engine::run`] does so too: this is for messages of which nothing is run,
+    /// which take time as well.
+    pub fn open_batch(&mut self) {
+        self.batch.began.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that an answer waits for the open batch.
+    pub fn note_answer(&mut self, bytes: usize) {
+        self.batch.answer_bytes += bytes;
+    }
+
+    /// True if the answers of the open batch depend on its commit.
+    #[must_use]
+    pub fn batch_may_write(&self) -> bool {
+        self.batch.may_write
+    }
+
+    /// Lets nothing more join the open batch: what was done in it may be as much as many calls.
+    pub fn close_batch(&mut self) {
+        self.batch.is_closed = true;
+    }
+
+    /// True if the open batch should be committed before anything else joins it.
+    #[must_use]
+    pub fn batch_is_full(&self) -> bool {
+        let batch = &self.batch;
+        batch.is_closed
+            || batch.operations >= BATCH_OPERATIONS_MAX
+            || batch.answer_bytes >= BATCH_ANSWER_BYTES_MAX
+            || batch
+                .began
+                .is_some_and(|began| began.elapsed() >= self.settings.pace.batch)
+            || self.store.batch_is_broken()
+    }
+
+    /// Commits the open batch. What it wrote is on disk when this returns `Ok`. Cheap if it wrote nothing.
+    ///
+    /// # Errors
+    /// `Unknown` if nobody can know what is on the disk now; otherwise nothing of the batch stands.
+    pub fn commit(&mut self) -> std::result::Result<(), StorageError> {
+        let batch = std::mem::take(&mut self.batch);
+        self.totals.count(batch.operations, batch.may_write);
+        self.store.commit()
+    }
+
+    /// Does what is due by itself, in a batch of its own that is committed when this returns. Gives how long it may
+    /// take until the next call, unless [`Engine::due`] says otherwise by then.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    pub fn tick(&mut self, now: Timestamp) -> std::result::Result<Duration, StorageError> {
+        let expired = self.expire(now);
+        let cleaned = self.clean_up(now);
+        let archived = self.archive(now);
+        self.commit()?;
+        match expired.and(cleaned).and(archived) {
+            Ok(None) => Ok(TICK_MAX),
+            Ok(Some(next)) => Ok(next.since(now).clamp(CLEANUP_PAUSE, TICK_MAX)),
+            Err(Error::Storage(error)) => Err(error),
+            Err(error) => Err(StorageError::Other(error.to_string())),
+        }
+    }
+
+    /// A time before which [`Engine::tick`] has nothing to do, and at which it may have.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        let cleanup = self.has_cleanup().then_some(self.next_cleanup);
+        [self.store.due(), cleanup].into_iter().flatten().min()
+    }
+
+    /// True if there may be something to clean up.
+    fn has_cleanup(&self) -> bool {
+        self.store.has_deleted() || self.store.has_output_slices()
+    }
+
+    /// Takes a step of cleaning up: adds a slice of a long output, and removes some of what was deleted.
+    fn clean_up(&mut self, now: Timestamp) -> Result<()> {
+        if !self.has_cleanup() {
+            return Ok(());
+        }
+        self.next_cleanup = now.plus(CLEANUP_PAUSE);
+        self.operation(Access::Write, now, |mut operation| {
+            operation.chain_slice()?;
+            operation.store.purge(limits::SWEEP_REMOVED)?;
+            Ok(())
+        })
+    }
+}
