@@ -15,6 +15,9 @@ use std::time::Duration;
 /// few seconds, but one that works in batches may be busy for a while.
 const NOBODY_ASKS_AFTER: Duration = Duration::from_secs(300);
 
+/// The same if no worker is registered as alive. Some never register, and are known by their asking alone.
+const NOBODY_ALIVE_ASKS_AFTER: Duration = Duration::from_secs(60);
+
 /// Units, and names of units, that are looked at to count those ahead of one: a few milliseconds of work.
 const AHEAD_MAX: usize = 1_000;
 
@@ -68,6 +71,8 @@ pub enum Reason {
     },
     /// Nobody asks for work.
     NoWorker {
+        /// How many workers are registered as alive.
+        alive: u64,
         /// Since when.
         since: Timestamp,
         /// True if somebody had asked until then; else the daemon was started then.
@@ -83,8 +88,13 @@ pub enum Reason {
     Share,
     /// So many units of the work spec come before it.
     UnitsAhead(UnitsAhead),
-    /// Nothing speaks against it.
-    Next,
+    /// The next worker that asks for it gets it.
+    Next {
+        /// How many workers are registered as alive.
+        alive: u64,
+        /// When work was last asked for.
+        asked: Timestamp,
+    },
 }
 
 impl Reason {
@@ -109,7 +119,7 @@ impl Reason {
             Self::LowerPriority(_) => "lower_priority",
             Self::Share => "share",
             Self::UnitsAhead(_) => "units_ahead",
-            Self::Next => "next",
+            Self::Next { .. } => "next",
         }
     }
 
@@ -166,16 +176,19 @@ impl Reason {
                 left(until)
             ),
             Self::NoWorker {
+                alive,
                 since,
-                asked_before: true,
-            } => format!("nobody has asked for work for {}", ago(*since)),
-            Self::NoWorker {
-                since,
-                asked_before: false,
-            } => format!(
-                "nobody has asked for work since the daemon was started {} ago",
-                ago(*since)
-            ),
+                asked_before,
+            } => {
+                let since = match asked_before {
+                    true => format!("for {}", ago(*since)),
+                    false => format!("since the daemon was started {} ago", ago(*since)),
+                };
+                format!(
+                    "{}: nobody has asked for work {since}",
+                    alive_workers(*alive)
+                )
+            }
             Self::MaxRetries(max) => format!(
                 "it has had as many attempts as max_retries of the work spec allows, {max}: the worker \
                  that would get it next makes it fail"
@@ -195,10 +208,21 @@ impl Reason {
                     "{at_least}{count} units of the work spec come before it, by priority or by name"
                 )
             }
-            Self::Next => {
-                "nothing speaks against it: a worker that asks for such work gets it".to_owned()
-            }
+            Self::Next { alive, asked } => format!(
+                "ready: the next worker that asks for such work gets it ({}, and work was last asked for {} ago)",
+                alive_workers(*alive),
+                ago(*asked)
+            ),
         }
+    }
+}
+
+/// How many workers are registered as alive, in words.
+fn alive_workers(count: u64) -> String {
+    match count {
+        0 => "no worker is alive".to_owned(),
+        1 => "1 worker is alive".to_owned(),
+        count => format!("{count} workers are alive"),
     }
 }
 
@@ -218,10 +242,15 @@ pub struct LastAsked {
 }
 
 impl LastAsked {
-    fn nobody(self, now: Timestamp) -> Option<Reason> {
+    fn nobody(self, now: Timestamp, alive: u64) -> Option<Reason> {
+        let after = match alive {
+            0 => NOBODY_ALIVE_ASKS_AFTER,
+            _ => NOBODY_ASKS_AFTER,
+        };
         match self.at {
-            Some(at) if now.since(at) < NOBODY_ASKS_AFTER => None,
+            Some(at) if now.since(at) < after => None,
             at => Some(Reason::NoWorker {
+                alive,
                 since: at.unwrap_or(self.started),
                 asked_before: at.is_some(),
             }),
@@ -262,7 +291,8 @@ impl<S: Storage> Operation<'_, S> {
         if unit.is_none() {
             reasons.extend(scheduler::lack_of_work(&spec, self.now));
         }
-        reasons.extend(last_asked.nobody(self.now));
+        let alive = self.worker_stats()?.workers;
+        reasons.extend(last_asked.nobody(self.now, alive));
         if let Some((_, unit)) = &unit
             && let Some(max) = spec.meta.max_retries
             && self.has_had_all_retries(unit, max)?
@@ -284,7 +314,8 @@ impl<S: Storage> Operation<'_, S> {
             }
         }
         if reasons.is_empty() {
-            reasons.push(Reason::Next);
+            let asked = last_asked.at.unwrap_or(last_asked.started);
+            reasons.push(Reason::Next { alive, asked });
         }
         Ok(reasons)
     }

@@ -486,7 +486,7 @@ fn since_when_units_wait_is_undone_with_what_made_them_wait() {
 #[test]
 fn that_nobody_asks_for_work_is_told_after_some_minutes() {
     let mut world = world_with_units(&["a"]);
-    let mut explain = |at: Option<u64>, now: u64| {
+    let explain = |world: &mut World, at: Option<u64>, now: u64| {
         let at = at.map(|at| world::START.plus(Duration::from_secs(at)));
         let last_asked = LastAsked {
             at,
@@ -498,17 +498,50 @@ fn that_nobody_asks_for_work_is_told_after_some_minutes() {
         let first = reasons.unwrap().remove(0);
         (first.code(), first.text(now))
     };
-    assert_eq!(explain(Some(0), 299).0, "next");
-    let (code, text) = explain(Some(0), 300);
+    // A worker that never registers is known by its asking alone.
+    let (code, text) = explain(&mut world, Some(0), 59);
+    assert_eq!(code, "next");
+    assert!(
+        text.contains("no worker is alive, and work was last asked for 59s ago"),
+        "{text}"
+    );
+    let (code, text) = explain(&mut world, Some(0), 60);
     assert_eq!(
         (code, &*text),
-        ("no_worker", "nobody has asked for work for 5m")
+        (
+            "no_worker",
+            "no worker is alive: nobody has asked for work for 1m"
+        )
     );
-    let (code, text) = explain(None, 301);
+    let (code, text) = explain(&mut world, None, 301);
     assert_eq!(code, "no_worker");
     assert!(
         text.contains("since the daemon was started 5m 1s ago"),
         "{text}"
+    );
+
+    // One that is alive may be busy.
+    let worker = name("worker");
+    let heartbeat = world.run(|op| {
+        op.heartbeat(Heartbeat {
+            worker: &worker,
+            mode: None,
+            lifetime: Duration::from_secs(6_000),
+            environment: None,
+            parent: None,
+        })
+    });
+    heartbeat.expect("heartbeat");
+    let (code, text) = explain(&mut world, Some(0), 299);
+    assert_eq!(code, "next");
+    assert!(text.contains("1 worker is alive"), "{text}");
+    let (code, text) = explain(&mut world, Some(0), 300);
+    assert_eq!(
+        (code, &*text),
+        (
+            "no_worker",
+            "1 worker is alive: nobody has asked for work for 5m"
+        )
     );
 }
 

@@ -384,7 +384,7 @@ fn units_ahead_are_counted_up_to_a_limit() {
     );
     client.take_key("w", "first");
     let mut ahead = |key: &str| text(&mut client, &format!("'ws', '{key}'"));
-    assert!(ahead("u0000").starts_with("nothing"));
+    assert!(ahead("u0000").starts_with("ready"));
     assert!(ahead("u0500").starts_with("500 units"));
     assert!(ahead("u1001").starts_with("at least "));
     assert!(ahead("last").starts_with("at least "));
