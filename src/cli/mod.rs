@@ -72,6 +72,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // As with `| head`: somebody has read enough.
         Err(error) if is_closed_output(&*error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::AlreadyTold>() => ExitCode::FAILURE,
         Err(error) if error.is::<commands::WrongUsage>() => fail(&*error, ExitCode::from(2)),
         Err(error) => fail(&*error, ExitCode::FAILURE),
     }

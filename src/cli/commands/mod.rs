@@ -108,6 +108,11 @@ pub(super) enum Command {
 #[error("{0}; --help says more")]
 pub(super) struct WrongUsage(&'static str);
 
+/// The command has failed, and has written why.
+#[derive(Debug, thiserror::Error)]
+#[error("the command has failed")]
+pub(super) struct AlreadyTold;
+
 impl Command {
     /// Runs it.
     ///

@@ -1,6 +1,7 @@
 //! How programs and workers come to their end, and what is left of the units.
 
 use super::{Running, contents, on_all, touch, traceback, work, work_on_all};
+use std::io::{PipeReader, PipeWriter, Write};
 use std::thread;
 use std::time::Duration;
 use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, server_with_spec, wait_until};
@@ -410,6 +411,46 @@ fn a_reader_who_does_not_read_holds_nothing_up() {
     std::io::Read::read_to_string(&mut stdout, &mut said).expect("read");
     assert_eq!(said.lines().count(), 150);
     assert_eq!(child.wait().expect("wait").code(), Some(0));
+}
+
+/// Both were once written by threads that had to obey signals first.
+#[test]
+fn two_signals_end_a_worker_whose_output_nobody_reads() {
+    let (server, mut client) = server_with_spec();
+    // The first ones fill what waits for the pipe, too.
+    let units: Vec<String> = (0..20).map(|n| format!("['{n:02}', {{}}]")).collect();
+    client.add("ws", &units.join(","));
+    client.add("ws", "['slow', {}]");
+    let (_reader, full) = full_pipe();
+    let script = "test $1 = slow || exit 0; touch begun; exec sleep 60";
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_coordinated"))
+        .args(["work", "--spec", "ws", "-j", "1", "--until-empty"])
+        .args(["--server", server.address()])
+        .args(["--", "sh", "-c", script, "sh", "{key}"])
+        .current_dir(server.folder())
+        .stdout(full.try_clone().expect("clone"))
+        .stderr(full)
+        .spawn()
+        .expect("start");
+    wait_until("the slow one runs", || {
+        server.folder().join("begun").exists()
+    });
+    let said = std::path::PathBuf::new();
+    let mut worker = Running { child, said };
+    worker.signal(libc::SIGTERM);
+    worker.signal(libc::SIGINT);
+    assert_eq!(worker.end().code(), Some(1));
+    assert_eq!(client.counts("ws"), [(AVAILABLE, 1), (FINISHED, 20)].into());
+}
+
+/// A pipe that takes no more.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("without blocking");
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("blocking");
+    (reader, writer)
 }
 
 #[test]

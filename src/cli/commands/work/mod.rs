@@ -3,6 +3,7 @@
 mod collected;
 mod ended;
 mod find;
+mod lines;
 mod output_files;
 mod output_rule;
 mod process;
@@ -21,7 +22,7 @@ use crate::worker::{self, Crew, Plan, Stopper};
 use output_files::OutputFiles;
 use output_rule::Takes;
 use process::Limits;
-use programs::Programs;
+use programs::{Programs, View};
 use show::{Served, Shown};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -136,9 +137,40 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let served = served(args, &mut daemon)?;
     let crew = Arc::new(Crew::new());
     let stopper = Stopper::of(&crew);
-    obey_signals(stopper.clone())?;
+    let shown = Shown::start(stopper.clone(), args.server.address(), &served);
+    obey_signals(stopper, shown.clone())?;
     // Each program takes some. Where the limit stays too low, units are given back.
     let _ = raise_open_files_limit();
+    let programs = Programs {
+        command,
+        limits: Limits {
+            timeout: args.timeout.map(|timeout| timeout.min(FOR_EVER)),
+            grace: args.grace.min(FOR_EVER),
+        },
+        retry_delay: args.retry_delay,
+        takes_many: args.batch.is_some(),
+        takes: args.output,
+        server: args.server.address().to_string(),
+        output_files: OutputFiles::new()?,
+        view: shown.clone(),
+    };
+    let plan = plan(args, &served);
+    let worked = worker::run(args.server.address().clone(), &plan, &crew, &programs);
+    let result = worked.map_err(Box::from).and_then(|tally| {
+        shown.note(&format!(
+            "{} finished, {} failed, {} given back, {} lost",
+            tally.finished, tally.failed, tally.given_back, tally.lost
+        ));
+        match args.until_empty {
+            true => say_what_is_left(&served, &mut daemon),
+            false => Ok(()),
+        }
+    });
+    // Not by the way of other commands, which would wait for a reader whatever signals come.
+    shown.end(result.err()).map_err(Box::from)
+}
+
+fn plan(args: &WorkArgs, served: &Served) -> Plan {
     let threads = match args.jobs {
         Some(jobs) => usize::from(jobs),
         None => thread::available_parallelism().map_or(1, |count| count.get()),
@@ -153,30 +185,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     plan.work_specs = served.work_specs.clone();
     plan.runtimes = served.runtimes.clone();
     plan.until_empty = args.until_empty;
-    let programs = Programs {
-        command,
-        limits: Limits {
-            timeout: args.timeout.map(|timeout| timeout.min(FOR_EVER)),
-            grace: args.grace.min(FOR_EVER),
-        },
-        retry_delay: args.retry_delay,
-        takes_many: args.batch.is_some(),
-        takes: args.output,
-        server: args.server.address().to_string(),
-        output_files: OutputFiles::new()?,
-        view: Shown::start(stopper, args.server.address(), &served),
-    };
-    let worked = worker::run(args.server.address().clone(), &plan, &crew, &programs);
-    programs.view.end();
-    let tally = worked?;
-    note(format!(
-        "{} finished, {} failed, {} given back, {} lost",
-        tally.finished, tally.failed, tally.given_back, tally.lost
-    ));
-    match args.until_empty {
-        true => say_what_is_left(&served, &mut daemon),
-        false => Ok(()),
-    }
+    plan
 }
 
 /// The program that is the same for all units, if it is.
@@ -240,16 +249,17 @@ fn served(args: &WorkArgs, daemon: &mut Daemon) -> Result<Served, Box<dyn Error>
 }
 
 /// The first SIGTERM or SIGINT lets the worker drain, the second one stops it, and so does SIGHUP.
-fn obey_signals(stopper: Stopper) -> Result<(), Box<dyn Error>> {
+fn obey_signals(stopper: Stopper, shown: Shown) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::spawn(move || {
         for (number, signal) in signals.forever().enumerate() {
             // Who hangs up sees neither what runs nor how it ends, and the programs are not told by the terminal.
             if number == 0 && signal != SIGHUP {
-                note("ending when what runs has ended; once more to end it now");
+                shown.note("ending when what runs has ended; once more to end it now");
                 stopper.drain();
             } else {
                 stopper.stop();
+                shown.hurry();
             }
         }
     });

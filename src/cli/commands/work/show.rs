@@ -1,18 +1,20 @@
 //! What `work` shows: a line for each unit, or a progress bar on a terminal.
 
+use super::lines::Lines;
 use super::programs::View;
 use crate::address::Address;
+use crate::cli::commands::AlreadyTold;
 use crate::cli::commands::names::shown;
-use crate::cli::commands::output::note;
+use crate::cli::commands::output;
 use crate::cli::progress::bar_of;
 use crate::cli::values::{printable, span};
-use crate::client::{Connection, Coordinate, Counts, Name, Options, Result};
+use crate::client::{self, Connection, Coordinate, Counts, Name, Options};
 use crate::worker::{Context, Ending, Stopper, work_specs_with_runtimes};
 use indicatif::ProgressBar;
+use std::error::Error;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// How often units are counted for the bar.
@@ -28,7 +30,7 @@ pub(super) struct Served {
 
 impl Served {
     /// Their names now.
-    pub(super) fn names(&self, client: &mut Coordinate) -> Result<Vec<Name>> {
+    pub(super) fn names(&self, client: &mut Coordinate) -> client::Result<Vec<Name>> {
         match self.work_specs.is_empty() {
             false => Ok(self.work_specs.clone()),
             true => work_specs_with_runtimes(client, &self.runtimes),
@@ -36,7 +38,7 @@ impl Served {
     }
 
     /// Their units, counted together.
-    pub(super) fn count(&self, client: &mut Coordinate) -> Result<Counts> {
+    pub(super) fn count(&self, client: &mut Coordinate) -> client::Result<Counts> {
         let mut all = Counts::default();
         for name in self.names(client)? {
             let counts = client.count_work_units(&name)?;
@@ -49,16 +51,15 @@ impl Served {
     }
 }
 
-/// Lines that wait to be read, if the reader is slow. Leases have to be renewed meanwhile, so the rest is not
-/// shown.
-const LINES_MAX: usize = 10_000;
-
-/// Standard output, or a bar if that is a terminal.
+/// Standard output, or a bar if that is a terminal; and standard error.
+///
+/// Each is written by a thread of its own, since a reader who does not read must not keep leases from being renewed,
+/// nor the worker from ending when it is told to.
+#[derive(Clone)]
 pub(super) struct Shown {
     bar: Option<ProgressBar>,
-    lines: SyncSender<String>,
-    printer: JoinHandle<()>,
-    missed: AtomicU64,
+    lines: Arc<Lines>,
+    notes: Arc<Lines>,
 }
 
 impl Shown {
@@ -66,50 +67,72 @@ impl Shown {
     pub(super) fn start(stopper: Stopper, server: &Address, served: &Served) -> Self {
         let is_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
         let template = "{wide_bar} {pos}/{len} {rate:>10} {eta:>4}  {msg}";
-        let bar = is_terminal.then(|| bar_of(template));
-        if let Some(bar) = &bar {
+        let shown = Self {
+            bar: is_terminal.then(|| bar_of(template)),
+            lines: Arc::default(),
+            notes: Arc::default(),
+        };
+        if let Some(bar) = &shown.bar {
             let (bar, server, served) = (bar.clone(), server.clone(), served.clone());
             thread::spawn(move || count(&bar, server, &served));
         }
-        let (lines, to_print) = sync_channel(LINES_MAX);
-        let of_printer = bar.clone();
-        let printer = thread::spawn(move || print(&to_print, of_printer.as_ref(), &stopper));
-        Self {
-            bar,
-            lines,
-            printer,
-            missed: AtomicU64::new(0),
-        }
+        let (of_lines, of_notes) = (shown.clone(), shown.clone());
+        thread::spawn(move || of_lines.write_lines(&stopper));
+        thread::spawn(move || of_notes.write_notes());
+        shown
     }
 
-    /// Shows what is left, and takes the bar away.
-    pub(super) fn end(self) {
-        drop(self.lines);
-        // It does not panic.
-        let _ = self.printer.join();
+    fn write_lines(&self, stopper: &Stopper) {
+        self.lines.write(|line| {
+            let print = || writeln!(io::stdout(), "{}", printable(line));
+            if self.beside_bar(print).is_err() {
+                // As with `| head`: whoever reads has seen enough.
+                stopper.drain();
+            }
+        });
+    }
+
+    fn write_notes(&self) {
+        self.notes
+            .write(|text| self.beside_bar(|| output::note(text)));
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        match self.missed.into_inner() {
-            0 => {}
-            missed => note(format!(
-                "{missed} lines were not read in time, and left out"
-            )),
-        }
     }
-}
 
-/// Prints lines until there are no more.
-fn print(lines: &Receiver<String>, bar: Option<&ProgressBar>, stopper: &Stopper) {
-    for line in lines {
-        let print = || writeln!(io::stdout(), "{}", printable(&line));
-        let printed = match bar {
+    fn beside_bar<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
-        };
-        if printed.is_err() {
-            // As with `| head`: whoever reads has seen enough.
-            stopper.drain();
+        }
+    }
+
+    /// Waits no longer for those who read.
+    pub(super) fn hurry(&self) {
+        self.lines.hurry();
+        self.notes.hurry();
+    }
+
+    /// Shows what is left, and why the worker has failed, if it has; takes the bar away. Nothing can be shown any more
+    /// then.
+    ///
+    /// # Errors
+    /// If it has failed.
+    pub(super) fn end(&self, failure: Option<Box<dyn Error>>) -> Result<(), AlreadyTold> {
+        let left_out = self.lines.finish();
+        if left_out > 0 {
+            self.note(&format!(
+                "{left_out} lines were not read in time, and left out"
+            ));
+        }
+        if let Some(error) = &failure {
+            let text = error.to_string();
+            self.note(text.lines().next().unwrap_or_default());
+        }
+        self.notes.finish();
+        match failure {
+            Some(_) => Err(AlreadyTold),
+            None => Ok(()),
         }
     }
 }
@@ -142,11 +165,9 @@ fn count(bar: &ProgressBar, server: Address, served: &Served) {
 
 impl View for Shown {
     fn ended(&self, unit: &Context, ending: &Ending, took: Duration) {
-        if let (Some(bar), Ending::Finished) = (&self.bar, ending) {
-            bar.inc(1);
-            return;
-        }
         let (what, why) = match ending {
+            // The bar counts them.
+            Ending::Finished if self.bar.is_some() => return,
             Ending::Finished => ("finished", String::new()),
             Ending::Failed(traceback) => {
                 let last = traceback.trim_end().lines().next_back();
@@ -159,15 +180,10 @@ impl View for Shown {
         let (spec, key) = (shown(unit.work_spec()), shown(unit.key()));
         let took = span(took.as_secs_f64());
         let line = format!("{what:<8}  {spec}  {key}  {took:>4}  {why}");
-        if self.lines.try_send(line.trim_end().to_owned()).is_err() {
-            self.missed.fetch_add(1, Ordering::Relaxed);
-        }
+        self.lines.push(line.trim_end().to_owned());
     }
 
     fn note(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| note(text)),
-            None => note(text),
-        }
+        self.notes.push(text.to_owned());
     }
 }
