@@ -5,8 +5,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use test_support::{
@@ -14,6 +14,13 @@ use test_support::{
 };
 
 const MIB: u64 = 1 << 20;
+
+/// For the tests that open very many connections: this process has only so many files, and so they run one after
+/// another.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What the daemon takes of memory beside what its limits are about: code, caches, buffers of SQLite,
 /// and what the allocator keeps.
@@ -152,6 +159,7 @@ fn limit_open_files(pid: i32, count: Option<u64>) -> u64 {
 
 #[test]
 fn thousands_of_connections_that_are_opened_and_left_hold_nobody_up() {
+    let _alone = alone();
     let may_open = limit_open_files(0, None);
     let count = may_open.saturating_sub(200).min(5_000);
     eprintln!("{count} connections, as {may_open} files may be open");
@@ -491,6 +499,7 @@ fn small_limits() -> Server {
 
 #[test]
 fn ten_thousand_peers_that_ask_and_do_not_read_take_no_more_memory_than_the_limits_say() {
+    let _alone = alone();
     let server = small_limits();
     add_units(&server, "large", 1, 150_000);
     let worker = Worker::start(&server);
@@ -513,6 +522,7 @@ fn ten_thousand_peers_that_ask_and_do_not_read_take_no_more_memory_than_the_limi
 
 #[test]
 fn ten_thousand_peers_that_send_half_a_message_take_no_more_memory_than_the_limits_say() {
+    let _alone = alone();
     let server = small_limits();
     let worker = Worker::start(&server);
     // The beginning of 64 KiB: 160 MB in all.
