@@ -31,6 +31,12 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The same instant as a clock tells it that was set by `step`.
+    #[must_use]
+    pub fn moved(self, step: ClockStep) -> Self {
+        Self(self.0.saturating_add(step.0))
+    }
+
     /// Seconds since the epoch with their fraction, the form that the wire uses.
     #[must_use]
     #[expect(
@@ -48,27 +54,61 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A source of the present time.
-pub trait Clock {
-    /// The present time. Never earlier than what the same clock said before.
-    fn now(&mut self) -> Timestamp;
+/// By how many microseconds a clock is set: forward if positive, back if negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep(pub i64);
+
+impl ClockStep {
+    /// The step that takes a clock from one time to another.
+    #[must_use]
+    pub fn between(from: Timestamp, to: Timestamp) -> Self {
+        Self(to.0.saturating_sub(from.0))
+    }
 }
 
-/// The daemon's clock: the wall clock at start plus the monotonic clock, drawn slowly towards the
-/// wall clock.
+impl fmt::Display for ClockStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = if self.0 < 0 { "back" } else { "forward" };
+        let seconds = Timestamp(self.0.saturating_abs()).as_seconds();
+        write!(f, "{direction} by {seconds:.3} s")
+    }
+}
+
+/// A source of the present time.
+pub trait Clock {
+    /// The present time. Never earlier than what the same clock said before, unless it was set meanwhile.
+    fn now(&mut self) -> Timestamp;
+
+    /// How far the clock should be set, as of the last [`Clock::now`]. `None` if it is right.
+    fn due_step(&self) -> Option<ClockStep>;
+
+    /// Sets the clock. All times that are kept to be compared with it must be moved by the same step.
+    fn set(&mut self, step: ClockStep);
+}
+
+/// The daemon's clock: it tells wall-clock time, and passes as evenly as the monotonic clock.
 ///
-/// When somebody sets the wall clock, leases must neither end in a rush nor last for ever. So a
-/// difference is made up for by running up to [`SystemClock::SLEW_PERCENT`] faster or slower.
+/// Clients compare the ends of leases with clocks of their own, and people read the times in the file, so the
+/// daemon must tell the time that everybody else's clock shows. But when somebody sets the wall clock, or the
+/// machine was suspended, leases must neither end in a rush nor last longer. So a small difference is made up for by
+/// running up to [`SystemClock::SLEW_PERCENT`] faster or slower. For a larger one this clock asks to be set, and
+/// whoever reads it moves what is measured by it along: every lease keeps the time that it had left.
 #[derive(Debug)]
 pub struct SystemClock {
     last: Timestamp,
     last_instant: Instant,
+    /// How far the wall clock was ahead at the last reading.
+    wall_ahead: ClockStep,
 }
 
 impl SystemClock {
-    /// How much faster or slower than real time the clock runs at the most, in percent. An hour's
-    /// difference is gone within a day; a lease of five minutes is off by fifteen seconds at worst.
+    /// How much faster or slower than real time the clock runs at the most, in percent. A difference of a second
+    /// is gone within twenty.
     pub const SLEW_PERCENT: i64 = 5;
+
+    /// Beyond this difference the clock is to be set: a second. It is more than time daemons correct day by day,
+    /// and than a leap second makes, and as much as the shortest lease that a worker gets can stand.
+    pub const STEP_MIN: Duration = Duration::from_secs(1);
 
     /// A clock that starts at the wall clock's time.
     #[must_use]
@@ -76,6 +116,7 @@ impl SystemClock {
         Self {
             last: wall_clock(),
             last_instant: Instant::now(),
+            wall_ahead: ClockStep(0),
         }
     }
 
@@ -84,6 +125,7 @@ impl SystemClock {
         let slew_max = elapsed_us * Self::SLEW_PERCENT / 100;
         let slew = wall.0.saturating_sub(unslewed).clamp(-slew_max, slew_max);
         self.last = Timestamp(unslewed.saturating_add(slew));
+        self.wall_ahead = ClockStep::between(self.last, wall);
         self.last
     }
 }
@@ -97,6 +139,16 @@ impl Clock for SystemClock {
             i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX / 200),
             wall_clock(),
         )
+    }
+
+    fn due_step(&self) -> Option<ClockStep> {
+        let difference = Duration::from_micros(self.wall_ahead.0.unsigned_abs());
+        (difference > Self::STEP_MIN).then_some(self.wall_ahead)
+    }
+
+    fn set(&mut self, step: ClockStep) {
+        self.last = self.last.moved(step);
+        self.wall_ahead = ClockStep(self.wall_ahead.0.saturating_sub(step.0));
     }
 }
 
@@ -113,29 +165,56 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    #[test]
-    fn a_wall_clock_set_back_slows_the_clock_and_never_turns_it_back() {
-        let mut clock = SystemClock {
-            last: Timestamp(100 * SECOND),
+    fn clock_at(seconds: i64) -> SystemClock {
+        SystemClock {
+            last: Timestamp(seconds * SECOND),
             last_instant: Instant::now(),
-        };
-        let now = clock.advance(10 * SECOND, Timestamp(0));
-        assert_eq!(now, Timestamp(109 * SECOND + SECOND / 2));
+            wall_ahead: ClockStep(0),
+        }
     }
 
     #[test]
-    fn a_wall_clock_set_forward_is_approached_slowly_and_then_followed() {
-        let mut clock = SystemClock {
-            last: Timestamp(0),
-            last_instant: Instant::now(),
-        };
+    fn a_wall_clock_set_back_a_little_slows_the_clock_and_does_not_turn_it_back() {
+        let mut clock = clock_at(100);
+        let now = clock.advance(10 * SECOND, Timestamp(109 * SECOND));
+        assert_eq!(now, Timestamp(109 * SECOND + SECOND / 2));
+        assert_eq!(clock.due_step(), None);
+    }
+
+    #[test]
+    fn a_wall_clock_set_forward_a_little_is_approached_slowly_and_then_followed() {
+        let mut clock = clock_at(0);
+        let wall = Timestamp(10 * SECOND + 900_000);
         assert_eq!(
-            clock.advance(100 * SECOND, Timestamp(1_000 * SECOND)),
-            Timestamp(105 * SECOND)
+            clock.advance(10 * SECOND, wall),
+            Timestamp(10 * SECOND + SECOND / 2)
         );
+        assert_eq!(clock.due_step(), None);
+        let wall = Timestamp(20 * SECOND + 900_000);
+        assert_eq!(clock.advance(10 * SECOND, wall), wall);
+    }
+
+    #[test]
+    fn a_wall_clock_set_far_forward_or_back_is_followed_at_once_when_the_clock_is_set() {
+        for set_by in [7_200, -7_200] {
+            let mut clock = clock_at(10_000);
+            let wall = Timestamp((10_010 + set_by) * SECOND);
+            let before = clock.advance(10 * SECOND, wall);
+            let step = clock.due_step().expect("it is far from the wall clock");
+            assert_eq!(before.moved(step), wall);
+            clock.set(step);
+            assert_eq!(clock.due_step(), None);
+            let wall = Timestamp(wall.0 + SECOND);
+            assert_eq!(clock.advance(SECOND, wall), wall);
+        }
+    }
+
+    #[test]
+    fn a_step_is_told_with_its_direction() {
         assert_eq!(
-            clock.advance(100 * SECOND, Timestamp(206 * SECOND)),
-            Timestamp(206 * SECOND)
+            ClockStep(7_200 * SECOND).to_string(),
+            "forward by 7200.000 s"
         );
+        assert_eq!(ClockStep(-SECOND / 2).to_string(), "back by 0.500 s");
     }
 }

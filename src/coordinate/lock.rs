@@ -215,6 +215,9 @@ fn canonical_bytes(label: Item<'_>) -> Vec<u8> {
     bytes
 }
 
+/// The longest time for which a lock is taken (docs/protocol.md, "Constants").
+pub const LOCK_TIMEOUT_MAX: Duration = Duration::from_secs(1_000_000);
+
 /// A lock that is held.
 #[derive(Debug, Clone)]
 pub struct Lock {

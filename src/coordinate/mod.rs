@@ -27,7 +27,7 @@ pub use chaining::Chained;
 pub use error::{Error, Result, StorageError};
 pub use explain::{LastAsked, Reason};
 pub use failure::{FailureGroup, group_failures};
-pub use lock::{Lock, LockPath};
+pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath};
 pub use new_unit::NewUnit;
 pub use report::{LEASE_DEFAULT, LEASE_MAX, Lease, Outcome, Report, Wish};
 pub use retention::{Archival, Retention};

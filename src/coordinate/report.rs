@@ -249,7 +249,8 @@ impl<S: Storage> Operation<'_, S> {
         own.status = AttemptStatus::Pending;
         own.end = None;
         own.held = own.worker.is_some();
-        own.expiration = own.expiration.max(self.now.plus(LEASE_DEFAULT));
+        let (shortest, longest) = (self.now.plus(LEASE_DEFAULT), self.now.plus(LEASE_MAX));
+        own.expiration = own.expiration.clamp(shortest, longest);
         self.store.update_attempt(own)?;
         unit.active = Some(own.id);
         unit.status = UnitStatus::Pending;

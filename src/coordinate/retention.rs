@@ -156,8 +156,8 @@ impl<S: Storage> Operation<'_, S> {
         if there == 0 || too_many == 0 && retention.age.is_none() {
             return Ok((archived, true));
         }
-        // What began in this span has not ended before it, nor has what comes behind it. (If the clock was
-        // set back while the daemon was down, there may be some that will begin.)
+        // What began in this span has not ended before it, nor has what comes behind it. (If the clock was set, some
+        // may be found later than they could be, and some may be yet to begin.)
         let recent = retention.age.map(|age| now.minus(age)..=now);
         let found = self.store.completed_units(&CompletedQuery {
             spec: queue.spec,

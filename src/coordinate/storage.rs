@@ -12,7 +12,7 @@ use super::work_spec::{Meta, WorkSpec, WorkSpecId};
 use super::work_unit::{Completed, UnitStatus, WorkUnit, WorkUnitId};
 use super::worker::{Worker, WorkerStats};
 use super::{Name, NamespaceId};
-use crate::clock::Timestamp;
+use crate::clock::{ClockStep, Timestamp};
 use std::ops::RangeInclusive;
 
 /// The write-ahead log of an engine.
@@ -291,6 +291,14 @@ pub trait Storage:
     /// # Errors
     /// Any [`StorageError`].
     fn refresh_due(&mut self) -> StorageResult<()>;
+
+    /// Moves all times that are compared with the present by `step`: ends of leases, delays, lifetimes and locks,
+    /// next continuous units, and what ages are counted from. What has ended stays as it was. Takes time in
+    /// proportion to what is pending, delayed, alive or locked: it is for when the clock is set.
+    ///
+    /// # Errors
+    /// Any [`StorageError`].
+    fn move_times(&mut self, step: ClockStep) -> StorageResult<()>;
 
     /// How many rows were written since the store was opened: a measure of what was done. Costs no query.
     fn rows_written(&self) -> u64;

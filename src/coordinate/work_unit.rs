@@ -89,7 +89,7 @@ pub struct WorkUnit {
     pub status: UnitStatus,
     /// Higher ones are handed out first.
     pub priority: f64,
-    /// Not handed out before this time.
+    /// Not handed out before this time; forgotten when the unit becomes available.
     pub not_before: Option<Timestamp>,
     /// The attempt that decides the status: there is one if it is pending, finished or failed.
     pub active: Option<AttemptId>,
@@ -106,10 +106,10 @@ impl WorkUnit {
     /// Makes the unit available, or delayed if its time has not come.
     pub fn make_available(&mut self, now: Timestamp) {
         self.active = None;
-        self.status = if self.not_before.is_some_and(|not_before| not_before > now) {
-            UnitStatus::Delayed
-        } else {
-            UnitStatus::Available
+        self.not_before = self.not_before.filter(|not_before| *not_before > now);
+        self.status = match self.not_before {
+            Some(_) => UnitStatus::Delayed,
+            None => UnitStatus::Available,
         };
     }
 }

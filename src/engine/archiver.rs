@@ -17,7 +17,7 @@ pub(super) struct Archiver {
     /// The pass that has begun and is not over.
     archival: Option<Archival>,
     /// When the next pass begins.
-    next: Timestamp,
+    pub(super) next: Timestamp,
     /// How many rows had been written after the last step, by it and others.
     rows_written: u64,
 }

@@ -9,7 +9,7 @@ mod statistics;
 
 pub use statistics::Statistics;
 
-use crate::clock::Timestamp;
+use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
     Chained, Error, LastAsked, NamespaceId, Operation, Result, Retention, StorageError,
@@ -248,12 +248,32 @@ impl<S: Storage> Engine<S> {
         let cleaned = self.clean_up(now);
         let archived = self.archive(now);
         self.commit()?;
-        match expired.and(cleaned).and(archived) {
-            Ok(None) => Ok(TICK_MAX),
-            Ok(Some(next)) => Ok(next.since(now).clamp(CLEANUP_PAUSE, TICK_MAX)),
-            Err(Error::Storage(error)) => Err(error),
-            Err(error) => Err(StorageError::Other(error.to_string())),
+        match expired.and(cleaned).and(archived).map_err(into_storage)? {
+            None => Ok(TICK_MAX),
+            Some(next) => Ok(next.since(now).clamp(CLEANUP_PAUSE, TICK_MAX)),
         }
+    }
+
+    /// Moves all times that are kept to be compared with the present by `step`, in a batch of its own that is committed
+    /// when this returns: by so much the clock is set next.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`]. No time has been moved then.
+    pub fn move_times(&mut self, step: ClockStep) -> std::result::Result<(), StorageError> {
+        let moved = self
+            .store
+            .operation(Access::Write, |store| Ok(store.move_times(step)?));
+        self.commit()?;
+        moved.map_err(into_storage)?;
+        let own = [
+            &mut self.started,
+            &mut self.next_cleanup,
+            &mut self.archiver.next,
+        ];
+        for time in own.into_iter().chain(&mut self.last_asked_for_work) {
+            *time = time.moved(step);
+        }
+        Ok(())
     }
 
     /// A time before which [`Engine::tick`] has nothing to do, and at which it may have.
@@ -279,5 +299,12 @@ impl<S: Storage> Engine<S> {
             operation.store.purge(limits::SWEEP_REMOVED)?;
             Ok(())
         })
+    }
+}
+
+fn into_storage(error: Error) -> StorageError {
+    match error {
+        Error::Storage(error) => error,
+        error => StorageError::Other(error.to_string()),
     }
 }

@@ -9,14 +9,12 @@ use super::reply::{
 use crate::cbor::{Item, Writer};
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::{LockQuery, Storage};
-use crate::coordinate::{Error, Lock, LockPath, Name, Result};
+use crate::coordinate::{Error, LOCK_TIMEOUT_MAX, Lock, LockPath, Name, Result};
 use crate::limits::{self, RequestLimits};
 use std::time::Duration;
 
 /// The timeout of a lock that states none.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// The longest timeout.
-const TIMEOUT_MAX: Duration = Duration::from_secs(1_000_000);
 
 /// The parameters that the methods which change locks share.
 struct LockRequest<'a> {
@@ -35,7 +33,7 @@ impl<'a> LockRequest<'a> {
         };
         Ok(Self {
             owner: params.get("locker_id").name()?,
-            timeout: timeout.min(TIMEOUT_MAX),
+            timeout: timeout.min(LOCK_TIMEOUT_MAX),
             keys: Keys::read(params.get("keys"), limits)?,
         })
     }

@@ -25,7 +25,7 @@ pub use method::MethodInfo;
 
 use crate::cborrpc::envelope::{self, Message};
 use crate::cborrpc::framing::FrameError;
-use crate::clock::Timestamp;
+use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{HandedOut, StorageError};
 use crate::engine::Engine;
@@ -158,6 +158,10 @@ impl<S: Storage> Service for JobServer<S> {
 
     fn tick(&mut self, now: Timestamp) -> Result<Duration, BatchError> {
         self.engine.tick(now).map_err(batch_error)
+    }
+
+    fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError> {
+        self.engine.move_times(step).map_err(batch_error)
     }
 
     fn log_statistics(&mut self) {

@@ -69,6 +69,38 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         Ok(())
     }
 
+    /// Sets the clock if the wall clock is far from it, and with it all times that are measured by it.
+    pub(super) fn follow_wall_clock(&mut self) -> Result<(), ServerError> {
+        let Some(step) = self.clock.due_step() else {
+            return Ok(());
+        };
+        if self.instant < self.next_clock_step {
+            return Ok(());
+        }
+        match self.service.move_times(step) {
+            Ok(()) => {
+                self.clock.set(step);
+                self.now = self.now.moved(step);
+                self.next_tick = self.next_tick.moved(step);
+                tracing::warn!(
+                    "the wall clock jumped {step} (it was set, or the machine was suspended): leases, delays and \
+                     locks keep the time that they had left"
+                );
+            }
+            Err(BatchError::RolledBack(reason)) => {
+                if let Some(unsaid) = self.rolled_back.say(self.instant) {
+                    tracing::warn!(
+                        unsaid,
+                        "the wall clock jumped {step}, which can't be followed yet: {reason}"
+                    );
+                }
+                self.next_clock_step = self.instant + TICK_RETRY;
+            }
+            Err(BatchError::Unknown(reason)) => return Err(ServerError::OutcomeUnknown(reason)),
+        }
+        Ok(())
+    }
+
     /// Closes who was shut and has had time enough to read its last answer.
     pub(super) fn close_lingering(&mut self) {
         while let Some((_, key)) = self

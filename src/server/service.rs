@@ -1,7 +1,7 @@
 //! What the loop serves: the boundary between bytes and jobs.
 
 use crate::cborrpc::framing::FrameError;
-use crate::clock::Timestamp;
+use crate::clock::{ClockStep, Timestamp};
 use std::time::Duration;
 
 /// A piece of work that may run beside the loop, on a thread of its own: it reads committed state
@@ -93,6 +93,13 @@ pub trait Service {
     /// # Errors
     /// See [`BatchError`].
     fn tick(&mut self, now: Timestamp) -> Result<Duration, BatchError>;
+
+    /// Moves all times that are kept to be compared with the present (ends of leases, what is due) by `step`, in a
+    /// batch of its own, committed when this returns: by so much the clock is set next.
+    ///
+    /// # Errors
+    /// See [`BatchError`]. The clock must not be set then.
+    fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError>;
 
     /// Writes to the log how much it has done and has to do.
     fn log_statistics(&mut self) {}

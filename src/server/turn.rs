@@ -70,6 +70,8 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) next_tick: Timestamp,
     pub(super) tick_failed: bool,
     pub(super) next_sweep: Instant,
+    /// When to try again to set the clock, after a failure.
+    pub(super) next_clock_step: Instant,
     pub(super) refused_peers: Occasionally,
     pub(super) refused_connections: Occasionally,
     pub(super) refused_messages: Occasionally,
@@ -134,6 +136,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             next_tick: now,
             tick_failed: false,
             next_sweep: instant,
+            next_clock_step: instant,
             refused_peers: Occasionally::default(),
             refused_connections: Occasionally::default(),
             refused_messages: Occasionally::default(),
@@ -159,6 +162,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
     fn serve(&mut self) -> Result<(), ServerError> {
         while !self.stop.load(Ordering::Acquire) {
             self.wait(self.sleep())?;
+            self.follow_wall_clock()?;
             self.service_manager.keep_alive(self.instant);
             if std::mem::take(&mut self.statistics_wanted) {
                 self.log_statistics();

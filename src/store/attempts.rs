@@ -82,11 +82,6 @@ statements! {
            AND work_spec.namespace_id = :namespace AND work_spec.deleted = 0
          ORDER BY attempt.id";
 
-    /// Uses index attempt_pending.
-    BOUND_LEASES = "
-        UPDATE attempt SET expiration_us = max(:earliest, min(:latest, expiration_us))
-         WHERE status = 3 AND (expiration_us < :earliest OR expiration_us > :latest)";
-
     LARGEST_ID_OF_ATTEMPTS = "SELECT max(id) FROM attempt";
 
     FIRST_EXPIRATION_OF_ATTEMPTS = "SELECT min(expiration_us) FROM attempt WHERE status = 3";
@@ -94,7 +89,6 @@ statements! {
 
 pub(super) const LARGEST_ID: &str = LARGEST_ID_OF_ATTEMPTS;
 pub(super) const FIRST_EXPIRATION: &str = FIRST_EXPIRATION_OF_ATTEMPTS;
-pub(super) const BOUND_EXPIRATIONS: &str = BOUND_LEASES;
 
 fn row_to_attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     Ok(Attempt {

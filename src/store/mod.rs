@@ -23,6 +23,7 @@ mod row;
 mod scheduled_backup;
 mod specs;
 mod statement;
+mod times;
 mod transaction;
 mod units;
 mod workers;

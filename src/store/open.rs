@@ -6,11 +6,12 @@ use super::specs::WorkSpecs;
 use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
 use crate::clock::Timestamp;
-use crate::coordinate::{LEASE_MAX, StorageError};
+use crate::coordinate::StorageError;
+use crate::coordinate::storage::{Access, Storage};
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, named_params};
+use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Write};
@@ -273,10 +274,6 @@ impl SqliteStore {
             let checkpointer = Checkpointer::start(path, options).map_err(cannot_open)?;
             (Some(reader_pool(path)?), Some(checkpointer))
         };
-        let storage_failed = |error: StorageError| OpenError::CannotOpen {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
         let mut store = Self {
             statements: Statements::new(connection),
             readers,
@@ -290,26 +287,15 @@ impl SqliteStore {
             file_lock,
         };
         store
-            .grant_grace(options.lease_grace, now)
-            .map_err(cannot_open)?;
-        store.load().map_err(storage_failed)?;
+            .operation(Access::Write, |store| {
+                Ok(store.settle_times(options.lease_grace, now)?)
+            })
+            .and_then(|()| Ok(store.commit()?))
+            .map_err(|error| OpenError::CannotOpen {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })?;
         Ok(store)
-    }
-
-    /// Lets leases and workers that ran out while nobody watched live on for a little, so that those
-    /// who are still there can say so. And ends what a clock that was once wrong has put off too far.
-    fn grant_grace(&mut self, grace: Duration, now: Timestamp) -> rusqlite::Result<()> {
-        let earliest = now.plus(grace);
-        let latest = now.plus(LEASE_MAX.max(grace));
-        for sql in [
-            super::attempts::BOUND_EXPIRATIONS,
-            super::workers::BOUND_EXPIRATIONS,
-        ] {
-            self.statements
-                .prepared(sql)?
-                .execute(named_params! {":earliest": earliest, ":latest": latest})?;
-        }
-        Ok(())
     }
 
     /// Ends the use of the database after a write or sync failed. The write-ahead log stays as it is: it

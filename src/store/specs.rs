@@ -405,6 +405,35 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// Changes the times that are kept with specs: when the next continuous unit is due, and since when there have been
+    /// available units.
+    pub(super) fn change_spec_times(
+        &mut self,
+        next_continuous: impl Fn(&Meta, Timestamp) -> Timestamp,
+        waiting_since: impl Fn(Timestamp) -> Timestamp,
+    ) -> StorageResult<()> {
+        let ids: Vec<WorkSpecId> = self.specs.by_id.keys().copied().collect();
+        for id in ids {
+            let Known { mut spec, .. } = self.known(id)?;
+            if let Some(before) = spec.meta.next_continuous {
+                let after = next_continuous(&spec.meta, before);
+                if after != before {
+                    spec.meta.next_continuous = Some(after);
+                    self.update_work_spec_meta(id, &spec.meta)?;
+                }
+            }
+            if let Some(before) = spec.waiting_since {
+                let after = waiting_since(before);
+                if after != before
+                    && let Some(spec) = self.spec_to_count(id)
+                {
+                    spec.waiting_since = Some(after);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Supposes that there are deleted specs and slices of outputs, until somebody has looked.
     pub(super) fn suppose_steps(&mut self) {
         self.specs.has_deleted = true;

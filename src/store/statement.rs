@@ -28,6 +28,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::lists::STATEMENTS,
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,
+        super::times::STATEMENTS,
     ]
     .concat()
 }

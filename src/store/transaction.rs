@@ -3,7 +3,7 @@
 use super::checkpoint::Checkpointer;
 use super::specs::Undo;
 use super::{Reader, SqliteStore, full_if_beyond_limit};
-use crate::clock::Timestamp;
+use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, LogPages, Storage, StorageResult};
 use crate::coordinate::{Error, Result, StorageError};
 use rusqlite::OptionalExtension;
@@ -132,6 +132,10 @@ impl Storage for SqliteStore {
         .flatten()
         .min();
         Ok(())
+    }
+
+    fn move_times(&mut self, step: ClockStep) -> StorageResult<()> {
+        self.move_all_times(step)
     }
 
     fn rows_written(&self) -> u64 {

@@ -46,16 +46,10 @@ statements! {
 
     COUNT_WORKERS = "SELECT count(*), count(parent) FROM worker WHERE namespace_id = :namespace";
 
-    /// Uses index worker_by_expiration.
-    BOUND_LIFETIMES = "
-        UPDATE worker SET expiration_us = max(:earliest, min(:latest, expiration_us))
-         WHERE expiration_us < :earliest OR expiration_us > :latest";
-
     FIRST_EXPIRATION_OF_WORKERS = "SELECT min(expiration_us) FROM worker";
 }
 
 pub(super) const FIRST_EXPIRATION: &str = FIRST_EXPIRATION_OF_WORKERS;
-pub(super) const BOUND_EXPIRATIONS: &str = BOUND_LIFETIMES;
 
 fn row_to_worker(row: &Row<'_>) -> rusqlite::Result<Worker> {
     Ok(Worker {

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use test_support::state::look_at;
 use test_support::{AVAILABLE, Client, Reply, Server, Value, diag, frame, reply};
 
-/// The library that lets writes and syncs fail, which needs the C compiler that SQLite needed too.
+/// The library that lets writes and syncs fail and clocks be set, which needs the C compiler that SQLite needed too.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -26,8 +26,9 @@ fn library() -> &'static Path {
     })
 }
 
-/// A daemon whose writes and syncs fail while a file of that name is in its folder.
-fn start() -> Server {
+/// A daemon whose writes and syncs fail while a file of that name is in its folder. Its clock is ahead by so many
+/// seconds as the file `ahead` says.
+pub(super) fn start() -> Server {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().display().to_string();
     let environment = [
@@ -38,11 +39,11 @@ fn start() -> Server {
     Server::start_in(folder, &arguments, &environment)
 }
 
-fn break_by(server: &Server, failure: &str) {
+pub(super) fn break_by(server: &Server, failure: &str) {
     std::fs::write(server.folder().join(failure), "").expect("write");
 }
 
-fn mend(server: &Server, failure: &str) {
+pub(super) fn mend(server: &Server, failure: &str) {
     std::fs::remove_file(server.folder().join(failure)).expect("remove");
 }
 

@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
     /// Runs a script from its beginning on an empty disk where nothing fails. Gives the states, and
     /// when each step was answered.
     pub fn undisturbed(disk: &'a Disk, script: &'a [Step]) -> (Vec<State>, Answered) {
-        let mut run = Self::begin(disk, script, &[]);
+        let mut run = Self::begin(disk, script, &[], 0);
         run.seen.push(disk.look());
         run.go_on(0);
         (run.seen, run.answered)
@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
     /// Runs a script on a disk where something may fail, until some steps after the first failure, and
     /// checks each state on the way. Gives what was answered with an error.
     pub fn disturbed(disk: &'a Disk, script: &'a [Step], known: &'a [State]) -> Vec<StorageError> {
-        let mut run = Self::begin(disk, script, known);
+        let mut run = Self::begin(disk, script, known, 0);
         let mut steps_after = 0;
         let mut next = 0;
         while next < script.len() && steps_after < STEPS_AFTER_FAILURE {
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
         known: &'a [State],
         answered: usize,
     ) -> (Self, usize) {
-        let run = Self::begin(disk, script, known);
+        let run = Self::begin(disk, script, known, answered);
         let state = disk.look();
         let at = (answered..=script.len().min(answered + 1)).find(|at| known[*at] == state);
         let Some(at) = at else {
@@ -311,12 +311,12 @@ impl<'a> Run<'a> {
         self.world.store.close().expect("a clean stop");
     }
 
-    fn begin(disk: &'a Disk, script: &'a [Step], known: &'a [State]) -> Self {
+    fn begin(disk: &'a Disk, script: &'a [Step], known: &'a [State], from: usize) -> Self {
         Self {
             disk,
             script,
             known,
-            world: open(disk, 0),
+            world: open(disk, from),
             seen: Vec::new(),
             answered: Answered::new(),
             errors: Vec::new(),

@@ -5,7 +5,7 @@ use super::answer::{self, Answer, Failure, encoded};
 use super::locks::Lock;
 use super::operations::{Json, Listing, Path, Which};
 use super::workers::Worker;
-use coordinated::clock::Timestamp;
+use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
     AttemptStatus, Control, Counts, LEASE_MAX, Meta, Name, PriorityChange, Retention, UnitStatus,
 };
@@ -98,7 +98,8 @@ impl Unit {
 
     pub fn make_available(&mut self, now: Timestamp) {
         self.active = None;
-        self.delayed = self.not_before.is_some_and(|time| time > now);
+        self.not_before = self.not_before.filter(|time| *time > now);
+        self.delayed = self.not_before.is_some();
     }
 
     /// The end of a lease, or the time of completion.
@@ -253,8 +254,8 @@ impl Model {
                 unit.attempts[active].finish_as(AttemptStatus::Expired, now);
                 unit.make_available(now);
             }
-            if unit.not_before.is_some_and(|time| time <= now) {
-                unit.delayed = false;
+            if unit.status() == UnitStatus::Delayed {
+                unit.make_available(now);
             }
         }
         let dead = self
@@ -264,6 +265,33 @@ impl Model {
             self.let_go(&worker, |_| true);
         }
         self.locks.retain(|_, lock| lock.expiration > now);
+    }
+
+    /// The clock is set while the daemon runs: everything keeps the time that it had left.
+    pub fn set_clock(&mut self, step: ClockStep) {
+        self.now = self.now.moved(step);
+        let of_unit = |unit: &mut Unit| {
+            if matches!(unit.status(), UnitStatus::Delayed | UnitStatus::Pending) {
+                unit.not_before = unit.not_before.map(|time| time.moved(step));
+            }
+            for attempt in &mut unit.attempts {
+                if attempt.status == AttemptStatus::Pending {
+                    attempt.expiration = attempt.expiration.moved(step);
+                }
+            }
+        };
+        self.all_units().for_each(of_unit);
+        for worker in self.workers.values_mut() {
+            worker.heartbeat = worker.heartbeat.moved(step);
+            worker.expiration = worker.expiration.moved(step);
+        }
+        for lock in self.locks.values_mut() {
+            lock.expiration = lock.expiration.moved(step);
+        }
+        for spec in self.specs.values_mut() {
+            let next = &mut spec.meta.next_continuous;
+            *next = next.map(|next| next.moved(step));
+        }
     }
 
     /// The daemon starts anew: leases and lifetimes get some grace, and end within a day.
@@ -277,6 +305,10 @@ impl Model {
         }
         for worker in self.workers.values_mut() {
             worker.expiration = bounded(worker.expiration);
+        }
+        for Spec { meta, .. } in self.specs.values_mut() {
+            let latest = self.now.plus(meta.interval.unwrap_or_default());
+            meta.next_continuous = meta.next_continuous.map(|next| next.min(latest));
         }
     }
 

@@ -20,14 +20,19 @@ pub enum Step {
     Lose,
     /// Time passes.
     Pass(Duration),
-    /// The daemon is stopped and started anew after so many seconds by the wall clock, which may have
-    /// been set back. A database in memory, which would be gone, is only committed.
-    Restart(i64),
+    /// The clock is set forward by so many seconds, or back.
+    SetClock(i64),
+    /// The daemon is stopped and started anew after this time. A database in memory, which would be gone, is
+    /// only committed.
+    Restart(Duration),
 }
 
 impl Step {
     pub fn ends_batch(&self) -> bool {
-        matches!(self, Self::Commit | Self::Lose | Self::Restart(_))
+        matches!(
+            self,
+            Self::Commit | Self::Lose | Self::SetClock(_) | Self::Restart(_)
+        )
     }
 }
 

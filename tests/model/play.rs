@@ -7,7 +7,7 @@ use super::reports::Memory;
 use super::scheduling::{Assignment, Outcome};
 use super::strategies::{SESSIONS, SPECS};
 use super::{on_model, on_store};
-use coordinated::clock::Timestamp;
+use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Storage, WorkSpecStore, WorkUnitStore};
 use coordinated::coordinate::{Counts, Error, HandedOut, Name, StorageError};
 use serde_json::json;
@@ -40,9 +40,9 @@ struct Game {
     /// The model when the present batch began, if that is going to be lost.
     before_batch: Option<Model>,
     sessions: Vec<Session>,
-    /// The clock was set back, so that attempts did not begin in the order in which they are numbered.
-    /// What is old by then is found only by looking at all of them, which the store does not do.
-    clock_went_back: bool,
+    /// The clock was set, so that attempts did not begin in the order in which they are numbered: those that ran
+    /// then moved with it. What is old is found only by looking at all of them, which the store does not do.
+    clock_was_set: bool,
 }
 
 /// Plays all steps. The error says at which step, and how, the store and the model differ.
@@ -100,7 +100,7 @@ impl Game {
             model: Model::new(START),
             before_batch: None,
             sessions: new_sessions(),
-            clock_went_back: false,
+            clock_was_set: false,
         }
     }
 
@@ -118,7 +118,8 @@ impl Game {
                 let now = self.model.now.plus(*time);
                 self.set_time(now);
             }
-            Step::Restart(seconds) => self.restart(*seconds)?,
+            Step::SetClock(seconds) => self.set_clock(*seconds)?,
+            Step::Restart(time) => self.restart(*time)?,
         }
         self.compare_counts()
     }
@@ -131,7 +132,7 @@ impl Game {
     fn run(&mut self, session: usize, operation: &Operation, undo: bool) -> Result<(), String> {
         let target = match operation {
             Operation::Report(target, _) => Some(self.target(session, target)),
-            Operation::Archive(_, limits) if limits.age.is_some() && self.clock_went_back => {
+            Operation::Archive(_, limits) if limits.age.is_some() && self.clock_was_set => {
                 return Ok(());
             }
             _ => None,
@@ -207,12 +208,20 @@ impl Game {
         self.compare_all()
     }
 
-    fn restart(&mut self, seconds: i64) -> Result<(), String> {
+    fn set_clock(&mut self, seconds: i64) -> Result<(), String> {
+        self.commit()?;
+        self.world().set_clock(seconds);
+        self.model.set_clock(ClockStep(seconds * 1_000_000));
+        self.clock_was_set = true;
+        self.compare_all()
+    }
+
+    fn restart(&mut self, time: Duration) -> Result<(), String> {
         self.commit()?;
         let Some((_, path)) = &self.file else {
             return Ok(());
         };
-        let now = Timestamp(self.model.now.0 + seconds * 1_000_000);
+        let now = self.model.now.plus(time);
         let random = {
             let world = self.world.take().expect("the daemon runs");
             world
@@ -223,7 +232,6 @@ impl Game {
         };
         let world = World::open_unsynced(path, now);
         self.world = Some(World { random, ..world });
-        self.clock_went_back |= now < self.model.now;
         self.model.now = now;
         self.model.restart();
         self.sessions = new_sessions();

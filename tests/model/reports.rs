@@ -6,7 +6,7 @@ use super::operations::Report;
 use super::scheduling::Assignment;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
-    AttemptStatus as Attempt, LEASE_DEFAULT, Lease, Name, UnitStatus, Wish,
+    AttemptStatus as Attempt, LEASE_DEFAULT, LEASE_MAX, Lease, Name, UnitStatus, Wish,
 };
 use serde_cbor::Value;
 use std::time::Duration;
@@ -168,7 +168,9 @@ impl Unit {
                     attempt.status = Attempt::Pending;
                     attempt.end = None;
                     attempt.held = attempt.worker.is_some();
-                    attempt.expiration = attempt.expiration.max(now.plus(LEASE_DEFAULT));
+                    attempt.expiration = attempt
+                        .expiration
+                        .clamp(now.plus(LEASE_DEFAULT), now.plus(LEASE_MAX));
                     self.active = Some(own);
                     self.report_in_turn(true, report, now, id);
                 }

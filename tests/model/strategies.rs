@@ -53,7 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
         25 => LazyJust::new(|| Step::Commit),
         1 => LazyJust::new(|| Step::Lose),
         11 => passing().prop_map(Step::Pass),
-        1 => (-100..1_000_i64).prop_map(Step::Restart),
+        1 => prop_oneof![-100..1_000_i64, -1_000_000..1_000_000_i64].prop_map(Step::SetClock),
+        1 => seconds(0..1_000).prop_map(Step::Restart),
     ]
 }
 

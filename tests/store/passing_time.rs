@@ -2,8 +2,8 @@
 
 use coordinated::cbor::Item;
 use coordinated::coordinate::{
-    Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LastAsked, LockPath, Operation, Outcome,
-    Wish, WorkRequest,
+    Control, Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LastAsked, LockPath, Operation,
+    Outcome, UnitReport, Wish, WorkRequest,
 };
 use coordinated::store::SqliteStore;
 use serde_json::json;
@@ -400,6 +400,213 @@ fn leases_do_not_outlast_a_day_though_the_clock_was_once_years_ahead() {
     assert_eq!(world.counts("spec").pending, 1);
     world.pass(1.0);
     assert_eq!(world.counts("spec").available, 1);
+}
+
+const HOURS: i64 = 2 * 3_600;
+
+fn lock_path(label: &str) -> [LockPath; 1] {
+    let path = cbor(&json!([label]));
+    let limits = coordinated::limits::RequestLimits::default();
+    [LockPath::from_item(Item::from_checked(&path), &limits).unwrap()]
+}
+
+fn locked(world: &mut World, paths: &[LockPath]) -> bool {
+    world.run(|op| op.read_locks(paths)).unwrap() != [None]
+}
+
+#[test]
+fn when_the_clock_is_set_everything_keeps_the_time_that_it_had_left() {
+    for set_by in [HOURS, -HOURS] {
+        let mut world = world_with_units(&["leased", "waiting"]);
+        world.set_spec(&json!({"name": "again", "continuous": true, "interval": 60}));
+        let unit = world.get_work("w", 1, Duration::from_secs(900));
+        assert_eq!(unit.len(), 1);
+        world.add("spec", &[json!(["delayed", {}, {"delay": 60}])]);
+        heartbeat(&mut world, "w", None, 60);
+        let paths = lock_path("a");
+        let minute = Duration::from_secs(60);
+        let lock = |op: &mut Operation<'_, SqliteStore>| op.lock(&name("me"), minute, &paths);
+        world.run(lock).unwrap();
+        world
+            .run(|op| op.control_work_spec(&name("spec"), &paused(true)))
+            .unwrap();
+        let made = world
+            .get_one("w", &mut nobody())
+            .expect("a continuous unit");
+        world
+            .report(&nobody(), "again", &made, &wish(Wish::Finished))
+            .unwrap();
+
+        world.pass(50.0);
+        world.set_clock(set_by);
+        world.pass(9.0);
+        assert_eq!(world.counts("spec").delayed, 1, "{set_by}");
+        assert!(locked(&mut world, &paths), "{set_by}");
+        let worker = world.run(|op| op.worker(&name("w"))).unwrap();
+        let (worker, _) = worker.expect("it is alive");
+        assert_eq!(world.now.since(worker.heartbeat).as_secs(), 59, "{set_by}");
+        let waiting = world.run(|op| op.work_spec(&name("spec")).map(|spec| spec.waiting_since));
+        assert_eq!(world.now.since(waiting.unwrap().unwrap()).as_secs(), 59);
+        assert_eq!(world.get_one("v", &mut nobody()), None, "{set_by}");
+        let status = unit_report(&mut world, "leased");
+        assert_eq!(
+            status.expiration.map(|end| end.since(world.now).as_secs()),
+            Some(841),
+            "{set_by}"
+        );
+        world.pass(1.0);
+        assert_eq!(world.counts("spec").delayed, 0, "{set_by}");
+        assert!(!locked(&mut world, &paths), "{set_by}");
+        assert!(world.run(|op| op.worker(&name("w"))).unwrap().is_none());
+        assert!(world.get_one("v", &mut nobody()).is_some(), "{set_by}");
+        world.pass(839.0);
+        assert_eq!(world.counts("spec").pending, 1, "{set_by}");
+        world.pass(1.0);
+        assert_eq!(world.counts("spec").pending, 0, "{set_by}");
+    }
+}
+
+fn paused(paused: bool) -> Control {
+    Control {
+        paused: Some(paused),
+        ..Control::default()
+    }
+}
+
+fn unit_report(world: &mut World, unit: &str) -> UnitReport {
+    let report = world.run(|op| {
+        let spec = op.work_spec(&name("spec"))?.id;
+        op.work_unit_report(spec, &name(unit))
+    });
+    report.unwrap().expect("the unit is there")
+}
+
+#[test]
+fn what_has_ended_keeps_the_time_that_the_clock_told_then() {
+    let mut world = world_with_units(&["a"]);
+    world.get_one("w", &mut nobody());
+    world
+        .report(&nobody(), "spec", "a", &wish(Wish::Finished))
+        .unwrap();
+    world.set_clock(-HOURS);
+    let ended = unit_report(&mut world, "a").expiration;
+    assert_eq!(ended, Some(world::START));
+}
+
+#[test]
+fn a_delay_that_is_over_does_not_begin_anew_when_the_clock_is_set_back() {
+    let mut world = world_with_units(&[]);
+    world.add("spec", &[json!(["a", {}, {"delay": 60}])]);
+    world.pass(60.0);
+    assert_eq!(world.counts("spec").available, 1);
+    world.set_clock(-HOURS);
+    assert!(world.get_one("w", &mut nobody()).is_some());
+    world
+        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .unwrap();
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+#[test]
+fn a_delayed_unit_that_somebody_took_waits_no_longer_for_the_clock_when_it_is_given_back() {
+    let mut world = world_with_units(&[]);
+    world.add("spec", &[json!(["a", {}, {"delay": 60}])]);
+    world
+        .report(&nobody(), "spec", "a", &wish(Wish::Pending))
+        .unwrap();
+    world.set_clock(-HOURS);
+    world
+        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .unwrap();
+    assert_eq!(world.counts("spec").delayed, 1);
+    world.pass(60.0);
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+#[test]
+fn a_unit_taken_back_after_the_clock_was_set_back_is_leased_for_a_day_at_the_most() {
+    let mut world = world_with_units(&["a"]);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    world
+        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .unwrap();
+    world.set_clock(-100 * 86_400);
+    world
+        .report(&handed_out, "spec", "a", &wish(Wish::Renew))
+        .unwrap();
+    assert_eq!(world.counts("spec").pending, 1);
+    world.pass(86_400.0);
+    assert_eq!(world.counts("spec").available, 1);
+}
+
+/// A world that was years ahead, and starts anew with the right time once `fill` has had its way.
+fn set_right_by_a_restart(fill: impl FnOnce(&mut World)) -> (tempfile::TempDir, World) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let years_ahead = world::START.plus(Duration::from_secs(100_000_000));
+    let mut world = World::open(&path, years_ahead);
+    world.set_spec(&json!({"name": "spec"}));
+    fill(&mut world);
+    world.store.close().unwrap();
+    (dir, World::open(&path, world::START))
+}
+
+#[test]
+fn if_a_worker_was_heard_of_in_the_future_all_times_go_back_at_the_start() {
+    let (_dir, mut world) = set_right_by_a_restart(|world| {
+        world.add("spec", &[json!(["delayed", {}, {"delay": 60}])]);
+        let paths = lock_path("a");
+        world
+            .run(|op| op.lock(&name("me"), Duration::from_secs(60), &paths))
+            .unwrap();
+        world.pass(10.0);
+        heartbeat(world, "w", None, 6_000);
+    });
+    world.pass(49.0);
+    assert_eq!(world.counts("spec").delayed, 1);
+    assert!(locked(&mut world, &lock_path("a")));
+    world.pass(1.0);
+    assert_eq!(world.counts("spec").delayed, 0);
+    assert!(!locked(&mut world, &lock_path("a")));
+}
+
+#[test]
+fn units_have_not_waited_since_the_future_though_the_clock_was_years_ahead() {
+    let (_dir, mut world) = set_right_by_a_restart(|world| world.add("spec", &[json!(["a", {}])]));
+    world.pass(10.0);
+    assert_eq!(waiting_since(&mut world), Some(0.0));
+}
+
+#[test]
+fn a_lock_does_not_outlast_the_longest_timeout_though_the_clock_was_once_years_ahead() {
+    let (_dir, mut world) = set_right_by_a_restart(|world| {
+        let paths = lock_path("a");
+        world
+            .run(|op| op.lock(&name("me"), Duration::from_secs(60), &paths))
+            .unwrap();
+    });
+    world.pass(999_999.0);
+    assert!(locked(&mut world, &lock_path("a")));
+    world.pass(1.0);
+    assert!(!locked(&mut world, &lock_path("a")));
+}
+
+#[test]
+fn a_continuous_unit_is_not_waited_for_longer_than_the_interval_though_the_clock_was_years_ahead() {
+    let (_dir, mut world) = set_right_by_a_restart(|world| {
+        world.set_spec(&json!({"name": "spec", "continuous": true, "interval": 60}));
+        let unit = world
+            .get_one("w", &mut nobody())
+            .expect("a continuous unit");
+        world
+            .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+            .unwrap();
+    });
+    world.pass(59.0);
+    assert_eq!(world.get_one("w", &mut nobody()), None);
+    world.pass(1.0);
+    assert!(world.get_one("w", &mut nobody()).is_some());
 }
 
 #[test]

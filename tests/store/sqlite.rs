@@ -17,12 +17,23 @@ use test_support::world::{self, World, name, nobody, wish};
 /// Tables that grow with the queue. Work specs, namespaces and locks are few.
 const LARGE_TABLES: [&str; 3] = ["work_unit", "attempt", "worker"];
 
-/// Steps that go through a whole index on purpose: one that holds only the attempts which run now,
-/// however large the queue is; or, once at the start, the workers that are alive.
-const MAY_SCAN: [(&str, &str); 3] = [
+/// Steps that go through a whole index on purpose: one that holds only the attempts which run now, or the units
+/// that are delayed, however large the queue is; or, at the start and when the clock is set, the workers that are alive.
+const MAY_SCAN: [(&str, &str); 8] = [
     ("LIST_PENDING", "SCAN attempt USING INDEX attempt_pending"),
     ("BOUND_LEASES", "SCAN attempt USING INDEX attempt_pending"),
     ("BOUND_LIFETIMES", "SCAN worker"),
+    ("LAST_HEARTBEAT", "SCAN worker"),
+    (
+        "MOVE_DELAYS",
+        "SCAN work_unit USING INDEX work_unit_delayed",
+    ),
+    (
+        "MOVE_DELAYS_OF_PENDING",
+        "SCAN attempt USING INDEX attempt_pending",
+    ),
+    ("MOVE_LEASES", "SCAN attempt USING INDEX attempt_pending"),
+    ("MOVE_WORKERS", "SCAN worker"),
 ];
 
 /// A new database, without foreign keys enforced, as the daemon has it.
@@ -73,14 +84,20 @@ const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 8] = [
+const MAY_OPEN_TEMPORARY: [&str; 14] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
+    "BOUND_LOCKS",
     "DELETE_ATTEMPTS",
     "DELETE_EXPIRED_LOCKS",
     "DELETE_LOCKS_UNDER",
     "HELD_UNITS",
     "LIST_PENDING",
+    "MOVE_DELAYS",
+    "MOVE_DELAYS_OF_PENDING",
+    "MOVE_LEASES",
+    "MOVE_LOCKS",
+    "MOVE_WORKERS",
     "TAKE_OUTPUT_SLICE",
 ];
 

@@ -1,16 +1,18 @@
 //! The loop as its peers see it: real sockets, and a service that does what a message says.
 
 mod backpressure;
+mod clock_steps;
 mod endings;
 mod messages;
 
 use super::{Admission, BatchError, Handled, Limits, Server, ServerError, Service, Stopper};
 use crate::address::Address;
 use crate::cborrpc::framing::FrameError;
-use crate::clock::{SystemClock, Timestamp};
+use crate::clock::{Clock, ClockStep, SystemClock, Timestamp};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -30,6 +32,8 @@ enum Told {
     Committed(usize),
     /// What was due was done.
     Ticked,
+    /// Times were to be moved.
+    Moved(ClockStep),
 }
 
 /// Does what a message says, by its first word:
@@ -43,6 +47,7 @@ enum Told {
 /// - `hoard N`: is to be handled again until the test lets it go on, and holds N bytes meanwhile.
 /// - `fail`, `break`: lets its batch be rolled back, or end in an unknown outcome.
 /// - `doom`: lets the next tick end in an unknown outcome.
+/// - `when`: answers the time, in seconds.
 /// - `nonsense`: is refused.
 /// - `close`: closes the connection.
 /// - all else is echoed, with the number that the message has on its connection.
@@ -57,6 +62,7 @@ struct Puppet {
     failure: Option<BatchError>,
     tick_pause: Duration,
     tick_failure: Option<BatchError>,
+    move_failure: Option<BatchError>,
 }
 
 impl Puppet {
@@ -71,6 +77,7 @@ impl Puppet {
             failure: None,
             tick_pause: Duration::from_secs(3600),
             tick_failure: None,
+            move_failure: None,
         }
     }
 }
@@ -84,7 +91,7 @@ impl Service for Puppet {
         0
     }
 
-    fn handle(&mut self, session: &mut usize, message: &[u8], _: Timestamp) -> Handled<String> {
+    fn handle(&mut self, session: &mut usize, message: &[u8], now: Timestamp) -> Handled<String> {
         let text = text_of(message);
         let _ = self.told.send(Told::Handled(text.clone()));
         self.in_batch += 1;
@@ -123,6 +130,7 @@ impl Service for Puppet {
                 Handled::Answer(text)
             }
             Some("panic") => Handled::Later(Box::new(|| panic!("as it was told to"))),
+            Some("when") => Handled::Answer(now.as_seconds().to_string()),
             Some("nonsense") => Handled::Refuse(FrameError::NotARequest { found: "nonsense" }),
             Some("close") => Handled::Close,
             Some("fail") => {
@@ -166,6 +174,33 @@ impl Service for Puppet {
         let _ = self.told.send(Told::Ticked);
         self.tick_failure.take().map_or(Ok(self.tick_pause), Err)
     }
+
+    fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError> {
+        let _ = self.told.send(Told::Moved(step));
+        self.move_failure.take().map_or(Ok(()), Err)
+    }
+}
+
+/// A clock that is set when the test says so, by so many microseconds.
+struct HandClock {
+    system: SystemClock,
+    set_by: Arc<AtomicI64>,
+    moved_by: ClockStep,
+}
+
+impl Clock for HandClock {
+    fn now(&mut self) -> Timestamp {
+        self.system.now().moved(self.moved_by)
+    }
+
+    fn due_step(&self) -> Option<ClockStep> {
+        let step = ClockStep(self.set_by.load(Ordering::Acquire) - self.moved_by.0);
+        (step.0 != 0).then_some(step)
+    }
+
+    fn set(&mut self, step: ClockStep) {
+        self.moved_by = ClockStep(self.moved_by.0 + step.0);
+    }
 }
 
 /// A message that says `text`: tag 24 around a map that has it as its only value.
@@ -195,6 +230,7 @@ struct Running {
     stopper: Stopper,
     told: Receiver<Told>,
     gate: Sender<()>,
+    clock_set_by: Arc<AtomicI64>,
     thread: Option<JoinHandle<Result<(), ServerError>>>,
 }
 
@@ -215,16 +251,23 @@ fn run(server: Server, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Run
     let stopper = server.stopper();
     let (told_sender, told) = channel();
     let (gate, gate_receiver) = channel();
+    let clock_set_by = Arc::new(AtomicI64::new(0));
+    let mut clock = HandClock {
+        system: SystemClock::start(),
+        set_by: Arc::clone(&clock_set_by),
+        moved_by: ClockStep(0),
+    };
     let thread = thread::spawn(move || {
         let mut puppet = Puppet::new(told_sender, gate_receiver);
         change(&mut puppet);
-        server.run(&mut puppet, &mut SystemClock::start())
+        server.run(&mut puppet, &mut clock)
     });
     Running {
         address,
         stopper,
         told,
         gate,
+        clock_set_by,
         thread: Some(thread),
     }
 }

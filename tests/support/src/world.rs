@@ -1,6 +1,6 @@
 //! A store with a clock that is set by hand and a seeded source of chance, for tests of operations.
 use coordinated::cbor::Item;
-use coordinated::clock::Timestamp;
+use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
     Assignment, Chained, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation,
@@ -83,6 +83,16 @@ impl World {
 
     pub fn pass(&mut self, seconds: f64) {
         self.now = self.now.plus(Duration::from_secs_f64(seconds));
+    }
+
+    /// Sets the clock, as the daemon does: all times that are measured by it move with it.
+    pub fn set_clock(&mut self, seconds: i64) {
+        let step = ClockStep(seconds * 1_000_000);
+        self.store
+            .operation(Access::Write, |store| Ok(store.move_times(step)?))
+            .expect("times are moved");
+        self.store.commit().expect("commit");
+        self.now = self.now.moved(step);
     }
 
     /// Runs an operation as the daemon does: first what is over passes, then it runs in a batch of
