@@ -278,7 +278,10 @@ pub struct Reason {
 
 impl Coordinate {
     /// Adds units to a work spec. Those that are there already get the new data, and become available again
-    /// unless they are so. All or none are added.
+    /// unless they are so.
+    ///
+    /// All or none of up to 1,000 units, in up to 4 MiB, are added. Of more, this daemon adds some in each step, and if
+    /// a step fails, those of the steps before are there.
     pub fn add_work_units(
         &mut self,
         work_spec: &Name,
@@ -305,7 +308,7 @@ impl Coordinate {
     /// Reads the answer to a request that adds units.
     ///
     /// # Errors
-    /// `Refused` if the server said no, and nothing was added.
+    /// `Refused` if the server said no: there is no such work spec, and so none of the units.
     pub fn added(answer: Value) -> Result<()> {
         Answer::new("add_work_units", answer).done()
     }

@@ -133,6 +133,38 @@ fn a_call_whose_step_was_lost_says_so_and_what_it_did_before_stands() {
     }
 }
 
+/// What docs/protocol.md says of `add_work_units`.
+#[test]
+fn all_or_none_are_added_of_what_makes_one_step_and_whole_steps_of_more() {
+    let few_but_large = format!("{{'x': '{}'}}", "x".repeat(1 << 20));
+    // Longer lists are looked through in a step before, which writes nothing.
+    for (count, data, full_at, added) in [
+        (1_000, "{}", 0, 0),
+        (2_500, "{}", 1, 0),
+        (2_500, "{}", 2, 1_000),
+        (2_500, "{}", 3, 2_000),
+        (3, &*few_but_large, 0, 0),
+        (5, &*few_but_large, 1, 0),
+        (5, &*few_but_large, 2, 4),
+    ] {
+        let mut daemon = Daemon::with_units(0);
+        let units: Vec<String> = (0..count).map(|n| format!("['v{n}', {data}]")).collect();
+        let params = format!("'ws', [{}]", units.join(","));
+        let answer = daemon.call("add_work_units", &params, Some(full_at));
+        let said = match full_at {
+            0 => "nothing was changed",
+            _ => "its earlier steps are committed",
+        };
+        let problem = problem(&answer);
+        assert!(problem.contains(said), "{count}, {full_at}: {problem}");
+        let expected = match added {
+            0 => "{}".to_owned(),
+            added => format!("{{1: {added}}}"),
+        };
+        assert_eq!(daemon.counts(), diag(&expected), "{count}, {full_at}");
+    }
+}
+
 impl Daemon {
     /// A unit of `ws` whose successor is `next`, and a finish of it that names so many units.
     fn with_long_output(count: usize) -> (Self, String) {

@@ -68,8 +68,8 @@ In each line of the file of units stands a JSON object, with names of units as k
   {\"n7\": {\"n\": 7}}
 
 Empty lines, and those that begin with #, are passed over. With --lines or --null everything is a name, of any \
-bytes; without the end of line, and empty ones are passed over. What gzip has compressed is uncompressed. A line \
-may have 16 MiB.
+bytes; without the end of line, and empty ones are passed over. So is a byte order mark where lines begin. What gzip \
+has compressed is uncompressed; zeros behind it are passed over. A line may have 16 MiB.
 
 Units that are there already get the new data, and become available again, also if they are finished. So it does \
 no harm to repeat a load that broke off before anything was worked on; after that, go on where it stopped: it says \

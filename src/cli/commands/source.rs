@@ -1,6 +1,6 @@
 //! Where units are read from: a file, a pipe or standard input, compressed or not, record by record.
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::fd::{AsFd, AsRawFd};
@@ -56,7 +56,7 @@ impl Records {
         let whole = Cursor::new(first).chain(source);
         let input: Box<dyn BufRead> = if is_compressed {
             let compressed = BufReader::with_capacity(PIECE_BYTES, whole);
-            let plain = MultiGzDecoder::new(compressed);
+            let plain = Uncompressed(Some(GzDecoder::new(compressed)));
             Box::new(BufReader::with_capacity(PIECE_BYTES, plain))
         } else {
             Box::new(BufReader::with_capacity(PIECE_BYTES, whole))
@@ -97,6 +97,42 @@ impl Records {
     /// How many bytes have been read, of a compressed file before they are uncompressed.
     pub(super) fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
+    }
+}
+
+/// What gzip has compressed: one part or several behind each other, and any number of zeros behind them, with which
+/// some tools fill up blocks.
+struct Uncompressed<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> Read for Uncompressed<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        while let Some(part) = &mut self.0 {
+            let count = part.read(room)?;
+            if count > 0 || room.is_empty() {
+                return Ok(count);
+            }
+            if let Some(part) = self.0.take() {
+                let mut rest = part.into_inner();
+                self.0 = skip_zeros(&mut rest)?.then(|| GzDecoder::new(rest));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Passes over zeros. True if there is something behind them.
+fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let buffer = input.fill_buf()?;
+        let there = buffer.len();
+        let zeros = buffer.iter().take_while(|byte| **byte == 0).count();
+        input.consume(zeros);
+        if zeros < there {
+            return Ok(true);
+        }
+        if there == 0 {
+            return Ok(false);
+        }
     }
 }
 

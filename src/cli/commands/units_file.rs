@@ -9,6 +9,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// How a file of units is to be read.
 #[derive(clap::Args)]
 pub(super) struct UnitsArgs {
@@ -119,6 +121,13 @@ impl UnitsFile {
             let record = record.map_err(|error| Problem::new(error.to_string()))?;
             let Some((number, record)) = record else {
                 return Ok(false);
+            };
+            let record = match (number, self.form) {
+                // Some editors begin a file of text with it.
+                (1, Form::Json | Form::Line) => {
+                    record.strip_prefix(BYTE_ORDER_MARK).unwrap_or(record)
+                }
+                _ => record,
             };
             // Whoever skips lines has had those before loaded, and need not hear of them again.
             if number > self.skip {

@@ -306,6 +306,17 @@ fn lines_and_names_ended_by_nul_are_names_of_any_bytes() {
     assert_eq!(both.code, Some(2));
 }
 
+/// It became a part of the first name, and no JSON was read behind it.
+#[test]
+fn a_byte_order_mark_at_the_beginning_of_text_is_passed_over() {
+    let (server, mut client) = server_with_spec();
+    added(&server, &["--lines"], "\u{feff}a\n\u{feff}b\n");
+    added(&server, &[], "\u{feff}{\"c\": {}}\n");
+    added(&server, &["-0"], "\u{feff}d\0");
+    let keys = ["a", "c", "\u{feff}b", "\u{feff}d"];
+    assert_eq!(client.keys("ws", "{}"), keys);
+}
+
 #[test]
 fn what_gzip_has_compressed_is_known_by_its_first_bytes() {
     let (server, mut client) = server_with_spec();
@@ -318,6 +329,12 @@ fn what_gzip_has_compressed_is_known_by_its_first_bytes() {
     let parts = [compressed(&lines(3..4)), compressed(&lines(4..6))].concat();
     assert_eq!(added(&server, &[], parts), "Added 3 work units.\n");
     assert_eq!(client.counts("ws").get(&AVAILABLE), Some(&6));
+
+    // So are zeros behind it, with which some tools fill up blocks.
+    let padded = [compressed(&lines(6..7)), vec![0; 100_000]].concat();
+    assert_eq!(added(&server, &[], padded), "Added 1 work unit.\n");
+    let garbage = [compressed(&lines(7..8)), b"\0\0garbage".to_vec()].concat();
+    assert!(not_added(server.address(), &[], garbage).contains("line 2"));
 
     let whole = compressed(&lines(0..2000));
     let cut = &whole[..whole.len() / 2];
