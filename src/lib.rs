@@ -12,7 +12,8 @@
 //! - [`coordinate`] is the operations and their rules, in plain types;
 //! - [`store`] keeps everything in SQLite;
 //! - [`cbor`] walks and writes CBOR bytes, [`name`] is what everything is called by, [`address`] says where
-//!   a daemon is, [`clock`] tells the time, [`limits`] says how much is too much.
+//!   a daemon is, [`clock`] tells the time, [`limits`] says how much is too much, `id_file` opens files with a
+//!   process id.
 //!
 //! ARCHITECTURE.md has the way of a request and the invariants.
 //!
@@ -36,6 +37,8 @@ pub mod engine;
 #[cfg(feature = "daemon")]
 #[doc(hidden)]
 pub mod example;
+#[cfg(feature = "daemon")]
+mod id_file;
 #[cfg(feature = "daemon")]
 pub mod jobserver;
 #[cfg(feature = "daemon")]

@@ -3,9 +3,11 @@
 use super::listen::{BindError, bind_error};
 use crate::address::Address;
 use mio::net::UnixListener;
-use std::fs::{self, Permissions};
+use std::ffi::CString;
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Listens at a path, which gets these permission bits. A socket that its owner left behind there is
@@ -18,9 +20,19 @@ pub(super) fn bind(
     remove_abandoned_socket(address, path)?;
     let listener = bind_private(path).map_err(|error| bind_error(address, error))?;
     let file = SocketFile::at(path);
-    fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(|error| bind_error(address, error))?;
+    set_mode(path, mode).map_err(|error| bind_error(address, error))?;
     Ok((listener, file))
+}
+
+/// Sets permission bits, but not those of what a link leads to: one may stand there by now, where others can write.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the path is a string that ends with a nul, and is only read.
+    match unsafe { libc::fchmodat(libc::AT_FDCWD, path.as_ptr(), mode, flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Binds a socket that only this user can connect to, so that there is no moment in which others could
@@ -102,6 +114,7 @@ fn remove_abandoned_socket(address: &Address, path: &Path) -> Result<(), BindErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener as StdUnixListener;
 
     fn bind_at(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), BindError> {
@@ -135,6 +148,18 @@ mod tests {
         let _listener = bind_private(&path).unwrap();
         let found = fs::metadata(&path).unwrap().permissions().mode() & 0o077;
         assert_eq!(found, 0);
+    }
+
+    #[test]
+    fn the_mode_of_a_socket_is_not_given_to_what_a_link_in_its_place_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("secret"), folder.path().join("socket"));
+        fs::write(&target, "").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&target, &link).unwrap();
+        let _ = set_mode(&link, 0o666);
+        let mode = fs::metadata(&target).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
     }
 
     #[test]

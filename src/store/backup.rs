@@ -1,7 +1,9 @@
 //! Backups of a database, whether a daemon runs on it or not, and the way back.
 
-use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch, side_files};
-use super::open::{FileLock, open_existing};
+use super::database_file::{DatabaseFile, connect, side_files};
+use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
+use super::open::open_existing;
+use super::owner_lock::OwnerLock;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::os::unix::fs::MetadataExt;
@@ -18,14 +20,15 @@ const STEPS_BETWEEN_SYNCS: u32 = 16;
 /// one moment. Gives the copy's size in bytes.
 ///
 /// # Errors
-/// If `dest` exists and `overwrite` is not set, or belongs to a daemon; if `db` can't be read or the copy
+/// If `dest` exists and `overwrite` is not set, or belongs to a daemon, or is a link; if `db` can't be read or the copy
 /// not written; if the copy is not in order.
 pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
     // Who wants no file to go needs not be sure that nobody has it.
-    let is_taken = dest.exists() || side_files(dest).iter().any(|side| side.exists());
+    let new = DatabaseFile::to_replace(dest)?;
+    let is_taken = dest.exists() || side_files(new.path()).iter().any(|side| side.exists());
     let lock = if overwrite && is_taken {
         refuse_same(db, dest)?;
-        Some(FileLock::take(dest)?)
+        Some(OwnerLock::take(&new)?)
     } else {
         None
     };
@@ -33,7 +36,7 @@ pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<
     let overwrite = lock.is_some();
     copy(
         db,
-        NewFile::begin(dest, overwrite, lock)?,
+        NewFile::begin(new, overwrite, lock)?,
         FileAccess::Private,
         watch,
     )
@@ -46,10 +49,14 @@ pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<
 /// As [`backup`].
 pub fn restore(from: &Path, db: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
     refuse_same(from, db)?;
-    let lock = FileLock::take(db)?;
+    let new = DatabaseFile::to_replace(db)?;
+    if !overwrite {
+        new.refuse_log_without_database()?;
+    }
+    let lock = OwnerLock::take(&new)?;
     copy(
         from,
-        NewFile::begin(db, overwrite, Some(lock))?,
+        NewFile::begin(new, overwrite, Some(lock))?,
         FileAccess::AsBefore,
         watch,
     )
@@ -74,7 +81,7 @@ fn refuse_same(source: &Path, dest: &Path) -> Result<(), FileError> {
 /// not in that of the disk.
 fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Result<u64, FileError> {
     {
-        let (from, _) = open_existing(source)?;
+        let (from, _) = open_existing(&DatabaseFile::existing(source)?)?;
         let unreadable = |error: rusqlite::Error| FileError::Unusable {
             path: source.to_owned(),
             reason: error.to_string(),
@@ -89,8 +96,7 @@ fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Resul
 
 fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Result<(), FileError> {
     let failed = |error| new.failed("copy to", &error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut to = Connection::open_with_flags(new.temp_path(), flags).map_err(failed)?;
+    let mut to = connect(new.temp_path(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     // A copy that does not come to its end is thrown away, so it needs neither.
     to.pragma_update(None, "journal_mode", "OFF")
         .map_err(failed)?;

@@ -1,9 +1,11 @@
 //! Whether a database is in order: the file itself, the kept counts, and what must be true of units and
 //! their attempts. And mending what can be mended without a guess.
 
+use super::database_file::DatabaseFile;
 use super::invariants::{INVARIANTS, Invariant, KEPT_COUNTS, STORED_CBOR, define_functions};
 use super::new_file::FileError;
-use super::open::{FileLock, open_existing};
+use super::open::open_existing;
+use super::owner_lock::OwnerLock;
 use crate::coordinate::Name;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params};
@@ -44,7 +46,7 @@ pub struct Report {
 /// # Errors
 /// If the file can't be read as a database of ours.
 pub fn check(db: &Path, begin: &dyn Fn(&str)) -> Result<Report, FileError> {
-    let (connection, version) = open_existing(db)?;
+    let (connection, version) = open_existing(&DatabaseFile::existing(db)?)?;
     let transaction = connection.unchecked_transaction();
     let report = transaction.and_then(|transaction| check_all(&transaction, version, begin));
     report.map_err(|error| unusable(db, &error))
@@ -57,8 +59,9 @@ pub fn check(db: &Path, begin: &dyn Fn(&str)) -> Result<Report, FileError> {
 /// # Errors
 /// If a daemon owns the file, or it can't be read or written.
 pub fn repair(db: &Path, begin: &dyn Fn(&str)) -> Result<(Report, Vec<&'static str>), FileError> {
-    let _lock = FileLock::take(db)?;
-    let (mut connection, version) = open_existing(db)?;
+    let file = DatabaseFile::existing(db)?;
+    let _lock = OwnerLock::take(&file)?;
+    let (mut connection, version) = open_existing(&file)?;
     let mut mend = || {
         let transaction = connection.transaction()?;
         let report = check_all(&transaction, version, begin)?;

@@ -10,12 +10,12 @@
 //! nobody can end that one but its owner. So the daemon says so when the log has become very large, again
 //! and again, and at a limit writes no more: an error that is seen comes before a full disk.
 
+use super::database_file::DatabaseFile;
 use super::open::{BUSY_TIMEOUT, Options, set_synchronous};
 use super::{SqliteStore, full_if_beyond_limit};
 use crate::coordinate::StorageError;
 use crate::coordinate::storage::LogPages;
-use rusqlite::Connection;
-use std::path::Path;
+use rusqlite::{Connection, OpenFlags};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -94,9 +94,9 @@ impl Shared {
 }
 
 impl Checkpointer {
-    /// Starts the thread for the database at `path`.
-    pub(super) fn start(path: &Path, options: &Options) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
+    /// Starts the thread for a database.
+    pub(super) fn start(file: &DatabaseFile, options: &Options) -> rusqlite::Result<Self> {
+        let connection = file.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         set_synchronous(&connection, options)?;
         let (passes, receiver) = sync_channel(1);

@@ -1,7 +1,9 @@
 //! Giving free pages back to the file system.
 
+use super::database_file::DatabaseFile;
 use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
-use super::open::{FileLock, open_existing};
+use super::open::open_existing;
+use super::owner_lock::OwnerLock;
 use rusqlite::{Connection, named_params};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +18,9 @@ const OPS_BETWEEN_LOOKS: i32 = 100_000;
 /// does when SQLite vacuums in place.
 pub struct Compaction {
     db: PathBuf,
+    file: DatabaseFile,
     connection: Connection,
-    lock: FileLock,
+    lock: OwnerLock,
     /// The file's size, in bytes.
     pub bytes: u64,
     /// How much of that is in free pages.
@@ -30,8 +33,9 @@ impl Compaction {
     /// # Errors
     /// If a daemon owns it, or it is no database of ours.
     pub fn begin(db: &Path) -> Result<Self, FileError> {
-        let lock = FileLock::take(db)?;
-        let (connection, _) = open_existing(db)?;
+        let file = DatabaseFile::existing(db)?;
+        let lock = OwnerLock::take(&file)?;
+        let (connection, _) = open_existing(&file)?;
         let pragma = |sql| {
             let value = connection.query_row(sql, [], |row| row.get::<_, u64>(0));
             value.map_err(|error| FileError::Unusable {
@@ -44,6 +48,7 @@ impl Compaction {
         let free_bytes = pragma("PRAGMA freelist_count")? * page_bytes;
         Ok(Self {
             db: db.to_owned(),
+            file,
             connection,
             lock,
             bytes,
@@ -67,11 +72,12 @@ impl Compaction {
         let total = self.bytes_needed();
         let Self {
             db,
+            file,
             connection,
             lock,
             ..
         } = self;
-        let new = NewFile::begin(&db, true, Some(lock))?;
+        let new = NewFile::begin(file, true, Some(lock))?;
         let failed = |error| new.failed("write anew", &error);
         let temp = new.temp_path().to_owned();
         let Some(target) = temp.to_str() else {

@@ -11,12 +11,14 @@ mod cbor_json;
 pub mod check;
 mod checkpoint;
 mod compact;
+mod database_file;
 mod invariants;
 mod lists;
 mod locks;
 mod new_file;
 mod open;
 mod outputs;
+mod owner_lock;
 mod queries;
 mod queue;
 mod row;
@@ -42,7 +44,8 @@ pub use statement::all_statements;
 use crate::clock::Timestamp;
 use crate::coordinate::StorageError;
 use checkpoint::Checkpointer;
-use open::FileLock;
+use database_file::DatabaseFile;
+use owner_lock::OwnerLock;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ffi};
@@ -69,8 +72,8 @@ pub struct SqliteStore {
     /// a late report about the deleted one would then be taken for one about the new.
     next_unit_id: i64,
     next_attempt_id: i64,
-    /// Held as long as the database is open.
-    file_lock: Option<FileLock>,
+    /// Where the database is, and the lock on it, which has to go last; none for a database in memory.
+    file: Option<(DatabaseFile, OwnerLock)>,
 }
 
 impl SqliteStore {

@@ -4,9 +4,11 @@
 //! has been checked and is on the disk; whatever ends the process before leaves no half file there.
 
 use super::check;
-use super::open::{FileLock, OpenError};
+use super::database_file::{DatabaseFile, connect, side_files};
+use super::open::OpenError;
+use super::owner_lock::OwnerLock;
 use crate::coordinate::StorageError;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{ErrorCode, OpenFlags};
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -99,6 +101,14 @@ impl From<OpenError> for FileError {
                 path,
                 format!("it is in use by another coordinated{owner}: stop that one first"),
             ),
+            OpenError::Unusable { path, reason } => (path, reason),
+            OpenError::LogWithoutDatabase { path, log } => (
+                path,
+                format!(
+                    "it is missing or empty, but its log {} is there: bring the database back, or move that log away",
+                    log.display()
+                ),
+            ),
             OpenError::NotOurs { path, reason } => {
                 (path, format!("it is no coordinated database ({reason})"))
             }
@@ -122,9 +132,6 @@ pub(super) enum FileAccess {
     AsBefore,
 }
 
-/// Files that SQLite keeps beside a database.
-const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
-
 /// How the names of unfinished files end.
 pub(super) const PARTIAL: &str = ".partial";
 
@@ -136,22 +143,21 @@ pub(super) struct NewFile {
     path: PathBuf,
     overwrite: bool,
     /// Held if something may have to go from there, so that it is nobody's.
-    lock: Option<FileLock>,
+    lock: Option<OwnerLock>,
 }
 
 impl NewFile {
-    /// Begins a file that will be at `path`. With `lock`, what SQLite may have left beside that place
+    /// Begins a file that will be at this place. With `lock`, what SQLite may have left beside that place
     /// goes away in the end; without, it must not be there.
     ///
     /// # Errors
     /// If there is something already and `overwrite` is not set, or the folder can't be written to.
     pub(super) fn begin(
-        path: &Path,
+        place: DatabaseFile,
         overwrite: bool,
-        lock: Option<FileLock>,
+        lock: Option<OwnerLock>,
     ) -> Result<Self, FileError> {
-        // The file that a link names is replaced, not the link.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = place.path().to_owned();
         if !overwrite && path.exists() {
             return Err(FileError::Exists { path });
         }
@@ -232,7 +238,7 @@ impl NewFile {
     }
 
     fn first_fault(&self, watch: &Watch) -> rusqlite::Result<Option<String>> {
-        let connection = Connection::open(self.temp.path())?;
+        let connection = connect(self.temp.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // A copy says that it has a write-ahead log, as its source has. Without one, it is a single file
         // that reading leaves alone.
         connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
@@ -294,8 +300,7 @@ fn give_access(file: &File, path: &Path) -> io::Result<()> {
 /// that only if no other program has it open.
 fn make_way(path: &Path) -> Result<(), FileError> {
     if path.exists() {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mode = Connection::open_with_flags(path, flags).and_then(|old| {
+        let mode = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|old| {
             old.query_row("PRAGMA journal_mode = DELETE", [], |row| {
                 row.get::<_, String>(0)
             })
@@ -330,21 +335,8 @@ fn make_way(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// The files that SQLite may keep beside a database.
-pub(super) fn side_files(path: &Path) -> Vec<PathBuf> {
-    let beside = |suffix: &str| {
-        let mut side = path.as_os_str().to_owned();
-        side.push(suffix);
-        PathBuf::from(side)
-    };
-    SIDE_FILES.into_iter().map(beside).collect()
-}
-
 fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 fn failed(what: &'static str, path: &Path, error: impl ToString) -> FileError {

@@ -1,7 +1,9 @@
-//! Opening a database: who owns the file, what it must be, and how SQLite is set up.
+//! Opening a database: what it must be, and how SQLite is set up.
 
 use super::SqliteStore;
 use super::checkpoint::Checkpointer;
+use super::database_file::DatabaseFile;
+use super::owner_lock::OwnerLock;
 use super::specs::WorkSpecs;
 use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
@@ -13,9 +15,6 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,9 +41,6 @@ const CACHE_KIB: i64 = 64 * 1024;
 
 /// The same for each connection that only reads.
 const READER_CACHE_KIB: i64 = 2 * 1024;
-
-/// The mode of the files that are made: whoever reads them reads everything.
-const PRIVATE: u32 = 0o600;
 
 /// Connections that only read.
 const READERS: u32 = 2;
@@ -104,6 +100,25 @@ pub enum OpenError {
         /// The process, if it is known.
         owner: String,
     },
+    /// No database may be there, or none that is used there.
+    #[error("can't use database {path}: {reason}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// A log has what was written to a database that is not there.
+    #[error(
+        "{log} has changes of a database that is not there ({path} is missing or empty): if it was moved or deleted, \
+         bring it back; for a new database, move that log away first"
+    )]
+    LogWithoutDatabase {
+        /// Where the database would be.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
     /// The file is something else.
     #[error("{path} is no coordinated database ({reason}): choose another file with --db")]
     NotOurs {
@@ -134,110 +149,6 @@ pub enum OpenError {
     },
 }
 
-/// The mark of the one daemon that owns a database file: a lock on a file beside it. The lock goes
-/// with the process, however that ends; the file is removed unless the process was killed.
-pub(super) struct FileLock {
-    file: File,
-    path: PathBuf,
-}
-
-impl FileLock {
-    /// Where the lock of a database is: one file, one lock, by whatever links it was found.
-    fn path_for(database: &Path) -> PathBuf {
-        let real = database
-            .canonicalize()
-            .unwrap_or_else(|_| database.to_owned());
-        let mut path = real.into_os_string();
-        path.push("-lock");
-        path.into()
-    }
-
-    /// True if the process that owns a database seems to live. It may be another one that has got its number,
-    /// but to try the lock could keep a daemon from starting.
-    pub(super) fn has_living_owner(database: &Path) -> bool {
-        let owner = std::fs::read_to_string(Self::path_for(database));
-        let owner = owner
-            .ok()
-            .and_then(|owner| owner.parse::<libc::pid_t>().ok());
-        owner.filter(|owner| *owner > 0).is_some_and(|owner| {
-            // SAFETY: no signal is sent; it only asks whether one could be.
-            let answer = unsafe { libc::kill(owner, 0) };
-            answer == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
-        })
-    }
-
-    pub(super) fn take(database: &Path) -> Result<Self, OpenError> {
-        let path = Self::path_for(database);
-        let cannot_open = |error: std::io::Error| OpenError::CannotOpen {
-            path: database.to_owned(),
-            reason: error.to_string(),
-        };
-        loop {
-            let mut file = open_or_make_private(&path).map_err(cannot_open)?;
-            match file.try_lock() {
-                // It may have been removed by its last owner after it was opened here.
-                Ok(()) if !is_at(&file, &path) => continue,
-                Ok(()) => {
-                    file.set_len(0).map_err(cannot_open)?;
-                    // Without room for it, a second daemon can't say who has the database: no reason
-                    // not to start.
-                    let _ = write!(file, "{}", std::process::id());
-                    return Ok(Self { file, path });
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let mut owner = String::new();
-                    let known = file.read_to_string(&mut owner).is_ok() && !owner.is_empty();
-                    let owner = if known {
-                        format!(" (process {owner})")
-                    } else {
-                        String::new()
-                    };
-                    return Err(OpenError::InUse {
-                        path: database.to_owned(),
-                        owner,
-                    });
-                }
-                Err(TryLockError::Error(error)) => return Err(cannot_open(error)),
-            }
-        }
-    }
-}
-
-/// Opens a file. If it is not there, it is made, and nobody but its owner may read it, whatever the umask.
-fn open_or_make_private(path: &Path) -> std::io::Result<File> {
-    let is_new = !path.exists();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(PRIVATE)
-        .open(path)?;
-    if is_new {
-        file.set_permissions(Permissions::from_mode(PRIVATE))?;
-    }
-    Ok(file)
-}
-
-impl Drop for FileLock {
-    /// Gives the database free. The file is removed while it is still locked, so nobody else's is.
-    fn drop(&mut self) {
-        if is_at(&self.file, &self.path)
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "lock file could not be removed");
-        }
-    }
-}
-
-/// True if an open file is the one at a path.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
-}
-
 impl SqliteStore {
     /// Opens the database at `path`, or makes it, and brings its schema up to date. `:memory:` is one
     /// that is forgotten at the end.
@@ -245,34 +156,38 @@ impl SqliteStore {
     /// # Errors
     /// See [`OpenError`]. The file is as it was then.
     pub fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Self, OpenError> {
-        let in_memory = path == Path::new(":memory:");
-        let file_lock = if in_memory {
-            None
-        } else {
-            Some(FileLock::take(path)?)
-        };
         let cannot_open = |error: rusqlite::Error| OpenError::CannotOpen {
             path: path.to_owned(),
             reason: error.to_string(),
         };
-        if !in_memory && !path.exists() {
-            // SQLite gives the files beside this one the same mode.
-            open_or_make_private(path).map_err(|error| OpenError::CannotOpen {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?;
+        let file = if path == Path::new(":memory:") {
+            None
+        } else {
+            let file = DatabaseFile::at(path)?;
+            file.refuse_log_without_database()?;
+            file.refuse_other_names()?;
+            let lock = OwnerLock::take_or_make(&file)?;
+            Some((file, lock))
+        };
+        let mut connection = match &file {
+            None => Connection::open_in_memory(),
+            Some((file, _)) => file.connect(OpenFlags::SQLITE_OPEN_READ_WRITE),
         }
-        let mut connection = Connection::open(path).map_err(cannot_open)?;
+        .map_err(cannot_open)?;
         check_is_ours(&connection, path)?;
         // Before anything is written to it.
         known_schema_version(&connection, path)?;
         set_up(&connection, options).map_err(cannot_open)?;
         migrate(&mut connection, path)?;
-        let (readers, checkpointer) = if in_memory {
-            (None, None)
-        } else {
-            let checkpointer = Checkpointer::start(path, options).map_err(cannot_open)?;
-            (Some(reader_pool(path)?), Some(checkpointer))
+        let (readers, checkpointer) = match &file {
+            None => (None, None),
+            Some((file, _)) => {
+                let checkpointer = Checkpointer::start(file, options);
+                (
+                    Some(reader_pool(file)?),
+                    Some(checkpointer.map_err(cannot_open)?),
+                )
+            }
         };
         let mut store = Self {
             statements: Statements::new(connection),
@@ -284,7 +199,7 @@ impl SqliteStore {
             due: None,
             next_unit_id: 1,
             next_attempt_id: 1,
-            file_lock,
+            file,
         };
         store
             .operation(Access::Write, |store| {
@@ -332,7 +247,7 @@ impl SqliteStore {
             );
         }
         drop(self.statements);
-        drop(self.file_lock);
+        drop(self.file);
         closed.map(|_| ()).map_err(StorageError::from)
     }
 }
@@ -364,30 +279,33 @@ fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> 
 }
 
 /// Opens a database as it is, for commands that are no daemon: to look at it, or to mend it. It must be
-/// there, and of a schema that this program knows. Gives that schema's version as well.
+/// of a schema that this program knows. Gives that schema's version as well.
 ///
 /// Reading needs a connection that may write: the last one that is closed moves the log that a crash
 /// may have left into the file, and leaves one file behind, where one that may only read leaves its own
 /// new files.
-pub(super) fn open_existing(path: &Path) -> Result<(Connection, usize), OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    as_ours(path, path, flags)
+pub(super) fn open_existing(file: &DatabaseFile) -> Result<(Connection, usize), OpenError> {
+    as_ours(file, file.connect(OpenFlags::SQLITE_OPEN_READ_WRITE))
 }
 
-/// Opens the database at `path`, under the name that SQLite shall know it by, if it is one of ours. Gives its
-/// schema's version as well.
+/// A connection to a database, if that is one of ours, and not one whose log may be elsewhere. Gives its schema's
+/// version as well.
 pub(super) fn as_ours(
-    path: &Path,
-    name: &Path,
-    flags: OpenFlags,
+    file: &DatabaseFile,
+    connection: rusqlite::Result<Connection>,
 ) -> Result<(Connection, usize), OpenError> {
+    let path = file.path();
     let cannot_open = |error: rusqlite::Error| OpenError::CannotOpen {
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let connection = Connection::open_with_flags(name, flags).map_err(cannot_open)?;
+    let connection = connection.map_err(cannot_open)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(cannot_open)?;
     check_is_ours(&connection, path)?;
+    // A backup has no log, so it may have links.
+    if journal_mode(&connection).map_err(cannot_open)? == "wal" {
+        file.refuse_other_names()?;
+    }
     let version = known_schema_version(&connection, path)?;
     if version == 0 {
         return Err(OpenError::NotOurs {
@@ -396,6 +314,10 @@ pub(super) fn as_ours(
         });
     }
     Ok((connection, version))
+}
+
+fn journal_mode(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))
 }
 
 fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
@@ -469,8 +391,8 @@ fn known_schema_version(connection: &Connection, path: &Path) -> Result<usize, O
     }
 }
 
-fn reader_pool(path: &Path) -> Result<Pool<SqliteConnectionManager>, OpenError> {
-    let manager = SqliteConnectionManager::file(path)
+fn reader_pool(file: &DatabaseFile) -> Result<Pool<SqliteConnectionManager>, OpenError> {
+    let manager = SqliteConnectionManager::file(file.path())
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .with_init(|connection| {
             connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -483,7 +405,7 @@ fn reader_pool(path: &Path) -> Result<Pool<SqliteConnectionManager>, OpenError> 
         .min_idle(Some(0))
         .build(manager)
         .map_err(|error| OpenError::CannotOpen {
-            path: path.to_owned(),
+            path: file.path().to_owned(),
             reason: error.to_string(),
         })
 }

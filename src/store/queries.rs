@@ -1,14 +1,15 @@
 //! Queries by people on a database file, which they can't change: see `coordinated sql`.
 
 use super::cbor_json;
-use super::open::{FileLock, OpenError, as_ours, open_existing};
+use super::database_file::DatabaseFile;
+use super::open::{OpenError, as_ours, open_existing};
+use super::owner_lock::OwnerLock;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;
 use rusqlite::{Batch, Connection, ErrorCode, OpenFlags, Statement, ffi, named_params};
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -264,14 +265,9 @@ fn of_sqlite(error: rusqlite::Error) -> QueryError {
 /// A connection for one query.
 struct View {
     connection: Connection,
+    file: DatabaseFile,
     /// Of a file that nobody uses: how it was, to see whether it still is so.
-    unused: Option<Unused>,
-}
-
-/// A file beside which there is no log: its newest state is in it alone.
-struct Unused {
-    path: PathBuf,
-    stamp: Stamp,
+    unused: Option<Stamp>,
 }
 
 /// What changes when a file is written to, or another one takes its place.
@@ -285,18 +281,22 @@ impl View {
     /// - where there is no log, without locks, which would need one, and with a look at the end whether that was
     ///   right.
     fn open(path: &Path) -> Result<Self, OpenError> {
-        let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        if let Some(unused) = Unused::find(path) {
-            let flags = read_only | OpenFlags::SQLITE_OPEN_URI;
-            let (connection, _) = as_ours(path, &unused.immutable_uri(), flags)?;
+        let file = DatabaseFile::existing(path)?;
+        // One with other names may have its log beside one of these: see `as_ours`.
+        let has_other_names = file.other_names().is_some();
+        if let Some(stamp) = stamp_of_unused(&file)
+            && !has_other_names
+        {
+            let (connection, _) = as_ours(&file, file.connect_unchanging())?;
             return Ok(Self {
                 connection,
-                unused: Some(unused),
+                file,
+                unused: Some(stamp),
             });
         }
-        let (connection, _) = match FileLock::has_living_owner(path) {
-            true => open_existing(path)?,
-            false => as_ours(path, path, read_only)?,
+        let (connection, _) = match has_other_names || OwnerLock::has_living_owner(&file) {
+            true => open_existing(&file)?,
+            false => as_ours(&file, file.connect(OpenFlags::SQLITE_OPEN_READ_ONLY))?,
         };
         let query_only = connection.pragma_update(None, "query_only", true);
         query_only.map_err(|error| OpenError::CannotOpen {
@@ -305,49 +305,30 @@ impl View {
         })?;
         Ok(Self {
             connection,
+            file,
             unused: None,
         })
     }
 
     /// True if the file was used although it seemed that nobody did.
     fn has_changed(&self) -> bool {
-        let unused = self.unused.as_ref();
-        unused.is_some_and(|unused| {
-            Unused::find(&unused.path).is_none_or(|now| now.stamp != unused.stamp)
-        })
+        self.unused.is_some() && stamp_of_unused(&self.file) != self.unused
     }
 }
 
-impl Unused {
-    /// The file at a path, if it is there and no log beside it.
-    fn find(path: &Path) -> Option<Self> {
-        // Where SQLite looks for the log: beside the file itself, whatever links lead to it.
-        let path = path.canonicalize().ok()?;
-        let has_log = ["-wal", "-journal"].iter().any(|suffix| {
-            let mut log = OsString::from(&path);
-            log.push(suffix);
-            Path::new(&log).exists()
-        });
-        let file = path.metadata().ok()?;
-        let stamp = (
-            file.dev(),
-            file.ino(),
-            file.size(),
-            file.mtime(),
-            file.mtime_nsec(),
-        );
-        (!has_log).then_some(Self { path, stamp })
-    }
-
-    /// The file, as SQLite is told that it will not change.
-    fn immutable_uri(&self) -> PathBuf {
-        let bytes = self.path.as_os_str().as_bytes().iter();
-        let encoded = bytes.map(|byte| match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                char::from(*byte).to_string()
-            }
-            _ => format!("%{byte:02x}"),
-        });
-        format!("file:{}?immutable=1", encoded.collect::<String>()).into()
-    }
+/// What a file that nobody uses is like: beside it there is no log, so that its newest state is in it alone. `None`
+/// for any other.
+fn stamp_of_unused(file: &DatabaseFile) -> Option<Stamp> {
+    let has_log = ["-wal", "-journal"]
+        .iter()
+        .any(|suffix| file.beside(suffix).exists());
+    let metadata = file.path().metadata().ok()?;
+    let stamp = (
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    );
+    (!has_log).then_some(stamp)
 }

@@ -2,7 +2,8 @@
 //! waits for them.
 
 use super::backup::backup;
-use super::new_file::{FileError, PARTIAL, Watch, side_files};
+use super::database_file::side_files;
+use super::new_file::{FileError, PARTIAL, Watch};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;

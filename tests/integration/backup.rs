@@ -326,7 +326,10 @@ fn a_log_without_its_database_does_not_get_into_a_backup() {
     std::fs::remove_file(server.db()).expect("remove");
     let stale = server.folder().join("test.db-wal");
     std::fs::copy(other.folder().join("test.db-wal"), &stale).expect("copy");
-    succeeds(&run(&server, &["restore", "backup.db"]));
+    let refused = run(&server, &["restore", "backup.db"]);
+    fails(&refused, &["test.db", "log", "move that log away"]);
+    assert!(stale.exists());
+    succeeds(&run(&server, &["restore", "backup.db", "--force"]));
     assert!(!stale.exists());
     server.start_again();
     assert_eq!(server.connect().counts("ws"), [(1, 1)].into());

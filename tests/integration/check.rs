@@ -457,7 +457,7 @@ fn what_can_not_be_checked_is_told_from_what_is_wrong() {
         ("empty.db", "no coordinated database (an empty one)"),
         ("other.db", "an SQLite database of another program"),
         ("newer.db", "schema 1000"),
-        ("missing.db", "unable to open"),
+        ("missing.db", "there is no such file"),
     ] {
         let exit = run_check(&at(name), &[]);
         assert_eq!(exit.code, Some(2), "{name}: {exit:?}");

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod commands;
 mod commands_document;
+mod database_file;
 mod extension;
 mod operations;
 mod peers;

@@ -13,7 +13,7 @@ pub use client::{
     AVAILABLE, Client, FAILED, FINISHED, PENDING, Reply, UnitStatus, Work, frame, into_pair, reply,
     unframe, work,
 };
-pub use server::{Exit, Running, Server, run_and_kill, run_to_end, run_with_input};
+pub use server::{binary, Exit, Running, Server, run_and_kill, run_to_end, run_with_input};
 
 use std::time::{Duration, Instant};
 
