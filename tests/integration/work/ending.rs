@@ -2,6 +2,7 @@
 
 use super::{Running, contents, on_all, touch, traceback, work, work_on_all};
 use std::io::{PipeReader, PipeWriter, Write};
+use std::os::unix::process::CommandExt;
 use std::thread;
 use std::time::Duration;
 use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, server_with_spec, wait_until};
@@ -411,6 +412,54 @@ fn a_reader_who_does_not_read_holds_nothing_up() {
     std::io::Read::read_to_string(&mut stdout, &mut said).expect("read");
     assert_eq!(said.lines().count(), 150);
     assert_eq!(child.wait().expect("wait").code(), Some(0));
+}
+
+/// As process 1 of a container, to which the system gives processes that have lost their parents.
+#[test]
+fn processes_without_parents_do_not_stay_as_zombies_and_programs_keep_their_exit_codes() {
+    let (server, mut client) = server_with_spec();
+    let units: Vec<String> = (0..40).map(|n| format!("['{n}', {{}}]")).collect();
+    client.add("ws", &units.join(","));
+    let script = "sleep 0.$1 > /dev/null 2>&1 & echo $! >> orphans; exit $((10 + $1))";
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_coordinated"));
+    command
+        .args([
+            "work",
+            "--spec",
+            "ws",
+            "-j",
+            "4",
+            "--server",
+            server.address(),
+        ])
+        .args(["--", "sh", "-c", script, "sh", "{key}"])
+        .current_dir(server.folder())
+        .stdout(std::process::Stdio::null());
+    // SAFETY: it changes this process alone.
+    let become_parent = || match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: the function only calls what a child may call between fork and exec.
+    let child = unsafe { command.pre_exec(become_parent) }
+        .spawn()
+        .expect("start");
+    let said = std::path::PathBuf::new();
+    let mut worker = Running { child, said };
+    wait_until("all have ended", || {
+        client.counts("ws") == [(FAILED, 40)].into()
+    });
+    for n in 0..40 {
+        let code = format!("exit code {}", 10 + n);
+        assert_eq!(traceback(&server, &n.to_string()), code);
+    }
+    let orphans = contents(&server, "orphans");
+    assert_eq!(orphans.lines().count(), 40);
+    for pid in orphans.lines() {
+        let process = std::path::Path::new("/proc").join(pid);
+        wait_until(&format!("{pid} is gone"), || !process.exists());
+    }
+    assert!(!worker.has_ended());
 }
 
 /// Both were once written by threads that had to obey signals first.

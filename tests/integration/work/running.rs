@@ -33,6 +33,23 @@ fn what_is_put_into_an_argument_stays_in_it_and_no_shell_sees_it() {
 }
 
 #[test]
+fn an_unknown_word_in_braces_stands_for_itself_and_is_told_of_once() {
+    let (server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'exec', 'runtime': 'exec', 'command': ['true', '{file}']}");
+    client.add("ws", "['a', {}], ['b', {}]");
+    client.add("exec", "['a', {}], ['b', {}]");
+    let told = "the argument {file} stands for itself: only {key}, {spec}, {attempt} and {data.FIELD} are replaced";
+    for options in [
+        &["--spec", "ws", "--", "true", "{file}", "{key}"][..],
+        &["--allow-spec-commands"],
+    ] {
+        let exit = work(&server, &[&["--until-empty"], options].concat());
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+        assert_eq!(exit.stderr.matches(told).count(), 1, "{}", exit.stderr);
+    }
+}
+
+#[test]
 fn names_that_are_not_utf_8_are_given_as_their_bytes_and_shown_escaped() {
     let (server, mut client) = server_with_spec();
     client.add("ws", r"[h'fe0a41', {}]");

@@ -4,6 +4,7 @@ mod collected;
 mod ended;
 mod find;
 mod lines;
+mod orphans;
 mod output_files;
 mod output_rule;
 mod process;
@@ -22,7 +23,7 @@ use crate::worker::{self, Crew, Plan, Stopper};
 use output_files::OutputFiles;
 use output_rule::Takes;
 use process::Limits;
-use programs::{Programs, View};
+use programs::{Programs, View, Warned};
 use show::{Served, Shown};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -153,9 +154,14 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
         server: args.server.address().to_string(),
         output_files: OutputFiles::new()?,
         view: shown.clone(),
+        warned: Warned::default(),
     };
+    if let Some(command) = &programs.command {
+        programs.warned.warn(command, &shown);
+    }
     let plan = plan(args, &served);
-    let worked = worker::run(args.server.address().clone(), &plan, &crew, &programs);
+    let address = args.server.address();
+    let worked = orphans::reap_during(|| worker::run(address.clone(), &plan, &crew, &programs));
     let result = worked.map_err(Box::from).and_then(|tally| {
         shown.note(&format!(
             "{} finished, {} failed, {} given back, {} lost",

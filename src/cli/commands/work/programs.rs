@@ -10,10 +10,11 @@ use super::template::{Template, TemplateError, as_argument};
 use crate::cbor::{Value, json};
 use crate::client::{Error, Name};
 use crate::worker::{Context, Ending, Handler, Outcome};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// No unit that was given back waits for longer.
@@ -37,6 +38,27 @@ pub(super) struct Programs<V> {
     pub(super) server: String,
     pub(super) output_files: OutputFiles,
     pub(super) view: V,
+    pub(super) warned: Warned,
+}
+
+/// What people have been told once, of arguments that are not replaced.
+#[derive(Default)]
+pub(super) struct Warned(Mutex<HashSet<OsString>>);
+
+impl Warned {
+    /// Tells them of what a command has, unless they know.
+    pub(super) fn warn(&self, command: &Template, view: &impl View) {
+        for word in command.unknown_places() {
+            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.insert(word.to_owned()) {
+                view.note(&format!(
+                    "the argument {} stands for itself: only {{key}}, {{spec}}, {{attempt}} and {{data.FIELD}} are \
+                     replaced",
+                    word.display()
+                ));
+            }
+        }
+    }
 }
 
 /// Shows what becomes of units.
@@ -74,6 +96,7 @@ impl<V: View> Programs<V> {
             Some(template) => template,
             None => {
                 of_spec = Template::of_spec(first.definition())?;
+                self.warned.warn(&of_spec, &self.view);
                 &of_spec
             }
         };

@@ -71,6 +71,23 @@ impl Template {
         parts.any(|part| matches!(part, Part::Key | Part::Attempt | Part::Field(_)))
     }
 
+    /// Arguments that look like places and are none, such as `{file}`.
+    pub(super) fn unknown_places(&self) -> impl Iterator<Item = &OsStr> {
+        let is_place = |literal: &[u8]| {
+            let name = literal.strip_prefix(b"{")?.strip_suffix(b"}")?;
+            let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.".contains(byte);
+            // A known one stands there with doubled braces.
+            Some(name.first()?.is_ascii_alphabetic() && name.iter().all(is_word))
+                .filter(|_| place(literal).is_none())
+        };
+        self.0.iter().filter_map(move |word| match word.as_slice() {
+            [Part::Literal(literal)] if is_place(literal) == Some(true) => {
+                Some(OsStr::from_bytes(literal))
+            }
+            _ => None,
+        })
+    }
+
     /// The command for a unit.
     ///
     /// # Errors
@@ -194,6 +211,28 @@ mod tests {
             ),
         ] {
             assert_eq!(parts(word.as_bytes()), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_alone_in_an_argument_is_noticed() {
+        for (word, expected) in [
+            ("{file}", true),
+            ("{Key}", true),
+            ("{data.}", true),
+            ("{data}", true),
+            ("{key}", false),
+            ("{data.x}", false),
+            ("{{key}}", false),
+            ("{{file}}", false),
+            ("{}", false),
+            ("{1}", false),
+            ("{print $1}", false),
+            ("a{file}", false),
+        ] {
+            let template = Template::new(["program", word]);
+            let unknown: Vec<_> = template.unknown_places().collect();
+            assert_eq!(unknown == [word], expected, "{word}: {unknown:?}");
         }
     }
 
