@@ -266,12 +266,23 @@ pub trait Storage:
     /// wrote is undone, and the rest of the batch stands.
     ///
     /// # Errors
-    /// What `run` fails with, or `Storage` if the batch could not be begun.
+    /// What `run` fails with, or `Storage` if the batch could not be begun; see [`Self::begin_to_write`].
     fn operation<T>(
         &mut self,
         access: Access,
         run: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T>;
+
+    /// Begins to write in the current batch, unless that was begun. Waits for nobody.
+    ///
+    /// # Errors
+    /// `Busy` if another program keeps it from writing: nothing has changed, and the batch can go on reading. After
+    /// any other error the batch is broken.
+    fn begin_to_write(&mut self) -> StorageResult<()>;
+
+    /// From now on an operation that another program keeps from writing fails at once. Until then it waits for some
+    /// seconds.
+    fn stop_waiting(&mut self) -> StorageResult<()>;
 
     /// True if the batch can't go on: it is to be committed, which tells what became of it.
     fn batch_is_broken(&self) -> bool;

@@ -93,6 +93,7 @@ impl<S: Storage> Engine<S> {
         let name = settings.namespace.clone();
         let namespace = store.operation(Access::Write, |store| Ok(store.namespace(&name)?))?;
         store.commit()?;
+        store.stop_waiting()?;
         Ok(Self {
             store,
             namespace,
@@ -144,8 +145,17 @@ impl<S: Storage> Engine<S> {
         self.store.reader()
     }
 
-    /// Runs one operation in the open batch, which begins by itself. Before it, expires what is due. If the operation
-    /// fails, all that it wrote is undone, and the rest of the batch stands.
+    /// Begins to write in the open batch, unless that was begun. Waits for nobody.
+    ///
+    /// # Errors
+    /// As [`Storage::begin_to_write`].
+    pub fn begin_to_write(&mut self) -> std::result::Result<(), StorageError> {
+        self.store.begin_to_write()
+    }
+
+    /// Runs one operation in the open batch, which begins by itself. Before it, expires what is due; but while another
+    /// program keeps the store from writing, that stays as it is. If the operation fails, all that it wrote is undone,
+    /// and the rest of the batch stands.
     ///
     /// # Errors
     /// What `run` fails with, or `Storage`.
@@ -157,7 +167,10 @@ impl<S: Storage> Engine<S> {
     ) -> Result<T> {
         self.open_batch();
         self.batch.operations += 1;
-        self.expire(now)?;
+        match self.expire(now) {
+            Ok(()) | Err(Error::Storage(StorageError::Busy(_))) => {}
+            Err(error) => return Err(error),
+        }
         self.operation(access, now, run)
     }
 
@@ -188,6 +201,7 @@ impl<S: Storage> Engine<S> {
         if self.batch.had_sweep || self.store.due().is_none_or(|due| due > now) {
             return Ok(());
         }
+        self.begin_to_write()?;
         self.batch.had_sweep =
             self.operation(Access::Write, now, |mut operation| operation.expire())?;
         Ok(())

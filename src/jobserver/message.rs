@@ -4,13 +4,13 @@
 use super::call::{Call, Continuation, Daemon, Effects, Progress, Read};
 use super::method::{Method, MethodInfo};
 use super::params::{Params, shown};
-use super::{JobServer, Session, log};
+use super::{JobServer, Session, batch_error, log};
 use crate::cbor::item::{Items, Place};
 use crate::cbor::{Item, Writer};
 use crate::cborrpc::envelope::{self, Request};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
-use crate::coordinate::{Error, Result};
+use crate::coordinate::{Error, Result, StorageError};
 use crate::limits;
 use crate::server::{BatchError, Handled, Job};
 use std::time::Instant;
@@ -100,6 +100,8 @@ pub(super) struct InFlight<S: Storage> {
     /// The responses to those before it, one after the other.
     responses: Vec<u8>,
     unsure: Unsure,
+    /// True if it has waited for long enough to write.
+    has_waited: bool,
 }
 
 /// A call of which some steps have been done.
@@ -120,6 +122,7 @@ impl<S: Storage> InFlight<S> {
             begun: None,
             responses: Vec::new(),
             unsure: Unsure::behind(0),
+            has_waited: false,
         }
     }
 
@@ -133,6 +136,7 @@ impl<S: Storage> InFlight<S> {
             begun: None,
             unsure: Unsure::behind(responses.len()),
             responses,
+            has_waited: false,
         }
     }
 
@@ -143,6 +147,11 @@ impl<S: Storage> InFlight<S> {
             .as_ref()
             .and_then(|begun| begun.rest.as_ref().ok());
         self.responses.capacity() + rest.map_or(0, |rest| rest.held())
+    }
+
+    /// Lets its requests fail where it would wait.
+    pub(super) fn end_waiting(&mut self) {
+        self.has_waited = true;
     }
 
     /// Takes note that the batch of the last step was lost.
@@ -209,10 +218,24 @@ impl<S: Storage> JobServer<S> {
                 in_flight.next = here.place_in(message);
                 return self.handle_again(session, in_flight);
             }
-            let (begun, fields) = (in_flight.begun.take(), Request::from_map(request));
+            let fields = Request::from_map(request);
+            let locked = self.locked(in_flight.begun.as_ref(), &fields);
+            if locked.is_some() && !in_flight.has_waited {
+                in_flight.next = here.place_in(message);
+                return wait(session, in_flight);
+            }
+            let begun = in_flight.begun.take();
             let had_steps = begun.is_some();
             let responses = &mut in_flight.responses;
-            match self.step(session, request, &fields, begun, &turn, responses) {
+            let outcome = match locked {
+                Some(error) => {
+                    let problem = rolled_back(&error, had_steps);
+                    envelope::write_failure(responses, fields.id_bytes(), &problem);
+                    Outcome::Answered
+                }
+                None => self.step(session, request, &fields, begun, &turn, responses),
+            };
+            match outcome {
                 Outcome::Answered => {}
                 Outcome::Read(method, read) => match self.engine.reader() {
                     Some(reader) if turn.is_alone => {
@@ -234,6 +257,22 @@ impl<S: Storage> JobServer<S> {
             } else {
                 in_flight.unsure = Unsure::behind(in_flight.responses.len());
             }
+        }
+    }
+
+    /// Why the next step of a request can't be done now: it writes, and another program keeps us from writing.
+    fn locked(&mut self, begun: Option<&Begun<S>>, request: &Request<'_>) -> Option<BatchError> {
+        let access = match begun {
+            Some(begun) => begun.method.access,
+            None => self.find_method(request).ok()?.info.access,
+        };
+        if access == Access::Read {
+            return None;
+        }
+        match self.engine.begin_to_write() {
+            Err(error @ StorageError::Busy(_)) => Some(batch_error(error)),
+            // What else may be wrong, the operation says.
+            _ => None,
         }
     }
 
@@ -429,6 +468,13 @@ impl<S: Storage> JobServer<S> {
             Error::Invalid(format!("unknown method {shown}"))
         })
     }
+}
+
+/// Keeps what is left of a message until the service can write. It has written nothing in the open batch.
+fn wait<S: Storage>(session: &mut Session<S>, in_flight: InFlight<S>) -> Handled<Answer> {
+    let held = in_flight.held();
+    session.in_flight = Some(in_flight);
+    Handled::Wait { held }
 }
 
 /// Runs a long read, and appends its response.

@@ -138,6 +138,16 @@ impl<S: Storage> Service for JobServer<S> {
         }
     }
 
+    fn can_write(&mut self) -> bool {
+        !matches!(self.engine.begin_to_write(), Err(StorageError::Busy(_)))
+    }
+
+    fn end_waiting(&mut self, session: &mut Session<S>) {
+        if let Some(in_flight) = &mut session.in_flight {
+            in_flight.end_waiting();
+        }
+    }
+
     fn batch_is_full(&self) -> bool {
         self.engine.batch_is_full()
     }

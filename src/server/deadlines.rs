@@ -24,6 +24,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         let deadlines = [
             lingering,
             sweep,
+            self.waiting.next_look(),
             self.acceptor.next_try(now),
             self.next_room,
             self.service_manager.next_keep_alive(),

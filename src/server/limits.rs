@@ -31,6 +31,9 @@ pub struct Limits {
     /// progress: 60 s outlast every pause of a living network. A connection without either may be
     /// idle for ever.
     pub stall_max: Duration,
+    /// How long messages wait while another program keeps the service from writing, 5 s since the first of those that
+    /// wait: as long as SQLite's own programs usually do.
+    pub write_wait_max: Duration,
     /// How long the loop looks for the next event before it sleeps, while they follow each other closely,
     /// 100 µs: longer than a client that asks one thing after the other takes to ask again. Zero: it always
     /// sleeps at once, which takes less of a processor and lets such clients wait longer.
@@ -51,6 +54,7 @@ impl Default for Limits {
             unsent_total_bytes_max: 512 << 20,
             unread_total_bytes_max: 512 << 20,
             stall_max: Duration::from_secs(60),
+            write_wait_max: Duration::from_secs(5),
             busy_poll_max: Duration::from_micros(100),
             job_threads: 2,
         }
@@ -100,6 +104,14 @@ pub(super) const TICK_RETRY: Duration = Duration::from_secs(1);
 /// How long a peer may take nothing of its answers while others wait for the room that these take. A network that
 /// works, and a program that reads, move something several times in it.
 pub(super) const ROOM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often to look whether messages that wait may go on: nothing gives an event when another program ends its
+/// transaction.
+pub(super) const WRITE_LOOK: Duration = Duration::from_millis(10);
+
+/// How long messages may wait to write once the loop is stopping. Shorter than [`STOP_MAX`], so that their errors are
+/// still sent.
+pub(super) const WRITE_WAIT_AT_STOP: Duration = Duration::from_secs(2);
 
 /// How often at most the same kind of trouble is logged.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(5);

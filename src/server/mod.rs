@@ -31,6 +31,7 @@ mod table;
 mod tests;
 mod turn;
 mod unix_socket;
+mod waiting;
 
 pub use admission::{Admission, Network, ParseNetworkError};
 pub use limits::{Limits, raise_open_files_limit};

@@ -22,6 +22,12 @@ pub enum Handled<A> {
         /// Bytes that the session keeps until then, of the answer so far for example.
         held: usize,
     },
+    /// The message has to wait: it writes, and another program keeps the service from writing. It is to be handled
+    /// once more, with the same session, when [`Service::can_write`] says so, or after [`Service::end_waiting`].
+    Wait {
+        /// As with `Again`.
+        held: usize,
+    },
     /// The message can't be understood, and nothing behind it can be trusted: the peer is told so by
     /// [`Service::write_refusal`], and the connection is closed, as with a framing error.
     Refuse(FrameError),
@@ -65,6 +71,14 @@ pub trait Service {
     fn rolled_back(&mut self, session: &mut Self::Session, error: &BatchError) {
         let _ = (session, error);
     }
+
+    /// True if a message that waits ([`Handled::Wait`]) may be handled now: then a batch has begun. Cheap.
+    fn can_write(&mut self) -> bool {
+        true
+    }
+
+    /// Lets the message of a session that has waited for too long fail where it would wait.
+    fn end_waiting(&mut self, _session: &mut Self::Session) {}
 
     /// True if the batch should commit before another message is handled: it is large, or broken.
     fn batch_is_full(&self) -> bool;

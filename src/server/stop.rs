@@ -1,7 +1,7 @@
 //! The end of the loop: answer what was received, and let go of the peers in a way that they retry.
 
 use super::ServerError;
-use super::limits::{DELIVERY_LOOK, DELIVERY_MAX, FAILED_STOP_MAX, STOP_MAX};
+use super::limits::{DELIVERY_LOOK, DELIVERY_MAX, FAILED_STOP_MAX, STOP_MAX, WRITE_WAIT_AT_STOP};
 use super::service::Service;
 use super::table::Key;
 use super::turn::{EventLoop, enqueue};
@@ -46,6 +46,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.wait(Duration::ZERO)?;
         self.read_what_is_there();
         self.reading = false;
+        self.waiting.end_by(self.instant + WRITE_WAIT_AT_STOP);
+        self.limits.write_wait_max = self.limits.write_wait_max.min(WRITE_WAIT_AT_STOP);
         loop {
             self.take_finished_jobs();
             self.handle_ready()?;
@@ -53,12 +55,12 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             if now >= deadline || self.is_all_sent() {
                 return Ok(());
             }
-            let pause = if self.ready.is_empty() {
-                deadline - now
+            let wake = if self.ready.is_empty() {
+                self.waiting.next_look().unwrap_or(deadline).min(deadline)
             } else {
-                Duration::ZERO
+                now
             };
-            self.wait(pause)?;
+            self.wait(wake.saturating_duration_since(now))?;
         }
     }
 
@@ -79,6 +81,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     fn is_all_sent(&self) -> bool {
         self.ready.is_empty()
+            && self.waiting.next_look().is_none()
             && self.is_sent()
             && !self
                 .connections

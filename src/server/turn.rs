@@ -9,6 +9,7 @@ use super::room::Held;
 use super::service::{BatchError, Handled, Job, Service};
 use super::statistics::Totals;
 use super::table::{Key, Table};
+use super::waiting::Waiting;
 use super::{Admission, LISTENERS, Limits, Server, ServerError, ServiceManager};
 use crate::cborrpc::framing::FrameError;
 use crate::clock::{Clock, Timestamp};
@@ -59,6 +60,8 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     put_off: Vec<Key>,
     /// Connections with a step in the open batch of a message that is handled again.
     in_batch: Vec<Key>,
+    /// Who waits until the service can write.
+    pub(super) waiting: Waiting,
     /// What has been handled and waits for the commit, in order.
     batch: Vec<Pending<S::Answer>>,
     /// Some connection was not read from because of what all together are to be sent.
@@ -95,6 +98,8 @@ enum Step {
     NextTurn,
     /// Nothing to do until something happens.
     Wait,
+    /// Its message waits until the service can write.
+    WaitToWrite,
 }
 
 impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
@@ -129,6 +134,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             turn: Vec::new(),
             put_off: Vec::new(),
             in_batch: Vec::new(),
+            waiting: Waiting::default(),
             batch: Vec::new(),
             held_up: false,
             next_room: None,
@@ -180,10 +186,11 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
     /// The middle of a turn: everybody in `ready` is read from, has messages handled, and is sent
     /// the answers after the commit.
     pub(super) fn handle_ready(&mut self) -> Result<(), ServerError> {
+        let has_begun = self.end_waits();
         self.turn.clear();
         self.turn.extend(&self.ready);
         self.read();
-        let outcome = if self.handle_messages() {
+        let outcome = if self.handle_messages() | has_begun {
             self.service.commit()
         } else {
             Ok(())
@@ -247,6 +254,10 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                         connection.queued = false;
                     }
                 }
+                Step::WaitToWrite => {
+                    self.waiting
+                        .push(key, self.instant, self.limits.write_wait_max);
+                }
             }
         }
         self.ready.extend(self.put_off.drain(..));
@@ -275,7 +286,10 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                     let _message = tracing::debug_span!("message", peer = %peer).entered();
                     let length = message.len();
                     let handled = self.service.handle(session, message, self.now);
-                    self.totals.messages += u64::from(!matches!(handled, Handled::Again { .. }));
+                    self.totals.messages += u64::from(!matches!(
+                        handled,
+                        Handled::Again { .. } | Handled::Wait { .. }
+                    ));
                     connection.note_making(0, self.instant);
                     match handled {
                         Handled::Answer(answer) => self.batch.push(Pending::Answer(key, answer)),
@@ -289,6 +303,11 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                             connection.put_back();
                             self.in_batch.push(key);
                             return Step::NextTurn;
+                        }
+                        Handled::Wait { held } => {
+                            connection.note_making(held, self.instant);
+                            connection.put_back();
+                            return Step::WaitToWrite;
                         }
                         Handled::Refuse(error) => {
                             connection.end();

@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// Commits between two looks at a log that is not large: a look costs as much as a short statement.
 const COMMITS_BETWEEN_LOOKS: u32 = 16;
@@ -209,12 +208,8 @@ impl SqliteStore {
             return Ok(());
         }
         let connection = self.statements.connection();
-        // Who still reads is not waited for.
-        connection.busy_timeout(Duration::ZERO)?;
         let restart = "PRAGMA wal_checkpoint(RESTART)";
-        let is_busy = connection.query_row(restart, [], |row| row.get::<_, bool>("busy"));
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        if is_busy? {
+        if connection.query_row(restart, [], |row| row.get::<_, bool>("busy"))? {
             return Err(StorageError::Busy(format!(
                 "it reads in a transaction that does not end, and so the write-ahead log has come to its \
                  limit of {} MiB (--max-log); end that transaction",

@@ -31,8 +31,8 @@ const MIGRATIONS: &[M<'_>] = &[
 /// Marks a file as ours: "coor".
 const APPLICATION_ID: i32 = 0x636f_6f72;
 
-/// How long SQLite waits for another program that has the file locked. The loop stands still
-/// meanwhile, and afterwards the request is answered with an error.
+/// How long SQLite waits for another program that has the file locked: at the start, at the end, and in threads of
+/// their own. The loop never waits; see `Storage::stop_waiting`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pages that the writing connection keeps in memory, in KiB: the index of names of two million units, of
@@ -239,6 +239,7 @@ impl SqliteStore {
         // Closing would do the same, but not say whether it could.
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let connection = self.statements.connection();
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         let closed = connection.query_row(checkpoint, [], |row| row.get::<_, bool>("busy"));
         if let Ok(true) = closed {
             tracing::warn!(

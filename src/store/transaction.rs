@@ -7,11 +7,14 @@ use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, LogPages, Storage, StorageResult};
 use crate::coordinate::{Error, Result, StorageError};
 use rusqlite::OptionalExtension;
+use std::time::Duration;
 
 /// The transaction that is open now.
 #[derive(Default)]
 pub(super) struct Batch {
     open: Open,
+    /// True until the first operation that may write.
+    is_untouched: bool,
     /// Why nothing of the batch can stand, once something went wrong for all of it.
     broken: Option<StorageError>,
     /// True if what is kept in memory has to be loaded anew.
@@ -43,10 +46,9 @@ impl Storage for SqliteStore {
         if let Some(error) = &self.batch.broken {
             return Err(error.clone().into());
         }
-        let is_first = self.begin(access).inspect_err(|error| {
-            self.batch.broken = Some(error.clone());
-        })?;
-        // The first one needs no savepoint: with it, all of the batch is undone.
+        self.begin(access)?;
+        // The first one that may write needs no savepoint: with it, all of the batch is undone.
+        let is_first = access == Access::Write && std::mem::take(&mut self.batch.is_untouched);
         let has_savepoint = access == Access::Write && !is_first;
         if has_savepoint {
             self.execute("SAVEPOINT operation")?;
@@ -66,6 +68,17 @@ impl Storage for SqliteStore {
             Err(error) => self.undo_operation(error, access, is_first),
         }
         result
+    }
+
+    fn begin_to_write(&mut self) -> StorageResult<()> {
+        match &self.batch.broken {
+            Some(error) => Err(error.clone()),
+            None => self.begin(Access::Write),
+        }
+    }
+
+    fn stop_waiting(&mut self) -> StorageResult<()> {
+        Ok(self.statements.connection().busy_timeout(Duration::ZERO)?)
     }
 
     fn batch_is_broken(&self) -> bool {
@@ -161,10 +174,21 @@ impl SqliteStore {
         full_if_beyond_limit(self.statements.connection(), error)
     }
 
-    /// Begins a transaction that allows such an access, unless one is open. True if it was begun now.
-    fn begin(&mut self, access: Access) -> StorageResult<bool> {
+    /// Begins a transaction that allows such an access, unless one is open. If that fails, the batch is broken, unless
+    /// another program is the reason.
+    fn begin(&mut self, access: Access) -> StorageResult<()> {
+        let begun = self.try_to_begin(access);
+        if let Err(error) = &begun
+            && !matches!(error, StorageError::Busy(_))
+        {
+            self.batch.broken = Some(error.clone());
+        }
+        begun
+    }
+
+    fn try_to_begin(&mut self, access: Access) -> StorageResult<()> {
         match (self.batch.open, access) {
-            (Open::Write, _) | (Open::Read, Access::Read) => return Ok(false),
+            (Open::Write, _) | (Open::Read, Access::Read) => return Ok(()),
             (Open::Read, Access::Write) => {
                 self.batch.open = Open::Nothing;
                 self.execute("COMMIT")?;
@@ -182,9 +206,9 @@ impl SqliteStore {
             Access::Read => Open::Read,
             Access::Write => Open::Write,
         };
+        self.batch.is_untouched = true;
         self.batch.due_before = self.due;
-        self.load_if_changed()?;
-        Ok(true)
+        self.load_if_changed()
     }
 
     /// Loads what is kept in memory if somebody else wrote to the file.

@@ -9,6 +9,7 @@ mod clock;
 mod daemon;
 mod disk;
 mod io_errors;
+mod locked;
 mod power_cuts;
 mod script;
 mod steps;

@@ -24,11 +24,11 @@ const FULL: Fault = Fault {
 };
 
 /// A daemon without sockets, on a disk that fails at will.
-struct Daemon {
-    disk: Arc<Disk>,
-    service: JobServer<SqliteStore>,
-    session: Session<SqliteStore>,
-    now: Timestamp,
+pub struct Daemon {
+    pub disk: Arc<Disk>,
+    pub service: JobServer<SqliteStore>,
+    pub session: Session<SqliteStore>,
+    pub now: Timestamp,
 }
 
 impl Daemon {
@@ -61,7 +61,7 @@ impl Daemon {
 
     /// Lets it have a message, each step of which is committed; the disk is full at the commit of the step of
     /// this number. Gives the answer.
-    fn ask(&mut self, message: &Value, full_at: Option<usize>) -> Value {
+    pub fn ask(&mut self, message: &Value, full_at: Option<usize>) -> Value {
         let bytes = message.encode();
         for step in 0.. {
             let handled = self.service.handle(&mut self.session, &bytes, self.now);
@@ -87,12 +87,12 @@ impl Daemon {
         unreachable!()
     }
 
-    fn call(&mut self, method: &str, params: &str, full_at: Option<usize>) -> Value {
+    pub fn call(&mut self, method: &str, params: &str, full_at: Option<usize>) -> Value {
         let request = format!("{{'id': 7, 'method': '{method}', 'params': [{params}]}}");
         self.ask(&diag(&request), full_at)
     }
 
-    fn with_units(count: usize) -> Self {
+    pub fn with_units(count: usize) -> Self {
         let mut daemon = Self::start();
         daemon.call("set_work_spec", "{'name': 'ws'}", None);
         let units: Vec<String> = (0..count).map(|n| format!("'u{n:04}'")).collect();
@@ -104,13 +104,13 @@ impl Daemon {
         daemon
     }
 
-    fn counts(&mut self) -> Value {
+    pub fn counts(&mut self) -> Value {
         let answer = self.call("count_work_units", "'ws'", None);
         answer.at("result").item(0).clone()
     }
 }
 
-fn problem(answer: &Value) -> String {
+pub fn problem(answer: &Value) -> String {
     assert_eq!(answer.get("result"), None);
     answer.at("error").at("message").to_string()
 }

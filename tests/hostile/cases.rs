@@ -231,7 +231,8 @@ impl Daemon {
                 check_answer(&frame);
                 return None;
             }
-            Handled::Close | Handled::Again { .. } => return None,
+            Handled::Close => return None,
+            Handled::Again { .. } | Handled::Wait { .. } => panic!("nobody else has the database"),
         }
         Some(check_answer(&frame))
     }

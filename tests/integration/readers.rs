@@ -5,7 +5,9 @@
 
 use rusqlite::{Connection, OpenFlags};
 use std::time::Duration;
-use test_support::{AVAILABLE, Client, Reply, Server, Value, diag, server_with_spec, wait_until};
+use test_support::{
+    AVAILABLE, Client, Reply, Server, Value, diag, frame, reply, server_with_spec, wait_until,
+};
 
 fn reader(server: &Server) -> Connection {
     Connection::open_with_flags(server.db(), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the file")
@@ -103,20 +105,59 @@ fn a_write_lock_of_two_seconds_makes_requests_wait_and_loses_none() {
 }
 
 #[test]
-fn a_write_lock_that_stays_is_answered_by_an_error_and_then_work_goes_on() {
+fn under_a_write_lock_that_stays_readers_are_served_and_all_writers_fail_together() {
     let (server, mut client) = server_with_spec();
+    client.add("ws", "['there', {}]");
     let other = Connection::open(server.db()).expect("the file");
     other
         .execute_batch("BEGIN IMMEDIATE")
         .expect("a write lock");
-    let message = client.refused("add_work_units", "'ws', [['a', {}]]");
-    for words in ["nothing was changed", "locked", "send the request again"] {
-        assert!(message.contains(words), "{words} in {message}");
+    let mut writers: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for (n, writer) in writers.iter_mut().enumerate() {
+        let add = format!("{{'id': {n}, 'method': 'add_work_units', 'params': ['ws', ['u{n}']]}}");
+        writer.send(&frame(&diag(&add)));
     }
+    // All of these are answered while the lock is held.
+    for _ in 0..10 {
+        client.call("now", "");
+        client.call("summary", "");
+        assert_eq!(client.keys("ws", "{}"), ["there"]);
+        assert_eq!(client.counts("ws"), [(AVAILABLE, 1)].into());
+    }
+    let first = writers[0].next_answer();
+    // The others have waited for less time, and would still succeed if they went on waiting.
     other.execute_batch("COMMIT").expect("commit");
-    assert_eq!(count(&other), 0);
+    let others = writers[1..].iter_mut().map(Client::next_answer);
+    for answer in std::iter::once(first).chain(others) {
+        let Reply::Error(message) = reply(&answer) else {
+            panic!("{answer}");
+        };
+        for words in ["nothing was changed", "locked", "send the request again"] {
+            assert!(message.contains(words), "{words} in {message}");
+        }
+    }
+    assert_eq!(client.keys("ws", "{}"), ["there"]);
     client.add("ws", "['a', {}]");
+    assert_eq!(count(&other), 2);
+}
+
+#[test]
+fn a_stop_under_a_write_lock_answers_who_waits_and_ends() {
+    let (mut server, mut client) = server_with_spec();
+    client.add("ws", "['there', {}]");
+    let other = Connection::open(server.db()).expect("the file");
+    other
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("a write lock");
+    client.send(&frame(&diag(
+        "{'id': 1, 'method': 'add_work_units', 'params': ['ws', ['new']]}",
+    )));
+    // It has come once a later connection is answered.
+    server.connect().call("now", "");
+    assert_eq!(server.stop().code, Some(0));
+    assert!(matches!(reply(&client.next_answer()), Reply::Error(_)));
     assert_eq!(count(&other), 1);
+    other.execute_batch("COMMIT").expect("commit");
 }
 
 #[test]

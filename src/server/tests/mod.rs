@@ -4,6 +4,7 @@ mod backpressure;
 mod clock_steps;
 mod endings;
 mod messages;
+mod waiting;
 
 use super::{Admission, BatchError, Handled, Limits, Server, ServerError, Service, Stopper};
 use crate::address::Address;
@@ -12,7 +13,7 @@ use crate::clock::{Clock, ClockStep, SystemClock, Timestamp};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -48,6 +49,7 @@ enum Told {
 /// - `fail`, `break`: lets its batch be rolled back, or end in an unknown outcome.
 /// - `doom`: lets the next tick end in an unknown outcome.
 /// - `when`: answers the time, in seconds.
+/// - `write ...`: waits while the service can't write, and is answered by `locked` if it has waited for too long.
 /// - `nonsense`: is refused.
 /// - `close`: closes the connection.
 /// - all else is echoed, with the number that the message has on its connection.
@@ -57,6 +59,8 @@ struct Puppet {
     gate: Arc<Mutex<Receiver<()>>>,
     /// How often the message is to be handled again that is handled in steps.
     steps_left: Option<usize>,
+    /// True while the service can't write.
+    is_locked: Arc<AtomicBool>,
     in_batch: usize,
     batch_max: usize,
     failure: Option<BatchError>,
@@ -72,6 +76,7 @@ impl Puppet {
             told,
             gate: Arc::new(Mutex::new(gate)),
             steps_left: None,
+            is_locked: Arc::default(),
             in_batch: 0,
             batch_max: usize::MAX,
             failure: None,
@@ -82,20 +87,36 @@ impl Puppet {
     }
 }
 
+/// What is remembered for a connection.
+#[derive(Default)]
+struct Visitor {
+    messages: usize,
+    has_waited: bool,
+}
+
 impl Service for Puppet {
-    type Session = usize;
+    type Session = Visitor;
     type Answer = String;
 
-    fn open_session(&mut self) -> usize {
+    fn open_session(&mut self) -> Visitor {
         let _ = self.told.send(Told::Opened);
-        0
+        Visitor::default()
     }
 
-    fn handle(&mut self, session: &mut usize, message: &[u8], now: Timestamp) -> Handled<String> {
+    fn can_write(&mut self) -> bool {
+        !self.is_locked.load(Ordering::SeqCst)
+    }
+
+    fn end_waiting(&mut self, session: &mut Visitor) {
+        session.has_waited = true;
+    }
+
+    fn handle(&mut self, session: &mut Visitor, message: &[u8], now: Timestamp) -> Handled<String> {
         let text = text_of(message);
         let _ = self.told.send(Told::Handled(text.clone()));
         self.in_batch += 1;
-        *session += 1;
+        session.messages += 1;
+        let has_waited = std::mem::take(&mut session.has_waited);
         match text.split(' ').next() {
             Some("big") => Handled::Answer("x".repeat(text[4..].parse().unwrap())),
             Some("later") => {
@@ -125,6 +146,13 @@ impl Service for Puppet {
                     Handled::Again { held: 0 }
                 }
             },
+            Some("write") if self.is_locked.load(Ordering::SeqCst) => {
+                if has_waited {
+                    Handled::Answer("locked".to_owned())
+                } else {
+                    Handled::Wait { held: 0 }
+                }
+            }
             Some("hold") => {
                 let _ = self.gate.lock().unwrap().recv();
                 Handled::Answer(text)
@@ -145,7 +173,7 @@ impl Service for Puppet {
                 self.tick_failure = Some(BatchError::Unknown("doomed".to_owned()));
                 Handled::Answer(text)
             }
-            _ => Handled::Answer(format!("{session} {text}")),
+            _ => Handled::Answer(format!("{} {text}", session.messages)),
         }
     }
 
