@@ -127,6 +127,10 @@ pub const LOCK_PATHS_MAX: usize = 10_000;
 /// Labels of all of them together: each is a look-up.
 pub const LOCK_LABELS_MAX: usize = 20_000;
 
+/// Units of which it is remembered to which worker they were handed out, over all workers, in case they are deleted:
+/// they take some 4 MiB.
+pub const REMEMBERED_BY_WORKER_MAX: usize = 100_000;
+
 /// Units that are deleted, or rows (of units and of attempts at them) of deleted specs that are removed or that
 /// are archived, before somebody else gets a turn: a millisecond of work. But each may be on a page of its own, and
 /// others wait while the disk takes all of these.

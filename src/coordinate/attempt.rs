@@ -5,7 +5,7 @@ use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
 use super::{Name, Operation, Result};
 use crate::cbor::Item;
 use crate::clock::Timestamp;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ impl HandedOut {
         if self.attempts.len() >= self.limit {
             self.attempts.pop_front();
         }
-        let names_hash = hash_names(work_spec, name);
+        let names_hash = hash(&(work_spec, name));
         self.attempts.push_back(Entry {
             unit,
             attempt,
@@ -134,15 +134,65 @@ impl HandedOut {
     /// True if another unit than `unit` was handed out here under its name: one that has been deleted.
     #[must_use]
     pub fn has_namesake_of(&self, unit: WorkUnitId, work_spec: &Name, name: &Name) -> bool {
-        let names_hash = hash_names(work_spec, name);
+        let names_hash = hash(&(work_spec, name));
         let mut attempts = self.attempts.iter();
         attempts.any(|entry| entry.names_hash == names_hash && entry.unit != unit)
     }
 }
 
-fn hash_names(work_spec: &Name, name: &Name) -> u64 {
+/// Which unit was last handed out to each worker under each name, on whatever connection: a worker that says who it
+/// is may mean one that has been deleted since. Those that were remembered first are forgotten beyond a limit.
+#[derive(Debug)]
+pub struct HandedOutByWorker {
+    /// By a hash of the names of the worker, the work spec and the unit.
+    units: HashMap<u64, WorkUnitId>,
+    /// The keys in the order in which they came.
+    order: VecDeque<u64>,
+    limit: usize,
+}
+
+impl HandedOutByWorker {
+    /// A memory for at most `limit` units.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            units: HashMap::new(),
+            order: VecDeque::new(),
+            limit,
+        }
+    }
+
+    /// Notes that `unit` was handed out to `worker`.
+    pub fn remember(&mut self, worker: &Name, unit: WorkUnitId, work_spec: &Name, name: &Name) {
+        let key = hash(&(worker, work_spec, name));
+        if self.units.insert(key, unit).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > self.limit
+            && let Some(first) = self.order.pop_front()
+        {
+            self.units.remove(&first);
+        }
+    }
+
+    /// True if another unit than `unit` was handed out to `worker` under its name: one that has been deleted.
+    #[must_use]
+    pub fn has_namesake_of(
+        &self,
+        worker: &Name,
+        unit: WorkUnitId,
+        work_spec: &Name,
+        name: &Name,
+    ) -> bool {
+        let given = self.units.get(&hash(&(worker, work_spec, name)));
+        given.is_some_and(|given| *given != unit)
+    }
+}
+
+fn hash(names: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (work_spec, name).hash(&mut hasher);
+    names.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -241,5 +291,28 @@ mod tests {
         assert!(handed_out.has_namesake_of(WorkUnitId(9), &spec, &named("3")));
         assert!(!handed_out.has_namesake_of(WorkUnitId(3), &spec, &named("3")));
         assert!(!handed_out.has_namesake_of(WorkUnitId(9), &spec, &named("2")));
+    }
+
+    #[test]
+    fn the_last_unit_of_a_name_that_a_worker_got_is_remembered_and_the_first_ones_are_forgotten() {
+        let (spec, other_spec) = (Name::from_text("spec"), Name::from_text("other"));
+        let (worker, other) = (Name::from_text("w"), Name::from_text("v"));
+        let unit = |number: i64| (WorkUnitId(number), Name::from_text("u"));
+        let mut by_worker = HandedOutByWorker::new(2);
+        for number in [1, 2] {
+            let (id, name) = unit(number);
+            by_worker.remember(&worker, id, &spec, &name);
+        }
+        let (id, name) = unit(2);
+        assert!(!by_worker.has_namesake_of(&worker, id, &spec, &name));
+        let (id, name) = unit(3);
+        assert!(by_worker.has_namesake_of(&worker, id, &spec, &name));
+        assert!(!by_worker.has_namesake_of(&other, id, &spec, &name));
+        assert!(!by_worker.has_namesake_of(&worker, id, &other_spec, &name));
+        by_worker.remember(&other, WorkUnitId(4), &spec, &name);
+        assert!(by_worker.has_namesake_of(&worker, id, &spec, &name));
+        by_worker.remember(&other, WorkUnitId(5), &other_spec, &name);
+        assert!(!by_worker.has_namesake_of(&worker, id, &spec, &name));
+        assert!(by_worker.has_namesake_of(&other, id, &spec, &name));
     }
 }

@@ -22,7 +22,7 @@ mod work_spec;
 mod work_unit;
 mod worker;
 
-pub use attempt::{Attempt, AttemptId, AttemptStatus, HandedOut};
+pub use attempt::{Attempt, AttemptId, AttemptStatus, HandedOut, HandedOutByWorker};
 pub use chaining::Chained;
 pub use error::{Error, Result, StorageError};
 pub use explain::{LastAsked, Reason};
@@ -62,6 +62,9 @@ pub struct Operation<'a, S> {
     pub limits: &'a RequestLimits,
     /// What its finishes have chained so far.
     pub chained: Chained,
+    /// What was handed out to each worker. What an operation notes there stays when it is undone. That does no harm: an
+    /// id is never used for another unit.
+    pub handed_out: &'a mut HandedOutByWorker,
     /// The source of chance. It borrows nothing, so an operation may be lent for as short as one likes.
     pub random: &'a mut (dyn Rng + 'static),
 }

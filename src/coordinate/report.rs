@@ -85,14 +85,18 @@ impl<S: Storage> Operation<'_, S> {
                 name: name.clone(),
             });
         };
-        let own = match &report.worker {
-            Some(worker) => self.last_attempt_by(&unit, worker)?,
-            None => self.last_attempt_of(&unit, handed_out)?,
+        let (own, has_namesake) = match &report.worker {
+            Some(worker) => (
+                self.last_attempt_by(&unit, worker)?,
+                self.handed_out
+                    .has_namesake_of(worker, unit.id, work_spec, name),
+            ),
+            None => (
+                self.last_attempt_of(&unit, handed_out)?,
+                handed_out.has_namesake_of(unit.id, work_spec, name),
+            ),
         };
-        if own.is_none()
-            && unit.status == UnitStatus::Pending
-            && handed_out.has_namesake_of(unit.id, work_spec, name)
-        {
+        if own.is_none() && unit.status == UnitStatus::Pending && has_namesake {
             return Ok(Outcome::Refused(format!(
                 "work unit {name} was deleted and added again since it was handed out, and another \
                  worker has it now"

@@ -175,6 +175,7 @@ impl<S: Storage> Operation<'_, S> {
             data,
         } = unit;
         let attempt = self.open_attempt(&mut unit, Some(worker), lease)?.id;
+        self.handed_out.remember(worker, unit.id, &work_spec, &name);
         self.store
             .update_work_unit(self.now, UnitStatus::Available, &unit)?;
         Ok(Assignment {

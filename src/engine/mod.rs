@@ -12,7 +12,8 @@ pub use statistics::Statistics;
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
-    Chained, Error, LastAsked, NamespaceId, Operation, Result, Retention, StorageError,
+    Chained, Error, HandedOutByWorker, LastAsked, NamespaceId, Operation, Result, Retention,
+    StorageError,
 };
 use crate::limits::{self, Pace, RequestLimits};
 use archiver::Archiver;
@@ -44,6 +45,7 @@ pub struct Engine<S: Storage> {
     last_asked_for_work: Option<Timestamp>,
     batch: Batch,
     archiver: Archiver,
+    handed_out: HandedOutByWorker,
     /// When the next cleanup step may be taken.
     next_cleanup: Timestamp,
     totals: Totals,
@@ -103,6 +105,7 @@ impl<S: Storage> Engine<S> {
             last_asked_for_work: None,
             batch: Batch::default(),
             archiver: Archiver::default(),
+            handed_out: HandedOutByWorker::new(limits::REMEMBERED_BY_WORKER_MAX),
             next_cleanup: now,
             totals: Totals::default(),
         })
@@ -182,7 +185,7 @@ impl<S: Storage> Engine<S> {
     ) -> Result<T> {
         self.batch.may_write |= access == Access::Write;
         let (namespace, random) = (self.namespace, &mut *self.random);
-        let limits = &self.settings.limits;
+        let (limits, handed_out) = (&self.settings.limits, &mut self.handed_out);
         self.store.operation(access, |store| {
             run(Operation {
                 store,
@@ -190,6 +193,7 @@ impl<S: Storage> Engine<S> {
                 now,
                 limits,
                 chained: Chained::default(),
+                handed_out,
                 random,
             })
         })

@@ -10,10 +10,10 @@ use super::disk::{Disk, Image};
 use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Deletion, Error, Heartbeat, LockPath, NewUnit, PriorityChange, Report, Retention, StorageError,
-    Wish, WorkRequest,
+    Deletion, Error, HandedOutByWorker, Heartbeat, LockPath, NewUnit, PriorityChange, Report,
+    Retention, StorageError, Wish, WorkRequest,
 };
-use coordinated::limits::RequestLimits;
+use coordinated::limits::{REMEMBERED_BY_WORKER_MAX, RequestLimits};
 use coordinated::store::{Options, SqliteStore};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -468,5 +468,6 @@ pub fn try_to_open(disk: &Disk, step: usize) -> Result<World, Box<dyn std::error
         namespace,
         random: SmallRng::seed_from_u64(0),
         limits: RequestLimits::default(),
+        by_worker: HandedOutByWorker::new(REMEMBERED_BY_WORKER_MAX),
     })
 }

@@ -21,6 +21,8 @@ pub struct Model {
     pub specs: BTreeMap<String, Spec>,
     pub workers: BTreeMap<Name, Worker>,
     pub locks: BTreeMap<Path, Lock>,
+    /// The unit that was last handed out to a worker under the names of its spec and its own.
+    pub by_worker: BTreeMap<(Name, String, Name), u64>,
     /// Larger than all ids of units and attempts so far, also of those that were undone.
     pub last_id: u64,
 }
@@ -228,6 +230,7 @@ impl Model {
             specs: BTreeMap::new(),
             workers: BTreeMap::new(),
             locks: BTreeMap::new(),
+            by_worker: BTreeMap::new(),
             last_id: 0,
         }
     }
@@ -306,6 +309,7 @@ impl Model {
         for worker in self.workers.values_mut() {
             worker.expiration = bounded(worker.expiration);
         }
+        self.by_worker.clear();
         for Spec { meta, .. } in self.specs.values_mut() {
             let latest = self.now.plus(meta.interval.unwrap_or_default());
             meta.next_continuous = meta.next_continuous.map(|next| next.min(latest));

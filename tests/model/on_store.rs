@@ -42,6 +42,7 @@ pub fn run(
     };
     let (namespace, now) = (world.namespace, world.now);
     let (limits, random) = (&world.limits, &mut world.random);
+    let by_worker = &mut world.by_worker;
     let mut answer = None;
     let result = world.store.operation(access, |store| {
         let mut running = Running {
@@ -50,6 +51,7 @@ pub fn run(
             now,
             limits,
             chained: Chained::default(),
+            handed_out: by_worker,
             random,
         };
         let done = take(&mut running, handed_out, operation, target)?;

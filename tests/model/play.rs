@@ -147,6 +147,10 @@ impl Game {
             let (model, given) = get_work(&self.model, request, &answer)?;
             memory.remember(&given, REMEMBERED);
             self.model = model;
+            for given in given {
+                let names = (request.worker.clone(), given.spec, given.name);
+                self.model.by_worker.insert(names, given.unit);
+            }
         } else {
             let expected = on_model::run(&mut self.model, memory, operation, target.as_ref());
             agree("the answer", &answer, &expected)?;
@@ -157,11 +161,13 @@ impl Game {
         Ok(())
     }
 
-    /// What happened since then is undone. Time goes on, and no id is given out again.
+    /// What happened since then is undone. Time goes on, no id is given out again, and what is remembered beside the
+    /// file stays.
     fn go_back_to(&mut self, before: Model) {
-        let (now, last_id) = (self.model.now, self.model.last_id);
-        self.model = before;
-        (self.model.now, self.model.last_id) = (now, last_id);
+        let undone = std::mem::replace(&mut self.model, before);
+        self.model.now = undone.now;
+        self.model.last_id = undone.last_id;
+        self.model.by_worker = undone.by_worker;
     }
 
     /// The unit that a report is about.

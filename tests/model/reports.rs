@@ -68,10 +68,17 @@ impl Model {
                 here.filter_map(|given| index(given.attempt)).next()
             }
         };
-        let had_namesake = memory
-            .handed_out
-            .iter()
-            .any(|given| given.unit != unit.id && given.spec == spec && given.name == *name);
+        let had_namesake = match &report.worker {
+            Some(worker) => {
+                let names = (worker.clone(), spec.to_owned(), name.clone());
+                let given = self.by_worker.get(&names);
+                given.is_some_and(|given| *given != unit.id)
+            }
+            None => memory
+                .handed_out
+                .iter()
+                .any(|given| given.unit != unit.id && given.spec == spec && given.name == *name),
+        };
         if own.is_none() && before == UnitStatus::Pending && had_namesake {
             return Answer::Failed(Failure::Refused);
         }

@@ -476,6 +476,50 @@ fn a_worker_that_says_who_it_is_is_fenced_by_its_name() {
 }
 
 #[test]
+fn a_worker_that_had_a_deleted_unit_is_known_by_its_name_on_any_connection() {
+    let ways = [
+        "del_work_units('ws', {'all': true})",
+        "del_work_units('ws', {'work_unit_keys': ['u']})",
+        "del_work_spec('ws')",
+    ];
+    for way in ways {
+        let mut scene = scene();
+        let (method, params) = way.split_once('(').expect("a call");
+        scene.admin.call(method, params.trim_end_matches(')'));
+        scene.admin.set_spec("{'name': 'ws'}");
+        scene.admin.add("ws", "['u', {'own': 2}]");
+        scene.second.take_key("w2", "u");
+        let before = scene.seen();
+        for (report, worker) in REPORTS.iter().zip(["'w1'", "\"w1\"", "'w1'", "'w1'"]) {
+            let named = report.replacen('{', &format!("{{'worker_id': {worker}, "), 1);
+            // From a connection that holds nothing, and from its own.
+            for client in [&mut scene.admin, &mut scene.first] {
+                let message = client.not_updated("ws", "u", &named);
+                assert!(message.contains("deleted"), "{way}, {report}: {message}");
+            }
+        }
+        assert_eq!(scene.seen(), before, "{way}");
+        // Who never had it is taken at its word, and so is who had it once nobody has its namesake.
+        scene.second.updated("ws", "u", "{'status': 1}");
+        let finish = "{'status': 4, 'worker_id': 'w1', 'data': {'late': 1}}";
+        scene.admin.updated("ws", "u", finish);
+        assert_eq!(scene.seen().1, diag("{'late': 1}"), "{way}");
+    }
+}
+
+#[test]
+fn who_never_had_a_unit_is_taken_at_its_word_whatever_was_deleted() {
+    let mut scene = scene();
+    scene.admin.value("del_work_units", "'ws', {'all': true}");
+    scene.admin.add("ws", "['u', {'own': 2}]");
+    scene.second.take_key("w2", "u");
+    // `first` had the namesake, but speaks for somebody who had not.
+    let finish = "{'status': 4, 'worker_id': 'w3', 'data': {'done': 1}}";
+    scene.first.updated("ws", "u", finish);
+    assert_eq!(scene.seen().0.status, FINISHED);
+}
+
+#[test]
 fn a_name_goes_before_the_connection() {
     let mut scene = scene();
     scene.admin.updated("ws", "u", "{'lease_time': -1}");

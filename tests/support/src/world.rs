@@ -3,10 +3,10 @@ use coordinated::cbor::Item;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Assignment, Chained, Counts, HandedOut, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation,
+    Assignment, Chained, Counts, HandedOut, HandedOutByWorker, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation,
     Outcome, Report, Result, Retention, UnitStatus, Wish, WorkRequest,
 };
-use coordinated::limits::RequestLimits;
+use coordinated::limits::{REMEMBERED_BY_WORKER_MAX, RequestLimits};
 use coordinated::store::{Options, SqliteStore, Synchronous};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -25,6 +25,7 @@ pub struct World {
     pub namespace: NamespaceId,
     pub random: SmallRng,
     pub limits: RequestLimits,
+    pub by_worker: HandedOutByWorker,
 }
 
 /// The encoding of a JSON value; its strings are text.
@@ -78,6 +79,7 @@ impl World {
             namespace,
             random,
             limits: RequestLimits::default(),
+            by_worker: HandedOutByWorker::new(REMEMBERED_BY_WORKER_MAX),
         }
     }
 
@@ -125,6 +127,7 @@ impl World {
     ) -> Result<T> {
         let (namespace, now) = (self.namespace, self.now);
         let (limits, random) = (&self.limits, &mut self.random);
+        let handed_out = &mut self.by_worker;
         self.store.operation(access, |store| {
             run(&mut Operation {
                 store,
@@ -132,6 +135,7 @@ impl World {
                 now,
                 limits,
                 chained: Chained::default(),
+                handed_out,
                 random,
             })
         })
