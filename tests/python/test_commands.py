@@ -292,6 +292,15 @@ def test_a_work_spec_is_controlled(run, client):
     assert json.loads(run('why', 'spec', 'b', '--json'))[0]['code'] == 'running'
 
 
+def test_a_load_keeps_what_control_has_set(run, client, tmpdir):
+    tmpdir.join('spec.yaml').write(yaml.safe_dump(SPEC))
+    run('pause', 'spec')
+    run('control', 'spec', '--weight', '7')
+    run('load', '-w', 'spec.yaml', '--no-work')
+    meta = json.loads(run('work_spec', 'spec', '--meta', '--json'))
+    assert (meta['status'], meta['weight']) == ('paused', 7)
+
+
 def test_a_server_says_why_as_far_as_it_can_be_seen(run, client):
     lacking = 'only what can be seen from outside'
 
@@ -384,7 +393,7 @@ def test_work_runs_a_program_for_each_unit(run, client):
     assert client.count_work_units('spec') == {client.FINISHED: 3, client.FAILED: 1}
     units = dict(client.get_work_units('spec'))
     assert units['a'] == {'was': {'n': 1}, 'output': {'child': {}}}
-    assert units['b'] == {'traceback': 'Traceback\noops\n'}
+    assert units['b'] == {'traceback': 'exit code 3, and on standard error:\nTraceback\noops\n'}
     assert client.get_work_units('next') == [('child', {})]
 
 

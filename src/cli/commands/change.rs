@@ -115,13 +115,13 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     if count == 0 {
         return tell("Nothing to do.");
     }
-    let question = format!(
-        "Retry {} of {} ({})?",
+    let act = format!(
+        "retry {} of {} ({})",
         units_of(count, Some(Status::Failed)),
         shown(&spec),
         examples(&some)
     );
-    if !confirm(&question, args.yes, Unasked::GoesOn)? {
+    if !confirm(&act, args.yes, Unasked::GoesOn)? {
         return Err(Declined.into());
     }
     let progress = progress("retrying", count);
@@ -278,8 +278,8 @@ pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
         0
     } else {
         let what = units_of(count, args.status);
-        let question = format!("Remove {what} of {} for ever?", shown(&spec));
-        if !confirm(&question, args.yes, Unasked::Refuses)? {
+        let act = format!("remove {what} of {}", shown(&spec));
+        if !confirm(&act, args.yes, Unasked::Refuses)? {
             return Err(Declined.into());
         }
         let progress = progress("removing", count);
@@ -376,12 +376,12 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     let number = counted(specs.len() as u64, "work spec");
     let what = match specs.as_slice() {
         [] => return tell("Nothing to do."),
-        _ if args.all => format!("ALL there is, {number}"),
+        _ if args.all => format!("ALL {number}"),
         [one] => format!("the work spec {}", shown(one)),
         some => format!("{number} ({})", examples(some)),
     };
-    let question = format!("Delete {what} with {} for ever?", units(count));
-    if !confirm(&question, args.yes, Unasked::Refuses)? {
+    let act = format!("delete {what} with {}", units(count));
+    if !confirm(&act, args.yes, Unasked::Refuses)? {
         return Err(Declined.into());
     }
     if args.all {

@@ -3,26 +3,26 @@
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Asks whether to go on, on a terminal; `yes` is the answer if it is given beforehand. Without a terminal and
-/// that, `unasked` tells whether to go on.
+/// Asks on a terminal whether to `act`, a verb and what it is about; `yes` is the answer if it is given beforehand.
+/// Without a terminal and that, `unasked` tells whether to go on.
 ///
 /// # Errors
 /// If nobody can be asked, and it should not go on unasked.
-pub(super) fn confirm(question: &str, yes: bool, unasked: Unasked) -> Result<bool, Box<dyn Error>> {
+pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Box<dyn Error>> {
     if yes {
         return Ok(true);
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return match unasked {
             Unasked::GoesOn => Ok(true),
-            Unasked::Refuses => Err(format!(
-                "{question} Nobody can be asked here: add --yes if that is what you want"
-            )
-            .into()),
+            Unasked::Refuses => {
+                Err(format!("refusing to {act} without confirmation; pass --yes").into())
+            }
         };
     }
+    let (first, rest) = act.split_at(act.len().min(1));
     let mut stderr = io::stderr();
-    write!(stderr, "{question} [y/N] ")?;
+    write!(stderr, "{}{rest}? [y/N] ", first.to_uppercase())?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -245,7 +245,9 @@ fn explain_here(
     if reasons.is_empty() {
         reasons.push(Reason {
             code: "unknown".to_owned(),
-            text: "nothing that can be seen speaks against it".to_owned(),
+            text:
+                "ready as far as can be seen: the next worker that asks for such work should get it"
+                    .to_owned(),
         });
     }
     Ok(reasons)

@@ -88,7 +88,7 @@ impl Server {
         self.connect_with(Options::default())
     }
 
-    /// The same, with other options for what comes after; the time-out is in their place.
+    /// The same, with other options for what comes after, but for the time-outs that `--timeout` sets.
     ///
     /// # Errors
     /// If nobody answers.

@@ -2,8 +2,8 @@
 
 use coordinated::cbor::Value;
 use coordinated::client::{
-    Address, Connection, Coordinate, Error, GetWork, ListLocks, Options, Request, Resend, Status,
-    UnitQuery, Update,
+    Address, Connection, Coordinate, Deletion, Error, GetWork, ListLocks, Options, Request, Resend,
+    Status, UnitQuery, Update,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -446,6 +446,14 @@ fn answers_in_the_forms_of_the_originals_are_read() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn no_server_is_asked_to_delete_the_units_of_an_empty_list() {
+    let nobody: Address = "unix:/nonexistent/socket".parse().expect("an address");
+    let mut client = Coordinate::new(Connection::new(nobody, quick()));
+    let none = Deletion::Named(Vec::new(), None);
+    assert_eq!(client.del_work_units(&"ws".into(), &none).expect("none"), 0);
 }
 
 #[test]

@@ -293,7 +293,9 @@ fn nothing_is_lost_where_nobody_can_be_asked() {
     ] {
         let message = bad(server.address(), arguments);
         assert!(
-            message.contains("--yes") && message.contains(count),
+            message.contains("refusing to")
+                && message.contains(count)
+                && message.ends_with("pass --yes"),
             "{message}"
         );
     }

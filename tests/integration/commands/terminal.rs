@@ -247,7 +247,7 @@ fn a_yes_is_asked_for_after_a_preview_and_anything_else_is_a_no() {
     for (answer, code) in [("n\n", 1), ("\n", 1), ("yes\n", 0)] {
         let arguments = ["clear", "ws", "-s", "failed"];
         let mut terminal = OnTerminal::start(80, server.address(), &arguments);
-        terminal.wait_for("Remove 1 failed work unit of ws for ever? [y/N] ");
+        terminal.wait_for("Remove 1 failed work unit of ws? [y/N] ");
         assert_eq!(client.counts("ws").get(&FAILED), Some(&1));
         terminal.type_in(answer);
         let (screen, ended) = terminal.end();
