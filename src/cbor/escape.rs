@@ -1,7 +1,7 @@
 //! Bytes as one line of text, and back: how names are shown to people, and how people write them.
 //!
-//! UTF-8 stands as it is, but for a backslash, which is doubled, and control characters and what is not
-//! UTF-8, which are written `\n`, `\r`, `\t` or `\xNN`, a byte each. So every byte string has exactly one
+//! UTF-8 stands as it is, but for a backslash, which is doubled, and control characters, characters that are not
+//! seen and what is not UTF-8, which are written `\n`, `\r`, `\t` or `\xNN`, a byte each. So every byte string has exactly one
 //! such text, and two different ones never look alike.
 
 use std::fmt::Write;
@@ -31,7 +31,7 @@ pub fn escape(bytes: &[u8]) -> String {
                 '\n' => text.push_str("\\n"),
                 '\r' => text.push_str("\\r"),
                 '\t' => text.push_str("\\t"),
-                _ if character.is_control() || is_unseen(character) => {
+                _ if is_deceptive(character) => {
                     let mut encoded = [0; 4];
                     push_hex(&mut text, character.encode_utf8(&mut encoded).as_bytes());
                 }
@@ -43,13 +43,31 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// Characters that no terminal shows, or that turn the direction of writing: with them two names could look
-/// alike, or a line read otherwise than it is.
-fn is_unseen(character: char) -> bool {
-    matches!(
-        character,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
-    )
+/// True for characters that a terminal acts on or does not show, or that turn the direction of writing. With them two
+/// texts could look alike, or a line read otherwise than it is. (The variation selectors of emoji are not among them.)
+#[must_use]
+pub fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                // Tags, and more variation selectors.
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 fn push_hex(text: &mut String, bytes: &[u8]) {
@@ -108,6 +126,8 @@ mod tests {
             (b"a\\b", "a\\\\b"),
             (b"\x1b[31m", "\\x1b[31m"),
             ("a\u{202e}b".as_bytes(), "a\\xe2\\x80\\xaeb"),
+            ("a\u{e0041}b".as_bytes(), "a\\xf3\\xa0\\x81\\x81b"),
+            ("❤\u{fe0f}".as_bytes(), "❤\u{fe0f}"),
             (b"\xc3\x28", "\\xc3("),
         ] {
             assert_eq!(escape(bytes), text);

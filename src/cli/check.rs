@@ -1,7 +1,7 @@
 //! `coordinated check`: whether a database is in order.
 
 use super::progress::spinner;
-use super::values::Database;
+use super::values::{Database, printable};
 use crate::store::FileError;
 use crate::store::check::{self, Report};
 use std::io::{self, Write};
@@ -78,7 +78,7 @@ fn tell(db: &str, report: &Report, mended: &[&str], repair: bool) -> io::Result<
     for fault in &report.faults {
         writeln!(out, "{}: {} found", fault.name, fault.total)?;
         for example in &fault.examples {
-            writeln!(out, "  {example}")?;
+            writeln!(out, "  {}", printable(example))?;
         }
         let untold = fault.total - u64::try_from(fault.examples.len()).unwrap_or(0);
         if untold > 0 {

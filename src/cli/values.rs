@@ -1,6 +1,7 @@
 //! How values are written on the command line, and shown to people: sizes as `64MiB`, spans of time as `30s`,
 //! data as YAML or JSON; and which database a command is about.
 
+use crate::cbor::escape::is_deceptive;
 use crate::cbor::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -55,11 +56,27 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// The text with what could act on a terminal escaped: much of what is printed comes from workers.
 pub(super) fn printable(text: &str) -> String {
-    let escaped = |c: char| match c.is_control() && c != '\t' {
+    let escaped = |c: char| match is_deceptive(c) && c != '\t' {
         true => c.escape_unicode().to_string(),
         false => c.to_string(),
     };
     text.chars().map(escaped).collect()
+}
+
+/// JSON of the same value with what could act on a terminal escaped. That can only be within strings, but for ends
+/// of lines.
+pub(super) fn printable_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_deceptive(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 /// A moment, in seconds since 1970, for people: in UTC.
@@ -119,6 +136,25 @@ pub(super) fn text_of(argument: &OsString) -> Result<&str, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_act_on_a_terminal_is_escaped() {
+        for (text, shown) in [
+            ("grün 猫\t❤\u{fe0f}", "grün 猫\t❤\u{fe0f}"),
+            ("\u{1b}[31m\u{7f}\u{9b}2J", "\\u{1b}[31m\\u{7f}\\u{9b}2J"),
+            ("a\u{202e}b\u{2066}c", "a\\u{202e}b\\u{2066}c"),
+            ("a\u{e0041}b", "a\\u{e0041}b"),
+        ] {
+            assert_eq!(printable(text), shown);
+            let json = serde_json::json!({ text: [text] });
+            for json_text in [json.to_string(), format!("{json:#}")] {
+                let shown = printable_json(&json_text);
+                assert!(!shown.chars().any(|c| is_deceptive(c) && c != '\n'));
+                let read: serde_json::Value = serde_json::from_str(&shown).expect(&shown);
+                assert_eq!(read, json);
+            }
+        }
+    }
 
     #[test]
     fn spans_and_moments_are_short() {

@@ -1,5 +1,6 @@
 //! Asking before something is changed that can't be had back.
 
+use crate::cli::values::printable;
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -22,7 +23,8 @@ pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Bo
     }
     let (first, rest) = act.split_at(act.len().min(1));
     let mut stderr = io::stderr();
-    write!(stderr, "{}{rest}? [y/N] ", first.to_uppercase())?;
+    let question = format!("{}{rest}?", first.to_uppercase());
+    write!(stderr, "{} [y/N] ", printable(&question))?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -1,7 +1,8 @@
 //! What commands print: tables for people, JSON and YAML for programs.
 
+use crate::cbor::escape::is_deceptive;
 use crate::cbor::{Value, json};
-use crate::cli::values::printable;
+use crate::cli::values::{printable, printable_json};
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
@@ -203,20 +204,41 @@ impl Output {
         form: ForPrograms,
         value: &Json,
     ) -> Result<(), Box<dyn Error>> {
-        match form {
-            ForPrograms::Json => writeln!(self.out, "{value:#}")?,
-            ForPrograms::Yaml => write!(self.out, "{}", yaml(value)?)?,
-        }
-        Ok(())
+        let text = match form {
+            ForPrograms::Json => self.json(format!("{value:#}\n")),
+            ForPrograms::Yaml => self.yaml(yaml(value)?, "", value),
+        };
+        Ok(self.out.write_all(text.as_bytes())?)
     }
 
     /// One of many documents: a line of JSON, or an item of a YAML list.
     pub(super) fn item(&mut self, form: ForPrograms, value: &Json) -> Result<(), Box<dyn Error>> {
-        match form {
-            ForPrograms::Json => writeln!(self.out, "{value}")?,
-            ForPrograms::Yaml => write!(self.out, "{}", yaml(&Json::Array(vec![value.clone()]))?)?,
+        let text = match form {
+            ForPrograms::Json => self.json(format!("{value}\n")),
+            ForPrograms::Yaml => {
+                let list = Json::Array(vec![value.clone()]);
+                self.yaml(yaml(&list)?, "- ", value)
+            }
+        };
+        Ok(self.out.write_all(text.as_bytes())?)
+    }
+
+    /// JSON as it is, but that nothing in it acts on a terminal.
+    fn json(&self, text: String) -> String {
+        match self.is_terminal {
+            true => printable_json(&text),
+            false => text,
         }
-        Ok(())
+    }
+
+    /// YAML as it is. Where it would act on a terminal it is the same value as JSON, which is YAML too and, unlike
+    /// other text in it, has escapes.
+    fn yaml(&self, text: String, before: &str, value: &Json) -> String {
+        let acts = |c: char| is_deceptive(c) && c != '\n';
+        match self.is_terminal && text.contains(acts) {
+            true => self.json(format!("{before}{value}\n")),
+            false => text,
+        }
     }
 
     /// Gets it out, as at the end of a command.

@@ -3,7 +3,7 @@
 use super::table::{Cell, Table};
 use crate::cbor::escape::escape;
 use crate::cbor::{Value, json};
-use crate::cli::values::printable;
+use crate::cli::values::{printable, printable_json};
 use crate::store::{Rows, ValueRef};
 use serde_json::{Map, Value as Json};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -95,8 +95,8 @@ impl Rows for Printer {
             }
             Form::Csv => {
                 let names = self.columns.iter();
-                let names: Vec<Vec<u8>> = names.map(|name| name.clone().into_bytes()).collect();
-                self.csv_record(&names)
+                let names = names.map(|name| self.csv_field(ValueRef::Text(name.as_bytes())));
+                self.csv_record(&names.collect::<Vec<_>>())
             }
             Form::Json => Ok(()),
         }
@@ -117,7 +117,11 @@ impl Rows for Printer {
                 let names = self.columns.iter().cloned();
                 let object: Map<String, Json> =
                     names.zip(values.iter().copied().map(as_json)).collect();
-                writeln!(self.out, "{}", printable(&Json::Object(object).to_string()))
+                let line = Json::Object(object).to_string();
+                match self.is_terminal {
+                    true => writeln!(self.out, "{}", printable_json(&line)),
+                    false => writeln!(self.out, "{line}"),
+                }
             }
         }
     }

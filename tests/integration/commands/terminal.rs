@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
-use test_support::{FAILED, PATIENCE};
+use test_support::{FAILED, PATIENCE, server_with_spec};
 
 /// A program on a terminal of its own.
 pub(crate) struct OnTerminal {
@@ -239,6 +239,46 @@ fn colours_are_for_terminals_only() {
     assert!(printed(80, server.address(), &["summary"]).contains("\x1b["));
     let exit = super::run(server.address(), &["summary"]);
     assert!(!exit.stdout.contains('\x1b'), "{:?}", exit.stdout);
+}
+
+/// Data may come from anybody. JSON had DEL and C1 controls as they are, and texts had those that turn the direction of
+/// writing or are not seen.
+#[test]
+fn nothing_that_a_worker_has_written_acts_on_the_terminal() {
+    let (server, mut client) = server_with_spec();
+    let hostile = "del\u{7f} csi\u{9b}2J turn\u{202e} tag\u{e0041} esc\u{1b}[2J mark\u{feff}";
+    client.add("ws", &format!("['{hostile}', {{'x': '{hostile}'}}]"));
+    client.set_spec(&format!("{{'name': 'ws', 'note': '{hostile}'}}"));
+    let acts = |c: char| "\u{7f}\u{9b}\u{202e}\u{e0041}\u{1b}\u{feff}".contains(c);
+    let db = server.db().display().to_string();
+    let query = "SELECT CAST(name AS TEXT) AS unit, cbor_json(data) AS data FROM work_unit";
+    for arguments in [
+        &["work_units", "ws"][..],
+        &["work_units", "ws", "--json"],
+        &["work_units", "ws", "--yaml"],
+        &["work_spec", "ws"],
+        &["work_spec", "ws", "--json"],
+        &["sql", "--db", &db, "--json", query],
+        &["sql", "--db", &db, "--csv", query],
+        &["sql", "--db", &db, query],
+    ] {
+        let screen = uncoloured(&printed(100, server.address(), arguments));
+        assert!(!screen.contains(acts), "{arguments:?}: {screen:?}");
+        assert!(screen.contains("del\\"), "{arguments:?}: {screen}");
+        if arguments[0] == "work_units" && arguments.len() > 2 {
+            let found: serde_json::Value = match arguments[2] {
+                "--json" => serde_json::from_str(&screen).expect(&screen),
+                _ => serde_saphyr::from_str(&screen).expect(&screen),
+            };
+            assert!(
+                found.to_string().contains("turn\u{202e} tag\u{e0041}"),
+                "{screen}"
+            );
+        }
+    }
+    // Programs get it as it is.
+    let piped = super::good(&server, &["work_units", "ws", "--json"]);
+    assert!(piped.contains("turn\u{202e} tag\u{e0041}"), "{piped}");
 }
 
 #[test]
