@@ -256,14 +256,15 @@ impl<'a> Param<'a> {
 
     /// A number that is one, if it is there.
     pub(super) fn optional_number(&self) -> Result<Option<f64>> {
-        self.convert("a number", |value| {
-            as_float(value).filter(|value| !value.is_nan())
-        })
+        match self.convert("a number", as_float)? {
+            Some(number) if number.is_nan() => Err(self.error("expected a number, got NaN")),
+            number => Ok(number),
+        }
     }
 
     /// A number that is one.
     pub(super) fn number(&self) -> Result<f64> {
-        self.required("a number other than NaN", self.optional_number()?)
+        self.required("a number", self.optional_number()?)
     }
 
     /// Work unit statuses as clients number them, one or a list, if there are any. BLOCKED, and
@@ -276,11 +277,16 @@ impl<'a> Param<'a> {
         let mut statuses = Vec::new();
         let mut add = |item: Item<'_>| {
             let number = as_integer_or_numeral(item).ok_or_else(|| self.mismatch(expected))?;
-            statuses.extend_from_slice(statuses_of(number));
+            for status in statuses_of(number) {
+                // Each unit that is looked at is compared with all of them.
+                if !statuses.contains(status) {
+                    statuses.push(*status);
+                }
+            }
             Ok::<(), Error>(())
         };
         match value.as_list() {
-            Some(items) => items.into_iter().try_for_each(&mut add)?,
+            Some(_) => self.list()?.try_for_each(&mut add)?,
             None => add(value)?,
         }
         Ok(Some(statuses))

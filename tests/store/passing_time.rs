@@ -95,6 +95,19 @@ fn a_delayed_unit_is_not_handed_out_before_its_time_and_then_in_its_place() {
 }
 
 #[test]
+fn a_delay_ends_after_a_hundred_years_at_the_latest() {
+    const HUNDRED_YEARS: f64 = 100.0 * 365.25 * 86_400.0;
+    for longer in [HUNDRED_YEARS + 1.0, 1e300] {
+        let mut world = world_with_units(&[]);
+        world.add("spec", &[json!(["a", {}, {"delay": longer}])]);
+        world.pass(HUNDRED_YEARS - 1.0);
+        assert_eq!(world.counts("spec").delayed, 1, "{longer}");
+        world.pass(1.0);
+        assert_eq!(world.counts("spec").available, 1, "{longer}");
+    }
+}
+
+#[test]
 fn a_unit_given_back_with_a_delay_waits_for_so_long() {
     let mut world = world_with_units(&["a"]);
     let mut handed_out = nobody();

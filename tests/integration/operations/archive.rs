@@ -60,29 +60,39 @@ fn when_archive_answers_all_beyond_the_count_is_gone_and_still_counted() {
 
 #[test]
 fn archive_may_be_restricted_to_work_specs_and_passes_over_unknown_ones() {
-    // All are archived by themselves at the start, and then 10 s later.
-    let begin = Instant::now();
-    let server = Server::start_with(&["--limit-completed-count", "1"]);
-    let mut client = server.connect();
-    for spec in ["ws", "other"] {
-        client.set_spec(&format!("{{'name': '{spec}'}}"));
-        client.add(spec, "['x', {}], ['y', {}]");
-        client.updated(spec, "x", "{'status': 5}");
-        client.updated(spec, "y", "{'status': 5}");
-    }
-    let only = "{'work_spec_names': ['nope', 'ws', 'ws']}";
-    assert_eq!(client.call("archive", only), Value::Null);
-    assert_eq!(client.keys("ws", "{}"), ["y"]);
-    let others = client.keys("other", "{}");
-    if begin.elapsed() < Duration::from_secs(10) {
-        assert_eq!(others, ["x", "y"]);
-    }
+    let (_server, mut client) = archived_in_one_of_two_specs();
     assert_eq!(
         client.call("archive", "{'work_spec_names': null}"),
         Value::Null
     );
     assert_eq!(client.keys("other", "{}"), ["y"]);
     assert_eq!(client.counts("other"), [(5, 2)].into());
+}
+
+/// A daemon with two failed units in each of two specs, of which it keeps one, after the units of `ws` were archived.
+/// Those of `other` are there, as the daemon archives by itself at its start, and then after 10 s: on a machine that is
+/// so slow it is tried again.
+fn archived_in_one_of_two_specs() -> (Server, Client) {
+    for _ in 0..10 {
+        let begin = Instant::now();
+        let server = Server::start_with(&["--limit-completed-count", "1"]);
+        let mut client = server.connect();
+        for spec in ["ws", "other"] {
+            client.set_spec(&format!("{{'name': '{spec}'}}"));
+            client.add(spec, "['x', {}], ['y', {}]");
+            client.updated(spec, "x", "{'status': 5}");
+            client.updated(spec, "y", "{'status': 5}");
+        }
+        let only = "{'work_spec_names': ['nope', 'ws', 'ws']}";
+        assert_eq!(client.call("archive", only), Value::Null);
+        assert_eq!(client.keys("ws", "{}"), ["y"]);
+        let others = client.keys("other", "{}");
+        if begin.elapsed() < Duration::from_secs(10) {
+            assert_eq!(others, ["x", "y"]);
+            return (server, client);
+        }
+    }
+    panic!("ten times, four units took 10 s");
 }
 
 #[test]

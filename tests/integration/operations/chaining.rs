@@ -256,6 +256,29 @@ fn finishes_in_one_call_may_chain_more_than_one_step_adds() {
 }
 
 #[test]
+fn a_call_of_many_updates_is_answered_when_the_last_of_their_long_outputs_is_there() {
+    let (_server, mut client) = start();
+    client.add("one", "['q0', {}], ['q1', {}]");
+    let update = |n: usize, count: usize| {
+        let names: Vec<String> = (0..count).map(|k| format!("'{n}-{k}'")).collect();
+        let names = names.join(", ");
+        format!("['q{n}', {{'status': 4, 'data': {{'output': [{names}]}}}}]")
+    };
+    let updates = format!("'one', [{}, {}]", update(0, 2_500), update(1, 20_000));
+    let call = client.envelope("update_work_units", diag(&format!("[{updates}]")));
+    let count = client.envelope("count_work_units", diag("['two']"));
+    // The count is asked for before the answer has come, so nothing can be added between the two.
+    client.send(&[frame(&call), frame(&count)].concat());
+    let answers = client.next_answer();
+    assert_eq!(
+        answers.at("result"),
+        &diag("[[[true, null], [true, null]], null]")
+    );
+    let counts = client.next_answer();
+    assert_eq!(counts.at("result"), &diag("[{1: 22500}, null]"));
+}
+
+#[test]
 fn of_an_output_only_so_many_items_are_taken_as_of_any_list() {
     let server = Server::start_with(&["--max-items", "5"]);
     let mut client = server.connect();

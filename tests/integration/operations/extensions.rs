@@ -166,6 +166,24 @@ fn of_many_updates_with_one_malformed_none_is_done() {
 }
 
 #[test]
+fn a_unit_given_back_by_a_lease_of_zero_may_wait_too() {
+    let (_server, mut client) = server_with_spec();
+    for zero in ["0", "0.0", "-0.0", "-1", "false"] {
+        client.add("ws", "['a', {}]");
+        client.take_key("w", "a");
+        client.updated(
+            "ws",
+            "a",
+            &format!("{{'lease_time': {zero}, 'delay': 1000}}"),
+        );
+        let attempts = client.value("get_attempts", "'ws', 'a', {'limit': 1}");
+        let status = attempts.item(0).at("status");
+        assert_eq!(status, &Value::Unsigned(7), "lease_time {zero}");
+        assert_eq!(client.take("w"), None, "lease_time {zero}");
+    }
+}
+
+#[test]
 fn many_updates_are_fenced_like_single_ones() {
     let (server, mut client) = server_with_spec();
     client.add("ws", "['a', {}], ['b', {}]");

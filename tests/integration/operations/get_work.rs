@@ -177,6 +177,85 @@ fn a_lease_lasts_as_long_as_asked_within_the_bounds() {
 }
 
 #[test]
+fn who_asks_for_no_unit_or_less_gets_one_in_the_form_for_one() {
+    let (_server, mut client) = server_with_spec();
+    for max_jobs in ["0", "-1", "-9223372036854775808", "0.9", "false", "'0'"] {
+        let ask = format!("'w', {{'max_jobs': {max_jobs}}}");
+        let nulls = diag("[128([null, null, null]), null]");
+        assert_eq!(client.call("get_work", &ask), nulls, "{max_jobs}");
+        client.add("ws", "['a', {}], ['b', {}]");
+        let one = diag("[128(['ws', 'a', {}]), null]");
+        assert_eq!(client.call("get_work", &ask), one, "{max_jobs}");
+        client.value("del_work_units", "'ws', {'all': true}");
+    }
+}
+
+#[test]
+fn one_call_gives_units_until_they_have_16_mib_of_data() {
+    let (_server, mut client) = server_with_spec();
+    let data = "x".repeat(1 << 20);
+    for half in 0..2 {
+        let units = (0..10).map(|n| format!("['{half}{n}', {{'data': '{data}'}}]"));
+        client.add("ws", &units.collect::<Vec<_>>().join(", "));
+    }
+    let given = client.take_many("w", "{'max_jobs': 100}").len() as u64;
+    assert!((16..=17).contains(&given), "{given} units of 1 MiB");
+    let left = 20 - given;
+    assert_eq!(
+        client.counts("ws"),
+        [(AVAILABLE, left), (PENDING, given)].into()
+    );
+    let rest = client.take_many("w", "{'max_jobs': 100}");
+    assert_eq!(rest.len() as u64, left);
+    // One alone may have more.
+    client.add(
+        "ws",
+        &format!("['large', {{'data': '{}'}}]", data.repeat(17)),
+    );
+    client.take_key("w", "large");
+}
+
+/// Adds delayed units: more than one look of get_work for the next unit passes.
+fn add_many_delayed(client: &mut Client) {
+    for thousand in 0..6 {
+        let units = (0..1_000).map(|n| format!("['d{thousand}{n:03}', {{}}, {{'delay': 1000}}]"));
+        client.add("ws", &units.collect::<Vec<_>>().join(", "));
+    }
+}
+
+#[test]
+fn a_unit_behind_very_many_that_are_not_available_is_found_by_one_call() {
+    for in_a_list in [false, true] {
+        let (_server, mut client) = server_with_spec();
+        add_many_delayed(&mut client);
+        client.add("ws", "['z', {'n': 1}]");
+        let call = client.envelope("get_work", diag("['w', {'max_jobs': 2}]"));
+        let answer = if in_a_list {
+            let answers = client.exchange(&Value::Array(vec![call.clone(), call]));
+            assert_eq!(answers.item(1).at("result"), &diag("[[], null]"));
+            answers.item(0).clone()
+        } else {
+            client.exchange(&call)
+        };
+        let one = diag("[[128(['ws', 'z', {'n': 1}])], null]");
+        assert_eq!(answer.at("result"), &one, "in a list: {in_a_list}");
+        assert_eq!(client.state("ws", "z"), PENDING);
+    }
+}
+
+#[test]
+fn what_a_call_has_found_before_very_many_that_are_not_available_is_given_at_once() {
+    let (server, mut client) = server_with_spec();
+    add_many_delayed(&mut client);
+    client.add("ws", "['a', {}], ['z', {}]");
+    let given = client.take_many("w", "{'max_jobs': 2}");
+    assert_eq!(given.len(), 1);
+    assert_eq!(given[0].key, diag("'a'"));
+    assert_eq!(client.state("ws", "z"), AVAILABLE);
+    assert_eq!(server.connect().take_key("w", "z").spec, "ws");
+}
+
+#[test]
 fn a_lease_that_has_passed_frees_the_unit_everywhere() {
     let (_server, mut client) = server_with_spec();
     client.add("ws", "['a', {'n': 1}]");
@@ -537,6 +616,36 @@ fn a_call_for_several_units_steps_over_those_without_a_retry_left() {
         ["c", "d"]
     );
     assert_eq!(client.counts("ws"), [(FAILED, 2), (PENDING, 2)].into());
+}
+
+#[test]
+fn units_that_a_call_gives_while_it_fails_five_hundred_others_are_in_its_answer() {
+    let (_server, mut client) = server_with_spec();
+    let keys: Vec<String> = (0..600).map(|n| format!("'u{n:03}'")).collect();
+    let units = keys.iter().map(|key| format!("[{key}, {{}}]"));
+    client.add("ws", &units.collect::<Vec<_>>().join(", "));
+    assert_eq!(client.take_many("w", "{'max_jobs': 600}").len(), 600);
+    let updates = keys
+        .iter()
+        .map(|key| format!("[{key}, {{'lease_time': -1}}]"));
+    let updates = updates.collect::<Vec<_>>().join(", ");
+    client.value("update_work_units", &format!("'ws', [{updates}]"));
+    client.set_spec("{'name': 'ws', 'max_retries': 1}");
+    // One before those without a retry left, one among them, and one behind.
+    client.add("ws", "['a', {}], ['u100x', {}], ['z', {}]");
+    let mut given = Vec::new();
+    for failed in [500, 600] {
+        let works = client.take_many("w", "{'max_jobs': 10}");
+        given.extend(works.iter().map(|work| work.key.name().expect("a key")));
+        let counts = client.counts("ws");
+        assert_eq!(counts.get(&FAILED), Some(&failed));
+        assert_eq!(counts.get(&PENDING), Some(&(given.len() as u64)));
+    }
+    assert_eq!(given, ["a", "u100x", "z"]);
+    // The connection is known by them.
+    for key in given {
+        client.updated("ws", &key, "{'status': 4}");
+    }
 }
 
 // --- many at once ---

@@ -295,6 +295,34 @@ fn paths_of_one_call_have_so_many_labels_together() {
 }
 
 #[test]
+fn a_path_has_a_hundred_labels_at_the_most() {
+    let (_server, mut client) = start();
+    let path = |labels: usize| format!("[[{}]]", vec!["'l'"; labels].join(","));
+    for (method, before) in [("lock", "'me', 60, "), ("readlock", "")] {
+        let message = client.refused(method, &format!("{before}{}", path(101)));
+        assert!(message.contains("more than 100 labels"), "{message}");
+    }
+    client.done("lock", &format!("'me', 60, {}", path(100)));
+    assert_eq!(owners(&mut client, &path(100)), owned(&["me"]));
+}
+
+#[test]
+fn a_path_is_as_long_as_a_key_at_the_most_with_three_bytes_for_each_label() {
+    let server = Server::start_with(&["--max-unit-name", "20"]);
+    let mut client = server.connect();
+    for (fits, too_long) in [
+        ("'12345678901234567'", "'123456789012345678'"),
+        ("'1234567', '1234567'", "'1234567', '12345678'"),
+    ] {
+        let lock = |path: &str| format!("'me', 60, [[{path}]]");
+        let message = client.refused("lock", &lock(too_long));
+        assert!(message.contains("21 bytes long, at most 20"), "{message}");
+        client.done("lock", &lock(fits));
+        assert_eq!(owners(&mut client, &format!("[[{fits}]]")), owned(&["me"]));
+    }
+}
+
+#[test]
 fn keys_that_are_no_list_of_paths_are_refused_and_lock_nothing() {
     let (_server, mut client) = start();
     for keys in [

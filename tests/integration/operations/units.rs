@@ -97,6 +97,19 @@ fn one_malformed_unit_refuses_all_of_them() {
 }
 
 #[test]
+fn of_few_but_large_units_with_a_malformed_one_none_is_added() {
+    let (_server, mut client) = server_with_spec();
+    let data = "x".repeat(1_200_000);
+    let units = (0..5).map(|n| format!("['u{n}', {{'data': '{data}'}}]"));
+    let units = units.collect::<Vec<_>>().join(", ");
+    let message = client.refused("add_work_units", &format!("'ws', [{units}, ['k', 5]]"));
+    assert!(message.contains("item 5"), "{message}");
+    assert_eq!(client.counts("ws"), [].into());
+    client.add("ws", &units);
+    assert_eq!(client.counts("ws"), [(AVAILABLE, 5)].into());
+}
+
+#[test]
 fn of_ten_thousand_units_with_one_malformed_none_is_added_and_the_error_says_which() {
     let (_server, mut client) = server_with_spec();
     let mut units: Vec<Value> = (0..10_000)
