@@ -142,12 +142,13 @@ impl Connection {
         Pipeline::new(self)
     }
 
-    /// Calls methods, by a list of requests in one message: this daemon runs them one after the other, and nothing of
-    /// others in between as long as that takes a few milliseconds. Gives their results. Nothing is tried again.
+    /// Calls methods by a list of requests in one message, and gives their results. This daemon runs them one after
+    /// the other, and no requests of others in between unless they take more than a few milliseconds. The Go servers
+    /// take no lists.
     ///
     /// # Errors
-    /// As for [`Connection::call`]; the first one of those of the calls, of which the others may have been carried
-    /// out. The Go servers take no lists.
+    /// As for [`Connection::call`], but nothing is tried again. If one of the calls fails, its error; the others may
+    /// have been carried out.
     pub fn call_list(&mut self, requests: &[Request]) -> Result<Vec<Value>> {
         let Some(first) = requests.first() else {
             return Ok(Vec::new());

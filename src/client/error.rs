@@ -38,7 +38,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// No answer in time. Whether the request was carried out, or will be, is not known.
+    /// No answer, or no sign of life, in time. Whether the request was carried out, or will be, is not known.
     #[error(
         "{address} has not answered {method} within {}: it may have been carried out or not",
         humantime::format_duration(*.after)

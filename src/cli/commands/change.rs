@@ -73,15 +73,11 @@ Deletes work specs with all their units and history: those that are named, or wi
 first says how many units those have and asks for confirmation on a terminal; elsewhere it needs --yes.")]
 pub(in crate::cli) struct DeleteArgs {
     /// The work specs
-    #[arg(
-        value_name = "SPEC",
-        value_parser = SpecNameParser,
-        required_unless_present = "all"
-    )]
+    #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
     specs: Vec<Name>,
 
     /// Every work spec of the daemon
-    #[arg(short, long, conflicts_with = "specs")]
+    #[arg(short, long)]
     all: bool,
 
     /// Do not ask
@@ -364,6 +360,10 @@ fn remove_named(
 
 /// Deletes work specs.
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
+    if args.all != args.specs.is_empty() {
+        let problem = "name the work specs to delete, or choose all by --all";
+        return Err(WrongUsage(problem).into());
+    }
     let mut daemon = args.server.connect()?;
     let specs = match args.all {
         true => daemon.client.work_spec_names()?,

@@ -62,10 +62,10 @@ pub(super) struct NoDaemon {
     start: String,
 }
 
-/// Something takes connections, and says nothing.
+/// Something accepts connections, and says nothing.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{address} takes connections, but has not answered within {}: the daemon there is stopped or overloaded, or it \
+    "{address} accepts connections, but has not answered within {}: the daemon there is stopped or overloaded, or it \
      is another program; --timeout waits longer",
     humantime::format_duration(*.after)
 )]

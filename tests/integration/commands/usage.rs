@@ -42,7 +42,7 @@ fn a_server_that_says_nothing_is_given_up_with_a_message() {
     for silent in [address.as_str(), server.address()] {
         let message = bad(silent, &["summary", "--timeout", "200ms"]);
         assert!(
-            message.contains(&format!("{silent} takes connections")) && message.contains("200ms"),
+            message.contains(&format!("{silent} accepts connections")) && message.contains("200ms"),
             "{message}"
         );
     }
