@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     /// How long the next poll may wait.
     pub(super) fn sleep(&self) -> Duration {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || self.tasks.may_have_some() {
             return Duration::ZERO;
         }
         let now = Instant::now();

@@ -29,7 +29,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.now = self.clock.now();
         for event in &self.events {
             match event.token() {
-                WAKER => {}
+                WAKER => self.tasks.note_wake(),
                 SIGNALS => {
                     self.statistics_wanted |= take_signals(self.signals.as_mut(), &self.stop);
                 }

@@ -65,6 +65,9 @@ impl Default for Limits {
 /// many messages, few enough that the others wait for milliseconds.
 pub(super) const MESSAGES_PER_TURN: u32 = 64;
 
+/// Tasks from other threads in one turn: they share the turn with the messages of all connections.
+pub(super) const TASKS_PER_TURN: u32 = 256;
+
 /// Bytes read from one connection in one turn, and the size of the buffer that all of them are read
 /// through. A large request takes some dozen turns, between which others are answered.
 pub(super) const READ_BYTES_PER_TURN: usize = 512 << 10;

@@ -17,6 +17,7 @@ mod busy_poll;
 mod connection;
 mod deadlines;
 mod events;
+mod inbox;
 mod limits;
 mod listen;
 mod pool;
@@ -34,6 +35,7 @@ mod unix_socket;
 mod waiting;
 
 pub use admission::{Admission, Network, ParseNetworkError};
+pub use inbox::{Inbox, Reply, SubmitError, Task, TaskProgress, Tasks};
 pub use limits::{Limits, raise_open_files_limit};
 pub use listen::BindError;
 pub use service::{BatchError, Handled, Job, Service};
@@ -165,8 +167,13 @@ impl Server {
         }
     }
 
-    /// Serves until it is told to stop: then it answers what was received, waits a few seconds at
-    /// most for the answers to arrive, and closes every connection by a reset.
+    /// Where other threads submit tasks, of which `capacity` may wait, and the tasks for [`Server::run_with`].
+    #[must_use]
+    pub fn inbox<S: Service>(&self, capacity: usize) -> (Inbox<S>, Tasks<S>) {
+        inbox::inbox(capacity, &self.waker)
+    }
+
+    /// Serves without tasks from other threads. See [`Server::run_with`].
     ///
     /// # Errors
     /// See [`ServerError`].
@@ -175,13 +182,27 @@ impl Server {
         service: &mut S,
         clock: &mut C,
     ) -> Result<(), ServerError> {
+        self.run_with(service, clock, Tasks::none())
+    }
+
+    /// Serves until it is told to stop: then it answers what was received, waits a few seconds at
+    /// most for the answers to arrive, and closes every connection by a reset.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub fn run_with<S: Service, C: Clock>(
+        self,
+        service: &mut S,
+        clock: &mut C,
+        tasks: Tasks<S>,
+    ) -> Result<(), ServerError> {
         let pool =
             Pool::start(self.limits.job_threads, &self.waker).map_err(ServerError::Threads)?;
         for address in &self.addresses {
             tracing::info!("listening on {address}");
         }
         self.service_manager.ready(&self.addresses);
-        EventLoop::new(self, pool, service, clock).run()
+        EventLoop::new(self, pool, service, clock, tasks).run()
     }
 }
 

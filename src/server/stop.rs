@@ -48,6 +48,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.reading = false;
         self.waiting.end_by(self.instant + WRITE_WAIT_AT_STOP);
         self.limits.write_wait_max = self.limits.write_wait_max.min(WRITE_WAIT_AT_STOP);
+        self.tasks.close();
         loop {
             self.take_finished_jobs();
             self.handle_ready()?;
@@ -55,7 +56,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             if now >= deadline || self.is_all_sent() {
                 return Ok(());
             }
-            let wake = if self.ready.is_empty() {
+            let wake = if self.ready.is_empty() && !self.tasks.may_have_some() {
                 self.waiting.next_look().unwrap_or(deadline).min(deadline)
             } else {
                 now
@@ -82,6 +83,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     fn is_all_sent(&self) -> bool {
         self.ready.is_empty()
             && self.waiting.next_look().is_none()
+            && !self.tasks.may_have_some()
             && self.is_sent()
             && !self
                 .connections

@@ -3,6 +3,7 @@
 use super::accept::{Acceptor, Occasionally};
 use super::busy_poll::BusyPoll;
 use super::connection::{Connection, Phase};
+use super::inbox::Tasks;
 use super::limits::{EVENTS_PER_POLL, LINGER_MAX, MESSAGES_PER_TURN, READ_BYTES_PER_TURN};
 use super::pool::Pool;
 use super::room::Held;
@@ -62,6 +63,8 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     in_batch: Vec<Key>,
     /// Who waits until the service can write.
     pub(super) waiting: Waiting,
+    /// What other threads have submitted.
+    pub(super) tasks: Tasks<S>,
     /// What has been handled and waits for the commit, in order.
     batch: Vec<Pending<S::Answer>>,
     /// Some connection was not read from because of what all together are to be sent.
@@ -103,7 +106,13 @@ enum Step {
 }
 
 impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
-    pub(super) fn new(server: Server, pool: Pool, service: &'a mut S, clock: &'a mut C) -> Self {
+    pub(super) fn new(
+        server: Server,
+        pool: Pool,
+        service: &'a mut S,
+        clock: &'a mut C,
+        tasks: Tasks<S>,
+    ) -> Self {
         let instant = Instant::now();
         let now = clock.now();
         Self {
@@ -135,6 +144,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             put_off: Vec::new(),
             in_batch: Vec::new(),
             waiting: Waiting::default(),
+            tasks,
             batch: Vec::new(),
             held_up: false,
             next_room: None,
@@ -199,6 +209,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         self.instant = Instant::now();
         self.answer(&outcome);
         self.report_rollback(&outcome);
+        self.tasks.end_batch(&outcome);
         for index in 0..self.turn.len() {
             if let Some(key) = self.turn.get(index) {
                 self.settle(*key);
@@ -235,29 +246,39 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         }
     }
 
-    /// Hands messages to the service, one of each connection after the other, until there are none,
-    /// everybody has had a turn's worth, or the batch is full. True if there is something to
-    /// commit.
+    /// Hands messages to the service, one of each connection after the other and a task after each, until there are
+    /// none, everybody has had a turn's worth, or the batch is full. True if there is something to commit.
     fn handle_messages(&mut self) -> bool {
         let mut handled = false;
-        while let Some(key) = self.ready.pop_front() {
+        self.tasks.begin_turn();
+        while !self.ready.is_empty() || self.tasks.may_have_some() {
             if self.service.batch_is_full() {
-                self.ready.push_front(key);
                 handled = true;
                 break;
             }
-            match self.step(key, &mut handled) {
-                Step::Again => self.ready.push_back(key),
-                Step::NextTurn => self.put_off.push(key),
-                Step::Wait => {
-                    if let Some(connection) = self.connections.get_mut(key) {
-                        connection.queued = false;
+            let key = self.ready.pop_front();
+            if let Some(key) = key {
+                match self.step(key, &mut handled) {
+                    Step::Again => self.ready.push_back(key),
+                    Step::NextTurn => self.put_off.push(key),
+                    Step::Wait => {
+                        if let Some(connection) = self.connections.get_mut(key) {
+                            connection.queued = false;
+                        }
+                    }
+                    Step::WaitToWrite => {
+                        self.waiting
+                            .push(key, self.instant, self.limits.write_wait_max);
                     }
                 }
-                Step::WaitToWrite => {
-                    self.waiting
-                        .push(key, self.instant, self.limits.write_wait_max);
-                }
+            }
+            let ran = self.tasks.run_next(self.service, self.now);
+            if self.tasks.waiting() > 0 {
+                self.waiting.begin(self.instant, self.limits.write_wait_max);
+            }
+            handled |= ran;
+            if key.is_none() && !ran {
+                break;
             }
         }
         self.ready.extend(self.put_off.drain(..));

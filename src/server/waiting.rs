@@ -1,4 +1,4 @@
-//! Connections whose next message waits because another program keeps the service from writing.
+//! Connections whose next message waits, and tasks that wait, because another program keeps the service from writing.
 
 use super::limits::WRITE_LOOK;
 use super::service::Service;
@@ -26,6 +26,11 @@ impl Waiting {
     /// Lets a connection wait; `at_most` counts if it is the first one.
     pub(super) fn push(&mut self, key: Key, now: Instant, at_most: Duration) {
         self.keys.push(key);
+        self.begin(now, at_most);
+    }
+
+    /// Somebody waits; `at_most` counts if nobody did.
+    pub(super) fn begin(&mut self, now: Instant, at_most: Duration) {
         self.times.get_or_insert(Times {
             next_look: now + WRITE_LOOK,
             end: now + at_most,
@@ -63,8 +68,10 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.waiting.times = None;
         if !can_write {
             let messages = self.waiting.keys.len();
+            let tasks = self.tasks.waiting();
             tracing::warn!(
                 messages,
+                tasks,
                 "answered with an error: another program keeps us from writing"
             );
         }
@@ -77,6 +84,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             }
             self.ready.push_back(key);
         }
+        self.tasks.end_waits(can_write);
         can_write
     }
 }

@@ -3,10 +3,11 @@
 mod backpressure;
 mod clock_steps;
 mod endings;
+mod inbox;
 mod messages;
 mod waiting;
 
-use super::{Admission, BatchError, Handled, Limits, Server, ServerError, Service, Stopper};
+use super::{Admission, BatchError, Handled, Inbox, Limits, Server, ServerError, Service, Stopper};
 use crate::address::Address;
 use crate::cborrpc::framing::FrameError;
 use crate::clock::{Clock, ClockStep, SystemClock, Timestamp};
@@ -252,10 +253,14 @@ fn length_of(text: &str) -> [u8; 4] {
     u32::try_from(text.len()).unwrap().to_be_bytes()
 }
 
+/// Tasks that may wait.
+const TASKS_MAX: usize = 16;
+
 /// A server that runs in a thread of its own and is stopped with the test.
 struct Running {
     address: Address,
     stopper: Stopper,
+    inbox: Inbox<Puppet>,
     told: Receiver<Told>,
     gate: Sender<()>,
     clock_set_by: Arc<AtomicI64>,
@@ -279,6 +284,7 @@ fn run(server: Server, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Run
     let stopper = server.stopper();
     let (told_sender, told) = channel();
     let (gate, gate_receiver) = channel();
+    let (inbox, tasks) = server.inbox(TASKS_MAX);
     let clock_set_by = Arc::new(AtomicI64::new(0));
     let mut clock = HandClock {
         system: SystemClock::start(),
@@ -288,11 +294,12 @@ fn run(server: Server, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Run
     let thread = thread::spawn(move || {
         let mut puppet = Puppet::new(told_sender, gate_receiver);
         change(&mut puppet);
-        server.run(&mut puppet, &mut clock)
+        server.run_with(&mut puppet, &mut clock, tasks)
     });
     Running {
         address,
         stopper,
+        inbox,
         told,
         gate,
         clock_set_by,
