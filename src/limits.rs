@@ -60,10 +60,18 @@ impl Default for Pace {
 
 /// Work units, attempts or locks that are listed when the client does not say how many (docs/protocol.md,
 /// "Constants").
-pub const LIST_DEFAULT: usize = 1_000;
+const LIST_DEFAULT: usize = 1_000;
 
 /// The same at the most.
-pub const LIST_MAX: usize = 10_000;
+const LIST_MAX: usize = 10_000;
+
+/// How many items are listed if a client asks for so many, or does not say.
+#[must_use]
+pub fn list_limit(limit: Option<i64>) -> usize {
+    limit
+        .map_or(LIST_DEFAULT, |limit| usize::try_from(limit).unwrap_or(0))
+        .min(LIST_MAX)
+}
 
 /// How many of them are listed within the loop. Longer lists are made beside it, so that they hold
 /// nobody up; for short ones the way there would take longer than the list.

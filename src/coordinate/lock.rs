@@ -1,5 +1,6 @@
 //! Locks: claims on paths in a tree of names, each by an owner and with an expiry.
 
+use super::number::duration_from_seconds;
 use super::storage::Storage;
 use super::{Error, Name, Operation, Result};
 use crate::cbor::{Item, Kind, Writer, scan};
@@ -217,6 +218,19 @@ fn canonical_bytes(label: Item<'_>) -> Vec<u8> {
 
 /// The longest time for which a lock is taken (docs/protocol.md, "Constants").
 pub const LOCK_TIMEOUT_MAX: Duration = Duration::from_secs(1_000_000);
+
+/// The timeout of a lock that states none.
+const LOCK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// The timeout of a lock that is asked for with so many seconds: zero and less are the default.
+#[must_use]
+pub fn lock_timeout(seconds: f64) -> Duration {
+    if seconds <= 0.0 {
+        LOCK_TIMEOUT_DEFAULT
+    } else {
+        duration_from_seconds(seconds).min(LOCK_TIMEOUT_MAX)
+    }
+}
 
 /// A lock that is held.
 #[derive(Debug, Clone)]

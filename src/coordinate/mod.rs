@@ -10,6 +10,7 @@ mod error;
 mod expiry;
 mod explain;
 mod failure;
+mod lease;
 mod lock;
 mod new_unit;
 pub mod number;
@@ -27,9 +28,10 @@ pub use chaining::Chained;
 pub use error::{Error, Result, StorageError};
 pub use explain::{LastAsked, Reason};
 pub use failure::{FailureGroup, group_failures};
-pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath};
+pub use lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
+pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use new_unit::NewUnit;
-pub use report::{LEASE_DEFAULT, LEASE_MAX, Lease, Outcome, Report, Wish};
+pub use report::{Outcome, Report, Wish};
 pub use retention::{Archival, Retention};
 pub use work::{Assignment, WorkRequest};
 pub use work_spec::{Control, Counts, Meta, WorkSpec, WorkSpecId, limit_from_integer};
@@ -37,7 +39,7 @@ pub use work_unit::{
     Completed, Deletion, DeletionInStatus, PriorityChange, UnitReport, UnitStatus, WorkUnit,
     WorkUnitId,
 };
-pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats};
+pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
 
 pub use crate::name::Name;
 

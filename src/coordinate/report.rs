@@ -4,15 +4,11 @@
 //! in each status, and what becomes of one by a worker whose attempt is no longer the active one.
 
 use super::attempt::{Attempt, AttemptStatus, HandedOut};
+use super::lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
 use super::storage::Storage;
 use super::work_unit::{UnitStatus, WorkUnit};
 use super::{Error, Name, Operation, Result, WorkSpecId};
 use std::time::Duration;
-
-/// The lease of an attempt for which none, or an absurd one, was asked.
-pub const LEASE_DEFAULT: Duration = Duration::from_secs(300);
-/// The longest lease.
-pub const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
 /// How far back a unit's history is searched for the attempt of a worker that names itself. A unit
 /// whose leases keep running out may have any number of attempts; the worker's is among the last.
@@ -31,15 +27,6 @@ pub enum Wish {
     Failed,
     /// Keep the unit if it is pending.
     Renew,
-}
-
-/// A lease that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lease {
-    /// From now on for so long.
-    For(Duration),
-    /// It ends now.
-    Over,
 }
 
 /// A report on a unit.

@@ -1,10 +1,36 @@
 //! Workers: who is alive, and what their children are busy with.
 
 use super::attempt::Attempt;
+use super::number::duration_from_seconds;
 use super::storage::{NamedUnit, Storage};
 use super::{Error, Name, Operation, Result};
 use crate::clock::Timestamp;
 use std::time::Duration;
+
+/// The lifetime of a worker that asked for a negative one.
+const LIFETIME_IF_NEGATIVE: Duration = Duration::from_secs(300);
+/// The longest lifetime.
+const LIFETIME_MAX: Duration = Duration::from_secs(86_400);
+/// The lifetime of a worker that asked for a longer one (docs/protocol.md, "Constants").
+const LIFETIME_IF_TOO_LONG: Duration = Duration::from_secs(3_600);
+
+/// The lifetime of a worker that asks for so many seconds, and a note for it if that is another one.
+#[must_use]
+pub fn worker_lifetime(seconds: f64) -> (Duration, Option<&'static str>) {
+    if seconds < 0.0 {
+        (
+            LIFETIME_IF_NEGATIVE,
+            Some("negative expire_seconds: 5 minutes taken instead"),
+        )
+    } else if seconds > LIFETIME_MAX.as_secs_f64() {
+        (
+            LIFETIME_IF_TOO_LONG,
+            Some("expire_seconds of more than a day: one hour taken instead"),
+        )
+    } else {
+        (duration_from_seconds(seconds), None)
+    }
+}
 
 /// A worker that is alive.
 #[derive(Clone, Debug)]

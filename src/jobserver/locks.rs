@@ -7,14 +7,10 @@ use super::reply::{
     write_time,
 };
 use crate::cbor::{Item, Writer};
-use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::{LockQuery, Storage};
-use crate::coordinate::{Error, LOCK_TIMEOUT_MAX, Lock, LockPath, Name, Result};
+use crate::coordinate::{Error, Lock, LockPath, Name, Result, lock_timeout};
 use crate::limits::{self, RequestLimits};
 use std::time::Duration;
-
-/// The timeout of a lock that states none.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// The parameters that the methods which change locks share.
 struct LockRequest<'a> {
@@ -26,14 +22,9 @@ struct LockRequest<'a> {
 impl<'a> LockRequest<'a> {
     fn read(params: &Params<'a>, limits: &RequestLimits) -> Result<Self> {
         let seconds = params.get("timeout").number()?;
-        let timeout = if seconds <= 0.0 {
-            TIMEOUT_DEFAULT
-        } else {
-            duration_from_seconds(seconds)
-        };
         Ok(Self {
             owner: params.get("locker_id").name()?,
-            timeout: timeout.min(LOCK_TIMEOUT_MAX),
+            timeout: lock_timeout(seconds),
             keys: Keys::read(params.get("keys"), limits)?,
         })
     }

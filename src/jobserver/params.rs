@@ -4,7 +4,7 @@ use crate::cbor::item::Items;
 use crate::cbor::{Item, Kind};
 use crate::coordinate::number::{as_float, as_integer_or_numeral};
 use crate::coordinate::{Error, Name, Result, UnitStatus};
-use crate::limits::{LIST_DEFAULT, LIST_MAX, RequestLimits};
+use crate::limits::{self, RequestLimits};
 use std::borrow::Cow;
 
 /// Characters of a name that are shown.
@@ -249,9 +249,7 @@ impl<'a> Param<'a> {
 
     /// How many items to list at the most.
     pub(super) fn list_limit(&self) -> Result<usize> {
-        let limit = self.optional_integer()?;
-        let limit = limit.map_or(LIST_DEFAULT, |limit| usize::try_from(limit).unwrap_or(0));
-        Ok(limit.min(LIST_MAX))
+        Ok(limits::list_limit(self.optional_integer()?))
     }
 
     /// A number that is one, if it is there.

@@ -2,20 +2,16 @@
 
 use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
-use super::params::{Options, Param, Params};
+use super::params::{Options, Params};
 use super::reply::{Nothing, answer_in_band, failed_pair, ok_list, ok_pair, true_pair};
 use crate::cbor::{Item, Writer};
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::{OutputSliceId, Storage};
 use crate::coordinate::{
-    Assignment, Error, LEASE_DEFAULT, LEASE_MAX, Lease, Name, Operation, Outcome, Report, Result,
-    Wish, WorkRequest,
+    Assignment, Error, Lease, Name, Operation, Outcome, Report, Result, Wish, WorkRequest,
 };
 use crate::limits::{self, RequestLimits};
 use std::time::Duration;
-
-/// Shorter leases than this, in seconds, are taken for a mistake by `get_work`.
-const LEASE_SECONDS_MIN: f64 = 1.0;
 
 /// What a worker asks for, until it has been found.
 struct GetWork {
@@ -53,7 +49,7 @@ pub(super) fn get_work<S: Storage>(
     let get_work = GetWork {
         worker,
         max_jobs,
-        lease: lease.map_or(LEASE_DEFAULT, lease_to_begin),
+        lease: Lease::to_begin(lease),
         work_specs,
         runtimes,
     };
@@ -102,24 +98,6 @@ impl<S: Storage> Continuation<S> for GetWork {
             .iter()
             .map(|runtime| size_of::<String>() + runtime.len());
         names.chain(runtimes).sum()
-    }
-}
-
-/// The lease that a worker gets with a unit. What is out of bounds becomes the default, not the bound
-/// (docs/protocol.md, "Constants").
-fn lease_to_begin(seconds: f64) -> Duration {
-    if seconds < LEASE_SECONDS_MIN {
-        LEASE_DEFAULT
-    } else {
-        bounded_lease(seconds)
-    }
-}
-
-fn bounded_lease(seconds: f64) -> Duration {
-    if seconds > LEASE_MAX.as_secs_f64() {
-        LEASE_DEFAULT
-    } else {
-        duration_from_seconds(seconds)
     }
 }
 
@@ -280,7 +258,8 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
 /// # Errors
 /// `Refused` if nothing is; `Invalid`.
 fn read_report(options: Options<'_>) -> Result<Report<'_>> {
-    let lease = read_lease(options.get("lease_time"))?;
+    let lease = options.get("lease_time").optional_number()?;
+    let lease = lease.map(Lease::to_renew);
     let wish = match (options.get("status").optional_integer()?, lease) {
         (None | Some(0), None) => return Err(Error::Refused("nothing to do".to_owned())),
         (None | Some(0), Some(_)) => Wish::Renew,
@@ -304,15 +283,4 @@ fn read_report(options: Options<'_>) -> Result<Report<'_>> {
             .optional_number()?
             .map(duration_from_seconds),
     })
-}
-
-/// The lease that a report asks for. Zero and less give the unit back.
-fn read_lease(lease_time: Param<'_>) -> Result<Option<Lease>> {
-    Ok(lease_time.optional_number()?.map(|seconds| {
-        if seconds <= 0.0 {
-            Lease::Over
-        } else {
-            Lease::For(bounded_lease(seconds))
-        }
-    }))
 }

@@ -6,18 +6,10 @@ use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_name, write_time,
 };
 use crate::cbor::{EMPTY_MAP, Item, Writer};
-use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Heartbeat, HeldUnit, Name, Result};
+use crate::coordinate::{Heartbeat, HeldUnit, Name, Result, worker_lifetime};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// The lifetime of a worker that asked for a negative one.
-const LIFETIME_IF_NEGATIVE: Duration = Duration::from_secs(300);
-/// The longest lifetime.
-const LIFETIME_MAX: Duration = Duration::from_secs(86_400);
-/// The lifetime of a worker that asked for a longer one (docs/protocol.md, "Constants").
-const LIFETIME_IF_TOO_LONG: Duration = Duration::from_secs(3_600);
 
 pub(super) fn worker_heartbeat<S: Storage>(
     call: &mut Call<'_, S>,
@@ -25,7 +17,7 @@ pub(super) fn worker_heartbeat<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
     let worker = params.get("worker_id").name()?;
-    let (lifetime, note) = lifetime(params.get("expire_seconds").number()?);
+    let (lifetime, note) = worker_lifetime(params.get("expire_seconds").number()?);
     let environment = params.get("data").optional_map()?;
     let parent = params.get("parent").optional_name()?;
     call.operation.heartbeat(Heartbeat {
@@ -44,22 +36,6 @@ pub(super) fn worker_heartbeat<S: Storage>(
         None => writer.null(),
     }
     Ok(Progress::Done)
-}
-
-fn lifetime(seconds: f64) -> (Duration, Option<&'static str>) {
-    if seconds < 0.0 {
-        (
-            LIFETIME_IF_NEGATIVE,
-            Some("negative expire_seconds: 5 minutes taken instead"),
-        )
-    } else if seconds > LIFETIME_MAX.as_secs_f64() {
-        (
-            LIFETIME_IF_TOO_LONG,
-            Some("expire_seconds of more than a day: one hour taken instead"),
-        )
-    } else {
-        (duration_from_seconds(seconds), None)
-    }
 }
 
 pub(super) fn worker_unregister<S: Storage>(
