@@ -79,13 +79,20 @@ fn count_work_units(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
 
 fn list_work_specs(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
     for _ in 0..calls {
-        let names = queue.measure(meter, |world, _| {
-            world.operation_that(
-                Access::Read,
-                |operation| Ok(operation.work_spec_names(None)),
-            )
+        let listed = queue.measure(meter, |world, _| {
+            let namespace = world.namespace;
+            let mut count = 0;
+            let mut visit = |_: &Name, _: &[u8]| {
+                count += 1;
+                Ok(())
+            };
+            let listed = world.operation_that(Access::Read, |operation| {
+                let store = &mut *operation.store;
+                store.list_work_specs(namespace, None, usize::MAX, &mut visit)
+            });
+            listed.map(|()| count)
         });
-        assert_eq!(names.expect("the names").len(), 1);
+        assert_eq!(listed.expect("the work specs"), 1);
     }
 }
 

@@ -4,10 +4,11 @@
 
 use super::attempt::{Attempt, traceback_of};
 use super::failure::failure_message;
+use super::scheduler::{self, Precedence};
 use super::storage::{Storage, UnitsAhead};
 use super::work_spec::{Counts, WorkSpec};
 use super::work_unit::{UnitStatus, WorkUnit};
-use super::{Completed, Name, Operation, Result, scheduler};
+use super::{Completed, Name, Operation, Result};
 use crate::clock::Timestamp;
 use std::time::Duration;
 
@@ -340,12 +341,14 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Which other specs come before one that has work, for a worker that asks for its runtime.
-    fn precedence_of_others(&self, spec: &WorkSpec) -> Option<Reason> {
-        let specs = self.store.work_specs(self.namespace);
-        let of_this_runtime = specs.filter(|other| other.meta.runtime == spec.meta.runtime);
-        scheduler::precedence_over(
-            spec,
-            of_this_runtime.filter(|other| scheduler::can_give(other, self.now)),
-        )
+    fn precedence_of_others(&mut self, spec: &WorkSpec) -> Option<Reason> {
+        let candidates = self.store.candidates(self.namespace, self.now);
+        match candidates.precedence_over(spec)? {
+            Precedence::OfTheOthers => Some(Reason::Share),
+            Precedence::Of(other) => {
+                let other = self.store.get_work_spec(other)?;
+                Some(Reason::LowerPriority(other.name.clone()))
+            }
+        }
     }
 }

@@ -33,6 +33,7 @@ pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use new_unit::NewUnit;
 pub use report::{Outcome, Report, Wish};
 pub use retention::{Archival, Retention};
+pub use scheduler::Candidates;
 pub use work::{Assignment, WorkRequest};
 pub use work_spec::{Control, Counts, Meta, WorkSpec, WorkSpecId, limit_from_integer};
 pub use work_unit::{

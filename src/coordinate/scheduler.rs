@@ -4,6 +4,9 @@ use super::explain::Reason;
 use super::work_spec::{WorkSpec, WorkSpecId};
 use crate::clock::Timestamp;
 use rand::{Rng, RngExt};
+use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What keeps a work spec from giving units, whether it has any or not.
 pub(super) fn holds(spec: &WorkSpec) -> impl Iterator<Item = Reason> {
@@ -40,86 +43,268 @@ pub(super) fn can_give(spec: &WorkSpec, now: Timestamp) -> bool {
     holds(spec).next().is_none() && lack_of_work(spec, now).is_none()
 }
 
-/// The specs of the highest priority.
-fn of_highest_priority<'a>(specs: impl Iterator<Item = &'a WorkSpec>) -> Vec<&'a WorkSpec> {
-    let mut highest: Vec<&WorkSpec> = Vec::new();
-    for spec in specs {
-        match highest.first() {
-            Some(best) if spec.meta.priority < best.meta.priority => continue,
-            Some(best) if spec.meta.priority > best.meta.priority => highest.clear(),
-            _ => {}
+/// The work specs that can give units, by what a draw depends on: so a draw costs no more for very many specs of
+/// few kinds, and those that can't give cost nothing.
+///
+/// It knows a spec as it was when it was last put in. That is to be done again whenever the spec changes.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    places: HashMap<WorkSpecId, Place>,
+    by_runtime: HashMap<String, BTreeMap<Priority, Rank>>,
+    /// Those that can give when their time has come.
+    not_yet: BTreeSet<(Timestamp, WorkSpecId)>,
+}
+
+/// Where a spec is.
+#[derive(Debug)]
+enum Place {
+    NotYet(Timestamp),
+    Ready {
+        runtime: String,
+        priority: Priority,
+        share: Share,
+        index: usize,
+    },
+}
+
+/// The candidates of one priority and runtime.
+#[derive(Debug, Default)]
+struct Rank {
+    sums: Sums,
+    /// Those with the same share have the same chance.
+    by_share: BTreeMap<Share, Vec<WorkSpecId>>,
+}
+
+/// What the chance of a spec depends on, beside the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Share {
+    weight: i64,
+    pending: u64,
+}
+
+impl Share {
+    fn of(spec: &WorkSpec) -> Self {
+        Self {
+            weight: spec.meta.weight,
+            pending: spec.counts.pending,
         }
-        highest.push(spec);
     }
-    highest
 }
 
 /// The sums over specs of which one is drawn.
+#[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     weights: i128,
     pending: i128,
 }
 
 impl Sums {
-    fn of(specs: &[&WorkSpec]) -> Self {
-        let weights = specs.iter().map(|spec| i128::from(spec.meta.weight));
-        let pending = specs.iter().map(|spec| i128::from(spec.counts.pending));
+    fn add(&mut self, share: Share) {
+        self.weights += i128::from(share.weight);
+        self.pending += i128::from(share.pending);
+    }
+
+    fn subtract(&mut self, share: Share) {
+        self.weights -= i128::from(share.weight);
+        self.pending -= i128::from(share.pending);
+    }
+
+    fn of(ranks: &[&Rank]) -> Self {
         Self {
-            weights: weights.sum(),
-            pending: pending.sum(),
+            weights: ranks.iter().map(|rank| rank.sums.weights).sum(),
+            pending: ranks.iter().map(|rank| rank.sums.pending).sum(),
         }
     }
 
     /// In proportion to the chance of one of them. 0 if it has more than its share.
-    fn score(&self, spec: &WorkSpec) -> i128 {
-        let (weight, pending) = (
-            i128::from(spec.meta.weight),
-            i128::from(spec.counts.pending),
-        );
+    fn score(&self, share: Share) -> i128 {
+        let (weight, pending) = (i128::from(share.weight), i128::from(share.pending));
         (weight * (self.pending + 1) - self.weights * pending).max(0)
     }
 }
 
-/// Chooses one of the specs that have work: of those with the highest priority, at random, so that
-/// the numbers of pending units tend towards the weights (docs/protocol.md, "The scheduler").
-///
-/// With W and P the sums of all candidates' weights and pending units, a spec's chance is in
-/// proportion to `weight * (P + 1) - W * pending`; one that has more than its share gets none.
-pub(super) fn choose<'a>(
-    with_work: impl Iterator<Item = &'a WorkSpec>,
-    random: &mut dyn Rng,
-) -> Option<WorkSpecId> {
-    let candidates = of_highest_priority(with_work);
-    if let [only] = candidates[..] {
-        return Some(only.id);
+/// A priority, which is never NaN.
+#[derive(Clone, Copy, Debug)]
+struct Priority(f64);
+
+impl Ord for Priority {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // 0 and -0 are the same, since adding 0 makes 0 of both.
+        (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
     }
-    let sums = Sums::of(&candidates);
-    let scores: i128 = candidates.iter().map(|spec| sums.score(spec)).sum();
-    if scores <= 0 {
-        return None;
-    }
-    let mut draw = random.random_range(0..scores);
-    for spec in candidates {
-        let score = sums.score(spec);
-        if draw < score {
-            return Some(spec.id);
-        }
-        draw -= score;
-    }
-    None
 }
 
-/// Why one of the specs that have work is not drawn at present; `None` if it may be.
-pub(super) fn precedence_over<'a>(
-    spec: &WorkSpec,
-    with_work: impl Iterator<Item = &'a WorkSpec>,
-) -> Option<Reason> {
-    let candidates = of_highest_priority(with_work);
-    match candidates.first() {
-        Some(best) if best.meta.priority > spec.meta.priority => {
-            Some(Reason::LowerPriority(best.name.clone()))
+impl PartialOrd for Priority {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Priority {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Priority {}
+
+/// Why a spec that can give is not drawn at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Precedence {
+    /// This one has a higher priority.
+    Of(WorkSpecId),
+    /// It has more than its share.
+    OfTheOthers,
+}
+
+impl Candidates {
+    /// Puts a work spec in as it is now, or takes it out if it can give nothing.
+    pub fn put(&mut self, spec: &WorkSpec, now: Timestamp) {
+        self.remove(spec.id);
+        if holds(spec).next().is_some() {
+            return;
         }
-        _ => (Sums::of(&candidates).score(spec) == 0).then_some(Reason::Share),
+        let place = match lack_of_work(spec, now) {
+            None => self.make_ready(spec),
+            Some(Reason::Interval { until }) => {
+                self.not_yet.insert((until, spec.id));
+                Place::NotYet(until)
+            }
+            Some(_) => return,
+        };
+        self.places.insert(spec.id, place);
+    }
+
+    fn make_ready(&mut self, spec: &WorkSpec) -> Place {
+        let (priority, share) = (Priority(spec.meta.priority), Share::of(spec));
+        let runtime = spec.meta.runtime.clone();
+        let ranks = self.by_runtime.entry(runtime.clone()).or_default();
+        let rank = ranks.entry(priority).or_default();
+        rank.sums.add(share);
+        let alike = rank.by_share.entry(share).or_default();
+        alike.push(spec.id);
+        Place::Ready {
+            runtime,
+            priority,
+            share,
+            index: alike.len() - 1,
+        }
+    }
+
+    /// Takes a work spec out.
+    pub fn remove(&mut self, id: WorkSpecId) {
+        match self.places.remove(&id) {
+            None => {}
+            Some(Place::NotYet(until)) => {
+                self.not_yet.remove(&(until, id));
+            }
+            Some(Place::Ready {
+                runtime,
+                priority,
+                share,
+                index,
+            }) => self.remove_ready(runtime, priority, share, index),
+        }
+    }
+
+    fn remove_ready(&mut self, runtime: String, priority: Priority, share: Share, index: usize) {
+        let Entry::Occupied(mut ranks) = self.by_runtime.entry(runtime) else {
+            return;
+        };
+        let Some(rank) = ranks.get_mut().get_mut(&priority) else {
+            return;
+        };
+        rank.sums.subtract(share);
+        if let Some(alike) = rank.by_share.get_mut(&share) {
+            alike.swap_remove(index);
+            match alike.get(index) {
+                // The last one has taken its place.
+                Some(moved) => {
+                    if let Some(Place::Ready {
+                        index: of_moved, ..
+                    }) = self.places.get_mut(moved)
+                    {
+                        *of_moved = index;
+                    }
+                }
+                None if alike.is_empty() => drop(rank.by_share.remove(&share)),
+                None => {}
+            }
+        }
+        if rank.by_share.is_empty() {
+            ranks.get_mut().remove(&priority);
+            if ranks.get().is_empty() {
+                ranks.remove();
+            }
+        }
+    }
+
+    /// A work spec whose time has come since it was put in: it is to be put in again.
+    #[must_use]
+    pub fn next_due(&self, now: Timestamp) -> Option<WorkSpecId> {
+        let (until, id) = self.not_yet.first()?;
+        (*until <= now).then_some(*id)
+    }
+
+    /// Chooses one of those with these runtimes: of the highest priority, at random, so that the numbers of
+    /// pending units tend towards the weights (docs/protocol.md, "The scheduler").
+    ///
+    /// With W and P the sums of all candidates' weights and pending units, a spec's chance is in
+    /// proportion to `weight * (P + 1) - W * pending`; one that has more than its share gets none.
+    pub(super) fn choose<'r>(
+        &self,
+        runtimes: impl Iterator<Item = &'r str>,
+        random: &mut dyn Rng,
+    ) -> Option<WorkSpecId> {
+        let (_, ranks) = self.of_highest_priority(runtimes)?;
+        let sums = Sums::of(&ranks);
+        let shares = || ranks.iter().flat_map(|rank| &rank.by_share);
+        let score_of =
+            |share: &Share, alike: &[WorkSpecId]| sums.score(*share) * alike.len() as i128;
+        let scores: i128 = shares().map(|(share, alike)| score_of(share, alike)).sum();
+        if scores <= 0 {
+            return None;
+        }
+        let mut draw = random.random_range(0..scores);
+        for (share, alike) in shares() {
+            let score = score_of(share, alike);
+            if draw < score {
+                let index = usize::try_from(draw / sums.score(*share)).ok()?;
+                return alike.get(index).copied();
+            }
+            draw -= score;
+        }
+        None
+    }
+
+    /// Those of the highest priority that any with these runtimes has, each runtime for itself.
+    fn of_highest_priority<'r>(
+        &self,
+        runtimes: impl Iterator<Item = &'r str>,
+    ) -> Option<(Priority, Vec<&Rank>)> {
+        let mut highest: Option<(Priority, Vec<&Rank>)> = None;
+        let ranks = runtimes.filter_map(|runtime| self.by_runtime.get(runtime)?.last_key_value());
+        for (priority, rank) in ranks {
+            match &mut highest {
+                Some((best, _)) if *best > *priority => {}
+                Some((best, ranks)) if *best == *priority => ranks.push(rank),
+                _ => highest = Some((*priority, vec![rank])),
+            }
+        }
+        highest
+    }
+
+    /// Why a spec that can give is not drawn at present; `None` if it may be.
+    pub(super) fn precedence_over(&self, spec: &WorkSpec) -> Option<Precedence> {
+        let runtimes = std::iter::once(spec.meta.runtime.as_str());
+        let (priority, ranks) = self.of_highest_priority(runtimes)?;
+        if priority > Priority(spec.meta.priority) {
+            let mut best = ranks
+                .iter()
+                .flat_map(|rank| rank.by_share.values().flatten());
+            return best.next().copied().map(Precedence::Of);
+        }
+        (Sums::of(&ranks).score(Share::of(spec)) == 0).then_some(Precedence::OfTheOthers)
     }
 }
 
@@ -138,6 +323,7 @@ mod tests {
             Meta::from_definition(Item::from_checked(EMPTY_DEFINITION)).expect("defaults");
         (meta.priority, meta.weight) = (priority, weight);
         let counts = Counts {
+            available: 1,
             pending,
             ..Counts::default()
         };
@@ -150,11 +336,24 @@ mod tests {
         }
     }
 
+    const NOW: Timestamp = Timestamp(0);
+
+    fn candidates(specs: &[WorkSpec]) -> Candidates {
+        let mut candidates = Candidates::default();
+        specs.iter().for_each(|spec| candidates.put(spec, NOW));
+        candidates
+    }
+
+    fn choose(candidates: &Candidates, random: &mut SmallRng) -> Option<WorkSpecId> {
+        candidates.choose(std::iter::once(""), random)
+    }
+
     fn shares(specs: &[WorkSpec], draws: u32) -> Vec<f64> {
         let mut random = SmallRng::seed_from_u64(7);
         let mut chosen = vec![0_u32; specs.len()];
+        let candidates = candidates(specs);
         for _ in 0..draws {
-            let id = choose(specs.iter(), &mut random).expect("a spec");
+            let id = choose(&candidates, &mut random).expect("a spec");
             chosen[specs
                 .iter()
                 .position(|spec| spec.id == id)
@@ -181,7 +380,10 @@ mod tests {
 
     #[test]
     fn nothing_is_chosen_from_nothing() {
-        assert_eq!(choose([].iter(), &mut SmallRng::seed_from_u64(1)), None);
+        assert_eq!(
+            choose(&candidates(&[]), &mut SmallRng::seed_from_u64(1)),
+            None
+        );
     }
 
     #[test]
@@ -194,6 +396,88 @@ mod tests {
         assert!(shares[2] == 0.0, "{shares:?}");
     }
 
+    /// What [`Candidates::choose`] may choose, and with which chance, found by looking at each spec.
+    fn scores_by_looking(specs: &[WorkSpec], runtime: &str, now: Timestamp) -> Vec<i128> {
+        let gives = |spec: &&WorkSpec| can_give(spec, now) && spec.meta.runtime == runtime;
+        let highest = specs.iter().filter(gives).map(|spec| spec.meta.priority);
+        let highest = highest.fold(f64::NEG_INFINITY, f64::max);
+        let is_candidate = |spec: &&WorkSpec| gives(spec) && spec.meta.priority == highest;
+        let mut sums = Sums::default();
+        specs
+            .iter()
+            .filter(is_candidate)
+            .for_each(|spec| sums.add(Share::of(spec)));
+        let score = |spec| {
+            if is_candidate(&spec) {
+                sums.score(Share::of(spec))
+            } else {
+                0
+            }
+        };
+        specs.iter().map(score).collect()
+    }
+
+    /// The same as the candidates have it.
+    fn scores(candidates: &Candidates, specs: &[WorkSpec], runtime: &str) -> Vec<i128> {
+        let Some((_, ranks)) = candidates.of_highest_priority(std::iter::once(runtime)) else {
+            return vec![0; specs.len()];
+        };
+        let sums = Sums::of(&ranks);
+        let score = |spec: &WorkSpec| {
+            let shares = ranks.iter().flat_map(|rank| &rank.by_share);
+            let of_spec = shares.filter(|(_, alike)| alike.contains(&spec.id));
+            of_spec.map(|(share, _)| sums.score(*share)).sum()
+        };
+        specs.iter().map(score).collect()
+    }
+
+    fn any_spec(id: i64) -> impl Strategy<Value = WorkSpec> {
+        let numbers = (0..3_u8, -1..3_i64, 0..3_u64, 0..2_u64, 0..4_i64);
+        let switches = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        (numbers, switches).prop_map(move |(numbers, switches)| {
+            let (priority, weight, pending, available, next) = numbers;
+            let (paused, continuous, is_limited, has_runtime) = switches;
+            let mut spec = spec(id, f64::from(priority), weight, pending);
+            spec.counts.available = available;
+            spec.meta.paused = paused;
+            spec.meta.continuous = continuous;
+            spec.meta.next_continuous = (next > 0).then_some(Timestamp(next));
+            spec.meta.max_running = is_limited.then_some(1);
+            spec.meta.runtime = if has_runtime { "go" } else { "" }.to_owned();
+            spec
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn candidates_are_what_a_look_at_each_spec_finds_whatever_changes(
+            changes in prop::collection::vec(
+                (0..5_i64).prop_flat_map(|id| (any_spec(id), any::<bool>(), 0..2_i64)), 1..60,
+            ),
+        ) {
+            let (mut candidates, mut now) = (Candidates::default(), NOW);
+            let mut specs: BTreeMap<WorkSpecId, WorkSpec> = BTreeMap::new();
+            for (spec, is_there, passed) in changes {
+                now = Timestamp(now.0 + passed);
+                if is_there {
+                    candidates.put(&spec, now);
+                    specs.insert(spec.id, spec);
+                } else {
+                    candidates.remove(spec.id);
+                    specs.remove(&spec.id);
+                }
+                while let Some(due) = candidates.next_due(now) {
+                    candidates.put(&specs[&due], now);
+                }
+                let specs: Vec<WorkSpec> = specs.values().cloned().collect();
+                for runtime in ["", "go"] {
+                    let by_looking = scores_by_looking(&specs, runtime, now);
+                    prop_assert_eq!(scores(&candidates, &specs, runtime), by_looking);
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn something_is_always_chosen_if_there_is_something(
@@ -201,7 +485,7 @@ mod tests {
         ) {
             let specs: Vec<WorkSpec> =
                 (0..).zip(specs).map(|(id, (weight, pending))| spec(id, 0.0, weight, pending)).collect();
-            prop_assert!(choose(specs.iter(), &mut SmallRng::seed_from_u64(seed)).is_some());
+            prop_assert!(choose(&candidates(&specs), &mut SmallRng::seed_from_u64(seed)).is_some());
         }
     }
 }

@@ -8,7 +8,8 @@
 use super::attempt::{Attempt, AttemptId};
 use super::error::{Result, StorageError};
 use super::lock::{Lock, LockPath};
-use super::work_spec::{Meta, WorkSpec, WorkSpecId};
+use super::scheduler::Candidates;
+use super::work_spec::{Counts, Meta, WorkSpec, WorkSpecId};
 use super::work_unit::{Completed, UnitStatus, WorkUnit, WorkUnitId};
 use super::worker::{Worker, WorkerStats};
 use super::{Name, NamespaceId};
@@ -190,7 +191,13 @@ pub struct LockQuery {
     pub limit: usize,
 }
 
-/// Takes a unit's name and data dictionary. An error ends the listing, as with those below.
+/// Takes a work spec's name and dictionary, encoded. An error ends the listing, as with those below.
+pub type VisitDefinition<'a> = dyn FnMut(&Name, &[u8]) -> Result<()> + 'a;
+
+/// Takes a work spec's name, its counts, and since when it has had available units, if that is known.
+pub type VisitCounts<'a> = dyn FnMut(&Name, &Counts, Option<Timestamp>) -> Result<()> + 'a;
+
+/// Takes a unit's name and data dictionary.
 pub type VisitUnit<'a> = dyn FnMut(&Name, &[u8]) -> Result<()> + 'a;
 
 /// Takes an attempt and the data that it left, if it changed them.
@@ -204,6 +211,25 @@ pub type VisitLock<'a> = dyn FnMut(&LockPath, &Lock) -> Result<()> + 'a;
 
 /// Listing, which may take long.
 pub trait Lister {
+    /// Shows `visit` at most `limit` work specs from the name `start` on, included, sorted by the bytes of their
+    /// names.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_work_specs(
+        &mut self,
+        namespace: NamespaceId,
+        start: Option<&Name>,
+        limit: usize,
+        visit: &mut VisitDefinition<'_>,
+    ) -> Result<()>;
+
+    /// Shows `visit` how many units all work specs have, sorted by the bytes of their names.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_counts(&mut self, namespace: NamespaceId, visit: &mut VisitCounts<'_>) -> Result<()>;
+
     /// Shows `visit` the units with their data (that of the active attempt if it has some), sorted
     /// by the bytes of their names.
     ///
@@ -335,6 +361,10 @@ pub trait WorkSpecStore {
 
     /// All work specs, sorted by the bytes of their names. Costs no query.
     fn work_specs(&self, namespace: NamespaceId) -> impl Iterator<Item = &WorkSpec>;
+
+    /// The work specs that can give units `now`, among which the scheduler draws. Costs no query, and as much time as
+    /// specs have changed since the last call.
+    fn candidates(&mut self, namespace: NamespaceId, now: Timestamp) -> &Candidates;
 
     /// The dictionary of a work spec, encoded.
     fn work_spec_definition(&mut self, id: WorkSpecId) -> StorageResult<Vec<u8>>;

@@ -1,13 +1,13 @@
 //! Handing out work.
 
 use super::attempt::AttemptId;
-use super::scheduler;
+use super::scheduler::Candidates;
 use super::storage::{AvailableUnit, BestUnits, Storage};
 use super::work_spec::{WorkSpec, WorkSpecId};
 use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
 use super::{Name, Operation, Result};
 use crate::cbor::EMPTY_MAP;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Units that have had all their retries, and are failed by one call before somebody else gets a turn: a few
@@ -31,11 +31,11 @@ pub struct WorkRequest<'a> {
     pub runtimes: &'a [String],
 }
 
-/// The same, to be looked up for each work spec there is: a request may name very many.
+/// The same, each one once: a request may name very many.
 struct Wanted<'a> {
     /// All if `None`.
-    work_specs: Option<HashSet<WorkSpecId>>,
-    runtimes: HashSet<&'a str>,
+    work_specs: Option<BTreeSet<WorkSpecId>>,
+    runtimes: BTreeSet<&'a str>,
 }
 
 /// A unit that was handed out.
@@ -149,17 +149,16 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     fn choose_work_spec(&mut self, wanted: &Wanted<'_>) -> Option<WorkSpecId> {
-        let now = self.now;
-        let may_give = |spec: &&WorkSpec| {
-            let of_name = wanted.work_specs.as_ref();
-            scheduler::can_give(spec, now)
-                && wanted.runtimes.contains(spec.meta.runtime.as_str())
-                && of_name.is_none_or(|ids| ids.contains(&spec.id))
+        let runtimes = wanted.runtimes.iter().copied();
+        let Some(ids) = &wanted.work_specs else {
+            let candidates = self.store.candidates(self.namespace, self.now);
+            return candidates.choose(runtimes, self.random);
         };
-        scheduler::choose(
-            self.store.work_specs(self.namespace).filter(may_give),
-            self.random,
-        )
+        let mut named = Candidates::default();
+        for spec in ids.iter().filter_map(|id| self.store.get_work_spec(*id)) {
+            named.put(spec, self.now);
+        }
+        named.choose(runtimes, self.random)
     }
 
     fn hand_out(

@@ -319,15 +319,6 @@ impl<S: Storage> Operation<'_, S> {
         self.store.work_specs(self.namespace)
     }
 
-    /// The names of all work specs from `start` on, sorted by their bytes.
-    pub fn work_spec_names(&self, start: Option<&Name>) -> Vec<Name> {
-        self.store
-            .work_specs(self.namespace)
-            .map(|spec| spec.name.clone())
-            .filter(|name| start.is_none_or(|start| name >= start))
-            .collect()
-    }
-
     /// Changes how a work spec is scheduled.
     ///
     /// # Errors

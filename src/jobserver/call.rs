@@ -3,6 +3,7 @@
 use super::params::Params;
 use crate::coordinate::storage::{Lister, Storage};
 use crate::coordinate::{Assignment, HandedOut, LastAsked, Operation, Result, Retention};
+use crate::limits;
 use std::collections::HashMap;
 
 /// What a step of a call works with. Each step is one operation.
@@ -68,6 +69,12 @@ pub(super) trait Continuation<S: Storage> {
 pub(super) type Run<S> = fn(&mut Call<'_, S>, &Params<'_>, &mut Vec<u8>) -> Result<Progress<S>>;
 
 impl<S: Storage> Call<'_, S> {
+    /// True if there are so many work specs that going through them would hold others up.
+    pub(super) fn has_many_work_specs(&self) -> bool {
+        let mut specs = self.operation.work_specs();
+        specs.nth(limits::LIST_INLINE_MAX).is_some()
+    }
+
     /// Writes a list: now, or by a long read.
     pub(super) fn list(
         &mut self,

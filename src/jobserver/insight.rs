@@ -7,51 +7,60 @@ use super::reply::{
 };
 use super::units::{shown_counts, status_number};
 use crate::cbor::Writer;
-use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptStatus, Error, FailureGroup, Result, UnitStatus, WorkSpec, group_failures,
+    Attempt, AttemptStatus, Counts, Error, FailureGroup, Name, Result, UnitStatus, group_failures,
 };
 use crate::limits;
+use std::time::Duration;
 
 pub(super) fn summary<S: Storage>(
     call: &mut Call<'_, S>,
     _: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    let mut entries = Vec::new();
-    let mut count = 0;
-    let now = call.operation.now;
-    for spec in call.operation.work_specs() {
-        count += write_summary(&mut Writer::new(&mut entries), spec, now);
-        check_answer_length(entries.len())?;
-    }
-    ok_list(out, count, &entries);
-    Ok(Progress::Done)
+    let (namespace, now) = (call.operation.namespace, call.operation.now);
+    let is_long = call.has_many_work_specs();
+    call.list(is_long, out, move |lister, out| {
+        let mut entries = Vec::new();
+        let mut count = 0;
+        lister.list_counts(namespace, &mut |name, counts, waiting_since| {
+            let waiting = waiting_since.map(|since| now.since(since));
+            count += write_summary(&mut Writer::new(&mut entries), name, counts, waiting);
+            check_answer_length(entries.len())
+        })?;
+        ok_list(out, count, &entries);
+        Ok(())
+    })
 }
 
 /// Writes an entry for each status in which a work spec has units; gives how many.
-fn write_summary(writer: &mut Writer<'_>, spec: &WorkSpec, now: Timestamp) -> usize {
-    for (status, count) in shown_counts(&spec.counts) {
+fn write_summary(
+    writer: &mut Writer<'_>,
+    work_spec: &Name,
+    counts: &Counts,
+    waiting: Option<Duration>,
+) -> usize {
+    for (status, count) in shown_counts(counts) {
         let is_available = status == UnitStatus::Available;
         writer.map(if is_available { 5 } else { 3 });
         writer.bytes(b"work_spec");
-        spec.name.write(writer);
+        work_spec.write(writer);
         writer.bytes(b"status");
         writer.unsigned(status_number(status));
         writer.bytes(b"count");
         writer.unsigned(count);
         if is_available {
             writer.bytes(b"delayed");
-            writer.unsigned(spec.counts.delayed);
+            writer.unsigned(counts.delayed);
             writer.bytes(b"waiting");
-            match spec.waiting_since {
-                Some(since) => writer.float(now.since(since).as_secs_f64()),
+            match waiting {
+                Some(waiting) => writer.float(waiting.as_secs_f64()),
                 None => writer.null(),
             }
         }
     }
-    shown_counts(&spec.counts).count()
+    shown_counts(counts).count()
 }
 
 pub(super) fn get_attempts<S: Storage>(

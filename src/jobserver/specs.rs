@@ -9,6 +9,7 @@ use crate::cbor::{Item, Writer};
 use crate::coordinate::number::{duration_from_seconds, is_true};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Control, Error, Meta, Result, limit_from_integer};
+use crate::limits;
 use std::time::Duration;
 
 const RUNNABLE: i64 = 1;
@@ -70,26 +71,36 @@ pub(super) fn list_work_specs<S: Storage>(
     let options = Options::read(params.get("options"))?;
     let start = options.get("start").optional_name()?;
     let limit = options.get("limit").optional_integer()?;
-    let mut names = call.operation.work_spec_names(start.as_ref());
-    let limit = limit.map_or(names.len(), |limit| usize::try_from(limit).unwrap_or(0));
-    let left_out = if limit < names.len() {
-        names.drain(limit..).next()
-    } else {
-        None
-    };
-    // The Python client goes on asking, for less and less, until it gets a page without a next name.
-    let next = left_out.filter(|_| limit > 0);
-
-    let mut writer = Writer::new(out);
-    writer.array(2);
-    writer.array(names.len());
-    for name in &names {
-        let definition = call.operation.work_spec_definition(name)?;
-        check_answer_length(writer.len() + definition.len())?;
-        write_definition(&mut writer, &definition);
-    }
-    write_name(&mut writer, next.as_ref());
-    Ok(Progress::Done)
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(0));
+    let namespace = call.operation.namespace;
+    let is_long = limit > limits::LIST_INLINE_MAX && call.has_many_work_specs();
+    call.list(is_long, out, move |lister, out| {
+        let mut list = Vec::new();
+        let (mut count, mut next) = (0, None);
+        let one_more = limit.saturating_add(1);
+        lister.list_work_specs(
+            namespace,
+            start.as_ref(),
+            one_more,
+            &mut |name, definition| {
+                if count == limit {
+                    next = Some(name.clone());
+                    return Ok(());
+                }
+                check_answer_length(list.len() + definition.len())?;
+                write_definition(&mut Writer::new(&mut list), definition);
+                count += 1;
+                Ok(())
+            },
+        )?;
+        let mut writer = Writer::new(out);
+        writer.array(2);
+        writer.array(count);
+        writer.encoded(&list);
+        // The Python client goes on asking, for less and less, until it gets a page without a next name.
+        write_name(&mut writer, next.filter(|_| limit > 0).as_ref());
+        Ok(())
+    })
 }
 
 pub(super) fn control_work_spec<S: Storage>(

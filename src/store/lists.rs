@@ -1,9 +1,10 @@
 //! Lists, which may take long: on the connection that writes, or beside the loop on one that only reads.
 
 use super::statement::{prepared, statements};
-use super::{SqliteStore, attempts, locks, units};
+use super::{SqliteStore, attempts, locks, specs, units};
 use crate::coordinate::storage::{
-    Lister, LockQuery, UnitQuery, VisitAttempt, VisitFailure, VisitLock, VisitUnit, WorkSpecStore,
+    Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition, VisitFailure,
+    VisitLock, VisitUnit, WorkSpecStore,
 };
 use crate::coordinate::{Error, Name, NamespaceId, Result, StorageError, WorkSpecId};
 use r2d2::Pool;
@@ -49,6 +50,9 @@ trait Source {
         name: &Name,
         read: impl FnOnce(&Connection, WorkSpecId) -> Result<T>,
     ) -> Result<T>;
+
+    /// See [`Lister::list_counts`].
+    fn list_counts(&mut self, namespace: NamespaceId, visit: &mut VisitCounts<'_>) -> Result<()>;
 }
 
 impl Source for SqliteStore {
@@ -65,6 +69,12 @@ impl Source for SqliteStore {
         let spec = self.find_work_spec(namespace, name).map(|spec| spec.id);
         let spec = spec.ok_or_else(|| Error::NoSuchWorkSpec(name.clone()))?;
         read(self.statements.connection(), spec)
+    }
+
+    /// From memory: those that the present batch has changed are not in the file yet.
+    fn list_counts(&mut self, namespace: NamespaceId, visit: &mut VisitCounts<'_>) -> Result<()> {
+        self.work_specs(namespace)
+            .try_for_each(|spec| visit(&spec.name, &spec.counts, spec.waiting_since))
     }
 }
 
@@ -85,6 +95,10 @@ impl Source for Reader {
             read(connection, spec)
         })
     }
+
+    fn list_counts(&mut self, namespace: NamespaceId, visit: &mut VisitCounts<'_>) -> Result<()> {
+        self.read(|connection| specs::list_counts(connection, namespace, visit))
+    }
 }
 
 fn find_spec_id(
@@ -99,6 +113,22 @@ fn find_spec_id(
 }
 
 impl<S: Source> Lister for S {
+    fn list_work_specs(
+        &mut self,
+        namespace: NamespaceId,
+        start: Option<&Name>,
+        limit: usize,
+        visit: &mut VisitDefinition<'_>,
+    ) -> Result<()> {
+        self.with_connection(|connection| {
+            specs::list_work_specs(connection, namespace, start, limit, visit)
+        })
+    }
+
+    fn list_counts(&mut self, namespace: NamespaceId, visit: &mut VisitCounts<'_>) -> Result<()> {
+        Source::list_counts(self, namespace, visit)
+    }
+
     fn list_work_units(
         &mut self,
         namespace: NamespaceId,

@@ -61,8 +61,8 @@ pub struct SqliteStore {
     /// Moves the log into the file; none for a database in memory.
     checkpointer: Option<Checkpointer>,
     batch: Batch,
-    /// The specs, with their meta and counts. Kept in memory because every scheduling decision looks
-    /// at all of them; loaded anew whenever somebody else has written to the file.
+    /// The specs, with their meta and counts, and those that can give by their chances. Kept in memory for the
+    /// scheduler; compared with the file whenever somebody else has written to it.
     specs: WorkSpecs,
     /// False if the file holds no slices of outputs.
     has_output_slices: bool,

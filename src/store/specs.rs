@@ -1,14 +1,15 @@
 //! Namespaces and work specs, and the counts of their units.
 
 use super::SqliteStore;
-use super::statement::statements;
+use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{StorageResult, WorkSpecStore};
+use crate::coordinate::storage::{StorageResult, VisitCounts, VisitDefinition, WorkSpecStore};
 use crate::coordinate::{
-    AttemptId, Completed, Counts, Meta, Name, NamespaceId, StorageError, UnitStatus, WorkSpec,
-    WorkSpecId,
+    AttemptId, Candidates, Completed, Counts, Error, Meta, Name, NamespaceId, Result, StorageError,
+    UnitStatus, WorkSpec, WorkSpecId,
 };
-use rusqlite::{Row, named_params};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row, named_params};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ statements! {
 
     INSERT_NAMESPACE = "INSERT INTO namespace (name) VALUES (:name)";
 
-    /// All work specs there are, with their counts.
+    /// All work specs there are, with their counts, in the order in which `row_to_known` takes the columns.
     LOAD_WORK_SPECS = "
         SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
@@ -26,7 +27,25 @@ statements! {
                passed_name, waiting_since_us, finished_after_id, failed_after_id
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
-         WHERE deleted = 0";
+         WHERE deleted = 0
+         ORDER BY work_spec.id";
+
+    /// Uses index work_spec_by_name.
+    LIST_WORK_SPECS = "
+        SELECT name, definition
+          FROM work_spec
+         WHERE namespace_id = :namespace AND CAST(name AS BLOB) >= :start AND deleted = 0
+         ORDER BY CAST(name AS BLOB)
+         LIMIT :limit";
+
+    /// Uses index work_spec_by_name.
+    LIST_COUNTS = "
+        SELECT name, available, delayed, pending, finished, failed, archived_finished, archived_failed,
+               waiting_since_us
+          FROM work_spec
+          JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
+         WHERE namespace_id = :namespace AND deleted = 0
+         ORDER BY CAST(name AS BLOB)";
 
     SELECT_DEFINITION = "SELECT definition FROM work_spec WHERE id = :id";
 
@@ -88,12 +107,16 @@ pub(super) struct WorkSpecs {
     by_name: BTreeMap<(NamespaceId, Name), WorkSpecId>,
     /// Specs whose counts, or names that were passed, are not in the file yet.
     with_new_counts: BTreeSet<WorkSpecId>,
+    /// Those that can give, as they were before `changed` ones changed.
+    candidates: BTreeMap<NamespaceId, Candidates>,
+    /// Specs that may have changed since.
+    changed: BTreeSet<WorkSpecId>,
     /// True if the file may hold deleted specs.
     has_deleted: bool,
 }
 
 /// What is known of a work spec.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Known {
     namespace: NamespaceId,
     spec: WorkSpec,
@@ -103,8 +126,19 @@ pub(super) struct Known {
     completed_after: CompletedAfter,
 }
 
+impl Known {
+    /// True if nothing differs from `other`, not even whether names are text.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_text = |known: &Self| {
+            let names = [Some(&known.spec.name), known.spec.meta.then.as_ref()];
+            names.map(|name| name.is_some_and(|name| name.as_text().is_some()))
+        };
+        self == other && is_text(self) == is_text(other)
+    }
+}
+
 /// The attempts behind which all finished and all failed units have their active ones.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(super) struct CompletedAfter {
     finished: AttemptId,
     failed: AttemptId,
@@ -130,14 +164,53 @@ impl WorkSpecs {
         self.by_name
             .insert((namespace, known.spec.name.clone()), id);
         self.by_id.insert(id, known);
+        self.changed.insert(id);
+    }
+
+    /// A spec whose counts or meta are about to change.
+    fn spec_mut(&mut self, id: WorkSpecId) -> Option<&mut WorkSpec> {
+        let known = self.by_id.get_mut(&id)?;
+        self.changed.insert(id);
+        Some(&mut known.spec)
     }
 
     fn remove(&mut self, id: WorkSpecId) -> Option<Known> {
         let known = self.by_id.remove(&id)?;
-        self.by_name
-            .remove(&(known.namespace, known.spec.name.clone()));
+        let key = (known.namespace, known.spec.name.clone());
+        // While specs are loaded, another one may have its name by now.
+        if self.by_name.get(&key) == Some(&id) {
+            self.by_name.remove(&key);
+        }
         self.with_new_counts.remove(&id);
+        if let Some(candidates) = self.candidates.get_mut(&known.namespace) {
+            candidates.remove(id);
+        }
         Some(known)
+    }
+
+    /// The same for one whose counts will be written with the batch.
+    fn counted_mut(&mut self, id: WorkSpecId) -> Option<&mut WorkSpec> {
+        let known = self.by_id.get_mut(&id)?;
+        self.changed.insert(id);
+        self.with_new_counts.insert(id);
+        Some(&mut known.spec)
+    }
+
+    /// The specs of a namespace that can give.
+    fn candidates(&mut self, namespace: NamespaceId, now: Timestamp) -> &Candidates {
+        while let Some(id) = self.changed.pop_first() {
+            if let Some(known) = self.by_id.get(&id) {
+                let candidates = self.candidates.entry(known.namespace).or_default();
+                candidates.put(&known.spec, now);
+            }
+        }
+        let candidates = self.candidates.entry(namespace).or_default();
+        while let Some(due) = candidates.next_due(now)
+            && let Some(known) = self.by_id.get(&due)
+        {
+            candidates.put(&known.spec, now);
+        }
+        candidates
     }
 
     /// The last name that get_work has passed, if it has passed any.
@@ -180,59 +253,130 @@ fn us(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// The columns of a row, one after the other: looking each one up by its name takes longer than all else there is
+/// to loading work specs.
+struct Columns<'r>(&'r Row<'r>, usize);
+
+impl Columns<'_> {
+    fn next<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        self.1 += 1;
+        self.0.get(self.1 - 1)
+    }
+
+    fn next_limit(&mut self) -> rusqlite::Result<Option<u64>> {
+        let limit: Option<i64> = self.next()?;
+        Ok(limit.and_then(|limit| u64::try_from(limit).ok()))
+    }
+
+    fn next_count(&mut self) -> rusqlite::Result<u64> {
+        Ok(u64::try_from(self.next::<i64>()?).unwrap_or(0))
+    }
+
+    fn next_counts(&mut self) -> rusqlite::Result<Counts> {
+        Ok(Counts {
+            available: self.next_count()?,
+            delayed: self.next_count()?,
+            pending: self.next_count()?,
+            finished: self.next_count()?,
+            failed: self.next_count()?,
+            archived_finished: self.next_count()?,
+            archived_failed: self.next_count()?,
+        })
+    }
+
+    fn next_waiting_since(&mut self, counts: &Counts) -> rusqlite::Result<Option<Timestamp>> {
+        let since: Option<Timestamp> = self.next()?;
+        // Another program may have changed one of them without the other.
+        Ok(since.filter(|_| counts.available > 0))
+    }
+}
+
+/// A row of [`LOAD_WORK_SPECS`].
 fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
-    let interval_us: Option<i64> = row.get("interval_us")?;
-    let limit = |column: &str| {
-        row.get::<_, Option<i64>>(column)
-            .map(|limit| limit.and_then(|limit| u64::try_from(limit).ok()))
-    };
-    let count = |column: &str| {
-        row.get::<_, i64>(column)
-            .map(|count| u64::try_from(count).unwrap_or(0))
-    };
+    let mut columns = Columns(row, 0);
+    let (id, namespace, name) = (columns.next()?, columns.next()?, columns.next()?);
+    // Fields are evaluated in the order in which they are written.
     let meta = Meta {
-        paused: row.get("paused")?,
-        weight: row.get("weight")?,
-        priority: row.get("priority")?,
-        continuous: row.get("continuous")?,
-        can_be_continuous: row.get("can_be_continuous")?,
-        interval: interval_us.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))),
-        next_continuous: row.get("next_continuous_us")?,
-        max_running: limit("max_running")?,
-        max_getwork: limit("max_getwork")?,
-        max_retries: limit("max_retries")?,
-        then: row.get("then_name")?,
-        runtime: row.get("runtime")?,
-        min_gb: row.get("min_gb")?,
+        paused: columns.next()?,
+        weight: columns.next()?,
+        priority: columns.next()?,
+        continuous: columns.next()?,
+        can_be_continuous: columns.next()?,
+        interval: columns
+            .next::<Option<i64>>()?
+            .map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))),
+        next_continuous: columns.next()?,
+        max_running: columns.next_limit()?,
+        max_getwork: columns.next_limit()?,
+        max_retries: columns.next_limit()?,
+        then: columns.next()?,
+        runtime: columns.next()?,
+        min_gb: columns.next()?,
     };
-    let counts = Counts {
-        available: count("available")?,
-        delayed: count("delayed")?,
-        pending: count("pending")?,
-        finished: count("finished")?,
-        failed: count("failed")?,
-        archived_finished: count("archived_finished")?,
-        archived_failed: count("archived_failed")?,
-    };
+    let counts = columns.next_counts()?;
+    let passed_name = columns.next()?;
+    let waiting_since = columns.next_waiting_since(&counts)?;
     let completed_after = CompletedAfter {
-        finished: row.get("finished_after_id")?,
-        failed: row.get("failed_after_id")?,
+        finished: columns.next()?,
+        failed: columns.next()?,
     };
-    // Another program may have changed one of them without the other.
-    let waiting_since: Option<Timestamp> = row.get("waiting_since_us")?;
-    let waiting_since = waiting_since.filter(|_| counts.available > 0);
     Ok(Known {
-        namespace: row.get("namespace_id")?,
+        namespace,
         spec: WorkSpec {
-            id: row.get("id")?,
-            name: row.get("name")?,
+            id,
+            name,
             meta,
             counts,
             waiting_since,
         },
-        passed_name: row.get("passed_name")?,
+        passed_name,
         completed_after,
     })
+}
+
+/// Shows `visit` the work specs with their dictionaries.
+pub(super) fn list_work_specs(
+    connection: &Connection,
+    namespace: NamespaceId,
+    start: Option<&Name>,
+    limit: usize,
+    visit: &mut VisitDefinition<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let start = start.map_or(&[][..], Name::bytes);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = prepared(connection, LIST_WORK_SPECS).map_err(storage)?;
+    let rows =
+        statement.query(named_params! {":namespace": namespace, ":start": start, ":limit": limit});
+    let mut rows = rows.map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        let name: Name = row.get(0).map_err(storage)?;
+        let definition = row
+            .get_ref(1)
+            .and_then(|definition| Ok(definition.as_blob()?));
+        visit(&name, definition.map_err(storage)?)?;
+    }
+    Ok(())
+}
+
+/// Shows `visit` how many units the work specs have.
+pub(super) fn list_counts(
+    connection: &Connection,
+    namespace: NamespaceId,
+    visit: &mut VisitCounts<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let mut statement = prepared(connection, LIST_COUNTS).map_err(storage)?;
+    let rows = statement.query(named_params! {":namespace": namespace});
+    let mut rows = rows.map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        let mut columns = Columns(row, 0);
+        let name: Name = columns.next().map_err(storage)?;
+        let counts = columns.next_counts().map_err(storage)?;
+        let since = columns.next_waiting_since(&counts).map_err(storage)?;
+        visit(&name, &counts, since)?;
+    }
+    Ok(())
 }
 
 /// A limit for a column: what is beyond SQLite's integers is no limit in practice.
@@ -241,14 +385,29 @@ fn limit_column(limit: Option<u64>) -> Option<i64> {
 }
 
 impl SqliteStore {
+    /// Loads the work specs that are not in memory as they are in the file.
     pub(super) fn load_work_specs(&mut self) -> StorageResult<()> {
-        let mut specs = WorkSpecs::default();
+        let specs = &mut self.specs;
+        let mut there = Vec::with_capacity(specs.by_id.len());
         let load = self.statements.prepared(LOAD_WORK_SPECS)?;
         for known in load.query_map(&[], row_to_known)? {
-            specs.put(known?);
+            let known = known?;
+            let id = known.spec.id;
+            there.push(id);
+            if !specs.by_id.get(&id).is_some_and(|is| is.is_same(&known)) {
+                specs.remove(id);
+                specs.put(known);
+            }
         }
+        if there.len() < specs.by_id.len() {
+            let ids = specs.by_id.keys();
+            let gone = ids.filter(|id| there.binary_search(id).is_err());
+            for id in gone.copied().collect::<Vec<_>>() {
+                specs.remove(id);
+            }
+        }
+        specs.with_new_counts.clear();
         specs.has_deleted = self.statements.prepared(FIND_DELETED)?.exists(&[])?;
-        self.specs = specs;
         Ok(())
     }
 
@@ -283,13 +442,12 @@ impl SqliteStore {
 
     /// A spec whose counts are about to change, and will be written with the batch.
     fn spec_to_count(&mut self, spec: WorkSpecId) -> Option<&mut WorkSpec> {
-        let Known { spec, .. } = self.specs.by_id.get_mut(&spec)?;
+        let spec = self.specs.counted_mut(spec)?;
         // One is enough for a run of changes to the same spec.
         if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, ..)) if *of == spec.id) {
             let undo = Undo::Counts(spec.id, spec.counts, spec.waiting_since);
             self.batch.undo.push(undo);
         }
-        self.specs.with_new_counts.insert(spec.id);
         Some(spec)
     }
 
@@ -335,7 +493,7 @@ impl SqliteStore {
         while let Some(undo) = self.batch.undo.pop() {
             match undo {
                 Undo::Counts(id, counts, waiting_since) => {
-                    if let Some(Known { spec, .. }) = self.specs.by_id.get_mut(&id) {
+                    if let Some(spec) = self.specs.spec_mut(id) {
                         spec.counts = counts;
                         spec.waiting_since = waiting_since;
                     }
@@ -483,6 +641,10 @@ impl WorkSpecStore for SqliteStore {
             .filter_map(|(_, id)| self.get_work_spec(*id))
     }
 
+    fn candidates(&mut self, namespace: NamespaceId, now: Timestamp) -> &Candidates {
+        self.specs.candidates(namespace, now)
+    }
+
     fn work_spec_definition(&mut self, id: WorkSpecId) -> StorageResult<Vec<u8>> {
         Ok(self
             .statements
@@ -572,8 +734,8 @@ impl WorkSpecStore for SqliteStore {
             })?;
         let known = self.known(id)?;
         self.batch.undo.push(Undo::Spec(id, Some(Box::new(known))));
-        if let Some(known) = self.specs.by_id.get_mut(&id) {
-            known.spec.meta = meta.clone();
+        if let Some(spec) = self.specs.spec_mut(id) {
+            spec.meta = meta.clone();
         }
         Ok(())
     }

@@ -196,9 +196,8 @@ fn get_work(
         let unit = answer::unit_data(&given.name, Some(&given.data));
         work.given.push((plain(&given.work_spec), unit));
     }
-    for spec in running.work_spec_names(None) {
-        let failed = running.work_spec(&spec)?.counts.failed;
-        work.failed.insert(plain(&spec), failed);
+    for spec in running.work_specs() {
+        work.failed.insert(plain(&spec.name), spec.counts.failed);
     }
     Ok(Answer::Work(work))
 }
@@ -241,12 +240,14 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
         }
         Op::SpecNames(start) => {
             let start = start.map(Name::from_text);
-            lines.extend(
-                running
-                    .work_spec_names(start.as_ref())
-                    .iter()
-                    .map(answer::name),
-            );
+            let namespace = running.namespace;
+            let all = usize::MAX;
+            let mut visit = |name: &Name, _: &[u8]| {
+                lines.push(answer::name(name));
+                Ok(())
+            };
+            let store = &mut *running.store;
+            store.list_work_specs(namespace, start.as_ref(), all, &mut visit)?;
         }
         Op::Status(spec, names) => {
             let spec = running.work_spec(&Name::from_text(*spec))?.id;

@@ -2,8 +2,8 @@
 
 use coordinated::coordinate::storage::{Access, Storage};
 use coordinated::coordinate::{
-    Counts, Deletion, Error, HandedOut, Lease, Name, NewUnit, PriorityChange, Report, Retention,
-    UnitStatus, Wish,
+    Counts, Deletion, Error, HandedOut, LEASE_DEFAULT, Lease, Name, NewUnit, PriorityChange,
+    Report, Retention, UnitStatus, Wish, WorkRequest, WorkSpec,
 };
 use coordinated::store::all_statements;
 use proptest::prelude::*;
@@ -604,6 +604,96 @@ fn units_that_another_program_removed_are_not_waited_for() {
     assert_eq!(world.get_work("w", 1, Duration::from_secs(9)).len(), 1);
     assert!(world.get_work("w", 1, Duration::from_secs(9)).is_empty());
     assert_eq!(kept(&path), recount(&path));
+}
+
+#[test]
+fn work_specs_are_as_another_program_has_made_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    for spec in ["a", "b", "c", "paused"] {
+        world.set_spec(&json!({"name": spec, "disabled": spec == "paused"}));
+        world.add(spec, &[json!([format!("unit of {spec}"), {}])]);
+    }
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "BEGIN;
+             UPDATE work_spec SET name = 'x' WHERE name = 'a';
+             UPDATE work_spec SET name = 'a' WHERE name = 'b';
+             UPDATE work_spec SET name = CAST('b' AS BLOB) WHERE name = 'x';
+             UPDATE work_spec SET deleted = 1 WHERE name = 'c';
+             UPDATE work_spec SET paused = 0, weight = 7 WHERE name = 'paused';
+             INSERT INTO work_spec (namespace_id, name, definition, paused, weight, priority, continuous,
+                                    can_be_continuous, runtime, min_gb)
+             SELECT namespace_id, 'c', x'a0', 0, 20, 0, 0, 0, '', 0 FROM work_spec WHERE name = 'a';
+             INSERT INTO work_unit_count (work_spec_id, available, delayed, pending, finished, failed)
+             VALUES (last_insert_rowid(), 0, 0, 0, 0, 0);
+             COMMIT;",
+        )
+        .unwrap();
+    let specs = world.run(|op| {
+        let shown = |spec: &WorkSpec| (format!("{:?}", spec.name), spec.counts.available);
+        Ok(op.work_specs().map(shown).collect::<Vec<_>>())
+    });
+    let expected = [("\"a\"", 1), ("b\"b\"", 1), ("\"c\"", 0), ("\"paused\"", 1)];
+    assert_eq!(
+        specs.unwrap(),
+        expected.map(|(name, count)| (name.to_owned(), count))
+    );
+    let weight = world.run(|op| Ok(op.work_spec(&name("paused"))?.meta.weight));
+    assert_eq!(weight.unwrap(), 7);
+    let mut given = world.get_work("w", 1, Duration::from_secs(9));
+    given.extend(world.get_work("w", 1, Duration::from_secs(9)));
+    given.extend(world.get_work("w", 1, Duration::from_secs(9)));
+    let mut given: Vec<(Name, Name)> = given
+        .into_iter()
+        .map(|unit| (unit.work_spec, unit.name))
+        .collect();
+    given.sort();
+    let expected = [
+        ("a", "unit of b"),
+        ("b", "unit of a"),
+        ("paused", "unit of paused"),
+    ];
+    assert_eq!(given, expected.map(|(spec, unit)| (name(spec), name(unit))));
+    assert!(world.get_work("w", 1, Duration::from_secs(9)).is_empty());
+}
+
+#[test]
+fn what_a_failed_operation_has_added_or_taken_does_not_count_for_the_scheduler() {
+    let mut world = World::in_memory();
+    for spec in ["empty", "full"] {
+        world.set_spec(&json!({"name": spec}));
+    }
+    world.add("full", &[json!(["unit", {}])]);
+    let data = world::cbor(&json!({}));
+    let failed = world.run(|op| {
+        let unit = NewUnit {
+            name: name("undone"),
+            data: coordinated::cbor::Item::from_checked(&data),
+            priority: None,
+            delay: None,
+        };
+        op.add_work_units(&name("empty"), &[unit])?;
+        let runtimes = [String::new()];
+        let request = WorkRequest {
+            max_units: 1,
+            lease: LEASE_DEFAULT,
+            work_specs: &[],
+            runtimes: &runtimes,
+        };
+        for _ in 0..2 {
+            assert_eq!(
+                op.get_work(&name("w"), &request)?.map(|given| given.len()),
+                Some(1)
+            );
+        }
+        Err::<(), _>(Error::Refused("for a test".to_owned()))
+    });
+    assert!(failed.is_err());
+    assert_eq!(world.get_one("w", &mut nobody()).as_deref(), Some("unit"));
+    assert_eq!(world.get_one("w", &mut nobody()), None);
 }
 
 #[test]

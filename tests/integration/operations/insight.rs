@@ -110,6 +110,45 @@ fn the_summary_counts_what_there_is_by_work_spec_and_status() {
     assert!(summary.item(1).get("waiting").is_none(), "{summary}");
 }
 
+/// Beyond 200 of them the answers are made beside the loop.
+#[test]
+fn many_work_specs_are_summed_up_and_listed_like_few() {
+    let server = Server::start();
+    let mut client = server.connect();
+    for number in 0..250 {
+        client.set_spec(&format!("{{'name': 'ws{number:03}', 'n': {number}}}"));
+    }
+    client.add("ws007", "['a', {}], ['b', {}]");
+    client.add("ws249", "['a', {}]");
+    client
+        .take_with("w", "{'work_spec_names': ['ws249']}")
+        .expect("a unit");
+    let summary = client.value("summary", "");
+    assert_eq!(texts(&summary, "work_spec"), ["ws007", "ws249"]);
+    let statuses = [AVAILABLE, PENDING].map(Value::Unsigned);
+    assert_eq!(fields(&summary, "status"), statuses.to_vec());
+    assert_eq!(numbers(&summary, "count"), [2.0, 1.0]);
+    assert!((0.0..30.0).contains(&summary.item(0).at("waiting").number().unwrap()));
+
+    let all = client.call("list_work_specs", "{}");
+    let numbered = |list: &Value| numbers(list, "n");
+    let expected: Vec<f64> = (0..250).map(f64::from).collect();
+    assert_eq!(numbered(all.item(0)), expected);
+    assert!(all.item(1).is_null(), "{all}");
+    let page = client.call("list_work_specs", "{'start': 'ws010', 'limit': 220}");
+    assert_eq!(numbered(page.item(0)), expected[10..230]);
+    assert_eq!(page.item(1).name().as_deref(), Some("ws230"));
+    let last = client.call("list_work_specs", "{'start': 'ws230', 'limit': 220}");
+    assert_eq!(numbered(last.item(0)), expected[230..]);
+    assert!(last.item(1).is_null(), "{last}");
+    // Those that were deleted are gone at once.
+    client.done("del_work_spec", "'ws000'");
+    assert_eq!(
+        client.call("list_work_specs", "{}").item(0).items().len(),
+        249
+    );
+}
+
 // --- attempts ---
 
 #[test]

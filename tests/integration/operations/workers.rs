@@ -387,6 +387,8 @@ fn two_that_lost() -> (Server, Client, Client) {
     for (name, key) in [("c1", "a"), ("c2", "b")] {
         beat(&mut client, name, "'p'");
         child.take_key(name, key);
+    }
+    for key in ["a", "b"] {
         child.updated("ws", key, "{'lease_time': 0.05}");
     }
     wait_until("the leases have passed", || {
