@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
 use crate::jobserver::{JobServer, Settings};
 use crate::limits::{Pace, RequestLimits};
-use crate::server::{Admission, Limits, Network, Server, ServiceManager};
+use crate::server::{Admission, Limits, Network, Server, ServerError, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
 use std::error::Error;
@@ -335,11 +335,19 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     // A backup that is being made reads the database: it would hold the log up.
     drop(backups);
     log_calls(&service);
-    if let Err(error) = served {
-        service.into_store().abandon();
-        return Err(error.into());
+    let store = service.into_store();
+    match served {
+        Ok(()) => store.close()?,
+        Err(error @ ServerError::Gone(_)) => {
+            // Its own error says where the data are, too.
+            store.close()?;
+            return Err(error.into());
+        }
+        Err(error) => {
+            store.abandon();
+            return Err(error.into());
+        }
     }
-    service.into_store().close()?;
     drop(pid_file);
     tracing::info!("stopped");
     Ok(())

@@ -42,6 +42,9 @@ pub enum StorageError {
     /// A write or sync failed, so what is on the disk is not known.
     #[error("the outcome is not known, since writing failed: {0}")]
     Unknown(String),
+    /// A file of the database is not in its place any more, so nothing is written.
+    #[error("{0}")]
+    Gone(String),
     /// Anything else, which leaves the file as it was.
     #[error("database error: {0}")]
     Other(String),

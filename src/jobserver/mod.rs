@@ -186,6 +186,7 @@ impl<S: Storage> Service for JobServer<S> {
 fn batch_error(error: StorageError) -> BatchError {
     match error {
         StorageError::Unknown(reason) => BatchError::Unknown(reason),
+        StorageError::Gone(reason) => BatchError::Gone(reason),
         StorageError::Full(_) | StorageError::Busy(_) | StorageError::Other(_) => {
             BatchError::RolledBack(error.to_string())
         }

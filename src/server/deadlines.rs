@@ -65,6 +65,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 TICK_RETRY
             }
             Err(BatchError::Unknown(reason)) => return Err(ServerError::OutcomeUnknown(reason)),
+            Err(BatchError::Gone(reason)) => return Err(ServerError::Gone(reason)),
         };
         self.next_tick = self.now.plus(pause);
         Ok(())
@@ -98,6 +99,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 self.next_clock_step = self.instant + TICK_RETRY;
             }
             Err(BatchError::Unknown(reason)) => return Err(ServerError::OutcomeUnknown(reason)),
+            Err(BatchError::Gone(reason)) => return Err(ServerError::Gone(reason)),
         }
         Ok(())
     }

@@ -68,6 +68,9 @@ pub enum ServerError {
          disk and start anew"
     )]
     OutcomeUnknown(String),
+    /// What the service writes to is gone.
+    #[error("{0}")]
+    Gone(String),
     /// The system failed to say what happens on the sockets.
     #[error("cannot wait for events: {0}")]
     Poll(io::Error),

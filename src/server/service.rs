@@ -46,6 +46,10 @@ pub enum BatchError {
     /// so the loop must answer this batch and stop with a failure.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// Nothing of the batch stands, nor will any other, since what it would be written to is gone: the loop must
+    /// answer this batch and stop with a failure.
+    #[error("nothing was changed: {0}")]
+    Gone(String),
 }
 
 /// A program that answers messages in batches. It knows nothing of sockets, the loop nothing of jobs.

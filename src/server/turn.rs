@@ -228,6 +228,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 Ok(())
             }
             Err(BatchError::Unknown(reason)) => Err(ServerError::OutcomeUnknown(reason)),
+            Err(BatchError::Gone(reason)) => Err(ServerError::Gone(reason)),
         }
     }
 
@@ -408,7 +409,8 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 Pending::Refusal(_, error) => {
                     connection.append(self.instant, |out| service.write_refusal(&error, out));
                 }
-                Pending::Job(..) if matches!(outcome, Err(BatchError::Unknown(_))) => {}
+                Pending::Job(..)
+                    if matches!(outcome, Err(BatchError::Unknown(_) | BatchError::Gone(_))) => {}
                 Pending::Job(_, job) => {
                     connection.job = Some(job);
                     self.waiting_jobs.push_back(key);

@@ -94,7 +94,7 @@ fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Resul
     new.put(access)
 }
 
-fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Result<(), FileError> {
+pub(super) fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Result<(), FileError> {
     let failed = |error| new.failed("copy to", &error);
     let mut to = connect(new.temp_path(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     // A copy that does not come to its end is thrown away, so it needs neither.

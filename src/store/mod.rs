@@ -21,6 +21,7 @@ mod outputs;
 mod owner_lock;
 mod queries;
 mod queue;
+mod rescue;
 mod row;
 mod scheduled_backup;
 mod specs;
@@ -44,7 +45,7 @@ pub use statement::all_statements;
 use crate::clock::Timestamp;
 use crate::coordinate::StorageError;
 use checkpoint::Checkpointer;
-use database_file::DatabaseFile;
+use database_file::{DatabaseFile, Presence};
 use owner_lock::OwnerLock;
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -74,6 +75,8 @@ pub struct SqliteStore {
     next_attempt_id: i64,
     /// Where the database is, and the lock on it, which has to go last; none for a database in memory.
     file: Option<(DatabaseFile, OwnerLock)>,
+    /// Tells whether the files are still in their places; none for a database in memory.
+    presence: Option<Presence>,
 }
 
 impl SqliteStore {

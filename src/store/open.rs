@@ -2,8 +2,9 @@
 
 use super::SqliteStore;
 use super::checkpoint::Checkpointer;
-use super::database_file::DatabaseFile;
+use super::database_file::{DatabaseFile, Presence};
 use super::owner_lock::OwnerLock;
+use super::rescue::{gone, rescue};
 use super::specs::WorkSpecs;
 use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
@@ -110,8 +111,8 @@ pub enum OpenError {
     },
     /// A log has what was written to a database that is not there.
     #[error(
-        "{log} has changes of a database that is not there ({path} is missing or empty): if it was moved or deleted, \
-         bring it back; for a new database, move that log away first"
+        "there is a log, {log}, without its database ({path} is missing or empty): if that was moved or deleted, bring \
+         it back; for a new database, move that log away first"
     )]
     LogWithoutDatabase {
         /// Where the database would be.
@@ -189,6 +190,7 @@ impl SqliteStore {
                 )
             }
         };
+        let presence = file.as_ref().map(|(file, _)| Presence::of(file));
         let mut store = Self {
             statements: Statements::new(connection),
             readers,
@@ -200,6 +202,7 @@ impl SqliteStore {
             next_unit_id: 1,
             next_attempt_id: 1,
             file,
+            presence,
         };
         store
             .operation(Access::Write, |store| {
@@ -232,10 +235,17 @@ impl SqliteStore {
     /// file copies everything.
     ///
     /// # Errors
-    /// If that was not possible; nothing is lost then, the log stays beside the file.
+    /// If that was not possible; nothing is lost then, the log stays beside the file. `Gone` if the files are not in
+    /// their places any more: it says where to find what was answered.
     pub fn close(self) -> Result<(), StorageError> {
         drop(self.readers);
         drop(self.checkpointer);
+        if let Some((file, lock)) = &self.file
+            && let Some(path) = self.presence.as_ref().and_then(Presence::first_gone)
+        {
+            let kept = rescue(self.statements.connection(), file, lock);
+            return Err(StorageError::Gone(format!("{}; {kept}", gone(path))));
+        }
         // Closing would do the same, but not say whether it could.
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let connection = self.statements.connection();

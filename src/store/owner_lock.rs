@@ -12,7 +12,7 @@ use std::ffi::c_int;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 /// The mode of the files that are made: whoever reads them reads everything.
@@ -30,6 +30,15 @@ pub(super) struct OwnerLock {
     place_path: PathBuf,
     /// The database; `None` if it was not there.
     database: Option<File>,
+}
+
+/// Where a file is whose owner has it open.
+pub(super) enum Place {
+    Known(PathBuf),
+    /// It has a name, which the system does not tell. This is its inode number.
+    Unknown(u64),
+    /// It has no name, and goes when it is closed.
+    Deleted,
 }
 
 impl OwnerLock {
@@ -75,6 +84,25 @@ impl OwnerLock {
             let answer = unsafe { libc::kill(owner, 0) };
             answer == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
         })
+    }
+
+    /// Where the database is by now.
+    pub(super) fn place(&self) -> Place {
+        let Some((database, metadata)) = self
+            .database
+            .as_ref()
+            .and_then(|database| Some((database, database.metadata().ok()?)))
+        else {
+            return Place::Deleted;
+        };
+        if metadata.nlink() == 0 {
+            return Place::Deleted;
+        }
+        let link = format!("/proc/self/fd/{}", database.as_raw_fd());
+        match std::fs::read_link(link) {
+            Ok(path) if is_at(&metadata, &path) => Place::Known(path),
+            _ => Place::Unknown(metadata.ino()),
+        }
     }
 
     fn take_place(file: &DatabaseFile) -> Result<Self, OpenError> {

@@ -91,13 +91,17 @@ impl Storage for SqliteStore {
         let broken = checkpoint_failure.cloned().or(self.batch.broken.take());
         let broken = match (open, broken) {
             (_, Some(error)) => error,
-            (Open::Nothing, None) => return Ok(()),
+            (Open::Nothing, None) => return self.check_files(),
             (Open::Read, None) => match self.execute("COMMIT") {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             },
             (Open::Write, None) => {
-                match self.write_counts().and_then(|()| self.execute("COMMIT")) {
+                let committed = self
+                    .write_counts()
+                    .and_then(|()| self.check_files())
+                    .and_then(|()| self.execute("COMMIT"));
+                match committed {
                     Ok(()) => {
                         self.tend_log();
                         return Ok(());

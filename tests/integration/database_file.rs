@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
-use test_support::{Exit, Server, run_to_end};
+use test_support::{Exit, Reply, Server, diag, frame, reply, run_to_end, unframe};
 
 const SERVE: [&str; 4] = ["serve", "--listen", "127.0.0.1:0", "--db"];
 
@@ -260,6 +260,182 @@ fn a_log_whose_database_is_gone_is_not_thrown_away() {
     fs::rename(&aside, server.db()).expect("move back");
     server.start_again();
     assert_eq!(server.connect().counts("ws"), [(1, 1)].into());
+}
+
+// --- files that go away under the daemon ---
+
+/// Takes files away, and adds units until the daemon ends. Gives the names of those that it said it has, and how it
+/// ended.
+fn end_by(server: &mut Server, take_away: impl FnOnce(&Path)) -> (Vec<String>, Exit) {
+    let mut client = server.connect();
+    take_away(server.folder());
+    let mut added = Vec::new();
+    loop {
+        let unit = format!("late-{}-{}", server.pid(), added.len());
+        let params = diag(&format!("['ws', [['{unit}', {{}}]]]"));
+        let request = client.envelope("add_work_units", params);
+        if client.try_send(&frame(&request)).is_err() {
+            break;
+        }
+        let Ok(Some(answer)) = client.next_frame() else {
+            break;
+        };
+        match reply(&unframe(&answer)) {
+            Reply::Result(_) => added.push(unit),
+            Reply::Error(message) => {
+                assert!(
+                    message.contains("was moved, deleted or replaced"),
+                    "{message}"
+                );
+                break;
+            }
+        }
+    }
+    let exit = server.wait();
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    (added, exit)
+}
+
+/// Those names, and then the others.
+fn with(before: &[&str], added: &[String]) -> Vec<String> {
+    let before = before.iter().map(|name| (*name).to_owned());
+    before.chain(added.iter().cloned()).collect()
+}
+
+/// The names of the units in a file that no daemon has.
+fn units_in(db: &Path) -> Vec<String> {
+    let db = Connection::open(db).expect("a database");
+    let mut query = db
+        .prepare("SELECT CAST(name AS TEXT) FROM work_unit ORDER BY id")
+        .expect("a query");
+    let rows = query.query_map([], |row| row.get(0)).expect("rows");
+    rows.collect::<Result<_, _>>().expect("names")
+}
+
+fn last_line(exit: &Exit) -> &str {
+    exit.stderr.lines().last().unwrap_or_default()
+}
+
+#[test]
+fn a_database_that_is_moved_away_has_all_that_was_answered_and_no_new_one_takes_its_place() {
+    let mut server = Server::start();
+    add_unit(&server, "a");
+    let moved = server.folder().join("moved.db");
+    let (added, exit) = end_by(&mut server, |folder| {
+        fs::rename(folder.join("test.db"), folder.join("moved.db")).expect("move");
+    });
+    let line = last_line(&exit);
+    for words in [
+        "test.db was moved",
+        "all that was answered is in ",
+        "moved.db",
+    ] {
+        assert!(line.contains(words), "{words:?} in {line}");
+    }
+    assert_eq!(units_in(&moved), with(&["a"], &added));
+    // A service manager starts it again.
+    let again = try_to_serve(server.folder(), "test.db");
+    fails(
+        &again,
+        &["test.db-wal", "without its database", "bring it back"],
+    );
+    fs::rename(&moved, server.db()).expect("move back");
+    server.start_again();
+    let count = 1 + added.len() as u64;
+    assert_eq!(server.connect().counts("ws"), [(1, count)].into());
+}
+
+#[test]
+fn a_database_that_is_deleted_is_saved_before_the_daemon_ends() {
+    let mut server = Server::start();
+    add_unit(&server, "a");
+    let (added, exit) = end_by(&mut server, |folder| {
+        fs::remove_file(folder.join("test.db")).expect("remove");
+    });
+    let (_, saved) = last_line(&exit)
+        .split_once("all that was answered was saved to ")
+        .unwrap_or_else(|| panic!("{exit:?}"));
+    let mode = Path::new(saved)
+        .metadata()
+        .expect("a file")
+        .permissions()
+        .mode()
+        & 0o777;
+    assert_eq!(mode, 0o600);
+    assert_eq!(units_in(Path::new(saved)), with(&["a"], &added));
+    let restore = ["restore", "--force", saved, "--db", "test.db"];
+    let restored = run_to_end(server.folder(), &restore, &[]);
+    assert_eq!(restored.code, Some(0), "{restored:?}");
+    server.start_again();
+    let count = 1 + added.len() as u64;
+    assert_eq!(server.connect().counts("ws"), [(1, count)].into());
+}
+
+#[test]
+fn a_database_that_is_replaced_is_saved_and_the_new_one_gets_nothing_of_it() {
+    let mut server = Server::start();
+    add_unit(&server, "before");
+    let backup = ["backup", "copy.db", "--db", "test.db"];
+    assert_eq!(run_to_end(server.folder(), &backup, &[]).code, Some(0));
+    add_unit(&server, "after");
+    let (added, exit) = end_by(&mut server, |folder| {
+        fs::rename(folder.join("copy.db"), folder.join("test.db")).expect("replace");
+    });
+    let (_, saved) = last_line(&exit)
+        .split_once("was saved to ")
+        .unwrap_or_else(|| panic!("{exit:?}"));
+    assert_eq!(
+        units_in(Path::new(saved)),
+        with(&["before", "after"], &added)
+    );
+    server.start_again();
+    assert_eq!(server.connect().counts("ws"), [(1, 1)].into());
+    assert_eq!(server.stop().code, Some(0));
+    assert_eq!(units_in(&server.db()), ["before"]);
+}
+
+#[test]
+fn a_log_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
+    let mut server = Server::start();
+    add_unit(&server, "a");
+    // An older state of the log, as from a backup of single files.
+    let (log, old) = (
+        server.folder().join("test.db-wal"),
+        server.folder().join("old"),
+    );
+    fs::copy(&log, &old).expect("a copy");
+    let delete = |suffix: &'static str| {
+        move |folder: &Path| {
+            fs::remove_file(folder.join(format!("test.db{suffix}"))).expect("remove")
+        }
+    };
+    let replace = |_: &Path| fs::rename(&old, &log).expect("replace");
+    let mut units = with(&["a"], &[]);
+    let ways: [(&str, Box<dyn Fn(&Path)>); 3] = [
+        ("-wal", Box::new(delete("-wal"))),
+        ("-shm", Box::new(delete("-shm"))),
+        ("-wal", Box::new(replace)),
+    ];
+    for (suffix, take_away) in ways {
+        let (added, exit) = end_by(&mut server, take_away);
+        units.extend(added);
+        let line = last_line(&exit);
+        let words = format!("test.db{suffix} was moved, deleted or replaced");
+        assert!(line.contains(&words), "{line}");
+        assert!(line.contains("all that was answered is in "), "{line}");
+        assert_eq!(units_in(&server.db()), units);
+        server.start_again();
+    }
+}
+
+#[test]
+fn a_daemon_that_is_stopped_says_that_its_file_is_gone() {
+    let mut server = Server::start();
+    add_unit(&server, "a");
+    fs::remove_file(server.db()).expect("remove");
+    let exit = server.stop();
+    assert_eq!(exit.code, Some(1), "{exit:?}");
+    assert!(last_line(&exit).contains("was saved to "), "{exit:?}");
 }
 
 // --- links ---

@@ -1,0 +1,94 @@
+//! The end of a database whose files were moved, deleted or replaced while the daemon had them open.
+//!
+//! The daemon still has the files, whatever has become of their names. So what was answered is brought to where it can
+//! be found before the process ends, and the log that is left is emptied: it would be taken for that of the next
+//! database of this name.
+
+use super::SqliteStore;
+use super::backup::copy_pages;
+use super::database_file::{DatabaseFile, Presence};
+use super::new_file::{FileAccess, FileError, NewFile, Watch};
+use super::owner_lock::{OwnerLock, Place};
+use crate::coordinate::StorageError;
+use rusqlite::Connection;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+impl SqliteStore {
+    /// Sees, several times a second at most, whether the files of the database are where they were when it was
+    /// opened.
+    ///
+    /// # Errors
+    /// `Gone` if one of them is not.
+    pub(super) fn check_files(&mut self) -> Result<(), StorageError> {
+        let files = self.presence.as_mut();
+        match files.and_then(Presence::first_gone_now_and_then) {
+            None => Ok(()),
+            Some(path) => Err(StorageError::Gone(gone(path))),
+        }
+    }
+}
+
+/// What has happened to a file.
+pub(super) fn gone(path: &Path) -> String {
+    let path = path.display();
+    format!("{path} was moved, deleted or replaced while it was in use")
+}
+
+/// Brings what was answered to where it can be found. Gives a sentence that says where that is.
+pub(super) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerLock) -> String {
+    match lock.place() {
+        Place::Known(path) => {
+            let path = path.display();
+            match empty_log(connection) {
+                Ok(()) => format!("all that was answered is in {path}"),
+                Err(reason) => format!("what was answered last may not be in {path} ({reason})"),
+            }
+        }
+        Place::Unknown(inode) => match empty_log(connection) {
+            Ok(()) => format!("all that was answered is in the file with inode number {inode}"),
+            Err(reason) => format!(
+                "what was answered last may not be in the file with inode number {inode} ({reason})"
+            ),
+        },
+        Place::Deleted => {
+            let saved = save(connection, file);
+            // Whatever came of it, without its database the log is of no use.
+            let emptied = empty_log(connection);
+            match (saved, emptied) {
+                (Ok(path), Ok(())) => {
+                    format!("all that was answered was saved to {}", path.display())
+                }
+                (Ok(path), Err(reason)) => format!(
+                    "all that was answered was saved to {}; remove {} ({reason})",
+                    path.display(),
+                    file.log().display()
+                ),
+                (Err(error), _) => format!("it could not be saved: {error}"),
+            }
+        }
+    }
+}
+
+/// Moves the log into the database, wherever that is, and empties it.
+fn empty_log(connection: &Connection) -> Result<(), String> {
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    match connection.query_row(checkpoint, [], |row| row.get::<_, bool>("busy")) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err("another program reads it".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Copies a database that has no name any more to a new file beside its place.
+fn save(connection: &Connection, file: &DatabaseFile) -> Result<PathBuf, FileError> {
+    let stamp = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let path = file.beside(&format!("-rescued-{}", stamp.replace(':', "")));
+    let watch: Watch = Arc::new(|_| ControlFlow::Continue(()));
+    let new = NewFile::begin(DatabaseFile::at(&path)?, false, None)?;
+    copy_pages(connection, &new, &watch)?;
+    new.put(FileAccess::Private)?;
+    Ok(path)
+}
