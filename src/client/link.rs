@@ -384,6 +384,27 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
+    fn a_sign_of_life_begins_the_silence_anew_and_not_the_total() {
+        let long_ago = Instant::now() - Duration::from_secs(100);
+        let seconds = Duration::from_secs;
+        let mut wait = Wait {
+            begin: long_ago,
+            heard: long_ago,
+            total: Some(seconds(160)),
+            silence: Some(seconds(30)),
+        };
+        assert!(matches!(wait.left(), Err(LinkError::Silent(limit)) if limit == seconds(30)));
+        wait.heard();
+        assert!(matches!(wait.left(), Ok(Some(left)) if left <= seconds(30) && left > seconds(20)));
+        wait.silence = None;
+        assert!(matches!(wait.left(), Ok(Some(left)) if left <= seconds(60) && left > seconds(50)));
+        wait.total = Some(seconds(90));
+        assert!(matches!(wait.left(), Err(LinkError::TimedOut(limit)) if limit == seconds(90)));
+        wait.total = None;
+        assert!(matches!(wait.left(), Ok(None)));
+    }
+
+    #[test]
     fn every_address_of_a_host_is_tried_also_behind_one_that_swallows_packets() {
         let closed = TcpListener::bind("127.0.0.1:0").expect("bind");
         let refusing = closed.local_addr().expect("address");

@@ -146,9 +146,9 @@ pub(super) fn check_successors<'s>(
     Ok(())
 }
 
-/// Tells people if units that were added have to wait, as the work spec is paused.
+/// Tells people if a work spec is paused, so that its units have to wait.
 pub(super) fn tell_if_paused(client: &mut Coordinate, work_spec: &Name) {
-    // They were added in any case.
+    // What the command is about has been done, or will show that nothing can be.
     if let Ok(Meta { paused: true, .. }) = client.get_work_spec_meta(work_spec) {
         let name = shown(work_spec);
         note(format!(

@@ -64,14 +64,15 @@ fn what_control_has_set_stays_unless_the_file_has_a_key_for_it() {
     flow(&server, content, &[]);
     for spec in ["a", "b"] {
         good(&server, &["pause", spec]);
-        good(&server, &["control", spec, "--weight", "7"]);
+        let limits = ["--weight", "7", "--max-running", "2"];
+        good(&server, &[&["control", spec], &limits[..]].concat());
     }
     let exit = flow(&server, content, &[]);
     assert_eq!(
         exit.stderr,
-        "coordinated: a keeps what was set by control: status paused\n\
+        "coordinated: a keeps what was set by control: status paused, max_running 2\n\
          coordinated: a changes: weight from 7 to 3\n\
-         coordinated: b keeps what was set by control: status paused, weight 7\n"
+         coordinated: b keeps what was set by control: status paused, weight 7, max_running 2\n"
     );
 }
 
