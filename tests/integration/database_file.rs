@@ -394,6 +394,9 @@ fn a_database_that_is_replaced_is_saved_and_the_new_one_gets_nothing_of_it() {
     assert_eq!(units_in(&server.db()), ["before"]);
 }
 
+/// Takes a file of a database away.
+type TakeAway<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn a_log_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
     let mut server = Server::start();
@@ -411,10 +414,10 @@ fn a_log_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
     };
     let replace = |_: &Path| fs::rename(&old, &log).expect("replace");
     let mut units = with(&["a"], &[]);
-    let ways: [(&str, Box<dyn Fn(&Path)>); 3] = [
-        ("-wal", Box::new(delete("-wal"))),
-        ("-shm", Box::new(delete("-shm"))),
-        ("-wal", Box::new(replace)),
+    let ways: [(&str, TakeAway<'_>); 3] = [
+        ("-wal", &delete("-wal")),
+        ("-shm", &delete("-shm")),
+        ("-wal", &replace),
     ];
     for (suffix, take_away) in ways {
         let (added, exit) = end_by(&mut server, take_away);

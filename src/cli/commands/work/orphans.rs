@@ -63,12 +63,13 @@ mod tests {
             has_to_end.recv().expect_err("the end");
         });
         let mut of_other = of_other.recv().expect("a child");
-        let of_this = start();
+        let mut of_this = start();
         while [&of_other, &of_this].map(state) != [Some("Z".to_owned()), Some("Z".to_owned())] {
             thread::sleep(Duration::from_millis(5));
         }
         reap();
         assert_eq!(state(&of_this), None);
+        of_this.wait().expect_err("it was waited for");
         assert!(of_other.wait().expect("it is there").success());
         drop(may_end);
         other.join().expect("thread");
