@@ -362,8 +362,14 @@ impl Buffer {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
+    /// Appends what was received. A buffer that has to grow grows by an eighth, since what it takes counts against the
+    /// limit of all messages.
     fn append(&mut self, more: &[u8]) {
         self.make_room();
+        let needed = self.bytes.len() + more.len();
+        if needed > self.bytes.capacity() {
+            self.bytes.reserve_exact(more.len() + needed / 8);
+        }
         self.bytes.extend_from_slice(more);
     }
 

@@ -65,6 +65,18 @@ impl ServiceManager {
         }
     }
 
+    /// A manager that hears from the loop through `socket`, in each interval.
+    #[cfg(test)]
+    pub(super) fn at(socket: UnixDatagram, interval: Duration) -> Self {
+        Self {
+            socket: Some(socket),
+            watchdog: Some(Watchdog {
+                interval,
+                next: None,
+            }),
+        }
+    }
+
     /// Tells that clients are served, and where.
     pub(super) fn ready(&self, addresses: &[Address]) {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();

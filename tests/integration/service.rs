@@ -99,41 +99,6 @@ fn a_service_manager_that_watches_hears_from_an_idle_daemon_in_time() {
 }
 
 #[test]
-fn a_daemon_that_hangs_is_not_heard_from() {
-    let folder = folder();
-    let path = folder.path().join("notify");
-    let manager = Manager::at_path(&path);
-    let environment = [
-        ("NOTIFY_SOCKET", path.to_str().expect("a path")),
-        ("WATCHDOG_USEC", "20000"),
-    ];
-    let server = Server::start_in(folder, &ARGUMENTS, &environment);
-    manager.until("WATCHDOG=1");
-    // The loop waits for whoever has the file locked, and nothing else may speak for it.
-    let other = rusqlite::Connection::open(server.db()).expect("the file");
-    other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
-    let mut client = server.connect();
-    client.send(&test_support::frame(&test_support::diag(
-        "{'id': 1, 'method': 'set_work_spec', 'params': [{'name': 'ws'}]}",
-    )));
-    let is_silent = || {
-        manager
-            .0
-            .set_read_timeout(Some(std::time::Duration::from_millis(500)))
-            .expect("timeout");
-        manager.0.recv(&mut [0; 100]).is_err()
-    };
-    wait_until("nothing is heard for 25 times as long as usual", is_silent);
-    other.execute_batch("ROLLBACK").expect("unlock");
-    client.next_answer();
-    manager
-        .0
-        .set_read_timeout(Some(test_support::PATIENCE))
-        .expect("timeout");
-    manager.until("WATCHDOG=1");
-}
-
-#[test]
 fn watching_that_is_meant_for_another_process_is_disregarded() {
     let folder = folder();
     let path = folder.path().join("notify");

@@ -431,9 +431,9 @@ fn locked(world: &mut World, paths: &[LockPath]) -> bool {
 fn when_the_clock_is_set_everything_keeps_the_time_that_it_had_left() {
     for set_by in [HOURS, -HOURS] {
         let mut world = world_with_units(&["leased", "waiting"]);
-        world.set_spec(&json!({"name": "again", "continuous": true, "interval": 60}));
         let unit = world.get_work("w", 1, Duration::from_secs(900));
         assert_eq!(unit.len(), 1);
+        world.set_spec(&json!({"name": "again", "continuous": true, "interval": 60}));
         world.add("spec", &[json!(["delayed", {}, {"delay": 60}])]);
         heartbeat(&mut world, "w", None, 60);
         let paths = lock_path("a");

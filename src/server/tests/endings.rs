@@ -1,5 +1,6 @@
 //! How connections and the server end.
 
+use super::super::ServiceManager;
 use super::*;
 use std::net::Shutdown;
 
@@ -221,4 +222,35 @@ fn a_signal_to_stop_is_a_clean_stop_and_a_hang_up_is_nothing() {
     signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
     server.ended().unwrap();
     assert_eq!(client.end(), Err(io::ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn a_loop_that_hangs_is_not_heard_from() {
+    let (manager, socket) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let mut server = Server::bind(&[listen], Admission::default(), Limits::default()).unwrap();
+    let interval = Duration::from_millis(10);
+    server.report_to(ServiceManager::at(socket, interval));
+    let server = run(server, |_| {});
+    let next = || {
+        let mut message = [0; 100];
+        let length = manager.recv(&mut message)?;
+        io::Result::Ok(String::from_utf8_lossy(&message[..length]).into_owned())
+    };
+    assert!(next().unwrap().starts_with("READY=1"));
+    assert_eq!(next().unwrap(), "WATCHDOG=1\n");
+    let mut client = server.connect();
+    client.send("hold on");
+    server.wait_for("hold on");
+    // What was told before it hung.
+    manager.set_nonblocking(true).unwrap();
+    while next().is_ok() {}
+    manager.set_nonblocking(false).unwrap();
+    manager.set_read_timeout(Some(25 * interval)).unwrap();
+    assert!(next().is_err(), "nothing else may speak for it");
+    server.gate.send(()).unwrap();
+    assert_eq!(client.receive(), "hold on");
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(next().unwrap(), "WATCHDOG=1\n");
 }
