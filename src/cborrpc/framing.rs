@@ -4,11 +4,14 @@ use crate::cbor::scan::{Progress, ScanError, Scanner};
 use crate::cbor::{Head, INDEFINITE, TAG_EMBEDDED_CBOR};
 use std::ops::Range;
 
+/// By this the message of [`FrameError::TooLarge`] is known to clients.
+pub const TOO_LARGE: &str = "limit --max-message";
+
 /// Why a stream of bytes can't be cut any further. The connection has to be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A message announces, or has reached, more bytes than allowed.
-    #[error("message of more than {limit} bytes (limit --max-message): send less in one request")]
+    #[error("message of more than {limit} bytes ({TOO_LARGE}): send less in one request")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,

@@ -1,6 +1,7 @@
 //! What can go wrong with a call.
 
 use crate::address::Address;
+use crate::cborrpc::framing::TOO_LARGE;
 use std::io;
 use std::time::Duration;
 
@@ -101,6 +102,13 @@ impl Error {
             | Self::Failed { .. }
             | Self::Refused { .. } => false,
         }
+    }
+
+    /// True if this daemon has not taken the request since it is longer than its `--max-message` allows. Nothing was
+    /// done, and the same request will always fail.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Failed { message, .. } if message.contains(TOO_LARGE))
     }
 }
 

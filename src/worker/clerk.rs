@@ -1,11 +1,13 @@
 //! The one thread of a worker that talks to the daemon: it asks for work, reports, renews leases, says that the
 //! worker is alive, and waits for a daemon that is away.
 
-use super::crew::{AHEAD_UNITS_MAX, Crew, Phase, Report};
+use super::away::Away;
+use super::crew::{AHEAD_UNITS_MAX, Crew, Phase};
 use super::heartbeat::{self, heartbeat};
+use super::report::{Report, with_traceback};
 use super::{Context, Ending, Handler, Outcome, Plan, Tally};
 use crate::address::Address;
-use crate::cbor::{Value, scan};
+use crate::cbor::Value;
 use crate::client::{
     Connection, Coordinate, Error, GetWork, ListSpecs, Name, Options, Result, ServerInfo, Update,
     Work,
@@ -17,22 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Pauses between two questions for work, while there is none. They double.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Pauses between two tries to reach the daemon. They double.
-const TRY_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-/// How long the daemon is waited for by a worker that is to stop at once.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a daemon is asked again that answers with errors only.
-const REFUSED_MAX: Duration = Duration::from_secs(60);
 /// Reports that are sent in one call, and the bytes of their data.
 const REPORTS_MAX: usize = 500;
 const REPORT_BYTES_MAX: usize = 8 << 20;
-/// The longest data of a report: half of what a daemon takes by default. One that is too long for it would be
-/// sent again and again.
-const DATA_BYTES_MAX: usize = 32 << 20;
-/// The levels of containers in them: what a daemon takes by default, but for those of the message.
-const DATA_DEPTH_MAX: usize = 90;
-/// How much of a traceback's end is reported: 64 KiB that a program has written, and some words on its end.
-const TRACEBACK_BYTES_MAX: usize = (64 << 10) + 1024;
 /// Units that are remembered as given back, for the number of their attempts.
 const TRIES_MAX: usize = 10_000;
 /// The longest lease that a server grants.
@@ -96,6 +85,22 @@ pub(crate) fn run(
     Ok(clerk.tally)
 }
 
+/// Why the daemon has not taken an update.
+enum NotTaken {
+    /// The unit is another worker's, or gone.
+    Refused(String),
+    /// The message is too long for it.
+    TooLarge(String),
+}
+
+impl NotTaken {
+    fn into_message(self) -> String {
+        match self {
+            Self::Refused(message) | Self::TooLarge(message) => message,
+        }
+    }
+}
+
 struct Clerk<'w, H> {
     client: Coordinate,
     /// `None` of an original.
@@ -137,13 +142,7 @@ impl<H: Handler> Clerk<'_, H> {
                 Away::new()
             });
             let phase = self.crew.wait_for_daemon(away.next_pause());
-            let is_hopeless = match error {
-                // Its disk may be full for a while, or it will say so for ever.
-                Error::Failed { .. } | Error::Refused { .. } => away.is_longer_than(REFUSED_MAX),
-                _ => false,
-            };
-            let is_at_end = phase == Phase::Stopping && away.is_longer_than(LAST_PATIENCE);
-            if is_hopeless || is_at_end {
+            if away.is_over(&error, phase) {
                 return Err(error);
             }
         }
@@ -158,7 +157,8 @@ impl<H: Handler> Clerk<'_, H> {
             false => Instant::now(),
         };
         let turn = self.crew.next_turn(self.plan, at_latest, self.ask_at);
-        self.outbox.extend(turn.reports.into_iter().map(bounded));
+        self.outbox
+            .extend(turn.reports.into_iter().map(Report::bounded));
         self.report()?;
         self.hand_on()?;
         self.renew(renew_after)?;
@@ -296,7 +296,8 @@ impl<H: Handler> Clerk<'_, H> {
                     Ok(()) => self.crew.renewed(&unit, since),
                     Err(why) => {
                         if self.crew.lost(&unit) {
-                            self.ended(&unit, &Ending::Lost(why), Duration::ZERO);
+                            let lost = Ending::Lost(why.into_message());
+                            self.ended(&unit, &lost, Duration::ZERO);
                         }
                     }
                 }
@@ -317,7 +318,7 @@ impl<H: Handler> Clerk<'_, H> {
             let mut bytes = 0;
             let mut updates = Vec::new();
             for report in self.outbox.iter().take(at_once) {
-                bytes += size(report);
+                bytes += report.bytes();
                 let is_alike = *report.unit.work_spec() == work_spec;
                 if !is_alike || (bytes > REPORT_BYTES_MAX && !updates.is_empty()) {
                     break;
@@ -327,8 +328,12 @@ impl<H: Handler> Clerk<'_, H> {
             let answers = self.update(&work_spec, updates)?;
             let reported: Vec<Report> = self.outbox.drain(..answers.len()).collect();
             for (report, answer) in reported.into_iter().zip(answers) {
+                if let Err(NotTaken::TooLarge(message)) = answer {
+                    self.outbox.push(report.smaller(&message));
+                    continue;
+                }
                 let ending = match (answer, report.outcome) {
-                    (Err(why), _) => Ending::Lost(why),
+                    (Err(why), _) => Ending::Lost(why.into_message()),
                     (Ok(()), Outcome::Finished { .. }) => Ending::Finished,
                     (Ok(()), Outcome::Failed { traceback }) => Ending::Failed(traceback),
                     (Ok(()), Outcome::GivenBack { delay }) => Ending::GivenBack(delay),
@@ -347,6 +352,7 @@ impl<H: Handler> Clerk<'_, H> {
         let update = match &report.outcome {
             Outcome::Finished { data: None } => Update::finished(),
             Outcome::Finished { data: Some(data) } => Update::finished().with_data(data.clone()),
+            Outcome::Failed { .. } if report.is_bare => Update::failed(),
             Outcome::Failed { traceback } => {
                 Update::failed().with_data(with_traceback(report.unit.data(), traceback))
             }
@@ -360,26 +366,35 @@ impl<H: Handler> Clerk<'_, H> {
         update.by_worker(self.plan.name.clone())
     }
 
-    /// Sends updates; gives for each why it was refused, if it was.
+    /// Sends updates; gives for each why it was not taken, if it was not.
     fn update(
         &mut self,
         work_spec: &Name,
         updates: Vec<(Name, Update)>,
-    ) -> Result<Vec<Result<(), String>>> {
+    ) -> Result<Vec<Result<(), NotTaken>>> {
         if self.has("update_work_units") && updates.len() > 1 {
             match self.client.update_work_units(work_spec, &updates) {
-                // The work spec is gone, or one of them is unreadable: each for itself, then.
+                // The work spec is gone, one of them is unreadable, or together they are too long: one by one, then.
                 Err(Error::Failed { .. } | Error::Refused { .. }) => {}
-                answers => return answers,
+                Err(error) => return Err(error),
+                Ok(answers) => {
+                    let answers = answers.into_iter();
+                    return Ok(answers
+                        .map(|answer| answer.map_err(NotTaken::Refused))
+                        .collect());
+                }
             }
         }
         let mut answers = Vec::with_capacity(updates.len());
         for (key, update) in &updates {
             answers.push(match self.client.update_work_unit(work_spec, key, update) {
                 Ok(()) => Ok(()),
-                Err(Error::Refused { message, .. }) => Err(message),
+                Err(Error::Refused { message, .. }) => Err(NotTaken::Refused(message)),
+                Err(error) if error.is_too_large() => Err(NotTaken::TooLarge(error.to_string())),
                 // Some of the originals say so that there is no such unit.
-                Err(Error::Failed { message, .. }) if self.info.is_none() => Err(message),
+                Err(Error::Failed { message, .. }) if self.info.is_none() => {
+                    Err(NotTaken::Refused(message))
+                }
                 Err(error) => return Err(error),
             });
         }
@@ -403,31 +418,6 @@ impl<H: Handler> Clerk<'_, H> {
     fn ended(&mut self, unit: &Context, ending: &Ending, took: Duration) {
         self.tally.count(ending);
         self.handler.ended(unit, ending, took);
-    }
-}
-
-/// Since when the daemon is away, and how long to wait for it.
-struct Away {
-    since: Instant,
-    pause: Duration,
-}
-
-impl Away {
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            pause: TRY_EVERY.0,
-        }
-    }
-
-    fn next_pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(TRY_EVERY.1);
-        pause
-    }
-
-    fn is_longer_than(&self, time: Duration) -> bool {
-        self.since.elapsed() > time
     }
 }
 
@@ -467,51 +457,4 @@ fn by_work_spec<T>(items: Vec<T>, unit: impl Fn(&T) -> &Context) -> HashMap<Name
         groups.entry(work_spec).or_default().push(item);
     }
     groups
-}
-
-/// The report, or that no daemon would take it.
-fn bounded(mut report: Report) -> Report {
-    match &mut report.outcome {
-        Outcome::Failed { traceback } => {
-            let mut begin = traceback.len().saturating_sub(TRACEBACK_BYTES_MAX);
-            while !traceback.is_char_boundary(begin) {
-                begin += 1;
-            }
-            traceback.drain(..begin);
-        }
-        Outcome::Finished { data: Some(data) } => {
-            let bytes = data.to_bytes();
-            if bytes.len() > DATA_BYTES_MAX {
-                let problem = format!("its new data have more than {DATA_BYTES_MAX} bytes");
-                report.outcome = Outcome::failed(problem);
-            } else if data.as_map().is_none() {
-                let problem = format!("its new data are {}, not a map", data.kind_name());
-                report.outcome = Outcome::failed(problem);
-            } else if let Err(error) = scan::check(&bytes, DATA_DEPTH_MAX) {
-                let problem = format!("its new data can't be sent: {error}");
-                report.outcome = Outcome::failed(problem);
-            }
-        }
-        Outcome::Finished { data: None } | Outcome::GivenBack { .. } => {}
-    }
-    report
-}
-
-/// Roughly the bytes of a report.
-fn size(report: &Report) -> usize {
-    let data = |value: &Value| value.to_bytes().len();
-    match &report.outcome {
-        Outcome::Finished { data: Some(new) } => data(new),
-        Outcome::Failed { traceback } => traceback.len() + data(report.unit.data()),
-        Outcome::Finished { data: None } | Outcome::GivenBack { .. } => 0,
-    }
-}
-
-/// The data, which say now why the unit failed.
-fn with_traceback(data: &Value, traceback: &str) -> Value {
-    let entries = data.as_map().unwrap_or_default().iter();
-    let others = entries.filter(|(key, _)| key.as_string_bytes() != Some(b"traceback"));
-    let mut entries: Vec<_> = others.cloned().collect();
-    entries.push((Value::from("traceback"), Value::from(traceback)));
-    Value::Map(entries)
 }

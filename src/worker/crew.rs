@@ -1,6 +1,7 @@
 //! What the threads of a worker share: units that wait for a thread, units that are held, and outcomes that wait
 //! to be reported.
 
+use super::report::Report;
 use super::{Cancellation, Context, Handler, Outcome, Plan};
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,14 +47,6 @@ struct State {
 struct Held {
     unit: Context,
     renewed: Instant,
-}
-
-/// How a unit ended, for the daemon.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) unit: Context,
-    pub(super) outcome: Outcome,
-    pub(super) took: Duration,
 }
 
 /// How far a worker has come.
@@ -185,11 +178,7 @@ impl Crew {
         for unit in units {
             let outcome = outcomes.next();
             let outcome = outcome.unwrap_or_else(|| Outcome::failed("it has no outcome"));
-            state.report(Report {
-                unit,
-                outcome,
-                took,
-            });
+            state.report(Report::new(unit, outcome, took));
         }
         self.for_clerk.notify_all();
     }
@@ -361,11 +350,8 @@ impl State {
     fn close(&mut self) {
         self.is_closed = true;
         for unit in std::mem::take(&mut self.ready) {
-            self.report(Report {
-                unit,
-                outcome: Outcome::given_back(Duration::ZERO),
-                took: Duration::ZERO,
-            });
+            let outcome = Outcome::given_back(Duration::ZERO);
+            self.report(Report::new(unit, outcome, Duration::ZERO));
         }
     }
 }

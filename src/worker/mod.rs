@@ -39,11 +39,13 @@
 //! # }).unwrap();
 //! ```
 
+mod away;
 mod clerk;
 mod context;
 mod crew;
 mod heartbeat;
 mod outcome;
+mod report;
 
 pub use context::{Cancellation, Context};
 pub use crew::Stopper;

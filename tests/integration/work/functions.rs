@@ -4,8 +4,8 @@ use super::{data, traceback};
 use coordinated::cbor::Value;
 use coordinated::client::{Address, Error};
 use coordinated::worker::{Cancellation, Context, Outcome, Tally, Worker};
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, Server, server_with_spec, wait_until};
@@ -202,4 +202,46 @@ fn a_worker_without_a_function_takes_no_unit_from_others() {
     let tally = worker(&server).run().expect("it ends");
     assert_eq!(tally, Tally::default());
     assert_eq!(client.state("ws", "a"), AVAILABLE);
+}
+
+/// Reports go to the daemon in lists, each of one work spec.
+#[test]
+fn reports_of_two_work_specs_that_wait_together_reach_both() {
+    let (mut server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'other'}");
+    client.add("ws", "['a', {}]");
+    client.add("other", "['b', {}]");
+    let (tell, told) = channel();
+    let (may_end, go) = channel::<()>();
+    let go = Arc::new(Mutex::new(go));
+    let function = |name: &'static str| {
+        let (tell, go) = (Mutex::new(tell.clone()), Arc::clone(&go));
+        move |_: &Context| {
+            tell.lock().expect("sender").send(name).expect("send");
+            go.lock().expect("receiver").recv().expect("go");
+            Ok(Outcome::finished_with(Value::map([("by", name.into())])))
+        }
+    };
+    let run = worker(&server)
+        .threads(2)
+        .on("ws", function("first"))
+        .on("other", function("second"));
+    let stopper = run.stopper();
+    let running = thread::spawn(|| run.run());
+    let mut begun = [(); 2].map(|()| told.recv().expect("it has begun"));
+    begun.sort_unstable();
+    assert_eq!(begun, ["first", "second"]);
+    server.kill();
+    for () in [(); 2] {
+        may_end.send(()).expect("send");
+    }
+    stopper.drain();
+    server.start_again();
+    let tally = running.join().expect("thread").expect("it runs");
+    assert_eq!((tally.finished, tally.lost), (2, 0));
+    let mut client = server.connect();
+    for (spec, key, by) in [("ws", "a", "first"), ("other", "b", "second")] {
+        assert_eq!(client.state(spec, key), FINISHED);
+        assert!(client.data(spec, key).to_string().contains(by));
+    }
 }

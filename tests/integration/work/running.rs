@@ -3,7 +3,7 @@
 use super::{contents, data, on_all, traceback, work, work_on_all};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use test_support::{AVAILABLE, FAILED, FINISHED, run_to_end, server_with_spec};
+use test_support::{AVAILABLE, Client, FAILED, FINISHED, Server, run_to_end, server_with_spec};
 
 #[test]
 fn what_is_put_into_an_argument_stays_in_it_and_no_shell_sees_it() {
@@ -632,4 +632,64 @@ fn a_program_that_the_system_does_not_start_fails_its_unit_with_the_reason() {
     ] {
         assert_eq!(traceback(&server, key), problem);
     }
+}
+
+fn server_of_short_messages() -> (Server, Client) {
+    let server = Server::start_with(&["--max-message", "64KiB"]);
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    (server, client)
+}
+
+/// It was once sent again for a minute, and ended the worker then.
+#[test]
+fn a_result_that_is_too_large_for_the_daemon_fails_its_unit_at_once() {
+    let (server, mut client) = server_of_short_messages();
+    let filler = "x".repeat(60_000);
+    client.add("ws", "['large', {}], ['small', {}], ['loud', {}]");
+    client.add("ws", &format!("['full', {{'x': '{filler}'}}]"));
+    let script = r#"cat > /dev/null
+        case $1 in
+            large) printf '{"x": "'; head -c 100000 /dev/zero | tr '\0' x; echo '"}';;
+            small) echo '{"x": 1}';;
+            *) head -c 100000 /dev/zero | tr '\0' x >&2; echo >&2; echo the end >&2; exit 1;;
+        esac"#;
+    let exit = work(&server, &on_all(&["-j", "1"], &[script, "{key}"]));
+    let failed = "3 failed work units; `coordinated failed ws` says why";
+    assert!(exit.stderr.contains(failed), "{}", exit.stderr);
+    assert_eq!(
+        traceback(&server, "large"),
+        "the daemon does not take its new data: update_work_unit: request: message of more than 65536 bytes \
+         (limit --max-message): send less in one request"
+    );
+    assert_eq!(data(&server, "small"), r#"{"x":1}"#);
+    let loud = traceback(&server, "loud");
+    assert!(
+        loud.ends_with("\nthe end\n") && loud.len() == 1024,
+        "{loud}"
+    );
+    // With the short traceback its data are still short enough.
+    let full: serde_json::Value = serde_json::from_str(&data(&server, "full")).expect("JSON");
+    assert_eq!(full["x"], filler);
+    assert_eq!(traceback(&server, "full").len(), 1024);
+    assert_eq!(client.counts("ws"), [(FINISHED, 1), (FAILED, 3)].into());
+}
+
+#[test]
+fn reports_that_are_too_large_together_are_sent_one_by_one() {
+    let (server, mut client) = server_of_short_messages();
+    client.add("ws", "['a', {}], ['b', {}], ['large', {}]");
+    let script = r#"for key in a b; do
+            printf '{"key": "%s", "data": {"x": "' $key; head -c 40000 /dev/zero | tr '\0' $key; echo '"}}'
+        done
+        printf '{"key": "large", "data": {"x": "'; head -c 70000 /dev/zero | tr '\0' x; echo '"}}'"#;
+    let exit = work(&server, &on_all(&["--batch", "10", "-j", "1"], &[script]));
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    for key in ["a", "b"] {
+        assert_eq!(
+            data(&server, key),
+            format!(r#"{{"x":"{}"}}"#, key.repeat(40_000))
+        );
+    }
+    assert!(traceback(&server, "large").contains("more than 65536 bytes"));
 }
