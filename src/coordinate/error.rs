@@ -36,8 +36,9 @@ pub enum StorageError {
     /// There is no room for what would have to be written. All of the batch is undone.
     #[error("the disk is full: {0}; make room, then send the request again")]
     Full(String),
-    /// Another program holds a lock on the file.
-    #[error("another program has the database locked: {0}; send the request again")]
+    /// Another program keeps us from writing: it holds a lock on the file, or reads in a transaction that does not
+    /// end.
+    #[error("{0}; send the request again")]
     Busy(String),
     /// A write or sync failed, so what is on the disk is not known.
     #[error("the outcome is not known, since writing failed: {0}")]

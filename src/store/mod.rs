@@ -118,7 +118,9 @@ impl From<rusqlite::Error> for StorageError {
         let message = error.to_string();
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(message),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(message),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(format!(
+                "another program has the database locked: {message}"
+            )),
             Some(ErrorCode::SystemIoFailure) if !read_failed => Self::Unknown(message),
             _ => Self::Other(message),
         }

@@ -74,6 +74,40 @@ fn under_a_reader_that_never_ends_the_log_has_a_limit_and_goes_on_when_it_ends()
 }
 
 #[test]
+fn after_a_reader_that_let_the_log_grow_has_ended_the_file_of_the_log_is_cut() {
+    const USUAL: u64 = 128 << 20;
+    let server = Server::start_with(&["--synchronous", "off"]);
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    let log_size = || {
+        let log = server.folder().join("test.db-wal");
+        std::fs::metadata(log).expect("the log").len()
+    };
+    let reader = reader(&server);
+    reader.execute_batch("BEGIN").expect("begin");
+    assert_eq!(count(&reader), 0);
+    let mut added = 0;
+    while log_size() < USUAL + (64 << 20) {
+        assert!(is_done(&add_large(&mut client, &format!("u{added}"))));
+        added += 1;
+    }
+    let large = log_size();
+    reader.execute_batch("COMMIT").expect("commit");
+    let mut sizes = vec![large];
+    wait_until("the file is cut", || {
+        client.add("ws", &format!("['small{added}', {{}}]"));
+        added += 1;
+        let size = log_size();
+        if sizes.last() != Some(&size) {
+            sizes.push(size);
+        }
+        size <= USUAL
+    });
+    assert!(sizes.len() > 2, "in pieces: {sizes:?}");
+    assert_eq!(client.counts("ws"), [(AVAILABLE, added)].into());
+}
+
+#[test]
 fn without_readers_a_small_limit_of_the_log_is_no_limit_to_work() {
     let server = Server::start_with(&["--max-log", "1MiB"]);
     let mut client = server.connect();
