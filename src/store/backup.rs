@@ -2,7 +2,7 @@
 
 use super::database_file::{DatabaseFile, connect, side_files};
 use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
-use super::open::open_existing;
+use super::open::open_to_read;
 use super::owner_lock::OwnerLock;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
@@ -81,7 +81,7 @@ fn refuse_same(source: &Path, dest: &Path) -> Result<(), FileError> {
 /// not in that of the disk.
 fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Result<u64, FileError> {
     {
-        let (from, _) = open_existing(&DatabaseFile::existing(source)?)?;
+        let (from, _) = open_to_read(&DatabaseFile::existing(source)?)?;
         let unreadable = |error: rusqlite::Error| FileError::Unusable {
             path: source.to_owned(),
             reason: error.to_string(),

@@ -4,7 +4,7 @@
 use super::database_file::DatabaseFile;
 use super::invariants::{INVARIANTS, Invariant, KEPT_COUNTS, STORED_CBOR, define_functions};
 use super::new_file::FileError;
-use super::open::open_existing;
+use super::open::{open_existing, open_to_read};
 use super::owner_lock::OwnerLock;
 use crate::coordinate::Name;
 use rusqlite::types::ValueRef;
@@ -46,7 +46,7 @@ pub struct Report {
 /// # Errors
 /// If the file can't be read as a database of ours.
 pub fn check(db: &Path, begin: &dyn Fn(&str)) -> Result<Report, FileError> {
-    let (connection, version) = open_existing(&DatabaseFile::existing(db)?)?;
+    let (connection, version) = open_to_read(&DatabaseFile::existing(db)?)?;
     let transaction = connection.unchecked_transaction();
     let report = transaction.and_then(|transaction| check_all(&transaction, version, begin));
     report.map_err(|error| unusable(db, &error))

@@ -121,6 +121,15 @@ impl DatabaseFile {
         })
     }
 
+    /// True if nothing can be written where it is, by anybody who sees it there.
+    pub(super) fn is_on_read_only_mount(&self) -> bool {
+        rustix::fs::statvfs(&self.path).is_ok_and(|system| {
+            system
+                .f_flag
+                .contains(rustix::fs::StatVfsMountFlags::RDONLY)
+        })
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -299,6 +299,29 @@ pub(super) fn open_existing(file: &DatabaseFile) -> Result<(Connection, usize), 
     as_ours(file, file.connect(OpenFlags::SQLITE_OPEN_READ_WRITE))
 }
 
+/// Opens a database to read it, as [`open_existing`], or, on a file system that is mounted read-only, as a file that
+/// nobody changes: SQLite can't make there what it needs beside a database with a log.
+///
+/// # Errors
+/// As there; on such a file system also if there is a log, which can't be read there.
+pub(super) fn open_to_read(file: &DatabaseFile) -> Result<(Connection, usize), OpenError> {
+    if !file.is_on_read_only_mount() {
+        return open_existing(file);
+    }
+    let log = file.log();
+    if log.metadata().is_ok_and(|log| log.len() > 0) {
+        return Err(OpenError::Unusable {
+            path: file.path().to_owned(),
+            reason: format!(
+                "it is on a file system that is mounted read-only, where its log {} can't be read: copy both files to \
+                 another place, and use the copy",
+                log.display()
+            ),
+        });
+    }
+    as_ours(file, file.connect_unchanging())
+}
+
 /// A connection to a database, if that is one of ours, and not one whose log may be elsewhere. Gives its schema's
 /// version as well.
 pub(super) fn as_ours(

@@ -2,7 +2,7 @@
 
 use super::cbor_json;
 use super::database_file::DatabaseFile;
-use super::open::{OpenError, as_ours, open_existing};
+use super::open::{OpenError, as_ours, open_to_read};
 use super::owner_lock::OwnerLock;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -294,8 +294,9 @@ impl View {
                 unused: Some(stamp),
             });
         }
-        let (connection, _) = match has_other_names || OwnerLock::has_living_owner(&file) {
-            true => open_existing(&file)?,
+        let is_in_use = OwnerLock::has_living_owner(&file);
+        let (connection, _) = match has_other_names || is_in_use || file.is_on_read_only_mount() {
+            true => open_to_read(&file)?,
             false => as_ours(&file, file.connect(OpenFlags::SQLITE_OPEN_READ_ONLY))?,
         };
         let query_only = connection.pragma_update(None, "query_only", true);

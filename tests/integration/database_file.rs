@@ -226,6 +226,37 @@ fn a_file_that_is_mounted_without_its_folder_is_refused() {
     assert!(text.contains("mount the folder"), "{text}");
 }
 
+#[test]
+fn a_stopped_database_on_a_read_only_mount_can_be_checked_backed_up_and_queried() {
+    let mut server = Server::start();
+    add_unit(&server, "a");
+    let commands = "mount --bind . ./mnt && mount -o remount,bind,ro ./mnt
+        $COORDINATED check --db mnt/test.db 2>&1 || echo failed
+        $COORDINATED backup --db mnt/test.db backup.db 2>&1 || echo failed
+        $COORDINATED sql --csv --db mnt/test.db 'SELECT name FROM work_unit' 2>&1 || echo failed";
+    fs::create_dir(server.folder().join("mnt")).expect("a folder");
+    // After a kill there is a log, which can't be read there.
+    server.kill();
+    let Some(output) = with_own_mounts(server.folder(), commands) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.matches("failed").count(), 3, "{text}");
+    assert_eq!(text.matches("mounted read-only").count(), 3, "{text}");
+    assert_eq!(text.matches("test.db-wal").count(), 3, "{text}");
+
+    server.start_again();
+    assert_eq!(server.stop().code, Some(0));
+    let output = with_own_mounts(server.folder(), commands).expect("as before");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("failed"), "{text}");
+    assert!(
+        text.ends_with("name\r\na\r\n") || text.ends_with("name\na\n"),
+        "{text:?}"
+    );
+    assert_eq!(units_in(&server.folder().join("backup.db")), ["a"]);
+}
+
 // --- logs ---
 
 #[test]
