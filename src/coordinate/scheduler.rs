@@ -366,6 +366,29 @@ mod tests {
     }
 
     #[test]
+    fn specs_of_different_runtimes_are_drawn_together_for_who_serves_both() {
+        let mut specs = [
+            spec(1, 0.0, 10, 0),
+            spec(2, 0.0, 10, 0),
+            spec(3, -1.0, 10, 0),
+        ];
+        specs[1].meta.runtime = "python".to_owned();
+        specs[2].meta.runtime = "go".to_owned();
+        let candidates = candidates(&specs);
+        let mut random = SmallRng::seed_from_u64(7);
+        let mut draws = [0; 3];
+        for _ in 0..1_000 {
+            let served = ["", "go", "python"].into_iter();
+            let id = candidates.choose(served, &mut random).expect("a spec");
+            draws[usize::try_from(id.0).expect("an index") - 1] += 1;
+        }
+        assert!(
+            draws[0] > 400 && draws[1] > 400 && draws[2] == 0,
+            "{draws:?}"
+        );
+    }
+
+    #[test]
     fn only_the_highest_priority_is_chosen_from() {
         let specs = [
             spec(1, 0.0, 1000, 0),

@@ -326,3 +326,27 @@ fn into_storage(error: Error) -> StorageError {
         error => StorageError::Other(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Options, SqliteStore};
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+    use std::path::Path;
+
+    #[test]
+    fn a_batch_is_full_when_its_answers_have_16_mib() {
+        let now = Timestamp(0);
+        let store = SqliteStore::open(Path::new(":memory:"), &Options::default(), now);
+        let random = Box::new(SmallRng::seed_from_u64(1));
+        let engine = Engine::new(store.expect("it opens"), Settings::default(), random, now);
+        let mut engine = engine.expect("it starts");
+        engine.note_answer((16 << 20) - 1);
+        assert!(!engine.batch_is_full());
+        engine.note_answer(1);
+        assert!(engine.batch_is_full());
+        engine.commit().expect("it commits");
+        assert!(!engine.batch_is_full());
+    }
+}

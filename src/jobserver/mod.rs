@@ -196,6 +196,7 @@ fn batch_error(error: StorageError) -> BatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cbor::Writer;
     use crate::engine;
     use crate::limits::Pace;
     use crate::store::{Options, SqliteStore};
@@ -205,14 +206,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
 
-    /// Whether a batch is full before it has a message, when it has one, and when it was committed, if it may last
-    /// so long.
-    fn fullness(batch: Duration) -> [bool; 3] {
+    fn service(pace: Pace) -> JobServer<SqliteStore> {
         let store = SqliteStore::open(Path::new(":memory:"), &Options::default(), NOW);
-        let pace = Pace {
-            batch,
-            ..Pace::default()
-        };
         let settings = engine::Settings {
             pace,
             ..engine::Settings::default()
@@ -223,7 +218,16 @@ mod tests {
             config: vec![0xa0],
             depth_max: 100,
         };
-        let mut service = JobServer::new(engine.expect("it starts"), settings);
+        JobServer::new(engine.expect("it starts"), settings)
+    }
+
+    /// Whether a batch is full before it has a message, when it has one, and when it was committed, if it may last
+    /// so long.
+    fn fullness(batch: Duration) -> [bool; 3] {
+        let mut service = service(Pace {
+            batch,
+            ..Pace::default()
+        });
         let mut session = service.open_session();
         let empty = service.batch_is_full();
         // {'id': 1, 'method': 'now'}
@@ -232,6 +236,51 @@ mod tests {
         let begun = service.batch_is_full();
         service.commit().expect("it commits");
         [empty, begun, service.batch_is_full()]
+    }
+
+    /// A request with these encoded parameters.
+    fn request(method: &str, params: &[u8]) -> Vec<u8> {
+        let mut request = Vec::new();
+        let mut writer = Writer::new(&mut request);
+        writer.map(3);
+        writer.bytes(b"id");
+        writer.unsigned(1);
+        writer.bytes(b"method");
+        writer.bytes(method.as_bytes());
+        writer.bytes(b"params");
+        writer.encoded(params);
+        request
+    }
+
+    #[test]
+    fn what_a_call_in_steps_has_answered_so_far_is_told_to_the_loop() {
+        let mut service = service(Pace::default());
+        let mut session = service.open_session();
+        // [{'name': 's'}]
+        let set = request("set_work_spec", b"\x81\xa1\x44name\x41s");
+        assert!(matches!(
+            service.handle(&mut session, &set, NOW),
+            Handled::Answer(_)
+        ));
+        let mut params = b"\x82\x41s\x99\x02\x58".to_vec();
+        params.extend(std::iter::repeat_n(*b"\x41u", 600).flatten());
+        let ask = request("get_work_unit_status", &params);
+        let mut held = Vec::new();
+        loop {
+            let handled = service.handle(&mut session, &ask, NOW);
+            service.commit().expect("it commits");
+            match handled {
+                Handled::Again { held: bytes } => held.push(bytes),
+                Handled::Answer(_) => break,
+                _ => panic!("neither an answer nor another step"),
+            }
+        }
+        // The list is checked; then 250 units are looked up in each step, and each one that is not there is a null.
+        assert_eq!(held.len(), 3);
+        assert!(
+            held[0] < 250 && held[1] >= 250 && held[2] >= 500,
+            "{held:?}"
+        );
     }
 
     #[test]

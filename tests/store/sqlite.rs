@@ -594,8 +594,9 @@ fn units_that_another_program_removed_are_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jobs.db");
     let mut world = World::open(&path, world::START);
-    for spec in ["emptied", "other"] {
-        world.set_spec(&json!({"name": spec}));
+    // The emptied one comes first, so the other is found only by going on.
+    for (spec, priority) in [("emptied", 1), ("other", 0)] {
+        world.set_spec(&json!({"name": spec, "priority": priority}));
         world.add(spec, &[json!(["a", {}])]);
     }
     let other = Connection::open(&path).unwrap();
