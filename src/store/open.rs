@@ -437,6 +437,10 @@ fn reader_pool(file: &DatabaseFile) -> Result<Pool<SqliteConnectionManager>, Ope
     Pool::builder()
         .max_size(READERS)
         .min_idle(Some(0))
+        // Connections to a file do not age. Without these two the pool has nothing to look after in the background,
+        // and its threads end with it rather than half a minute later.
+        .max_lifetime(None)
+        .idle_timeout(None)
         .build(manager)
         .map_err(|error| OpenError::CannotOpen {
             path: file.path().to_owned(),
