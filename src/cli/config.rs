@@ -7,13 +7,13 @@ use serde_cbor::Value;
 pub(super) enum ConfigError {
     /// It is not YAML.
     #[error("not readable as YAML: {0}")]
-    NotYaml(String),
+    Syntax(String),
     /// It is YAML, but no mapping.
     #[error("expected a mapping at the top level")]
-    NotAMapping,
+    Type,
     /// It can't be encoded.
     #[error("can't be encoded: {0}")]
-    NotEncodable(#[from] serde_cbor::Error),
+    Encoding(#[from] serde_cbor::Error),
 }
 
 /// Encodes a YAML text (1.1 or 1.2) as a map; an empty one is an empty map.
@@ -26,11 +26,11 @@ pub(super) enum ConfigError {
 pub(super) fn encode_yaml(yaml: &str) -> Result<Vec<u8>, ConfigError> {
     let options = serde_saphyr::options! { with_snippet: false };
     let value: Value = serde_saphyr::from_str_with_options(yaml, options)
-        .map_err(|error| ConfigError::NotYaml(error.to_string().replace('\n', " ")))?;
+        .map_err(|error| ConfigError::Syntax(error.to_string().replace('\n', " ")))?;
     match value {
         Value::Null => Ok(coordinated_client::cbor::EMPTY_MAP.to_vec()),
         Value::Map(_) => Ok(serde_cbor::to_vec(&as_python_2_has_it(value))?),
-        _ => Err(ConfigError::NotAMapping),
+        _ => Err(ConfigError::Type),
     }
 }
 
@@ -77,11 +77,11 @@ mod tests {
         assert_eq!(encode_yaml("").expect("empty"), b"\xa0");
         assert!(matches!(
             encode_yaml("- a\n"),
-            Err(ConfigError::NotAMapping)
+            Err(ConfigError::Type)
         ));
         assert!(matches!(
             encode_yaml("a: [\n"),
-            Err(ConfigError::NotYaml(_))
+            Err(ConfigError::Syntax(_))
         ));
     }
 }

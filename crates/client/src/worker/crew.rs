@@ -17,7 +17,7 @@ pub(super) const AHEAD_UNITS_MAX: usize = 1_000;
 const LINGER: Duration = Duration::from_millis(20);
 
 /// The threads of a worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Crew {
     state: Mutex<State>,
     /// There is work for runners, or there will be none any more.
@@ -100,16 +100,6 @@ pub(super) struct Turn {
 }
 
 impl Crew {
-    /// Threads that have not been started.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            state: Mutex::default(),
-            for_runners: Condvar::new(),
-            for_clerk: Condvar::new(),
-        }
-    }
-
     /// Nothing that runs under the lock can leave it half done.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -81,7 +81,7 @@ impl Worker {
             address: address.clone(),
             plan: Plan::of_this_process(),
             functions: HashMap::new(),
-            crew: Arc::new(Crew::new()),
+            crew: Arc::new(Crew::default()),
         }
     }
 

@@ -136,7 +136,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let command = command(args)?;
     let mut daemon = args.server.connect()?;
     let served = served(args, &mut daemon)?;
-    let crew = Arc::new(Crew::new());
+    let crew = Arc::new(Crew::default());
     let stopper = Stopper::of(&crew);
     let shown = Shown::start(stopper.clone(), args.server.address(), &served);
     obey_signals(stopper, shown.clone())?;
