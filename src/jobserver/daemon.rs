@@ -28,7 +28,7 @@ pub(super) fn get_config<S: Storage>(
     _: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    super::reply::ok_pair(out, |writer| writer.encoded(call.daemon.config));
+    super::reply::ok_pair(out, |writer| writer.encoded(call.config));
     Ok(Progress::Done)
 }
 
@@ -60,12 +60,12 @@ pub(super) fn server_info<S: Storage>(
         writer.bytes(feature.as_bytes());
     }
     writer.bytes(b"started");
-    writer.float(call.daemon.last_asked.started.as_seconds());
+    writer.float(call.last_asked.started.as_seconds());
     writer.bytes(b"now");
     writer.float(call.operation.now.as_seconds());
     writer.bytes(b"calls");
-    writer.map(call.daemon.calls.len());
-    for (method, count) in call.daemon.calls {
+    writer.map(call.calls.len());
+    for (method, count) in call.calls {
         writer.bytes(method.as_bytes());
         writer.unsigned(*count);
     }

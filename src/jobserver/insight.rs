@@ -138,7 +138,7 @@ pub(super) fn list_failures<S: Storage>(
         return Ok(Progress::Done);
     };
     let is_long = failed > limits::LIST_INLINE_MAX as u64;
-    if is_long && !call.is_alone {
+    if is_long && !call.is_single {
         return Err(Error::Invalid(format!(
             "{failed} failed units are too many to go through within a list of requests: send this one alone"
         )));
@@ -182,7 +182,7 @@ pub(super) fn explain_work<S: Storage>(
     let unit = params.get("work_unit_key").optional_unit_name()?;
     let reasons = call
         .operation
-        .explain_work(&spec, unit.as_ref(), call.daemon.last_asked);
+        .explain_work(&spec, unit.as_ref(), call.last_asked);
     let Some(reasons) = answer_in_band(out, Nothing::Null, reasons)? else {
         return Ok(Progress::Done);
     };

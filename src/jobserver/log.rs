@@ -11,12 +11,12 @@ use crate::engine::Statistics;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Writes a line about a request that was run, at the level debug. The peer is named by the span that
-/// the loop has put around the message.
+/// Writes a line about the first step of a request, at the level debug. The loop's span around the message
+/// names the peer.
 pub(super) fn request<S: Storage>(
     method: Option<&MethodInfo>,
     request: &Request<'_>,
-    result: &Result<(&'static MethodInfo, Progress<S>), (&'static str, Error)>,
+    result: Result<&Progress<S>, &Error>,
     duration: Duration,
 ) {
     let spec = method.and_then(|method| work_spec(method, request));
@@ -25,10 +25,10 @@ pub(super) fn request<S: Storage>(
     let method = method.map(|method| method.name);
     let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let outcome = match result {
-        Ok((_, Progress::Done)) => "ok",
-        Ok((_, Progress::Read(_))) => "deferred",
-        Ok((_, Progress::More(_))) => "not yet",
-        Err((_, error)) => {
+        Ok(Progress::Done) => "ok",
+        Ok(Progress::Read(_)) => "deferred",
+        Ok(Progress::More(_)) => "not yet",
+        Err(error) => {
             tracing::debug!(method, spec, duration_us, outcome = "failed", %error, "request");
             return;
         }

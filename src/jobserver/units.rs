@@ -120,7 +120,7 @@ pub(super) fn get_work_units<S: Storage>(
         return Ok(Progress::Done);
     };
     let (units, units_max) = (counts.there(), limits::LIST_INLINE_PASSED_MAX);
-    if query.statuses.is_some() && units > units_max && !call.is_alone {
+    if query.statuses.is_some() && units > units_max && !call.is_single {
         return Err(Error::Invalid(format!(
             "{units} units are too many to look for those in a state within a list of requests: send this one alone"
         )));

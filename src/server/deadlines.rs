@@ -58,8 +58,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 pause
             }
             Err(BatchError::RolledBack(reason)) => {
-                if let Some(unsaid) = self.rolled_back.say(self.instant) {
-                    tracing::warn!(unsaid, "what was due was rolled back: {reason}");
+                if let Some(suppressed) = self.rolled_back.permit(self.instant) {
+                    tracing::warn!(suppressed, "what was due was rolled back: {reason}");
                 }
                 self.tick_failed = true;
                 TICK_RETRY
@@ -90,9 +90,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 );
             }
             Err(BatchError::RolledBack(reason)) => {
-                if let Some(unsaid) = self.rolled_back.say(self.instant) {
+                if let Some(suppressed) = self.rolled_back.permit(self.instant) {
                     tracing::warn!(
-                        unsaid,
+                        suppressed,
                         "the wall clock jumped {step}, which can't be followed yet: {reason}"
                     );
                 }

@@ -93,17 +93,17 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         if peer.ip().is_some_and(|ip| !self.admission.admits(ip)) {
             socket.reset();
             self.totals.refused += 1;
-            if let Some(unsaid) = self.refused_peers.say(self.instant) {
-                tracing::warn!(%peer, unsaid, "refused a connection: --allow does not name its network");
+            if let Some(suppressed) = self.refused_peers.permit(self.instant) {
+                tracing::warn!(%peer, suppressed, "refused a connection: --allow does not name its network");
             }
             return;
         }
         if self.connections.len() >= self.limits.connections_max {
             socket.reset();
             self.totals.refused += 1;
-            if let Some(unsaid) = self.refused_connections.say(self.instant) {
+            if let Some(suppressed) = self.refused_connections.permit(self.instant) {
                 let limit = self.limits.connections_max;
-                tracing::warn!(%peer, unsaid, limit, "refused a connection: too many are open");
+                tracing::warn!(%peer, suppressed, limit, "refused a connection: too many are open");
             }
             return;
         }

@@ -20,6 +20,7 @@ mod events;
 mod inbox;
 mod limits;
 mod listen;
+mod log_throttle;
 mod pool;
 mod room;
 mod service;

@@ -87,9 +87,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 return;
             };
             let error = FrameError::Crowded { limit };
-            if let Some(unsaid) = self.refused_messages.say(self.instant) {
+            if let Some(suppressed) = self.refused_messages.permit(self.instant) {
                 let peer = connection.peer;
-                tracing::warn!(%peer, bytes, unsaid, "refused a message: {error}");
+                tracing::warn!(%peer, bytes, suppressed, "refused a message: {error}");
             }
             if connection.busy {
                 // The answer to what came before is still to come, so there is no place for an error.
@@ -140,11 +140,11 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 }
             }
             if let Some(connection) = self.connections.get_mut(key)
-                && let Some(unsaid) = self.too_much_unsent_in_all.say(self.instant)
+                && let Some(suppressed) = self.too_much_unsent_in_all.permit(self.instant)
             {
                 let peer = connection.peer;
                 tracing::warn!(
-                    %peer, bytes, unsaid, limit,
+                    %peer, bytes, suppressed, limit,
                     "closed: it takes no answers, and others need the room (--max-unsent-total)"
                 );
             }

@@ -1,10 +1,11 @@
 //! One turn of the loop after the other.
 
-use super::accept::{Acceptor, Occasionally};
+use super::accept::Acceptor;
 use super::busy_poll::BusyPoll;
 use super::connection::{Connection, Phase};
 use super::inbox::Tasks;
 use super::limits::{EVENTS_PER_POLL, LINGER_MAX, MESSAGES_PER_TURN, READ_BYTES_PER_TURN};
+use super::log_throttle::LogThrottle;
 use super::pool::Pool;
 use super::room::Held;
 use super::service::{BatchError, Handled, Job, Service};
@@ -78,12 +79,12 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) next_sweep: Instant,
     /// When to try again to set the clock, after a failure.
     pub(super) next_clock_step: Instant,
-    pub(super) refused_peers: Occasionally,
-    pub(super) refused_connections: Occasionally,
-    pub(super) refused_messages: Occasionally,
-    too_much_unsent: Occasionally,
-    pub(super) too_much_unsent_in_all: Occasionally,
-    pub(super) rolled_back: Occasionally,
+    pub(super) refused_peers: LogThrottle,
+    pub(super) refused_connections: LogThrottle,
+    pub(super) refused_messages: LogThrottle,
+    too_much_unsent: LogThrottle,
+    pub(super) too_much_unsent_in_all: LogThrottle,
+    pub(super) rolled_back: LogThrottle,
 }
 
 /// What a connection gets when the batch has ended.
@@ -153,12 +154,12 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             tick_failed: false,
             next_sweep: instant,
             next_clock_step: instant,
-            refused_peers: Occasionally::default(),
-            refused_connections: Occasionally::default(),
-            refused_messages: Occasionally::default(),
-            too_much_unsent: Occasionally::default(),
-            too_much_unsent_in_all: Occasionally::default(),
-            rolled_back: Occasionally::default(),
+            refused_peers: LogThrottle::default(),
+            refused_connections: LogThrottle::default(),
+            refused_messages: LogThrottle::default(),
+            too_much_unsent: LogThrottle::default(),
+            too_much_unsent_in_all: LogThrottle::default(),
+            rolled_back: LogThrottle::default(),
         }
     }
 
@@ -222,8 +223,8 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         match outcome {
             Ok(()) => Ok(()),
             Err(BatchError::RolledBack(reason)) => {
-                if let Some(unsaid) = self.rolled_back.say(self.instant) {
-                    tracing::warn!(unsaid, "a batch was rolled back: {reason}");
+                if let Some(suppressed) = self.rolled_back.permit(self.instant) {
+                    tracing::warn!(suppressed, "a batch was rolled back: {reason}");
                 }
                 Ok(())
             }
@@ -363,16 +364,16 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             self.limits.unsent_total_bytes_max,
         );
         if unsent > limit
-            && let Some(unsaid) = self.too_much_unsent.say(self.instant)
+            && let Some(suppressed) = self.too_much_unsent.permit(self.instant)
         {
-            tracing::warn!(%peer, unsaid, limit, "not read from until it takes answers (--max-unsent)");
+            tracing::warn!(%peer, suppressed, limit, "not read from until it takes answers (--max-unsent)");
         }
         if unsent > 0
             && self.held.is_crowded(&self.limits)
-            && let Some(unsaid) = self.too_much_unsent_in_all.say(self.instant)
+            && let Some(suppressed) = self.too_much_unsent_in_all.permit(self.instant)
         {
             tracing::warn!(
-                %peer, unsaid, limit = limit_of_all,
+                %peer, suppressed, limit = limit_of_all,
                 "not read from until answers are taken, by anybody (--max-unsent-total)"
             );
         }
@@ -380,13 +381,13 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
 
     /// Lets a connection that sent what can't be read be told so, after the answers before it.
     fn refuse(&mut self, key: Key, error: FrameError) {
-        if let Some(unsaid) = self.refused_messages.say(self.instant) {
+        if let Some(suppressed) = self.refused_messages.permit(self.instant) {
             let peer = self
                 .connections
                 .get_mut(key)
                 .map(|connection| connection.peer);
             let peer = peer.map(tracing::field::display);
-            tracing::info!(peer, unsaid, "refused a message: {error}");
+            tracing::info!(peer, suppressed, "refused a message: {error}");
         }
         self.batch.push(Pending::Refusal(key, error));
     }
