@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
 use crate::coordinate::{Error, HandedOut, Result, StorageError};
 use crate::limits;
-use crate::server::{BatchError, Handled, Job};
+use crate::server::{BatchError, Handled, LongRead};
 use std::time::{Duration, Instant};
 
 /// What is remembered for one connection.
@@ -244,7 +244,7 @@ impl<S: Storage> JobServer<S> {
                 Outcome::Read(method, read) => match self.engine.reader() {
                     Some(reader) if turn.is_single => {
                         let id = fields.id_bytes().to_vec();
-                        return Handled::Later(into_job(method, id, read, reader));
+                        return Handled::Later(long_read(method, id, read, reader));
                     }
                     // The responses of a list keep their order.
                     _ => {
@@ -432,12 +432,12 @@ fn end_read(method: &MethodInfo, id: &[u8], result: Result<()>, start: usize, ou
 }
 
 /// A long read as the loop runs it: gives the frame of its response.
-fn into_job(
+fn long_read(
     method: &'static MethodInfo,
     id: Vec<u8>,
     read: Read,
     mut reader: impl Lister + Send + 'static,
-) -> Job {
+) -> LongRead {
     Box::new(move || {
         let mut response = Vec::new();
         envelope::begin_success(&mut response, &id);
