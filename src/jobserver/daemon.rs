@@ -1,4 +1,4 @@
-//! What the daemon says of itself.
+//! Methods about the daemon itself.
 
 use super::call::{Call, Progress};
 use super::params::Params;
@@ -6,10 +6,10 @@ use crate::cbor::Writer;
 use crate::coordinate::Result;
 use crate::coordinate::storage::Storage;
 
-/// The version of the protocol's additions that this daemon speaks.
+/// The version of the additions to the protocol that this daemon supports.
 const PROTOCOL: u64 = 1;
 
-/// The additions to the originals' protocol that are there.
+/// The additions to the original protocol that this daemon supports.
 const FEATURES: &[&str] = &[
     "server_info",
     "runtimes",

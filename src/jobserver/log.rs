@@ -1,4 +1,4 @@
-//! What is logged: of a request who asked for what and how it ended, but nothing of its data; and statistics.
+//! What is logged: for each request the peer, the method and the outcome, but no data; and statistics.
 
 use super::call::Progress;
 use super::method::MethodInfo;
@@ -36,7 +36,7 @@ pub(super) fn request<S: Storage>(
     tracing::debug!(method, spec, duration_us, outcome, "request");
 }
 
-/// Writes what the engine has done, what is in its queue, and how often each method was called.
+/// Writes the engine's statistics, and how often each method was called.
 pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, u64>) {
     tracing::info!(
         operations = statistics.operations,
@@ -66,7 +66,7 @@ pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, 
     }
 }
 
-/// The name of the work spec that a request is about, if it names one.
+/// The name of the work spec in a request, if it has one.
 fn work_spec<'a>(method: &MethodInfo, request: &Request<'a>) -> Option<Item<'a>> {
     let params = request.params?;
     let param = |name| {

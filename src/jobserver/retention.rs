@@ -1,4 +1,4 @@
-//! Archiving completed units when a client asks for it.
+//! The method that archives completed units.
 
 use super::call::{Call, Continuation, Progress};
 use super::params::{Options, Params};
@@ -7,8 +7,8 @@ use crate::coordinate::storage::Storage;
 use crate::coordinate::{Archival, Result};
 use crate::limits;
 
-/// Removes completed units beyond the configured limits; without any it does nothing. The answer waits until
-/// all is done.
+/// Archives completed units beyond the limits of the retention policy; without limits it does nothing. It is answered
+/// when all are archived.
 pub(super) fn archive<S: Storage>(
     call: &mut Call<'_, S>,
     params: &Params<'_>,

@@ -112,12 +112,12 @@ impl ServiceManager {
             return;
         };
         if let Err(error) = socket.send(message.as_bytes()) {
-            tracing::debug!("cannot tell the service manager: {error}");
+            tracing::debug!("cannot notify the service manager: {error}");
         }
     }
 }
 
-/// A socket that a manager who does not listen can't hold the loop up with for long.
+/// Connects a socket that never blocks the loop for long, even if the manager does not read.
 fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     let address = match address.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -129,7 +129,7 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Half the time after which the manager takes silence for a hang, if it does and means this process.
+/// Half the time after which the manager restarts a process that sends no keep-alive, if it watches this one.
 fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let is_meant = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
