@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
 use crate::jobserver::{JobServer, Settings};
 use crate::limits::{Pace, RequestLimits};
-use crate::server::{Admission, Limits, Network, Server, ServerError, ServiceManager};
+use crate::server::{Admission, BindError, Limits, Network, Server, ServerError, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
 use coordinated_client::Address;
@@ -258,6 +258,10 @@ enum SynchronousMode {
     Off,
 }
 
+/// What to do about [`BindError::NobodyAllowed`].
+const ALLOW_HINT: &str = "so add --allow with the networks that may connect, for example \
+    --allow 127.0.0.0/8,10.0.0.0/8 (everybody: --allow 0.0.0.0/0,::/0)";
+
 /// Serves until a signal ends it.
 ///
 /// # Errors
@@ -316,9 +320,13 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             busy_poll_max: args.busy_poll,
             ..limits.for_server()
         },
-    )?;
-    server.heed_signals()?;
-    server.report_to(ServiceManager::from_environment());
+    )
+    .map_err(|error| match error {
+        BindError::NobodyAllowed { .. } => format!("{error}, {ALLOW_HINT}").into(),
+        error => Box::<dyn Error>::from(error),
+    })?;
+    server.handle_signals()?;
+    server.notify(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     tracing::debug!(db = %args.db.display(), "database is open");
     if retention.has_limits() {
