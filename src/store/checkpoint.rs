@@ -11,12 +11,12 @@
 //! and again, and at a limit writes no more: an error that is seen comes before a full disk. When that transaction has
 //! ended, the thread catches up, and the file of the log is cut in pieces, one each time that the log begins anew.
 
-use super::database_file::DatabaseFile;
-use super::open::{BUSY_TIMEOUT, Options, Synchronous, set_synchronous};
+use super::error::full_if_beyond_limit;
+use super::file::{BUSY_TIMEOUT, DatabaseFile};
+use super::options::{Options, Synchronous, set_synchronous};
 use super::statement::Statements;
-use super::{SqliteStore, full_if_beyond_limit};
 use crate::coordinate::StorageError;
-use crate::coordinate::storage::LogPages;
+use crate::coordinate::storage::{LogPages, StorageResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -272,101 +272,82 @@ fn log_pages(statements: &mut Statements) -> rusqlite::Result<(i64, i64)> {
         .query_row(&[], |row| Ok((row.get("log")?, row.get("checkpointed")?)))
 }
 
-impl SqliteStore {
+impl Checkpointer {
     /// Refuses to write any more while the log is too large and can't begin anew.
     ///
     /// # Errors
     /// `Busy` if so.
-    pub(super) fn check_log_size(&mut self) -> Result<(), StorageError> {
-        let Some(checkpointer) = &mut self.checkpointer else {
-            return Ok(());
-        };
-        if checkpointer.log_pages <= checkpointer.log_pages_max {
+    pub(super) fn check_log_size(&mut self, statements: &mut Statements) -> StorageResult<()> {
+        if self.log_pages <= self.log_pages_max {
             return Ok(());
         }
-        let (pages, moved) = log_pages(&mut self.statements)?;
+        let (pages, moved) = log_pages(statements)?;
         if pages - moved <= PAGES_BETWEEN_LARGE_BATCHES {
             let restart = "PRAGMA wal_checkpoint(RESTART)";
-            let connection = self.statements.connection();
+            let connection = statements.connection();
             if !connection.query_row(restart, [], |row| row.get::<_, bool>("busy"))? {
-                checkpointer.log_pages = 0;
+                self.log_pages = 0;
                 return Ok(());
             }
         } else {
-            checkpointer.request_pass();
+            self.request_pass();
         }
         Err(StorageError::Busy(format!(
             "the write-ahead log has come to its limit of {} MiB (--max-log), and can't begin anew: most likely \
              another program reads the database in a transaction that does not end; end it",
-            mib(checkpointer.log_pages_max)
+            mib(self.log_pages_max)
         )))
     }
 
     /// Sees to the log, after a commit that wrote to it. That stands, whatever becomes of this.
-    pub(super) fn tend_log(&mut self) {
-        if let Err(error) = self.look_at_log()
-            && let Some(checkpointer) = &self.checkpointer
-        {
-            checkpointer
-                .shared
-                .note(self.statements.connection(), error);
+    pub(super) fn tend_log(&mut self, statements: &mut Statements) {
+        if let Err(error) = self.look_at_log(statements) {
+            self.shared.note(statements.connection(), error);
         }
     }
 
-    /// The length of the log; `None` if there is none.
-    pub(super) fn look_at_log_pages(&mut self) -> rusqlite::Result<Option<LogPages>> {
-        if self.checkpointer.is_none() {
-            return Ok(None);
-        }
-        self.statements.prepared(LOOK)?.query_row(&[], |row| {
-            // -1 before the log is used for the first time.
-            let pages = |name| {
-                row.get::<_, i64>(name)
-                    .map(|pages| u64::try_from(pages).unwrap_or(0))
-            };
-            Ok(Some(LogPages {
-                pages: pages("log")?,
-                in_file: pages("checkpointed")?,
-            }))
-        })
-    }
-
-    fn look_at_log(&mut self) -> rusqlite::Result<()> {
-        let Some(checkpointer) = &mut self.checkpointer else {
-            return Ok(());
-        };
-        if checkpointer.commits_left > 0 {
-            checkpointer.commits_left -= 1;
+    fn look_at_log(&mut self, statements: &mut Statements) -> rusqlite::Result<()> {
+        if self.commits_left > 0 {
+            self.commits_left -= 1;
             return Ok(());
         }
-        let (pages, moved) = log_pages(&mut self.statements)?;
-        let file = std::fs::metadata(&checkpointer.path);
+        let (pages, moved) = log_pages(statements)?;
+        let file = std::fs::metadata(&self.path);
         let log = Log {
             pages,
             moved,
             file_bytes: file.map_or(0, |file| file.len()),
         };
-        let written = pages - checkpointer.log_pages;
-        checkpointer.note_size(pages, moved);
+        let written = pages - self.log_pages;
+        self.note_size(pages, moved);
         if pages < LOG_PAGES_MAX {
-            checkpointer.commits_left = COMMITS_BETWEEN_LOOKS;
+            self.commits_left = COMMITS_BETWEEN_LOOKS;
         }
         match log.next_step(written) {
             Step::Nothing => {}
-            Step::Pass => checkpointer.request_pass(),
+            Step::Pass => self.request_pass(),
             Step::MoveRest => {
                 if log.is_oversized() {
                     let size = LOG_FILE_BYTES_MAX.max(log.file_bytes - CUT_BYTES);
-                    let connection = self.statements.connection();
+                    let connection = statements.connection();
                     connection.pragma_update(None, "journal_size_limit", size)?;
                 }
-                self.statements
-                    .prepared(PASSIVE)?
-                    .query_row(&[], |_| Ok(()))?;
+                statements.prepared(PASSIVE)?.query_row(&[], |_| Ok(()))?;
             }
         }
         Ok(())
     }
+}
+
+/// The length of the log.
+pub(super) fn look_at_log_pages(statements: &mut Statements) -> rusqlite::Result<LogPages> {
+    let (pages, moved) = log_pages(statements)?;
+    // -1 before the log is used for the first time.
+    let count = |pages| u64::try_from(pages).unwrap_or(0);
+    Ok(LogPages {
+        pages: count(pages),
+        in_file: count(moved),
+    })
 }
 
 #[cfg(test)]

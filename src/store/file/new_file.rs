@@ -5,7 +5,7 @@
 
 use super::check;
 use super::database_file::{DatabaseFile, connect, side_files};
-use super::open::OpenError;
+use super::error::FileError;
 use super::owner_lock::OwnerLock;
 use crate::coordinate::StorageError;
 use rusqlite::{ErrorCode, OpenFlags};
@@ -33,95 +33,6 @@ pub enum Stage {
 
 /// Is told how far a long command is, many times a second, and says whether to go on.
 pub type Watch = Arc<dyn Fn(Stage) -> ControlFlow<()> + Send + Sync>;
-
-/// Why a file could not be made or put in its place. What was there is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// There is something already.
-    #[error("{path} exists already: choose another place, or overwrite it with --force")]
-    Exists {
-        /// What is in the way.
-        path: PathBuf,
-    },
-    /// The new file would replace the one that it is made from.
-    #[error("{path} is the file to be copied itself: choose another place")]
-    SameFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file can't be read as a database of ours, or may not be touched.
-    #[error("can't use {path}: {reason}")]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// A program that reads a database which goes away would harm the one that comes in its place.
-    #[error("another program has {path} open: close it first")]
-    Open {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The new file is no good, and neither is the one that it is made from.
-    #[error(
-        "{path} is not in order, so no file was made from it: {fault}; `coordinated check` tells more"
-    )]
-    Damaged {
-        /// The file that it was made from.
-        path: PathBuf,
-        /// What is wrong.
-        fault: String,
-    },
-    /// Reading or writing failed.
-    #[error("can't {what} {path}: {reason}")]
-    Failed {
-        /// What was tried.
-        what: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// The watcher said so.
-    #[error("stopped before the end; {path} is as it was before")]
-    Stopped {
-        /// Where the new file would have been.
-        path: PathBuf,
-    },
-}
-
-impl From<OpenError> for FileError {
-    fn from(error: OpenError) -> Self {
-        let (path, reason) = match error {
-            OpenError::CannotOpen { path, reason } | OpenError::Migration { path, reason } => {
-                (path, reason)
-            }
-            OpenError::InUse { path, owner } => (
-                path,
-                format!("it is in use by another coordinated{owner}: stop that one first"),
-            ),
-            OpenError::Unusable { path, reason } => (path, reason),
-            OpenError::LogWithoutDatabase { path, log } => (
-                path,
-                format!(
-                    "it is missing or empty, but its log {} is there: bring the database back, or move that log away",
-                    log.display()
-                ),
-            ),
-            OpenError::NotOurs { path, reason } => {
-                (path, format!("it is no coordinated database ({reason})"))
-            }
-            OpenError::SchemaTooNew { path, found, known } => (
-                path,
-                format!(
-                    "it has schema {found}, this program knows up to {known}: upgrade coordinated"
-                ),
-            ),
-        };
-        Self::Unusable { path, reason }
-    }
-}
 
 /// Who may use a file that comes in the place of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

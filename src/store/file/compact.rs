@@ -1,8 +1,9 @@
 //! Giving free pages back to the file system.
 
 use super::database_file::DatabaseFile;
-use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
-use super::open::open_existing;
+use super::error::FileError;
+use super::existing::open_existing;
+use super::new_file::{FileAccess, NewFile, Stage, Watch};
 use super::owner_lock::OwnerLock;
 use rusqlite::{Connection, named_params};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
 //! Queries by people on a database file, which they can't change: see `coordinated sql`.
 
-use super::cbor_json;
 use super::database_file::DatabaseFile;
-use super::open::{OpenError, as_ours, open_to_read};
+use super::error::OpenError;
+use super::existing::{as_ours, open_to_read};
 use super::owner_lock::OwnerLock;
+use crate::store::cbor_json;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;

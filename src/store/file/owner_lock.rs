@@ -6,7 +6,7 @@
 //! that ends; the file beside the database is removed unless the process was killed.
 
 use super::database_file::{DatabaseFile, is_at};
-use super::open::OpenError;
+use super::error::OpenError;
 use crate::id_file::{self, IdFile};
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
@@ -25,7 +25,7 @@ const LOCKED_BYTE: libc::off_t = libc::off_t::MAX - 1;
 ///
 /// It has to be dropped after all connections to the database: closing any descriptor of a file, as this does, takes
 /// away the locks that SQLite holds on it for the process.
-pub(super) struct OwnerLock {
+pub(crate) struct OwnerLock {
     place: IdFile,
     place_path: PathBuf,
     /// The database; `None` if it was not there.
@@ -33,7 +33,7 @@ pub(super) struct OwnerLock {
 }
 
 /// Where a file is whose owner has it open.
-pub(super) enum Place {
+pub(crate) enum Place {
     Known(PathBuf),
     /// It has a name, which the system does not tell. This is its inode number.
     Unknown(u64),
@@ -46,7 +46,7 @@ impl OwnerLock {
     ///
     /// # Errors
     /// `InUse` if another process owns either; `CannotOpen`.
-    pub(super) fn take(file: &DatabaseFile) -> Result<Self, OpenError> {
+    pub(crate) fn take(file: &DatabaseFile) -> Result<Self, OpenError> {
         let mut lock = Self::take_place(file)?;
         let opened = OpenOptions::new()
             .read(true)
@@ -65,7 +65,7 @@ impl OwnerLock {
     ///
     /// # Errors
     /// As [`OwnerLock::take`].
-    pub(super) fn take_or_make(file: &DatabaseFile) -> Result<Self, OpenError> {
+    pub(crate) fn take_or_make(file: &DatabaseFile) -> Result<Self, OpenError> {
         let mut lock = Self::take(file)?;
         if lock.database.is_none() {
             // SQLite gives the files beside this one the same mode.
@@ -77,7 +77,7 @@ impl OwnerLock {
 
     /// True if the process that owns a database seems to live. It may be another one that has got its number,
     /// but to try the lock could keep a daemon from starting.
-    pub(super) fn has_living_owner(file: &DatabaseFile) -> bool {
+    pub(crate) fn has_living_owner(file: &DatabaseFile) -> bool {
         let owner = id_file::read(&place_path(file));
         owner.filter(|owner| *owner > 0).is_some_and(|owner| {
             // SAFETY: no signal is sent; it only asks whether one could be.
@@ -87,7 +87,7 @@ impl OwnerLock {
     }
 
     /// Where the database is by now.
-    pub(super) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         let Some((database, metadata)) = self
             .database
             .as_ref()

@@ -3,7 +3,8 @@
 
 use super::backup::backup;
 use super::database_file::side_files;
-use super::new_file::{FileError, PARTIAL, Watch};
+use super::error::FileError;
+use super::new_file::{PARTIAL, Watch};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;

@@ -4,41 +4,19 @@
 //! be found before the process ends, and the log that is left is emptied: it would be taken for that of the next
 //! database of this name.
 
-use super::SqliteStore;
 use super::backup::copy_pages;
-use super::database_file::{DatabaseFile, Presence};
-use super::new_file::{FileAccess, FileError, NewFile, Watch};
+use super::database_file::DatabaseFile;
+use super::error::FileError;
+use super::new_file::{FileAccess, NewFile, Watch};
 use super::owner_lock::{OwnerLock, Place};
-use crate::coordinate::StorageError;
 use rusqlite::Connection;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-impl SqliteStore {
-    /// Sees, several times a second at most, whether the files of the database are where they were when it was
-    /// opened.
-    ///
-    /// # Errors
-    /// `Gone` if one of them is not.
-    pub(super) fn check_files(&mut self) -> Result<(), StorageError> {
-        let files = self.presence.as_mut();
-        match files.and_then(Presence::first_gone_now_and_then) {
-            None => Ok(()),
-            Some(path) => Err(StorageError::Gone(gone(path))),
-        }
-    }
-}
-
-/// What has happened to a file.
-pub(super) fn gone(path: &Path) -> String {
-    let path = path.display();
-    format!("{path} was moved, deleted or replaced while it was in use")
-}
-
 /// Brings what was answered to where it can be found. Gives a sentence that says where that is.
-pub(super) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerLock) -> String {
+pub(crate) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerLock) -> String {
     match lock.place() {
         Place::Known(path) => {
             let path = path.display();

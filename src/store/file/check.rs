@@ -2,9 +2,9 @@
 //! their attempts. And mending what can be mended without a guess.
 
 use super::database_file::DatabaseFile;
+use super::error::FileError;
+use super::existing::{open_existing, open_to_read};
 use super::invariants::{INVARIANTS, Invariant, KEPT_COUNTS, STORED_CBOR, define_functions};
-use super::new_file::FileError;
-use super::open::{open_existing, open_to_read};
 use super::owner_lock::OwnerLock;
 use crate::coordinate::Name;
 use rusqlite::types::ValueRef;

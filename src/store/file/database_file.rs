@@ -4,7 +4,7 @@
 //! or a mount of the file alone) so has two logs, each with a part of what was written, and a log whose database was
 //! taken away belongs to nothing. Such places are refused here, before anything opens them.
 
-use super::open::OpenError;
+use super::error::OpenError;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::ffi::OsStr;
@@ -13,7 +13,6 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// What SQLite appends to the name of a database for its write-ahead log.
 const LOG: &str = "-wal";
@@ -23,7 +22,7 @@ const SIDE_FILES: [&str; 3] = [LOG, "-shm", "-journal"];
 
 /// The place of a database, whether it is there or not.
 #[derive(Clone, Debug)]
-pub(super) struct DatabaseFile {
+pub(crate) struct DatabaseFile {
     /// Absolute and without symbolic links, so that SQLite takes it as it is: a name that begins with `file:` would
     /// be a URI for it, and `:memory:` or an empty one no file at all.
     path: PathBuf,
@@ -34,7 +33,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// `CannotOpen` if no database can be there.
-    pub(super) fn at(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn at(path: &Path) -> Result<Self, OpenError> {
         match resolve(path) {
             Ok(path) => Ok(Self { path }),
             Err(error) => Err(OpenError::CannotOpen {
@@ -48,7 +47,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// As there, and if it is not there.
-    pub(super) fn existing(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn existing(path: &Path) -> Result<Self, OpenError> {
         let file = Self::at(path)?;
         file.refuse_log_without_database()?;
         match file.path.exists() {
@@ -65,7 +64,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// As there, and for a link.
-    pub(super) fn to_replace(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn to_replace(path: &Path) -> Result<Self, OpenError> {
         let file = Self::at(path)?;
         match path.is_symlink() {
             false => Ok(file),
@@ -80,7 +79,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// `LogWithoutDatabase` if so.
-    pub(super) fn refuse_log_without_database(&self) -> Result<(), OpenError> {
+    pub(crate) fn refuse_log_without_database(&self) -> Result<(), OpenError> {
         let has_database = self.path.metadata().is_ok_and(|file| file.len() > 0);
         let log = self.log();
         match has_database || !log.exists() {
@@ -96,7 +95,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// `Unusable` if so.
-    pub(super) fn refuse_other_names(&self) -> Result<(), OpenError> {
+    pub(crate) fn refuse_other_names(&self) -> Result<(), OpenError> {
         match self.other_names() {
             None => Ok(()),
             Some(reason) => Err(OpenError::Unusable {
@@ -107,7 +106,7 @@ impl DatabaseFile {
     }
 
     /// What is wrong with a file that can be reached by another name, and what to do.
-    pub(super) fn other_names(&self) -> Option<String> {
+    pub(crate) fn other_names(&self) -> Option<String> {
         let names = self.path.metadata().map_or(1, |file| file.nlink());
         if names > 1 {
             return Some(format!(
@@ -122,7 +121,7 @@ impl DatabaseFile {
     }
 
     /// True if nothing can be written where it is, by anybody who sees it there.
-    pub(super) fn is_on_read_only_mount(&self) -> bool {
+    pub(crate) fn is_on_read_only_mount(&self) -> bool {
         rustix::fs::statvfs(&self.path).is_ok_and(|system| {
             system
                 .f_flag
@@ -130,17 +129,17 @@ impl DatabaseFile {
         })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Where the write-ahead log is.
-    pub(super) fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.beside(LOG)
     }
 
     /// The file beside it whose name ends like this.
-    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
+    pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
         with_suffix(&self.path, suffix)
     }
 
@@ -148,7 +147,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// What SQLite says.
-    pub(super) fn connect(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    pub(crate) fn connect(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
         connect(&self.path, flags)
     }
 
@@ -156,7 +155,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// What SQLite says.
-    pub(super) fn connect_unchanging(&self) -> rusqlite::Result<Connection> {
+    pub(crate) fn connect_unchanging(&self) -> rusqlite::Result<Connection> {
         let bytes = self.path.as_os_str().as_bytes().iter();
         let encoded = bytes.map(|byte| match byte {
             b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
@@ -173,79 +172,23 @@ impl DatabaseFile {
     }
 }
 
-/// How far apart looks at the files of an open database are: each takes as long as a tenth of a quick commit.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-
-/// Which files those of an open database are.
-pub(super) struct Presence {
-    files: [(PathBuf, Option<Identity>); 3],
-    looked: Instant,
-}
-
-/// Device and inode number.
-type Identity = (u64, u64);
-
-impl Presence {
-    /// Takes note of the files of a database that has just been opened. Until it is closed, SQLite makes no others.
-    pub(super) fn of(file: &DatabaseFile) -> Self {
-        let files = [file.path.clone(), file.log(), file.beside("-shm")];
-        let files = files.map(|path| {
-            let identity = identity_at(&path).unwrap_or_default();
-            (path, identity)
-        });
-        Self {
-            files,
-            looked: Instant::now(),
-        }
-    }
-
-    /// As [`Presence::first_gone`], but most often without looking.
-    pub(super) fn first_gone_now_and_then(&mut self) -> Option<&Path> {
-        if self.looked.elapsed() < BETWEEN_LOOKS {
-            return None;
-        }
-        self.looked = Instant::now();
-        self.first_gone()
-    }
-
-    /// The first file that is not in its place any more.
-    pub(super) fn first_gone(&self) -> Option<&Path> {
-        let is_gone = |path: &Path, identity: Option<Identity>| {
-            // That it can't be looked at, for whatever reason, does not say that it is gone.
-            identity_at(path).is_ok_and(|now| now != identity)
-        };
-        let mut files = self.files.iter();
-        let gone = files.find(|(path, identity)| is_gone(path, *identity));
-        gone.map(|(path, _)| &**path)
-    }
-}
-
-/// What is at a path. `None` if nothing is.
-fn identity_at(path: &Path) -> io::Result<Option<Identity>> {
-    match path.symlink_metadata() {
-        Ok(found) => Ok(Some((found.dev(), found.ino()))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// Opens a file with SQLite that is found by an absolute path without links.
 ///
 /// # Errors
 /// What SQLite says.
-pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+pub(crate) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     assert!(path.is_absolute(), "SQLite may take {path:?} for a URI");
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     Connection::open_with_flags(path, flags)
 }
 
 /// The files that SQLite may keep beside a database.
-pub(super) fn side_files(path: &Path) -> [PathBuf; 3] {
+pub(crate) fn side_files(path: &Path) -> [PathBuf; 3] {
     SIDE_FILES.map(|suffix| with_suffix(path, suffix))
 }
 
 /// True if an open file is the one at a path.
-pub(super) fn is_at(open: &Metadata, path: &Path) -> bool {
+pub(crate) fn is_at(open: &Metadata, path: &Path) -> bool {
     let there = std::fs::symlink_metadata(path);
     there.is_ok_and(|there| (open.dev(), open.ino()) == (there.dev(), there.ino()))
 }

@@ -1,8 +1,9 @@
 //! Backups of a database, whether a daemon runs on it or not, and the way back.
 
 use super::database_file::{DatabaseFile, connect, side_files};
-use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
-use super::open::open_to_read;
+use super::error::FileError;
+use super::existing::open_to_read;
+use super::new_file::{FileAccess, NewFile, Stage, Watch};
 use super::owner_lock::OwnerLock;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};

@@ -1,0 +1,48 @@
+//! How to open a database.
+
+use rusqlite::Connection;
+use std::time::Duration;
+
+/// How much of what was written is sure to survive a power cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// All that was answered.
+    #[default]
+    Full,
+    /// All but the last moments. The file stays whole.
+    Normal,
+    /// The file may be destroyed.
+    Off,
+}
+
+/// How to open a database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much of what was written is sure to survive a power cut.
+    pub synchronous: Synchronous,
+    /// How long leases and workers whose time ran out while nobody watched live on.
+    pub lease_grace: Duration,
+    /// Bytes of the write-ahead log beyond which nothing is written. It gets so large only while another
+    /// program reads in a transaction that does not end, for until then the log can't begin anew.
+    pub log_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            synchronous: Synchronous::Full,
+            lease_grace: Duration::from_secs(30),
+            log_bytes_max: 8 << 30,
+        }
+    }
+}
+
+/// Sets how much a connection syncs.
+pub(super) fn set_synchronous(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    let synchronous = match options.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Off => "OFF",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)
+}
