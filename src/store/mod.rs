@@ -52,7 +52,7 @@ pub struct SqliteStore {
     statements: Statements,
     /// Connections that only read, for what must not hold the loop up; none for a database in memory.
     readers: Option<Pool<SqliteConnectionManager>>,
-    /// Moves the log into the file; none for a database in memory.
+    /// Moves the WAL into the file; none for a database in memory.
     checkpointer: Option<Checkpointer>,
     batch: Batch,
     /// The specs, with their meta and counts, and those that can give by their chances. Kept in memory for the

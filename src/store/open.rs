@@ -44,7 +44,7 @@ impl SqliteStore {
             None
         } else {
             let file = DatabaseFile::at(path)?;
-            file.refuse_log_without_database()?;
+            file.refuse_wal_without_database()?;
             file.refuse_other_names()?;
             let lock = OwnerLock::take_or_make(&file)?;
             Some((file, lock))
@@ -95,8 +95,7 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Ends the use of the database after a write or sync failed. The write-ahead log stays as it is: it
-    /// has what the file may lack.
+    /// Closes the database after a write or sync failed. The WAL stays as it is: it has what the file may lack.
     pub fn abandon(self) {
         drop(self.readers);
         drop(self.checkpointer);
@@ -106,16 +105,15 @@ impl SqliteStore {
             .connection()
             .set_db_config(no_checkpoint, true)
         {
-            tracing::warn!(%error, "the log may be moved into the file");
+            tracing::warn!(%error, "the WAL may be moved into the database");
         }
     }
 
-    /// Ends the use of the database. The write-ahead log is moved into the file, so that copying the
-    /// file copies everything.
+    /// Closes the database. The WAL is moved into the file, so that copying the file copies everything.
     ///
     /// # Errors
-    /// If that was not possible; nothing is lost then, the log stays beside the file. `Gone` if the files are not in
-    /// their places any more: it says where to find what was answered.
+    /// If the WAL can't be moved; nothing is lost then, it stays beside the file. `Gone` if the files are no longer
+    /// in their places: it says where to find what was committed.
     pub fn close(self) -> Result<(), StorageError> {
         drop(self.readers);
         drop(self.checkpointer);

@@ -22,9 +22,9 @@ pub struct Options {
     pub synchronous: Synchronous,
     /// How long leases and workers whose time ran out while nobody watched live on.
     pub lease_grace: Duration,
-    /// Bytes of the write-ahead log beyond which nothing is written. It gets so large only while another
-    /// program reads in a transaction that does not end, for until then the log can't begin anew.
-    pub log_bytes_max: u64,
+    /// Size of the WAL in bytes beyond which nothing is written. It gets that large only while another program reads
+    /// in a transaction that does not end, because until then the WAL can't be reset.
+    pub wal_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -32,7 +32,7 @@ impl Default for Options {
         Self {
             synchronous: Synchronous::Full,
             lease_grace: Duration::from_secs(30),
-            log_bytes_max: 8 << 30,
+            wal_bytes_max: 8 << 30,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Batches and operations: one SQLite transaction for many operations, one savepoint for each.
 
-use super::checkpoint::{Checkpointer, look_at_log_pages};
+use super::checkpoint::{Checkpointer, count_wal_pages};
 use super::error::full_if_beyond_limit;
 use super::specs::Undo;
 use super::{Reader, SqliteStore};
@@ -105,7 +105,7 @@ impl Storage for SqliteStore {
                 match committed {
                     Ok(()) => {
                         if let Some(checkpointer) = &mut self.checkpointer {
-                            checkpointer.tend_log(&mut self.statements);
+                            checkpointer.tend_wal(&mut self.statements);
                         }
                         return Ok(());
                     }
@@ -164,7 +164,7 @@ impl Storage for SqliteStore {
 
     fn log_pages(&mut self) -> StorageResult<Option<LogPages>> {
         match self.checkpointer {
-            Some(_) => Ok(Some(look_at_log_pages(&mut self.statements)?)),
+            Some(_) => Ok(Some(count_wal_pages(&mut self.statements)?)),
             None => Ok(None),
         }
     }
@@ -208,7 +208,7 @@ impl SqliteStore {
         if access == Access::Write
             && let Some(checkpointer) = &mut self.checkpointer
         {
-            checkpointer.check_log_size(&mut self.statements)?;
+            checkpointer.check_wal_size(&mut self.statements)?;
         }
         match access {
             Access::Read => self.execute("BEGIN")?,

@@ -301,7 +301,7 @@ fn a_backup_overwrites_only_when_told_to_and_never_a_database_in_use() {
 fn a_log_without_its_database_does_not_get_into_a_backup() {
     let (mut server, mut client) = server_with_much_data(1);
     client.add("ws", "['last', {}]");
-    // The log of another database that was deleted without it.
+    // The WAL of another database that was deleted without it.
     let (mut other, mut client) = test_support::server_with_spec();
     client.add("ws", "['stranger', {}]");
     other.kill();
@@ -327,7 +327,7 @@ fn a_log_without_its_database_does_not_get_into_a_backup() {
     let stale = server.folder().join("test.db-wal");
     std::fs::copy(other.folder().join("test.db-wal"), &stale).expect("copy");
     let refused = run(&server, &["restore", "backup.db"]);
-    fails(&refused, &["test.db", "log", "move that log away"]);
+    fails(&refused, &["test.db", "log", "move the WAL away"]);
     assert!(stale.exists());
     succeeds(&run(&server, &["restore", "backup.db", "--force"]));
     assert!(!stale.exists());

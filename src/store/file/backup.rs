@@ -52,7 +52,7 @@ pub fn restore(from: &Path, db: &Path, overwrite: bool, watch: &Watch) -> Result
     refuse_same(from, db)?;
     let new = DatabaseFile::to_replace(db)?;
     if !overwrite {
-        new.refuse_log_without_database()?;
+        new.refuse_wal_without_database()?;
     }
     let lock = OwnerLock::take(&new)?;
     copy(
@@ -74,12 +74,11 @@ fn refuse_same(source: &Path, dest: &Path) -> Result<(), FileError> {
 
 /// Copies page by page, within one transaction that reads.
 ///
-/// Without that transaction, SQLite begins the copy anew whenever another process has written; with it,
-/// the copy is of one moment, and nobody waits: writers append to the log, of which the part that is
-/// older than the copy can be moved into the file, but which can't begin anew before the copy's end. So
-/// the log grows by what is written meanwhile, and the copy should be quick. `VACUUM INTO` would hold the
-/// log up in the same way, but for longer in a large file, as it reads in the order of the tables and
-/// not in that of the disk.
+/// Without that transaction, SQLite restarts the copy whenever another process has written. With it, the copy shows
+/// one moment, and nobody waits: writers append to the WAL. The part of the WAL that is older than the copy can be
+/// moved into the file, but the WAL can't be reset before the copy ends. It grows by what is written meanwhile, so
+/// the copy should be quick. `VACUUM INTO` would hold the WAL in the same way, but longer in a large file, since it
+/// reads in the order of the tables and not in that of the disk.
 fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Result<u64, FileError> {
     {
         let (from, _) = open_to_read(&DatabaseFile::existing(source)?)?;

@@ -14,9 +14,8 @@ const OPS_BETWEEN_LOOKS: i32 = 100_000;
 
 /// A database that nobody else has, and that can be written anew without its free pages.
 ///
-/// The new file is made beside the old one and takes its place at the end, so that whatever ends the
-/// process leaves one of the two, and the old one's log does not grow to the size of the database, as it
-/// does when SQLite vacuums in place.
+/// The new file is made beside the old one and replaces it at the end. So if the process is killed, one of the two is
+/// complete, and the old one's WAL does not grow to the size of the database, as it does when SQLite vacuums in place.
 pub struct Compaction {
     db: PathBuf,
     file: DatabaseFile,

@@ -1,8 +1,8 @@
 //! Where a database is: one file with one name, and what SQLite keeps beside it.
 //!
-//! SQLite finds the log of a database by the database's name. A file that can be reached by two names (hard links,
-//! or a mount of the file alone) so has two logs, each with a part of what was written, and a log whose database was
-//! taken away belongs to nothing. Such places are refused here, before anything opens them.
+//! SQLite finds the write-ahead log (WAL) of a database by the database's name. A file with two names (hard links, or a
+//! mount of the file alone) would have two WALs, each with a part of what was written, and a WAL whose database is gone
+//! belongs to nothing. Such places are refused here, before anything opens them.
 
 use super::error::OpenError;
 use rusqlite::{Connection, OpenFlags};
@@ -14,11 +14,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What SQLite appends to the name of a database for its write-ahead log.
-const LOG: &str = "-wal";
+/// What SQLite appends to the name of a database for its WAL.
+const WAL: &str = "-wal";
 
 /// Files that SQLite keeps beside a database.
-const SIDE_FILES: [&str; 3] = [LOG, "-shm", "-journal"];
+const SIDE_FILES: [&str; 3] = [WAL, "-shm", "-journal"];
 
 /// The place of a database, whether it is there or not.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl DatabaseFile {
     /// As there, and if it is not there.
     pub(crate) fn existing(path: &Path) -> Result<Self, OpenError> {
         let file = Self::at(path)?;
-        file.refuse_log_without_database()?;
+        file.refuse_wal_without_database()?;
         match file.path.exists() {
             true => Ok(file),
             false => Err(OpenError::CannotOpen {
@@ -75,23 +75,23 @@ impl DatabaseFile {
         }
     }
 
-    /// Refuses a log whose database is not there: SQLite would delete it.
+    /// Refuses a WAL whose database is missing: SQLite would delete it.
     ///
     /// # Errors
-    /// `LogWithoutDatabase` if so.
-    pub(crate) fn refuse_log_without_database(&self) -> Result<(), OpenError> {
+    /// `WalWithoutDatabase` if so.
+    pub(crate) fn refuse_wal_without_database(&self) -> Result<(), OpenError> {
         let has_database = self.path.metadata().is_ok_and(|file| file.len() > 0);
-        let log = self.log();
-        match has_database || !log.exists() {
+        let wal = self.wal();
+        match has_database || !wal.exists() {
             true => Ok(()),
-            false => Err(OpenError::LogWithoutDatabase {
+            false => Err(OpenError::WalWithoutDatabase {
                 path: self.path.clone(),
-                log,
+                wal,
             }),
         }
     }
 
-    /// Refuses a file that can be reached by another name, beside which its log may be.
+    /// Refuses a file that has another name, since its WAL may be beside that one.
     ///
     /// # Errors
     /// `Unusable` if so.
@@ -110,12 +110,12 @@ impl DatabaseFile {
         let names = self.path.metadata().map_or(1, |file| file.nlink());
         if names > 1 {
             return Some(format!(
-                "the file has {names} names (hard links), and its log is beside one of them only: remove the others, \
+                "the file has {names} names (hard links), but its WAL is beside only one of them: remove the others, \
                  or use a copy"
             ));
         }
         is_mount_point(&self.path).then(|| {
-            "it is mounted as a single file, without its log: mount the folder that it is in"
+            "it is mounted as a single file, without its WAL: mount the folder that it is in"
                 .to_owned()
         })
     }
@@ -133,9 +133,9 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Where the write-ahead log is.
-    pub(crate) fn log(&self) -> PathBuf {
-        self.beside(LOG)
+    /// Where the WAL is.
+    pub(crate) fn wal(&self) -> PathBuf {
+        self.beside(WAL)
     }
 
     /// The file beside it whose name ends like this.
@@ -151,7 +151,7 @@ impl DatabaseFile {
         connect(&self.path, flags)
     }
 
-    /// Opens it with SQLite to read it alone, as a file that nobody changes: without locks, and without its log.
+    /// Opens it with SQLite as a file that nobody changes: without locks, and without its WAL.
     ///
     /// # Errors
     /// What SQLite says.

@@ -31,16 +31,16 @@ pub enum OpenError {
         /// Why not, and what to do.
         reason: String,
     },
-    /// A log has what was written to a database that is not there.
+    /// There is a WAL, but the database that it belongs to is missing.
     #[error(
-        "there is a log, {log}, without its database ({path} is missing or empty): if that was moved or deleted, bring \
-         it back; for a new database, move that log away first"
+        "there is a write-ahead log, {wal}, without its database ({path} is missing or empty): if the database was moved or \
+         deleted, bring it back; for a new database, move the WAL away first"
     )]
-    LogWithoutDatabase {
+    WalWithoutDatabase {
         /// Where the database would be.
         path: PathBuf,
-        /// Its log.
-        log: PathBuf,
+        /// Its WAL.
+        wal: PathBuf,
     },
     /// The file is something else.
     #[error("{path} is no coordinated database ({reason}): choose another file with --db")]
@@ -140,11 +140,11 @@ impl From<OpenError> for FileError {
                 format!("it is in use by another coordinated{owner}: stop that one first"),
             ),
             OpenError::Unusable { path, reason } => (path, reason),
-            OpenError::LogWithoutDatabase { path, log } => (
+            OpenError::WalWithoutDatabase { path, wal } => (
                 path,
                 format!(
-                    "it is missing or empty, but its log {} is there: bring the database back, or move that log away",
-                    log.display()
+                    "it is missing or empty, but its write-ahead log {} exists: bring the database back, or move the WAL away",
+                    wal.display()
                 ),
             ),
             OpenError::NotOurs { path, reason } => {

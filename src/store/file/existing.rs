@@ -13,38 +13,36 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Opens a database as it is, for commands that are no daemon: to look at it, or to mend it. It must be
 /// of a schema that this program knows. Gives that schema's version as well.
 ///
-/// Reading needs a connection that may write: the last one that is closed moves the log that a crash
-/// may have left into the file, and leaves one file behind, where one that may only read leaves its own
-/// new files.
+/// Reading needs a connection that may write: the last one to close moves a WAL that a crash may have left into the
+/// file, and leaves a single file. One that may only read would leave files that it made.
 pub(crate) fn open_existing(file: &DatabaseFile) -> Result<(Connection, usize), OpenError> {
     as_ours(file, file.connect(OpenFlags::SQLITE_OPEN_READ_WRITE))
 }
 
 /// Opens a database to read it, as [`open_existing`], or, on a file system that is mounted read-only, as a file that
-/// nobody changes: SQLite can't make there what it needs beside a database with a log.
+/// nobody changes: SQLite can't make there the files that it needs beside a database in WAL mode.
 ///
 /// # Errors
-/// As there; on such a file system also if there is a log, which can't be read there.
+/// As there; on such a file system also if there is a WAL, which can't be read there.
 pub(crate) fn open_to_read(file: &DatabaseFile) -> Result<(Connection, usize), OpenError> {
     if !file.is_on_read_only_mount() {
         return open_existing(file);
     }
-    let log = file.log();
-    if log.metadata().is_ok_and(|log| log.len() > 0) {
+    let wal = file.wal();
+    if wal.metadata().is_ok_and(|wal| wal.len() > 0) {
         return Err(OpenError::Unusable {
             path: file.path().to_owned(),
             reason: format!(
-                "it is on a file system that is mounted read-only, where its log {} can't be read: copy both files to \
+                "it is on a file system that is mounted read-only, where its WAL {} can't be read: copy both files to \
                  another place, and use the copy",
-                log.display()
+                wal.display()
             ),
         });
     }
     as_ours(file, file.connect_unchanging())
 }
 
-/// A connection to a database, if that is one of ours, and not one whose log may be elsewhere. Gives its schema's
-/// version as well.
+/// A connection to a database, if it is one of ours and its WAL can't be elsewhere. Gives its schema version as well.
 pub(crate) fn as_ours(
     file: &DatabaseFile,
     connection: rusqlite::Result<Connection>,
@@ -57,7 +55,7 @@ pub(crate) fn as_ours(
     let connection = connection.map_err(cannot_open)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(cannot_open)?;
     check_is_ours(&connection, path)?;
-    // A backup has no log, so it may have links.
+    // A backup has no WAL, so it may have hard links.
     if journal_mode(&connection).map_err(cannot_open)? == "wal" {
         file.refuse_other_names()?;
     }

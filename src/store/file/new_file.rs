@@ -150,8 +150,7 @@ impl NewFile {
 
     fn first_fault(&self, watch: &Watch) -> rusqlite::Result<Option<String>> {
         let connection = connect(self.temp.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // A copy says that it has a write-ahead log, as its source has. Without one, it is a single file
-        // that reading leaves alone.
+        // A copy is in WAL mode, as its source is. In any other mode it is a single file, and reading makes no others.
         connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
         let watch = Arc::clone(watch);
         let handler = move || watch(Stage::Checking).is_break();
@@ -205,10 +204,10 @@ fn give_access(file: &File, path: &Path) -> io::Result<()> {
     file.set_permissions(old.permissions())
 }
 
-/// Prepares a place for another file: a log that stays beside it would be taken for that of the new file.
+/// Prepares a place for another file: a WAL that stays there would be taken for the WAL of the new file.
 ///
-/// The old database takes its log in first, so that it is whole should the new one not come; SQLite allows
-/// that only if no other program has it open.
+/// The old database's WAL is moved into it first, so that it is complete if the new file does not get here. SQLite
+/// allows that only if no other program has the database open.
 fn make_way(path: &Path) -> Result<(), FileError> {
     if path.exists() {
         let mode = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|old| {

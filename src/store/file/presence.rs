@@ -21,7 +21,7 @@ type Identity = (u64, u64);
 impl Presence {
     /// Takes note of the files of a database that has just been opened. Until it is closed, SQLite makes no others.
     pub(crate) fn of(file: &DatabaseFile) -> Self {
-        let files = [file.path().to_owned(), file.log(), file.beside("-shm")];
+        let files = [file.path().to_owned(), file.wal(), file.beside("-shm")];
         let files = files.map(|path| {
             let identity = identity_at(&path).unwrap_or_default();
             (path, identity)

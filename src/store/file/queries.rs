@@ -69,7 +69,7 @@ const SETTING_PRAGMAS: &[&str] = &[
 /// A database file that people ask questions of.
 ///
 /// Each question has a connection of its own, which ends with it: nothing is held between two, neither a state
-/// of the file, which would keep the daemon's log from beginning anew, nor files beside it.
+/// of the file, which would keep the daemon from reusing the WAL, nor files beside it.
 pub struct Queries {
     path: PathBuf,
     is_interrupted: Arc<AtomicBool>,
@@ -278,12 +278,11 @@ impl View {
     /// Opens a database so that nothing beside it is made, changed or left:
     ///
     /// - while a daemon has it, as `check` does: if that one ends meanwhile, we are the last, and clear up;
-    /// - after a crash, only to read: the log that is there stays for the daemon that starts next;
-    /// - where there is no log, without locks, which would need one, and with a look at the end whether that was
-    ///   right.
+    /// - after a crash, only to read: the WAL stays for the daemon that starts next;
+    /// - where there is no WAL, without locks, which would make one, and with a check at the end that nobody wrote.
     fn open(path: &Path) -> Result<Self, OpenError> {
         let file = DatabaseFile::existing(path)?;
-        // One with other names may have its log beside one of these: see `as_ours`.
+        // A file with other names may have its WAL beside one of these: see `as_ours`.
         let has_other_names = file.other_names().is_some();
         if let Some(stamp) = stamp_of_unused(&file)
             && !has_other_names
@@ -318,10 +317,10 @@ impl View {
     }
 }
 
-/// What a file that nobody uses is like: beside it there is no log, so that its newest state is in it alone. `None`
-/// for any other.
+/// The stamp of a file that nobody uses: there is no WAL beside it, so its newest state is in it alone. `None` for any
+/// other file.
 fn stamp_of_unused(file: &DatabaseFile) -> Option<Stamp> {
-    let has_log = ["-wal", "-journal"]
+    let has_wal_or_journal = ["-wal", "-journal"]
         .iter()
         .any(|suffix| file.beside(suffix).exists());
     let metadata = file.path().metadata().ok()?;
@@ -332,5 +331,5 @@ fn stamp_of_unused(file: &DatabaseFile) -> Option<Stamp> {
         metadata.mtime(),
         metadata.mtime_nsec(),
     );
-    (!has_log).then_some(stamp)
+    (!has_wal_or_journal).then_some(stamp)
 }

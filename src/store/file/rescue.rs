@@ -1,8 +1,8 @@
 //! The end of a database whose files were moved, deleted or replaced while the daemon had them open.
 //!
-//! The daemon still has the files, whatever has become of their names. So what was answered is brought to where it can
-//! be found before the process ends, and the log that is left is emptied: it would be taken for that of the next
-//! database of this name.
+//! The daemon still has the files open, whatever happened to their names. Before the process ends, what was committed
+//! is put where it can be found, and the WAL that is left is emptied: it would be taken for the WAL of the next database
+//! of this name.
 
 use super::backup::copy_pages;
 use super::database_file::DatabaseFile;
@@ -20,12 +20,12 @@ pub(crate) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerL
     match lock.place() {
         Place::Known(path) => {
             let path = path.display();
-            match empty_log(connection) {
+            match empty_wal(connection) {
                 Ok(()) => format!("all that was answered is in {path}"),
                 Err(reason) => format!("what was answered last may not be in {path} ({reason})"),
             }
         }
-        Place::Unknown(inode) => match empty_log(connection) {
+        Place::Unknown(inode) => match empty_wal(connection) {
             Ok(()) => format!("all that was answered is in the file with inode number {inode}"),
             Err(reason) => format!(
                 "what was answered last may not be in the file with inode number {inode} ({reason})"
@@ -33,8 +33,8 @@ pub(crate) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerL
         },
         Place::Deleted => {
             let saved = save(connection, file);
-            // Whatever came of it, without its database the log is of no use.
-            let emptied = empty_log(connection);
+            // Whether or not that worked, the WAL is of no use without its database.
+            let emptied = empty_wal(connection);
             match (saved, emptied) {
                 (Ok(path), Ok(())) => {
                     format!("all that was answered was saved to {}", path.display())
@@ -42,7 +42,7 @@ pub(crate) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerL
                 (Ok(path), Err(reason)) => format!(
                     "all that was answered was saved to {}; remove {} ({reason})",
                     path.display(),
-                    file.log().display()
+                    file.wal().display()
                 ),
                 (Err(error), _) => format!("it could not be saved: {error}"),
             }
@@ -50,8 +50,8 @@ pub(crate) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerL
     }
 }
 
-/// Moves the log into the database, wherever that is, and empties it.
-fn empty_log(connection: &Connection) -> Result<(), String> {
+/// Moves the WAL into the database, wherever that is, and empties it.
+fn empty_wal(connection: &Connection) -> Result<(), String> {
     let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
     match connection.query_row(checkpoint, [], |row| row.get::<_, bool>("busy")) {
         Ok(false) => Ok(()),
