@@ -11,6 +11,7 @@ mod restore;
 mod retention;
 mod serve;
 mod sql;
+mod table;
 mod values;
 
 use clap::{Parser, Subcommand};

@@ -1,6 +1,7 @@
 //! Every limit of the loop, each with its unit and its reason.
 
 use crate::cborrpc::framing::FrameLimits;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::time::Duration;
 
@@ -143,22 +144,13 @@ const OTHER_FILES: u64 = 100;
 /// # Errors
 /// If the system refuses. The old limit then still holds.
 pub fn raise_open_files_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a valid rlimit for the call to fill in.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit)?;
     }
-    if limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: `limit` is a valid rlimit that the call only reads.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
+    // `None` is no limit.
+    Ok(limit.current.unwrap_or(u64::MAX))
 }
 
 /// Raises the limit of open files and warns if it is too low for `limits`.

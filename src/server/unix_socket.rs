@@ -3,6 +3,8 @@
 use super::listen::{BindError, bind_error};
 use crate::address::Address;
 use mio::net::UnixListener;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -25,6 +27,7 @@ pub(super) fn bind(
 }
 
 /// Sets permission bits, but not those of what a link leads to: one may stand there by now, where others can write.
+/// (rustix refuses to do that.)
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let flags = libc::AT_SYMLINK_NOFOLLOW;
@@ -39,11 +42,9 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 /// who should not.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
     // The mask is that of the whole process: what other threads make meanwhile is private, too.
-    // SAFETY: umask takes any value, touches no memory and can't fail.
-    let before = unsafe { libc::umask(0o077) };
+    let before = umask(Mode::RWXG | Mode::RWXO);
     let bound = UnixListener::bind(path);
-    // SAFETY: as before.
-    unsafe { libc::umask(before) };
+    umask(before);
     bound
 }
 

@@ -5,6 +5,7 @@
 //! belongs to nothing. Such places are refused here, before anything opens them.
 
 use super::error::OpenError;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::ffi::OsStr;
@@ -19,6 +20,9 @@ const WAL: &str = "-wal";
 
 /// Files that SQLite keeps beside a database.
 const SIDE_FILES: [&str; 3] = [WAL, "-shm", "-journal"];
+
+/// Bytes of a path that must be percent-encoded in a URI.
+const OUTSIDE_URI: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/');
 
 /// The place of a database, whether it is there or not.
 #[derive(Clone, Debug)]
@@ -156,14 +160,8 @@ impl DatabaseFile {
     /// # Errors
     /// What SQLite says.
     pub(crate) fn connect_unchanging(&self) -> rusqlite::Result<Connection> {
-        let bytes = self.path.as_os_str().as_bytes().iter();
-        let encoded = bytes.map(|byte| match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                char::from(*byte).to_string()
-            }
-            _ => format!("%{byte:02x}"),
-        });
-        let uri = format!("file:{}?immutable=1", encoded.collect::<String>());
+        let encoded = percent_encode(self.path.as_os_str().as_bytes(), OUTSIDE_URI);
+        let uri = format!("file:{encoded}?immutable=1");
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_URI
             | OpenFlags::SQLITE_OPEN_NO_MUTEX

@@ -8,6 +8,8 @@
 use super::database_file::{DatabaseFile, is_at};
 use super::error::OpenError;
 use crate::id_file::{self, IdFile};
+use rustix::io::Errno;
+use rustix::process::test_kill_process;
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -79,10 +81,9 @@ impl OwnerLock {
     /// but to try the lock could keep a daemon from starting.
     pub(crate) fn has_living_owner(file: &DatabaseFile) -> bool {
         let owner = id_file::read(&place_path(file));
-        owner.filter(|owner| *owner > 0).is_some_and(|owner| {
-            // SAFETY: no signal is sent; it only asks whether one could be.
-            let answer = unsafe { libc::kill(owner, 0) };
-            answer == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        owner.is_some_and(|owner| {
+            // A process of another user lives, but may not be sent signals.
+            matches!(test_kill_process(owner), Ok(()) | Err(Errno::PERM))
         })
     }
 
@@ -197,7 +198,7 @@ fn make_private(file: &DatabaseFile) -> io::Result<File> {
 }
 
 /// Locks a byte for an open file, and not for the process, or unlocks it. SQLite's own locks are of the other kind, and
-/// go when the process closes the file anywhere.
+/// end when the process closes the file anywhere. (rustix has only locks of that kind, and locks of whole files.)
 fn set_lock(file: &File, lock_type: c_int) -> io::Result<()> {
     // SAFETY: all zeros is a value of this struct, which is plain numbers.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
