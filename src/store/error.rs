@@ -1,15 +1,15 @@
-//! What an error of SQLite means to the rules.
+//! Translating SQLite's errors.
 
 use crate::coordinate::StorageError;
 use rusqlite::{Connection, ffi};
 
-/// Tells a write beyond a quota or a limit on the size of files from one that failed: SQLite takes only the
-/// system's "no space left" for a full disk. Either way nothing of the transaction stands.
+/// Recognizes a write beyond a quota or a file size limit as `Full`. SQLite reports only "no space left" as a full disk,
+/// and these as I/O errors. In any case nothing of the transaction is stored.
 pub(super) fn full_if_beyond_limit(connection: &Connection, error: StorageError) -> StorageError {
     let StorageError::Unknown(message) = error else {
         return error;
     };
-    // SAFETY: the connection is open, and both only read what it remembers of its last error.
+    // SAFETY: the connection is open, and both calls only read its last error.
     let (code, errno) = unsafe {
         let handle = connection.handle();
         (

@@ -1,7 +1,7 @@
 //! The SQLite engine: one file, one connection that writes, and the SQL of every operation.
 //!
-//! Knows no protocol and decides nothing: it stores and finds what [`crate::coordinate`] tells it.
-//! The schema is in `migrations/`, and only there.
+//! It knows no protocol and makes no decisions: it stores and finds what [`crate::coordinate`] tells it. The schema is in
+//! `migrations/`, and only there. `file/` has what concerns database files rather than operations.
 
 mod all_statements;
 mod archive;
@@ -50,25 +50,25 @@ use transaction::Batch;
 /// Everything that can do without the whole takes the part it needs, such as `Statements`.
 pub struct SqliteStore {
     statements: Statements,
-    /// Connections that only read, for what must not hold the loop up; none for a database in memory.
+    /// Connections for reads that would take too long in the event loop; none for a database in memory.
     readers: Option<Pool<SqliteConnectionManager>>,
     /// Moves the WAL into the file; none for a database in memory.
     checkpointer: Option<Checkpointer>,
     batch: Batch,
-    /// The specs, with their meta and counts, and those that can give by their chances. Kept in memory for the
-    /// scheduler; compared with the file whenever somebody else has written to it.
+    /// The work specs with their meta and counts, kept in memory for the scheduler. Loaded again when another program has
+    /// written to the file.
     specs: WorkSpecs,
-    /// False if the file holds no slices of outputs.
+    /// False if there are no slices of outputs in the file.
     has_output_slices: bool,
     /// See [`crate::coordinate::storage::Storage::due`].
     due: Option<Timestamp>,
-    /// Ids are given out by the store, not by SQLite, which would use that of a deleted row again:
-    /// a late report about the deleted one would then be taken for one about the new.
+    /// Ids are assigned by the store, not by SQLite, which would reuse the id of a deleted row: a late report about the
+    /// deleted row would then be taken for one about the new row.
     next_unit_id: i64,
     next_attempt_id: i64,
-    /// Where the database is, and the lock on it, which has to go last; none for a database in memory.
+    /// The database's path, and the lock on it, which must be released last; none for a database in memory.
     file: Option<(DatabaseFile, OwnerLock)>,
-    /// Tells whether the files are still in their places; none for a database in memory.
+    /// Tells whether the files are still in place; none for a database in memory.
     presence: Option<Presence>,
 }
 

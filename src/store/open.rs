@@ -1,4 +1,4 @@
-//! Opening a database: what it must be, and how SQLite is set up.
+//! Opening and closing a database: what is checked, and how SQLite is set up.
 
 use super::SqliteStore;
 use super::checkpoint::Checkpointer;
@@ -19,22 +19,22 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
-/// Pages that the writing connection keeps in memory, in KiB: the index of names of two million units, of
-/// which each unit with a random name needs another page. A quarter of it costs a seventh of their rate.
+/// Cache of the writing connection in KiB: enough for the index of the names of two million units, in which each unit
+/// with a random name needs another page. With a quarter of it, adding such units is a seventh slower.
 const CACHE_KIB: i64 = 64 * 1024;
 
-/// The same for each connection that only reads.
+/// Cache of each reading connection in KiB.
 const READER_CACHE_KIB: i64 = 2 * 1024;
 
-/// Connections that only read.
+/// Connections for reading.
 const READERS: u32 = 2;
 
 impl SqliteStore {
-    /// Opens the database at `path`, or makes it, and brings its schema up to date. `:memory:` is one
-    /// that is forgotten at the end.
+    /// Opens or creates the database at `path`, and migrates it to the current schema. `:memory:` is a database that is
+    /// lost at the end.
     ///
     /// # Errors
-    /// See [`OpenError`]. The file is as it was then.
+    /// See [`OpenError`]. The file is unchanged then.
     pub fn open(path: &Path, options: &Options, now: Timestamp) -> Result<Self, OpenError> {
         let cannot_open = |error: rusqlite::Error| OpenError::CannotOpen {
             path: path.to_owned(),
@@ -123,15 +123,15 @@ impl SqliteStore {
             let kept = rescue(self.statements.connection(), file, lock);
             return Err(StorageError::Gone(format!("{}; {kept}", gone(path))));
         }
-        // Closing would do the same, but not say whether it could.
+        // Closing would do the same, but not report a failure.
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let connection = self.statements.connection();
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let closed = connection.query_row(checkpoint, [], |row| row.get::<_, bool>("busy"));
         if let Ok(true) = closed {
             tracing::warn!(
-                "another program reads the database, so its newest changes stay in the file beside \
-                 it that ends in -wal: copy both, or neither"
+                "another program reads the database, so its newest changes stay in the WAL, the file beside it that ends in \
+                 -wal: copy both files, or neither"
             );
         }
         drop(self.statements);
@@ -143,23 +143,23 @@ impl SqliteStore {
 fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     hold_statements(connection)?;
-    // Readers and the writer do not hold each other up, and a commit is one sync.
+    // Readers and the writer do not block each other, and a commit is one sync.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     set_synchronous(connection, options)?;
     // See migrations/0001_initial.sql: declared, not enforced.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    // What savepoints need for undoing is small and short-lived.
+    // Statement journals of savepoints are small and short-lived.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // See checkpoint.rs.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     mark_as_ours(connection)
 }
 
-/// Lets a connection keep its statements prepared.
+/// Lets a connection keep its prepared statements.
 fn hold_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
-    // Otherwise SQLite prepares a statement anew whenever another LIMIT is bound, to plan for it.
+    // Otherwise SQLite prepares a statement again whenever a different LIMIT is bound.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
@@ -176,8 +176,8 @@ fn reader_pool(file: &DatabaseFile) -> Result<Pool<SqliteConnectionManager>, Ope
     Pool::builder()
         .max_size(READERS)
         .min_idle(Some(0))
-        // Connections to a file do not age. Without these two the pool has nothing to look after in the background,
-        // and its threads end with it rather than half a minute later.
+        // Connections to a file do not age. With these two settings the pool has nothing to do in the background, so its
+        // threads end with it rather than half a minute later.
         .max_lifetime(None)
         .idle_timeout(None)
         .build(manager)

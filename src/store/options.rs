@@ -1,26 +1,26 @@
-//! How to open a database.
+//! The options of a database.
 
 use rusqlite::Connection;
 use std::time::Duration;
 
-/// How much of what was written is sure to survive a power cut.
+/// What survives a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
-    /// All that was answered.
+    /// Everything that was answered.
     #[default]
     Full,
-    /// All but the last moments. The file stays whole.
+    /// Everything except the last moments. The file is never damaged.
     Normal,
-    /// The file may be destroyed.
+    /// Possibly nothing: the file may be damaged.
     Off,
 }
 
 /// How to open a database.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How much of what was written is sure to survive a power cut.
+    /// What survives a power cut.
     pub synchronous: Synchronous,
-    /// How long leases and workers whose time ran out while nobody watched live on.
+    /// How long leases and workers that expired while the database was closed stay valid after opening it.
     pub lease_grace: Duration,
     /// Size of the WAL in bytes beyond which nothing is written. It gets that large only while another program reads
     /// in a transaction that does not end, because until then the WAL can't be reset.

@@ -358,7 +358,7 @@ fn a_database_that_is_moved_away_has_all_that_was_answered_and_no_new_one_takes_
     let line = last_line(&exit);
     for words in [
         "test.db was moved",
-        "all that was answered is in ",
+        "everything that was committed is in ",
         "moved.db",
     ] {
         assert!(line.contains(words), "{words:?} in {line}");
@@ -384,7 +384,7 @@ fn a_database_that_is_deleted_is_saved_before_the_daemon_ends() {
         fs::remove_file(folder.join("test.db")).expect("remove");
     });
     let (_, saved) = last_line(&exit)
-        .split_once("all that was answered was saved to ")
+        .split_once("everything that was committed was saved to ")
         .unwrap_or_else(|| panic!("{exit:?}"));
     let mode = Path::new(saved)
         .metadata()
@@ -456,7 +456,10 @@ fn a_log_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
         let line = last_line(&exit);
         let words = format!("test.db{suffix} was moved, deleted or replaced");
         assert!(line.contains(&words), "{line}");
-        assert!(line.contains("all that was answered is in "), "{line}");
+        assert!(
+            line.contains("everything that was committed is in "),
+            "{line}"
+        );
         assert_eq!(units_in(&server.db()), units);
         server.start_again();
     }

@@ -1,4 +1,4 @@
-//! Backups of a database, whether a daemon runs on it or not, and the way back.
+//! Backing a database up, whether a daemon runs on it or not, and restoring it.
 
 use super::database_file::{DatabaseFile, connect, side_files};
 use super::error::FileError;
@@ -10,21 +10,21 @@ use rusqlite::{Connection, OpenFlags};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Pages that are copied before the watcher is asked: some milliseconds.
+/// Pages that are copied between two calls of the watcher: a few milliseconds.
 const PAGES_A_STEP: u16 = 1_000;
 
-/// Steps after which what was copied is synced, 64 MiB: the daemon's own syncs would have to wait behind
-/// gigabytes that are on their way to the disk.
+/// Steps after which what was copied is synced, 64 MiB: otherwise the daemon's own syncs would have to wait for
+/// gigabytes to reach the disk.
 const STEPS_BETWEEN_SYNCS: u32 = 16;
 
-/// Copies the database `db` into one new file at `dest`. A daemon may run on it: the copy is the state of
-/// one moment. Gives the copy's size in bytes.
+/// Copies the database `db` to a single new file, `dest`. A daemon may run on `db`: the copy shows one moment. Gives its
+/// size in bytes.
 ///
 /// # Errors
 /// If `dest` exists and `overwrite` is not set, or belongs to a daemon, or is a link; if `db` can't be read or the copy
-/// not written; if the copy is not in order.
+/// can't be written; if the copy is damaged.
 pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
-    // Who wants no file to go needs not be sure that nobody has it.
+    // If no file may be replaced, none needs to be locked.
     let new = DatabaseFile::to_replace(dest)?;
     let is_taken = dest.exists() || side_files(new.path()).iter().any(|side| side.exists());
     let lock = if overwrite && is_taken {
@@ -33,7 +33,7 @@ pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<
     } else {
         None
     };
-    // A file that comes there meanwhile may have an owner, who is not asked.
+    // A file that is created there from now on may belong to somebody else.
     let overwrite = lock.is_some();
     copy(
         db,
@@ -43,11 +43,11 @@ pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<
     )
 }
 
-/// Puts a copy of `from`, which is a backup or any other database of ours, in the place of the database
-/// `db`, which no daemon may own. Gives its size in bytes.
+/// Replaces the database `db`, which no daemon may own, with a copy of `from`, a backup or any other database of ours.
+/// Gives its size in bytes.
 ///
 /// # Errors
-/// As [`backup`].
+/// Those of [`backup`].
 pub fn restore(from: &Path, db: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
     refuse_same(from, db)?;
     let new = DatabaseFile::to_replace(db)?;
@@ -72,7 +72,7 @@ fn refuse_same(source: &Path, dest: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Copies page by page, within one transaction that reads.
+/// Copies page by page, within one read transaction.
 ///
 /// Without that transaction, SQLite restarts the copy whenever another process has written. With it, the copy shows
 /// one moment, and nobody waits: writers append to the WAL. The part of the WAL that is older than the copy can be
@@ -97,7 +97,7 @@ fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Resul
 pub(super) fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Result<(), FileError> {
     let failed = |error| new.failed("copy to", &error);
     let mut to = connect(new.temp_path(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-    // A copy that does not come to its end is thrown away, so it needs neither.
+    // An unfinished copy is thrown away, so it needs neither.
     to.pragma_update(None, "journal_mode", "OFF")
         .map_err(failed)?;
     to.pragma_update(None, "synchronous", "OFF")
@@ -120,7 +120,7 @@ pub(super) fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Res
             StepResult::Done => break,
             StepResult::More if step % STEPS_BETWEEN_SYNCS == 0 => new.sync()?,
             StepResult::More => {}
-            // Nobody else knows the new file, and a transaction that reads is open already.
+            // Nobody else has the new file open, and the read transaction has begun.
             _ => {
                 return Err(FileError::Failed {
                     what: "copy to",

@@ -1,4 +1,4 @@
-//! Where a database is: one file with one name, and what SQLite keeps beside it.
+//! The path of a database: one file with one name, and the files that SQLite keeps beside it.
 //!
 //! SQLite finds the write-ahead log (WAL) of a database by the database's name. A file with two names (hard links, or a
 //! mount of the file alone) would have two WALs, each with a part of what was written, and a WAL whose database is gone
@@ -24,19 +24,19 @@ const SIDE_FILES: [&str; 3] = [WAL, "-shm", "-journal"];
 /// Bytes of a path that must be percent-encoded in a URI.
 const OUTSIDE_URI: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/');
 
-/// The place of a database, whether it is there or not.
+/// The path of a database, whether or not it exists.
 #[derive(Clone, Debug)]
 pub(crate) struct DatabaseFile {
-    /// Absolute and without symbolic links, so that SQLite takes it as it is: a name that begins with `file:` would
-    /// be a URI for it, and `:memory:` or an empty one no file at all.
+    /// Absolute and without symbolic links, so that SQLite takes it literally: a name that begins with `file:` would be a
+    /// URI, and `:memory:` or an empty name no file at all.
     path: PathBuf,
 }
 
 impl DatabaseFile {
-    /// The place that a path leads to. If something is there, it is a regular file.
+    /// Resolves a path. What exists there is a regular file.
     ///
     /// # Errors
-    /// `CannotOpen` if no database can be there.
+    /// `CannotOpen` if there can't be a database.
     pub(crate) fn at(path: &Path) -> Result<Self, OpenError> {
         match resolve(path) {
             Ok(path) => Ok(Self { path }),
@@ -47,10 +47,10 @@ impl DatabaseFile {
         }
     }
 
-    /// As [`DatabaseFile::at`], for a database that must be there.
+    /// As [`DatabaseFile::at`], for a database that must exist.
     ///
     /// # Errors
-    /// As there, and if it is not there.
+    /// As there, and if it does not exist.
     pub(crate) fn existing(path: &Path) -> Result<Self, OpenError> {
         let file = Self::at(path)?;
         file.refuse_wal_without_database()?;
@@ -63,8 +63,8 @@ impl DatabaseFile {
         }
     }
 
-    /// As [`DatabaseFile::at`], for a file that will be replaced or made. A link is refused, since it may have been
-    /// put there to have the file replaced that it leads to.
+    /// As [`DatabaseFile::at`], for a file that will be replaced or created. A symbolic link is refused: somebody may have
+    /// put it there to have its target replaced.
     ///
     /// # Errors
     /// As there, and for a link.
@@ -74,7 +74,10 @@ impl DatabaseFile {
             false => Ok(file),
             true => Err(OpenError::Unusable {
                 path: path.to_owned(),
-                reason: format!("it is a symbolic link: name {} itself", file.path.display()),
+                reason: format!(
+                    "it is a symbolic link: give the path of its target, {}",
+                    file.path.display()
+                ),
             }),
         }
     }
@@ -109,7 +112,7 @@ impl DatabaseFile {
         }
     }
 
-    /// What is wrong with a file that can be reached by another name, and what to do.
+    /// What is wrong with a file that has another name, and what to do about it.
     pub(crate) fn other_names(&self) -> Option<String> {
         let names = self.path.metadata().map_or(1, |file| file.nlink());
         if names > 1 {
@@ -124,7 +127,7 @@ impl DatabaseFile {
         })
     }
 
-    /// True if nothing can be written where it is, by anybody who sees it there.
+    /// True if it is on a mount where nobody can write.
     pub(crate) fn is_on_read_only_mount(&self) -> bool {
         rustix::fs::statvfs(&self.path).is_ok_and(|system| {
             system
@@ -142,7 +145,7 @@ impl DatabaseFile {
         self.beside(WAL)
     }
 
-    /// The file beside it whose name ends like this.
+    /// The file beside it whose name has this suffix.
     pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
         with_suffix(&self.path, suffix)
     }
@@ -150,7 +153,7 @@ impl DatabaseFile {
     /// Opens it with SQLite.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub(crate) fn connect(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
         connect(&self.path, flags)
     }
@@ -158,7 +161,7 @@ impl DatabaseFile {
     /// Opens it with SQLite as a file that nobody changes: without locks, and without its WAL.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// Those of SQLite.
     pub(crate) fn connect_unchanging(&self) -> rusqlite::Result<Connection> {
         let encoded = percent_encode(self.path.as_os_str().as_bytes(), OUTSIDE_URI);
         let uri = format!("file:{encoded}?immutable=1");
@@ -170,10 +173,10 @@ impl DatabaseFile {
     }
 }
 
-/// Opens a file with SQLite that is found by an absolute path without links.
+/// Opens a file, given by an absolute path without links, with SQLite.
 ///
 /// # Errors
-/// What SQLite says.
+/// Those of SQLite.
 pub(crate) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     assert!(path.is_absolute(), "SQLite may take {path:?} for a URI");
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -185,7 +188,7 @@ pub(crate) fn side_files(path: &Path) -> [PathBuf; 3] {
     SIDE_FILES.map(|suffix| with_suffix(path, suffix))
 }
 
-/// True if an open file is the one at a path.
+/// True if an open file is the file at a path.
 pub(crate) fn is_at(open: &Metadata, path: &Path) -> bool {
     let there = std::fs::symlink_metadata(path);
     there.is_ok_and(|there| (open.dev(), open.ino()) == (there.dev(), there.ino()))
@@ -197,7 +200,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// The absolute path, without links, of a file that may not be there.
+/// The absolute path, without links, of a file that may not exist.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let refused = |why| Err(io::Error::other(why));
     match path.canonicalize() {
@@ -206,7 +209,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // A link to a file that is not there yet. Links in a circle are an error above.
+    // A link to a file that does not exist yet. A circle of links is an error above.
     if let Ok(target) = path.read_link() {
         let folder = path.parent().unwrap_or(Path::new("/"));
         return resolve(&folder.join(target));
@@ -219,7 +222,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Ok(folder.canonicalize()?.join(name))
 }
 
-/// True if something is mounted at a path. False if the system does not tell, as Linux before 5.8.
+/// True if something is mounted at a path. False if the system does not tell, as Linux before 5.8 does not.
 fn is_mount_point(path: &Path) -> bool {
     let mount = |path: &Path| {
         let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;

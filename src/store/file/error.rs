@@ -5,25 +5,23 @@ use std::path::PathBuf;
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file, or the one beside it that marks its owner, can't be made or opened.
-    #[error("can't open database {path}: {reason}; choose another place with --db")]
+    /// The file, or the lock file beside it, can't be created or opened.
+    #[error("can't open database {path}: {reason}")]
     CannotOpen {
         /// The database.
         path: PathBuf,
-        /// What the system says.
+        /// What the system reports.
         reason: String,
     },
     /// Another daemon has it open.
-    #[error(
-        "database {path} is in use by another coordinated{owner}: stop that one, or choose another file with --db"
-    )]
+    #[error("database {path} is in use by another coordinated{owner}: stop that one")]
     InUse {
         /// The database.
         path: PathBuf,
-        /// The process, if it is known.
+        /// The process, if known.
         owner: String,
     },
-    /// No database may be there, or none that is used there.
+    /// A database must not be there, or must not be used there.
     #[error("can't use database {path}: {reason}")]
     Unusable {
         /// The file.
@@ -43,27 +41,27 @@ pub enum OpenError {
         wal: PathBuf,
     },
     /// The file is something else.
-    #[error("{path} is no coordinated database ({reason}): choose another file with --db")]
+    #[error("{path} is not a coordinated database ({reason})")]
     NotOurs {
         /// The file.
         path: PathBuf,
         /// What it is.
         reason: String,
     },
-    /// A newer program has written it.
+    /// A newer version of this program has written it.
     #[error(
-        "{path} has schema {found}, this program knows up to {known}: upgrade coordinated, or choose another file with --db"
+        "{path} has schema version {found}, but this program supports versions up to {known}: upgrade coordinated"
     )]
     SchemaTooNew {
         /// The file.
         path: PathBuf,
         /// Its schema version.
         found: i64,
-        /// The newest schema version that this program knows.
+        /// The newest schema version that this program supports.
         known: usize,
     },
-    /// A migration failed; the file is as it was.
-    #[error("can't bring database {path} up to date: {reason}")]
+    /// A migration failed. The file is unchanged.
+    #[error("can't migrate database {path} to the current schema: {reason}")]
     Migration {
         /// The file.
         path: PathBuf,
@@ -72,22 +70,22 @@ pub enum OpenError {
     },
 }
 
-/// Why a file could not be made or put in its place. What was there is as it was.
+/// Why a file could not be made or put in its place. What was there is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// There is something already.
-    #[error("{path} exists already: choose another place, or overwrite it with --force")]
+    /// There is a file already.
+    #[error("{path} already exists: choose another path")]
     Exists {
         /// What is in the way.
         path: PathBuf,
     },
     /// The new file would replace the one that it is made from.
-    #[error("{path} is the file to be copied itself: choose another place")]
+    #[error("{path} is the file to be copied: choose another path")]
     SameFile {
         /// The file.
         path: PathBuf,
     },
-    /// A file can't be read as a database of ours, or may not be touched.
+    /// A file can't be read as a coordinated database, or must not be touched.
     #[error("can't use {path}: {reason}")]
     Unusable {
         /// The file.
@@ -95,34 +93,34 @@ pub enum FileError {
         /// Why not.
         reason: String,
     },
-    /// A program that reads a database which goes away would harm the one that comes in its place.
-    #[error("another program has {path} open: close it first")]
+    /// A program that has the old database open would damage the one that replaces it.
+    #[error("another program has {path} open: stop it first")]
     Open {
         /// The file.
         path: PathBuf,
     },
-    /// The new file is no good, and neither is the one that it is made from.
+    /// The new file is damaged, and so is the one that it was made from.
     #[error(
-        "{path} is not in order, so no file was made from it: {fault}; `coordinated check` tells more"
+        "{path} is damaged, so no file was made from it: {fault}; `coordinated check` shows more"
     )]
     Damaged {
         /// The file that it was made from.
         path: PathBuf,
-        /// What is wrong.
+        /// The first fault found.
         fault: String,
     },
     /// Reading or writing failed.
     #[error("can't {what} {path}: {reason}")]
     Failed {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// What the system reports.
         reason: String,
     },
-    /// The watcher said so.
-    #[error("stopped before the end; {path} is as it was before")]
+    /// The watcher stopped it.
+    #[error("interrupted; {path} is unchanged")]
     Stopped {
         /// Where the new file would have been.
         path: PathBuf,
@@ -148,12 +146,12 @@ impl From<OpenError> for FileError {
                 ),
             ),
             OpenError::NotOurs { path, reason } => {
-                (path, format!("it is no coordinated database ({reason})"))
+                (path, format!("it is not a coordinated database ({reason})"))
             }
             OpenError::SchemaTooNew { path, found, known } => (
                 path,
                 format!(
-                    "it has schema {found}, this program knows up to {known}: upgrade coordinated"
+                    "it has schema version {found}, but this program supports versions up to {known}: upgrade coordinated"
                 ),
             ),
         };

@@ -1,4 +1,4 @@
-//! Opening a database that is there, for commands that are no daemon.
+//! Opening an existing database, for commands other than the daemon.
 
 use super::database_file::DatabaseFile;
 use super::error::OpenError;
@@ -6,12 +6,12 @@ use super::schema::{check_is_ours, known_schema_version};
 use rusqlite::{Connection, OpenFlags};
 use std::time::Duration;
 
-/// How long SQLite waits for another program that has the file locked: at the start, at the end, and in threads of
-/// their own. The loop never waits; see `Storage::stop_waiting`.
+/// How long SQLite waits for another program that has the file locked: at the start, at the end, and on other threads.
+/// The event loop never waits; see `Storage::stop_waiting`.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens a database as it is, for commands that are no daemon: to look at it, or to mend it. It must be
-/// of a schema that this program knows. Gives that schema's version as well.
+/// Opens a database as it is, without migrating it, to look at it or to repair it. Gives its schema version as well,
+/// which this program must know.
 ///
 /// Reading needs a connection that may write: the last one to close moves a WAL that a crash may have left into the
 /// file, and leaves a single file. One that may only read would leave files that it made.
@@ -63,7 +63,7 @@ pub(crate) fn as_ours(
     if version == 0 {
         return Err(OpenError::NotOurs {
             path: path.to_owned(),
-            reason: "an empty one".to_owned(),
+            reason: "an empty SQLite database".to_owned(),
         });
     }
     Ok((connection, version))

@@ -1,4 +1,4 @@
-//! Whether the files of an open database are still in their places.
+//! Whether the files of an open database are still in place.
 
 use super::database_file::DatabaseFile;
 use std::io::{self, ErrorKind};
@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How far apart looks at the files of an open database are: each takes as long as a tenth of a quick commit.
+/// Time between two checks of the files: each takes a tenth of the time of a quick commit.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// Which files those of an open database are.
+/// The identities of the files of an open database.
 pub(crate) struct Presence {
     files: [(PathBuf, Option<Identity>); 3],
     looked: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Presence {
 type Identity = (u64, u64);
 
 impl Presence {
-    /// Takes note of the files of a database that has just been opened. Until it is closed, SQLite makes no others.
+    /// Remembers the files of a database that has just been opened. Until it is closed, SQLite creates no others.
     pub(crate) fn of(file: &DatabaseFile) -> Self {
         let files = [file.path().to_owned(), file.wal(), file.beside("-shm")];
         let files = files.map(|path| {
@@ -32,7 +32,7 @@ impl Presence {
         }
     }
 
-    /// As [`Presence::first_gone`], but most often without looking.
+    /// [`Presence::first_gone`], checked only now and then.
     pub(crate) fn first_gone_now_and_then(&mut self) -> Option<&Path> {
         if self.looked.elapsed() < BETWEEN_LOOKS {
             return None;
@@ -41,10 +41,10 @@ impl Presence {
         self.first_gone()
     }
 
-    /// The first file that is not in its place any more.
+    /// The first file that is no longer in its place.
     pub(crate) fn first_gone(&self) -> Option<&Path> {
         let is_gone = |path: &Path, identity: Option<Identity>| {
-            // That it can't be looked at, for whatever reason, does not say that it is gone.
+            // If it can't be examined, that does not mean that it is gone.
             identity_at(path).is_ok_and(|now| now != identity)
         };
         let mut files = self.files.iter();
@@ -53,7 +53,7 @@ impl Presence {
     }
 }
 
-/// What is at a path. `None` if nothing is.
+/// The identity of the file at a path. `None` if there is none.
 fn identity_at(path: &Path) -> io::Result<Option<Identity>> {
     match path.symlink_metadata() {
         Ok(found) => Ok(Some((found.dev(), found.ino()))),
@@ -62,7 +62,7 @@ fn identity_at(path: &Path) -> io::Result<Option<Identity>> {
     }
 }
 
-/// Says what has happened to a file that is gone.
+/// The message about a file that is gone.
 pub(crate) fn gone(path: &Path) -> String {
     let path = path.display();
     format!("{path} was moved, deleted or replaced while it was in use")

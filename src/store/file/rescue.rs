@@ -1,4 +1,4 @@
-//! The end of a database whose files were moved, deleted or replaced while the daemon had them open.
+//! Closing a database whose files were moved, deleted or replaced while the daemon had them open.
 //!
 //! The daemon still has the files open, whatever happened to their names. Before the process ends, what was committed
 //! is put where it can be found, and the WAL that is left is emptied: it would be taken for the WAL of the next database
@@ -15,20 +15,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Brings what was answered to where it can be found. Gives a sentence that says where that is.
+/// Puts what was committed where it can be found. Gives a sentence that says where that is.
 pub(crate) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerLock) -> String {
     match lock.place() {
         Place::Known(path) => {
             let path = path.display();
             match empty_wal(connection) {
-                Ok(()) => format!("all that was answered is in {path}"),
-                Err(reason) => format!("what was answered last may not be in {path} ({reason})"),
+                Ok(()) => format!("everything that was committed is in {path}"),
+                Err(reason) => format!("what was committed last may not be in {path} ({reason})"),
             }
         }
         Place::Unknown(inode) => match empty_wal(connection) {
-            Ok(()) => format!("all that was answered is in the file with inode number {inode}"),
+            Ok(()) => {
+                format!("everything that was committed is in the file with inode number {inode}")
+            }
             Err(reason) => format!(
-                "what was answered last may not be in the file with inode number {inode} ({reason})"
+                "what was committed last may not be in the file with inode number {inode} ({reason})"
             ),
         },
         Place::Deleted => {
@@ -37,14 +39,17 @@ pub(crate) fn rescue(connection: &Connection, file: &DatabaseFile, lock: &OwnerL
             let emptied = empty_wal(connection);
             match (saved, emptied) {
                 (Ok(path), Ok(())) => {
-                    format!("all that was answered was saved to {}", path.display())
+                    format!(
+                        "everything that was committed was saved to {}",
+                        path.display()
+                    )
                 }
                 (Ok(path), Err(reason)) => format!(
-                    "all that was answered was saved to {}; remove {} ({reason})",
+                    "everything that was committed was saved to {}; remove {} ({reason})",
                     path.display(),
                     file.wal().display()
                 ),
-                (Err(error), _) => format!("it could not be saved: {error}"),
+                (Err(error), _) => format!("its contents could not be saved: {error}"),
             }
         }
     }
@@ -60,7 +65,7 @@ fn empty_wal(connection: &Connection) -> Result<(), String> {
     }
 }
 
-/// Copies a database that has no name any more to a new file beside its place.
+/// Copies a database that no longer has a name to a new file in the same folder.
 fn save(connection: &Connection, file: &DatabaseFile) -> Result<PathBuf, FileError> {
     let stamp = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let path = file.beside(&format!("-rescued-{}", stamp.replace(':', "")));

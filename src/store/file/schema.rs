@@ -1,4 +1,4 @@
-//! The schema of a database, and by what a file is known as one of ours.
+//! The schema, and what marks a file as a coordinated database.
 
 use super::error::OpenError;
 use rusqlite::Connection;
@@ -18,7 +18,7 @@ const MIGRATIONS: &[M<'_>] = &[
 /// Marks a file as ours: "coor".
 const APPLICATION_ID: i32 = 0x636f_6f72;
 
-/// Refuses files of other programs before anything is written to them.
+/// Refuses files of other programs, before anything is written to them.
 pub(crate) fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let not_ours = |reason: String| OpenError::NotOurs {
         path: path.to_owned(),
@@ -44,7 +44,7 @@ pub(crate) fn check_is_ours(connection: &Connection, path: &Path) -> Result<(), 
     }
 }
 
-/// The version of a file's schema, 0 for a new file. Refuses one that a newer program has written.
+/// The version of a file's schema, 0 for a new file. Refuses versions that this program does not know.
 pub(crate) fn known_schema_version(
     connection: &Connection,
     path: &Path,
@@ -76,7 +76,7 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Op
         })
 }
 
-/// Marks a file as ours, unless it is. To mark it again would need room on the disk, and a start should not.
+/// Marks a file as ours, unless it is marked already: writing needs space on the disk, and a start should not.
 ///
 /// # Errors
 /// If it can't be written.

@@ -476,7 +476,7 @@ fn a_daemon_that_starts_while_a_query_runs_is_told() {
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("was changed while it was read") && said.contains("ask again"),
+        said.contains("was changed while it was read") && said.contains("run the query again"),
         "{said}"
     );
 }
