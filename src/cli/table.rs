@@ -43,6 +43,8 @@ impl Screen {
     pub(super) fn table(self) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
+        // Otherwise spaces at the ends of lines have a style, and could not be left out.
+        table.style_text_only();
         if self.is_coloured {
             table.enforce_styling();
         } else {

@@ -80,7 +80,7 @@ fn after_a_write_or_sync_of_the_file_has_failed_nothing_is_answered_any_more() {
 }
 
 #[test]
-fn a_full_disk_puts_off_moving_the_log_and_holds_nothing_up() {
+fn a_full_disk_puts_off_moving_the_wal_and_holds_nothing_up() {
     let disk = Disk::new();
     let mut world = with_long_log(&disk);
     disk.break_by(Fault {

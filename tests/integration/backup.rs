@@ -249,7 +249,7 @@ fn a_stopped_database_is_backed_up_and_left_as_it_was() {
 }
 
 #[test]
-fn a_backup_holds_what_only_the_log_of_a_killed_daemon_has() {
+fn a_backup_holds_what_only_the_wal_of_a_killed_daemon_has() {
     let (mut server, mut client) = server_with_much_data(1);
     client.add("ws", "['last', {}]");
     server.kill();
@@ -286,7 +286,7 @@ fn a_backup_overwrites_only_when_told_to_and_never_a_database_in_use() {
     for name in ["test.db", "link.db"] {
         fails(
             &run(&server, &["backup", "--force", name]),
-            &[name, "itself"],
+            &[name, "is the file to be copied"],
         );
     }
     let (other, mut client) = test_support::server_with_spec();
@@ -298,7 +298,7 @@ fn a_backup_overwrites_only_when_told_to_and_never_a_database_in_use() {
 }
 
 #[test]
-fn a_log_without_its_database_does_not_get_into_a_backup() {
+fn a_wal_without_its_database_does_not_get_into_a_backup() {
     let (mut server, mut client) = server_with_much_data(1);
     client.add("ws", "['last', {}]");
     // The WAL of another database that was deleted without it.
@@ -336,7 +336,7 @@ fn a_log_without_its_database_does_not_get_into_a_backup() {
 }
 
 #[test]
-fn a_restore_replaces_a_database_with_the_log_of_a_crash_and_a_damaged_one() {
+fn a_restore_replaces_a_database_with_the_wal_of_a_crash_and_a_damaged_one() {
     let (mut server, mut client) = server_with_much_data(1);
     succeeds(&run(&server, &["backup", "backup.db"]));
     client.add("ws", "['gone', {}]");

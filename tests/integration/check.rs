@@ -459,7 +459,7 @@ fn what_can_not_be_checked_is_told_from_what_is_wrong() {
             "not a coordinated database (an empty SQLite database)",
         ),
         ("other.db", "an SQLite database of another program"),
-        ("newer.db", "schema 1000"),
+        ("newer.db", "schema version 1000"),
         ("missing.db", "there is no such file"),
     ] {
         let exit = run_check(&at(name), &[]);

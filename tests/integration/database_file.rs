@@ -260,7 +260,7 @@ fn a_stopped_database_on_a_read_only_mount_can_be_checked_backed_up_and_queried(
 // --- logs ---
 
 #[test]
-fn a_log_whose_database_is_gone_is_not_thrown_away() {
+fn a_wal_whose_database_is_gone_is_not_thrown_away() {
     let mut server = Server::start();
     add_unit(&server, "a");
     server.kill();
@@ -429,7 +429,7 @@ fn a_database_that_is_replaced_is_saved_and_the_new_one_gets_nothing_of_it() {
 type TakeAway<'a> = &'a dyn Fn(&Path);
 
 #[test]
-fn a_log_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
+fn a_wal_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
     let mut server = Server::start();
     add_unit(&server, "a");
     // An older state of the WAL, as from a backup of single files.
