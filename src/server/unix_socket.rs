@@ -3,6 +3,8 @@
 use super::bind_error::{BindError, bind_error};
 use coordinated_client::Address;
 use mio::net::UnixListener;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -38,11 +40,9 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 /// Binds a socket that only this user can connect to, so that others can't connect before its mode is set.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
     // The mask belongs to the whole process: files that other threads make meanwhile are private, too.
-    // SAFETY: umask takes any value, touches no memory and can't fail.
-    let before = unsafe { libc::umask(0o077) };
+    let before = umask(Mode::RWXG | Mode::RWXO);
     let bound = UnixListener::bind(path);
-    // SAFETY: as before.
-    unsafe { libc::umask(before) };
+    umask(before);
     bound
 }
 
