@@ -421,7 +421,7 @@ impl<H: Handler> Clerk<'_, H> {
     }
 }
 
-/// The names of the work specs that have one of these runtimes, or none if there is none.
+/// The names of the work specs that have one of these runtimes; the empty one stands for none.
 pub(crate) fn work_specs_with_runtimes(
     client: &mut Coordinate,
     runtimes: &[Name],
@@ -430,10 +430,7 @@ pub(crate) fn work_specs_with_runtimes(
     let is_served = |definition: &Value| {
         let runtime = definition.get_some("runtime").and_then(Name::from_value);
         let runtime = runtime.unwrap_or_else(|| "".into());
-        match runtimes {
-            [] => runtime.bytes().is_empty(),
-            _ => runtimes.contains(&runtime),
-        }
+        runtimes.contains(&runtime)
     };
     let served = definitions
         .iter()
