@@ -56,13 +56,13 @@ fn stand_between(mut client: Messages, mut daemon: Messages) {
 fn with_known_options(mut request: Value) -> Value {
     if let Value::Map(entries) = &mut request {
         for (_, value) in entries {
-            if let Value::Array(params) = value {
-                if let Some(Value::Map(options)) = params.last_mut() {
-                    options.retain(|(key, _)| {
-                        let key = key.name().unwrap_or_default();
-                        !OPTIONS.contains(&&*key)
-                    });
-                }
+            if let Value::Array(params) = value
+                && let Some(Value::Map(options)) = params.last_mut()
+            {
+                options.retain(|(key, _)| {
+                    let key = key.name().unwrap_or_default();
+                    !OPTIONS.contains(&&*key)
+                });
             }
         }
     }
