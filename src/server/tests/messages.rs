@@ -2,6 +2,7 @@
 
 use super::*;
 use std::net::Shutdown;
+use std::time::Instant;
 
 #[test]
 fn a_message_is_answered_when_its_last_byte_has_come_in_whatever_pieces() {
@@ -189,6 +190,24 @@ fn what_is_due_is_done_when_it_is_due_though_nobody_sends_anything() {
     for _ in 0..5 {
         assert_eq!(server.told.recv_timeout(PATIENCE), Ok(Told::Ticked));
     }
+    server.stop().unwrap();
+}
+
+/// What has failed is still due, so the loop could try it again without a pause.
+#[test]
+fn what_is_due_and_fails_is_tried_again_after_a_second() {
+    let begin = Instant::now();
+    let server = start_with(Limits::default(), |puppet| {
+        puppet.due = Some(Timestamp(0));
+        puppet.tick_failure = Some(BatchError::RolledBack("full".to_owned()));
+    });
+    let tick = || while server.told.recv_timeout(PATIENCE).unwrap() != Told::Ticked {};
+    tick();
+    // Nor is it tried earlier because of a message.
+    server.connect().ask("hello");
+    tick();
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(900), "{took:?}");
     server.stop().unwrap();
 }
 

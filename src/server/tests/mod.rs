@@ -67,6 +67,8 @@ struct Puppet {
     failure: Option<BatchError>,
     tick_pause: Duration,
     tick_failure: Option<BatchError>,
+    /// Since when something is due: until a tick has succeeded.
+    due: Option<Timestamp>,
     move_failure: Option<BatchError>,
 }
 
@@ -83,6 +85,7 @@ impl Puppet {
             failure: None,
             tick_pause: Duration::from_secs(3600),
             tick_failure: None,
+            due: None,
             move_failure: None,
         }
     }
@@ -201,7 +204,15 @@ impl Service for Puppet {
 
     fn tick(&mut self, _: Timestamp) -> Result<Duration, BatchError> {
         let _ = self.told.send(Told::Ticked);
-        self.tick_failure.take().map_or(Ok(self.tick_pause), Err)
+        if let Some(failure) = self.tick_failure.take() {
+            return Err(failure);
+        }
+        self.due = None;
+        Ok(self.tick_pause)
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.due
     }
 
     fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError> {

@@ -62,14 +62,14 @@ impl Cutter {
 }
 
 /// A connection from which whole messages are read.
-struct Messages {
-    stream: TcpStream,
+pub(crate) struct Messages {
+    pub(crate) stream: TcpStream,
     framer: Framer,
     received: Vec<u8>,
 }
 
 impl Messages {
-    fn new(stream: TcpStream) -> Messages {
+    pub(crate) fn new(stream: TcpStream) -> Messages {
         let limits = FrameLimits {
             message_bytes_max: 64 << 20,
             depth_max: 100,
@@ -81,7 +81,7 @@ impl Messages {
         }
     }
 
-    fn next(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         let mut piece = [0; 4096];
         loop {
             if let Frame::Complete { consumed, .. } =

@@ -2,7 +2,7 @@
 //! without a terminal, and against servers that have more or less than it.
 
 mod changing;
-mod cutter;
+pub(crate) mod cutter;
 mod flows;
 mod loading;
 mod looking;

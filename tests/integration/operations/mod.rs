@@ -9,6 +9,7 @@ mod fencing;
 mod get_work;
 mod insight;
 mod locks;
+mod long_answers;
 mod numbers;
 mod specs;
 mod steps;

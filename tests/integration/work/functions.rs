@@ -245,3 +245,67 @@ fn reports_of_two_work_specs_that_wait_together_reach_both() {
         assert!(client.data(spec, key).to_string().contains(by));
     }
 }
+
+#[test]
+fn leases_of_two_work_specs_are_renewed() {
+    let (server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'other'}");
+    client.add("ws", "['a', {}]");
+    client.add("other", "['b', {}]");
+    let long = |_: &Context| {
+        thread::sleep(Duration::from_millis(2_500));
+        Ok(Outcome::finished())
+    };
+    let run = worker(&server)
+        .lease(Duration::from_secs(1))
+        .threads(2)
+        .until_empty()
+        .on("ws", long)
+        .on("other", long);
+    let tally = run.run().expect("it runs");
+    assert_eq!((tally.finished, tally.lost), (2, 0));
+    for (spec, key) in [("ws", "a"), ("other", "b")] {
+        let attempts = client.value("get_attempts", &format!("'{spec}', '{key}', {{}}"));
+        assert_eq!(attempts.items().len(), 1, "{attempts}");
+    }
+}
+
+/// The list is refused as a whole, so each of them is reported alone.
+#[test]
+fn reports_on_a_deleted_work_spec_are_lost_and_the_worker_goes_on() {
+    let (server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'other'}");
+    client.add("ws", "['a', {}], ['b', {}], ['c', {}]");
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let (may_end, go) = channel::<()>();
+    let go = Mutex::new(go);
+    let run = worker(&server)
+        .threads(3)
+        .on("ws", move |_| {
+            tell.lock().expect("sender").send(()).expect("send");
+            go.lock().expect("receiver").recv().expect("go");
+            Ok(Outcome::finished())
+        })
+        .on("other", |_| Ok(Outcome::finished()));
+    let stopper = run.stopper();
+    let running = thread::spawn(|| run.run());
+    for () in [(); 3] {
+        told.recv().expect("it has begun");
+    }
+    client.value("del_work_spec", "'ws'");
+    // While the first report waits for its answer, the two others come together.
+    server.signal(libc::SIGSTOP);
+    for () in [(); 3] {
+        may_end.send(()).expect("send");
+    }
+    thread::sleep(Duration::from_millis(300));
+    server.signal(libc::SIGCONT);
+    client.add("other", "['d', {}]");
+    wait_until("the worker goes on", || {
+        client.state("other", "d") == FINISHED
+    });
+    stopper.drain();
+    let tally = running.join().expect("thread").expect("it runs");
+    assert_eq!((tally.finished, tally.lost), (1, 3));
+}

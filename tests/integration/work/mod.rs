@@ -2,6 +2,7 @@
 
 mod ending;
 mod functions;
+mod original;
 mod output_files;
 mod running;
 mod storm;

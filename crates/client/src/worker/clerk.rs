@@ -416,7 +416,7 @@ impl<H: Handler> Clerk<'_, H> {
     }
 }
 
-/// The names of the work specs that have one of these runtimes; with an empty list, of those without a runtime.
+/// The names of the work specs that have one of these runtimes. An empty runtime stands for none.
 ///
 /// # Errors
 /// As [`Coordinate::list_work_specs`].
@@ -425,10 +425,7 @@ pub fn work_specs_with_runtimes(client: &mut Coordinate, runtimes: &[Name]) -> R
     let is_served = |definition: &Value| {
         let runtime = definition.get_some("runtime").and_then(Name::from_value);
         let runtime = runtime.unwrap_or_else(|| "".into());
-        match runtimes {
-            [] => runtime.bytes().is_empty(),
-            _ => runtimes.contains(&runtime),
-        }
+        runtimes.contains(&runtime)
     };
     let served = definitions
         .iter()

@@ -349,3 +349,129 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cbor::Value;
+    use crate::{Name, Work};
+
+    fn unit(id: u64, work_spec: &str) -> Context {
+        let work = Work {
+            work_spec: work_spec.into(),
+            key: Name::from_text(id.to_string()),
+            data: Value::EMPTY_MAP,
+        };
+        Context::new(id, work, Arc::new(Value::EMPTY_MAP), 1)
+    }
+
+    fn ids(units: &[Context]) -> Vec<u64> {
+        units.iter().map(Context::id).collect()
+    }
+
+    /// A crew with units of these work specs, whose leases are so old.
+    fn crew_with(work_specs: &[&str], age: Duration) -> Crew {
+        let crew = Crew::default();
+        let units = (1..).zip(work_specs).map(|(id, spec)| unit(id, spec));
+        crew.add(units.collect(), Instant::now() - age);
+        crew
+    }
+
+    #[test]
+    fn the_mean_time_of_a_unit_moves_by_an_eighth_to_that_of_each() {
+        let crew = Crew::default();
+        for (units, took, mean) in [(1, 8, 8.0), (1, 0, 7.0), (2, 6, 6.5)] {
+            let units: Vec<Context> = (0..units).map(|id| unit(id, "ws")).collect();
+            crew.end(units, Vec::new(), Duration::from_secs(took));
+            assert_eq!(crew.lock().seconds, Some(mean), "after {took} s");
+        }
+    }
+
+    #[test]
+    fn units_for_some_tenths_of_a_second_are_fetched_ahead() {
+        let mut plan = Plan::of_this_process();
+        plan.threads = 3;
+        let mut state = State::default();
+        for (seconds, ahead) in [
+            (None, 0),
+            (Some(1.0), 0),
+            (Some(0.1), 6),
+            (Some(0.02), 30),
+            (Some(1e-9), AHEAD_UNITS_MAX),
+        ] {
+            state.seconds = seconds;
+            assert_eq!(state.ahead(&plan), ahead, "{seconds:?}");
+        }
+    }
+
+    #[test]
+    fn more_is_fetched_when_half_of_it_has_gone() {
+        let mut plan = Plan::of_this_process();
+        (plan.threads, plan.batch) = (1, 5);
+        let crew = crew_with(&["ws"; 20], Duration::ZERO);
+        let mut state = crew.lock();
+        state.seconds = Some(0.01);
+        assert_eq!(state.ahead(&plan), 20);
+        for (ready, idle, wanted, is_short) in [
+            (20, 0, 0, false),
+            (11, 0, 9, false),
+            (10, 0, 10, true),
+            (20, 1, 5, false),
+            (20, 2, 10, true),
+            (0, 1, 25, true),
+        ] {
+            state.ready = (0..ready).map(|id| unit(id, "ws")).collect();
+            state.idle = idle;
+            let found = (state.wanted(&plan), state.runs_short(&plan));
+            assert_eq!(found, (wanted, is_short), "{ready} ready, {idle} idle");
+        }
+        state.seconds = None;
+        (state.idle, state.ready) = (0, VecDeque::new());
+        assert!(!state.runs_short(&plan), "nobody waits");
+    }
+
+    #[test]
+    fn units_are_taken_together_that_are_of_one_work_spec_and_surely_leased() {
+        let mut plan = Plan::of_this_process();
+        (plan.batch, plan.lease) = (2, Duration::from_secs(60));
+        let crew = crew_with(&["a", "a", "a", "b"], Duration::from_secs(50));
+        for expected in [vec![1, 2], vec![3], vec![4], vec![]] {
+            assert_eq!(ids(&crew.lock().take_ready(&plan)), expected);
+        }
+        let crew = crew_with(&["a"], Duration::from_secs(60));
+        assert!(crew.lock().take_ready(&plan).is_empty());
+        crew.renewed(&unit(1, "a"), Instant::now());
+        assert_eq!(ids(&crew.lock().take_ready(&plan)), [1]);
+    }
+
+    #[test]
+    fn leases_of_some_age_are_renewed() {
+        let crew = crew_with(&["a", "a"], Duration::from_secs(20));
+        crew.renewed(&unit(2, "a"), Instant::now() - Duration::from_secs(10));
+        let older = |seconds| {
+            let mut held = ids(&crew.held_longer_than(Duration::from_secs(seconds)));
+            held.sort_unstable();
+            held
+        };
+        assert_eq!(older(5), [1, 2]);
+        assert_eq!(older(20), [1]);
+        assert!(older(30).is_empty());
+    }
+
+    #[test]
+    fn a_lost_unit_is_neither_run_nor_reported_and_is_lost_once() {
+        let plan = Plan::of_this_process();
+        let crew = crew_with(&["a", "a"], Duration::ZERO);
+        let running = crew.lock().take_ready(&plan).remove(0);
+        assert!(crew.lost(&running));
+        assert!(!crew.lost(&running));
+        assert_eq!(running.cancellation(), Some(Cancellation::LeaseLost));
+        crew.end(vec![running], vec![Outcome::finished()], Duration::ZERO);
+        assert!(crew.lock().reports.is_empty());
+        let waits = crew.lock().ready[0].clone();
+        assert!(crew.lost(&waits));
+        assert!(crew.lock().take_ready(&plan).is_empty());
+        crew.close();
+        assert!(crew.is_over());
+    }
+}
