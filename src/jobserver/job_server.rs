@@ -3,11 +3,11 @@
 use super::call::{Call, Effects, Progress};
 use super::method::{Method, MethodInfo};
 use super::params::shown;
-use crate::cbor::Item;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Error, HandedOut, Result};
 use crate::engine::Engine;
+use coordinated_client::cbor::Item;
 use std::collections::HashMap;
 
 /// What clients see of the daemon, and what it accepts from them.

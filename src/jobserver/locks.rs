@@ -6,10 +6,10 @@ use super::reply::{
     FailedValue, check_answer_length, ok_list, ok_pair, true_pair, write_in_band, write_name,
     write_time,
 };
-use crate::cbor::{Item, Writer};
 use crate::coordinate::storage::{LockQuery, Storage};
 use crate::coordinate::{Error, Lock, LockPath, Name, Result, lock_timeout};
 use crate::limits::{self, RequestLimits};
+use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
 
 /// The parameters of methods that set or renew locks.

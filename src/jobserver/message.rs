@@ -6,14 +6,14 @@ use super::job_server::{JobServer, Turn};
 use super::log;
 use super::method::{Method, MethodInfo};
 use super::params::Params;
-use crate::cbor::item::{Items, Place};
-use crate::cbor::{Item, Writer};
-use crate::cborrpc::envelope::{self, Request};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
 use crate::coordinate::{Error, HandedOut, Result, StorageError};
 use crate::limits;
 use crate::server::{BatchError, Handled, LongRead};
+use coordinated_client::cbor::item::{Items, Place};
+use coordinated_client::cbor::{Item, Writer};
+use coordinated_client::cborrpc::envelope::{self, Request};
 use std::time::{Duration, Instant};
 
 /// What is remembered for one connection.

@@ -1,9 +1,9 @@
 //! The forms that results take on the wire.
 
-use crate::cbor::Writer;
 use crate::clock::Timestamp;
 use crate::coordinate::{Error, Name, Result};
 use crate::limits;
+use coordinated_client::cbor::Writer;
 
 /// The value in the pair of a failed call. Which one it is depends on the method.
 #[derive(Clone, Copy)]

@@ -2,10 +2,10 @@
 
 use super::call::{Call, Continuation, Progress};
 use super::params::{Options, Params};
-use crate::cbor::Writer;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Archival, Result};
 use crate::limits;
+use coordinated_client::cbor::Writer;
 
 /// Archives completed units beyond the limits of the retention policy; without limits it does nothing. It is answered
 /// when all are archived.

@@ -3,12 +3,12 @@
 use super::job_server::JobServer;
 use super::log;
 use super::message::{Answer, InFlight, Session, batch_error};
-use crate::cborrpc::envelope::{self, Message};
-use crate::cborrpc::framing::FrameError;
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::StorageError;
 use crate::coordinate::storage::Storage;
 use crate::server::{BatchError, Handled, Service};
+use coordinated_client::cborrpc::envelope::{self, Message};
+use coordinated_client::cborrpc::framing::FrameError;
 use std::time::Duration;
 
 impl<S: Storage> Service for JobServer<S> {
@@ -102,10 +102,10 @@ impl<S: Storage> Service for JobServer<S> {
 mod tests {
     use super::super::job_server::Settings;
     use super::*;
-    use crate::cbor::Writer;
     use crate::engine::{self, Engine};
     use crate::limits::Pace;
     use crate::store::{Options, SqliteStore};
+    use coordinated_client::cbor::Writer;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
     use std::path::Path;

@@ -1,6 +1,6 @@
 //! Why the daemon can't listen at an address.
 
-use crate::address::Address;
+use coordinated_client::Address;
 use std::io::{self, ErrorKind};
 
 /// Why the daemon can't listen.

@@ -6,7 +6,7 @@ use super::limits::MESSAGES_PER_TURN;
 use super::memory::Memory;
 use super::service::LongRead;
 use super::socket::{Peer, Socket};
-use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
+use coordinated_client::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use mio::event::Event;
 use std::io::{self, ErrorKind};
 use std::ops::Range;

@@ -1,7 +1,6 @@
 //! Every limit of the loop, each with its unit and its reason.
 
-use crate::cborrpc::framing::FrameLimits;
-use std::io;
+use coordinated_client::cborrpc::framing::FrameLimits;
 use std::time::Duration;
 
 /// What one peer, or all of them together, may use of the daemon.
@@ -133,37 +132,14 @@ pub(super) const DELIVERY_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// Open files other than connections: the database and its readers, listeners, logs.
 const OTHER_FILES: u64 = 100;
 
-/// Raises this process's soft limit of open files to the hard limit, and returns that.
+/// Raises the soft limit of open files to the hard limit, and warns if that is too low for `limits`.
 ///
 /// On most systems the soft limit is 1,024, for old programs that use `select`, and each connection is an open file.
-///
-/// # Errors
-/// If the system refuses. Then the old limit still holds.
-pub fn raise_open_files_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a valid rlimit for the call to fill in.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: `limit` is a valid rlimit that the call only reads.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
-}
-
-/// Raises the limit of open files and warns if it is too low for `limits`.
 pub(super) fn ensure_open_files(limits: &Limits) {
     let wanted = u64::try_from(limits.connections_max)
         .unwrap_or(u64::MAX)
         .saturating_add(OTHER_FILES);
-    match raise_open_files_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) if files < wanted => tracing::warn!(
             "at most {files} files can be open, too few for {} connections: raise the hard limit \
              (ulimit -Hn, LimitNOFILE=)",

@@ -42,12 +42,12 @@ mod waiting;
 pub use admission::{Admission, Network, ParseNetworkError};
 pub use bind_error::BindError;
 pub use inbox::{Inbox, Reply, SubmitError, Task, TaskProgress, Tasks};
-pub use limits::{Limits, raise_open_files_limit};
+pub use limits::Limits;
 pub use service::{BatchError, Handled, LongRead, Service};
 pub use service_manager::ServiceManager;
 
-use crate::address::Address;
 use crate::clock::Clock;
+use coordinated_client::Address;
 use event_loop::EventLoop;
 use listen::Listener;
 use mio::{Interest, Poll, Token, Waker};

@@ -5,8 +5,8 @@ use super::event_loop::{EventLoop, enqueue};
 use super::limits::ROOM_WAIT;
 use super::service::Service;
 use super::table::Key;
-use crate::cborrpc::framing::FrameError;
 use crate::clock::Clock;
+use coordinated_client::cborrpc::framing::FrameError;
 use std::cmp::Reverse;
 use std::time::Instant;
 

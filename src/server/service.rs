@@ -1,7 +1,7 @@
 //! What the loop serves: the boundary between bytes and their meaning.
 
-use crate::cborrpc::framing::FrameError;
 use crate::clock::{ClockStep, Timestamp};
+use coordinated_client::cborrpc::framing::FrameError;
 use std::time::Duration;
 
 /// A read that runs beside the loop, on another thread: it reads committed state and returns the bytes of one answer.

@@ -3,7 +3,7 @@
 //! It is a few datagrams to a socket that the environment names. The crate for it, sd-notify, does not support the
 //! abstract sockets that containers use.
 
-use crate::address::Address;
+use coordinated_client::Address;
 use std::env;
 use std::ffi::OsStr;
 use std::io;

@@ -7,8 +7,8 @@ use super::limits::{LINGER_MAX, MESSAGES_PER_TURN};
 use super::memory::Memory;
 use super::service::{BatchError, Handled, LongRead, Service};
 use super::table::Key;
-use crate::cborrpc::framing::FrameError;
 use crate::clock::Clock;
+use coordinated_client::cborrpc::framing::FrameError;
 use std::time::Instant;
 
 /// What a connection gets after the end of the batch.

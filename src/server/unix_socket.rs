@@ -1,7 +1,7 @@
 //! Unix sockets that listen: files at their paths, permissions, and removing the file at the end.
 
 use super::bind_error::{BindError, bind_error};
-use crate::address::Address;
+use coordinated_client::Address;
 use mio::net::UnixListener;
 use std::ffi::CString;
 use std::fs;
