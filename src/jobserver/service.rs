@@ -30,7 +30,7 @@ impl<S: Storage> Service for JobServer<S> {
             Some(in_flight) => in_flight,
             None => match Message::parse(&content, self.settings.depth_max) {
                 Ok(Message::Single(request)) => InFlight::single(request, &content),
-                Ok(Message::Batch(requests)) => {
+                Ok(Message::List(requests)) => {
                     let max = self.engine.settings().limits.batch_requests_max;
                     let count = requests.clone().take(max.saturating_add(1)).count();
                     if count > max {

@@ -82,7 +82,7 @@ fn a_clock_that_can_not_be_followed_for_want_of_room_is_followed_once_there_is_s
     };
     wait_until("the daemon has tried", || {
         now();
-        server.log().contains("can't be followed yet")
+        server.log().contains("times could not be moved yet")
     });
     assert!(now() < 60.0);
     super::daemon::mend(&server, "full");

@@ -112,7 +112,7 @@ pub fn envelope(bytes: &[u8]) {
     let depth_max = 10;
     match Message::parse(bytes, depth_max) {
         Ok(Message::Single(request)) => give_back(&Request::from_map(request)),
-        Ok(Message::Batch(requests)) => {
+        Ok(Message::List(requests)) => {
             for request in requests {
                 give_back(&Request::from_map(request));
             }

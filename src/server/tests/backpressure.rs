@@ -193,7 +193,8 @@ fn beyond_the_sum_of_unread_bytes_who_has_sent_most_is_refused_and_the_others_co
     let mut second = begin(600 << 10);
     let refusal = largest.receive();
     assert!(
-        refusal.contains("refused: too much") && refusal.contains("--max-unread-total"),
+        refusal.contains("too many requests that are incomplete")
+            && refusal.contains("--max-unread-total"),
         "{refusal}"
     );
     assert_eq!(largest.end(), Ok(()));

@@ -322,7 +322,7 @@ fn a_server_that_speaks_another_protocol_is_shown_with_what_it_says() {
     assert!(
         error
             .to_string()
-            .contains("says \"HTTP/1.1 400 Bad Request\""),
+            .contains("it sent \"HTTP/1.1 400 Bad Request\""),
         "{error}"
     );
 }

@@ -65,7 +65,7 @@ fn a_server_of_another_protocol_is_shown_with_what_it_says() {
     });
     let message = bad(&address, &["summary"]);
     assert!(
-        message.contains("no daemon that speaks CBOR-RPC") && message.contains("HTTP/1.1 400"),
+        message.contains("does not speak CBOR-RPC") && message.contains("HTTP/1.1 400"),
         "{message}"
     );
     server.join().expect("server");

@@ -144,7 +144,7 @@ fn sigterm_lets_what_runs_come_to_its_end_and_takes_nothing_more() {
     );
     wait_until("it runs", || contents(&server, "begun") == "a\n");
     worker.signal(libc::SIGTERM);
-    worker.wait_for("ending when what runs has ended");
+    worker.wait_for("waiting for running programs to end");
     touch(&server, "go");
     assert_eq!(worker.end().code(), Some(0), "{}", worker.said());
     assert_eq!(contents(&server, "done"), "a\n");
@@ -179,7 +179,7 @@ fn a_second_signal_ends_what_runs_and_gives_it_back() {
     );
     wait_until("it runs", || contents(&server, "leader").ends_with('\n'));
     worker.signal(libc::SIGINT);
-    worker.wait_for("ending when what runs has ended");
+    worker.wait_for("waiting for running programs to end");
     worker.signal(libc::SIGINT);
     assert_eq!(worker.end().code(), Some(1), "{}", worker.said());
     assert!(

@@ -38,7 +38,7 @@ fn an_unknown_word_in_braces_stands_for_itself_and_is_told_of_once() {
     client.set_spec("{'name': 'exec', 'runtime': 'exec', 'command': ['true', '{file}']}");
     client.add("ws", "['a', {}], ['b', {}]");
     client.add("exec", "['a', {}], ['b', {}]");
-    let told = "the argument {file} stands for itself: only {key}, {spec}, {attempt} and {data.FIELD} are replaced";
+    let told = "the argument {file} is not a placeholder: only {key}, {spec}, {attempt} and {data.FIELD} are replaced";
     for options in [
         &["--spec", "ws", "--", "true", "{file}", "{key}"][..],
         &["--allow-spec-commands"],
@@ -308,7 +308,7 @@ fn a_field_that_is_not_there_fails_the_unit_and_nothing_is_run() {
     assert_eq!(exit.code, Some(1));
     assert_eq!(
         traceback(&server, "a"),
-        "there is no \"m\" in the data, which the command names"
+        "the command needs \"m\", which is not in the data"
     );
     assert!(!server.folder().join("ran").exists());
 }
@@ -514,8 +514,8 @@ fn what_can_t_be_meant_is_said_before_any_unit_is_touched() {
     let (server, mut client) = server_with_spec();
     client.add("ws", "['a', {}]");
     for (arguments, code, said) in [
-        (&["--spec", "ws"][..], 2, "name a program behind --"),
-        (&["--", "true"], 2, "by --spec"),
+        (&["--spec", "ws"][..], 2, "give a program after --"),
+        (&["--", "true"], 2, "with --spec"),
         (
             &["--spec", "ws", "--allow-spec-commands", "--", "true"],
             2,
@@ -524,13 +524,13 @@ fn what_can_t_be_meant_is_said_before_any_unit_is_touched() {
         (
             &["--spec", "ws", "--batch", "2", "--", "true", "{key}"],
             2,
-            "can't name one",
+            "can't refer to one",
         ),
         (&["--spec", "ws", "-j", "0", "--", "true"], 2, "0 is not in"),
         (
             &["--spec", "ws", "--lease", "10ms", "--", "true"],
             2,
-            "a lease lasts from 1s",
+            "a lease must be from 1s",
         ),
         (
             &["--spec", "ws", "--", "no-such-program"],
@@ -659,7 +659,7 @@ fn a_result_that_is_too_large_for_the_daemon_fails_its_unit_at_once() {
     assert!(exit.stderr.contains(failed), "{}", exit.stderr);
     assert_eq!(
         traceback(&server, "large"),
-        "the daemon does not take its new data: update_work_unit: request: message of more than 65536 bytes \
+        "the daemon rejected its new data: update_work_unit: request: message of more than 65536 bytes \
          (limit --max-message): send less in one request"
     );
     assert_eq!(data(&server, "small"), r#"{"x":1}"#);

@@ -6,10 +6,10 @@ use crate::cbor::scan::ScanError;
 use crate::cbor::{Item, Kind, TAG_EMBEDDED_CBOR, Writer, scan};
 use std::borrow::Cow;
 
-/// One request: the parts that matter, as they came.
+/// One request: its parts as they came.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Given back with the response; null if absent.
+    /// The id, which the response repeats; null if absent.
     pub id: Option<Item<'a>>,
     /// The name of the method.
     pub method: Option<Item<'a>>,
@@ -17,19 +17,18 @@ pub struct Request<'a> {
     pub params: Option<Item<'a>>,
 }
 
-/// What one message asks for.
+/// The content of a message.
 #[derive(Debug)]
 pub enum Message<'a> {
     /// A single request, a map, to be answered by a response.
     Single(Item<'a>),
     /// A list of requests, to be answered by a list of responses.
-    Batch(Items<'a>),
+    List(Items<'a>),
     /// Null: the client is done with the connection.
     Goodbye,
 }
 
-/// The content of a message that was cut off its stream: without the tag and the byte string that it
-/// still has if that came in pieces.
+/// The content of a message: without the tag 24 and the byte string, which it still has if the string came in chunks.
 #[must_use]
 pub fn content(message: &[u8]) -> Cow<'_, [u8]> {
     match Item::from_checked(message).kind() {
@@ -42,7 +41,7 @@ pub fn content(message: &[u8]) -> Cow<'_, [u8]> {
 }
 
 impl<'a> Message<'a> {
-    /// Checks the content of a message, and looks at what it is.
+    /// Checks the content of a message, and reads its form.
     ///
     /// # Errors
     /// `Malformed` or `NotARequest`.
@@ -51,7 +50,7 @@ impl<'a> Message<'a> {
         let item = Item::from_checked(bytes);
         match item.kind() {
             Kind::Map(_) => Ok(Self::Single(item)),
-            Kind::Array(items) => Ok(Self::Batch(items)),
+            Kind::Array(items) => Ok(Self::List(items)),
             Kind::Null => Ok(Self::Goodbye),
             _ => Err(FrameError::NotARequest {
                 found: item.kind_name(),
@@ -61,7 +60,7 @@ impl<'a> Message<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The request that a map is. Keys may be text or bytes, in any order; others are disregarded.
+    /// Reads a request from a map. Keys may be text or bytes, in any order; other keys are ignored.
     #[must_use]
     pub fn from_map(map: Item<'a>) -> Self {
         let mut request = Self {
@@ -80,23 +79,23 @@ impl<'a> Request<'a> {
         request
     }
 
-    /// The id as it is to be given back.
+    /// The encoded id for the response.
     #[must_use]
     pub fn id_bytes(&self) -> &'a [u8] {
         self.id.map_or(NULL, Item::bytes)
     }
 }
 
-/// What came back for one request.
+/// The response to one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
     /// The request's id.
     pub id: Option<Item<'a>>,
-    /// What the method gave; an error's map if it failed.
+    /// The result of the method; the map of the error if it failed.
     pub outcome: Result<Item<'a>, Item<'a>>,
 }
 
-/// Why bytes are no response.
+/// Why bytes are not a response.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseError {
     /// They are not CBOR, or nested too deeply.
@@ -111,8 +110,7 @@ pub enum ResponseError {
 }
 
 impl<'a> Response<'a> {
-    /// Checks the content of a message that should be a response, and takes it apart. A result may be null, but
-    /// must be there.
+    /// Checks the content of a message, and reads a response from it. A result may be null, but must be there.
     ///
     /// # Errors
     /// See [`ResponseError`].
@@ -121,7 +119,7 @@ impl<'a> Response<'a> {
         Self::from_item(Item::from_checked(bytes))
     }
 
-    /// Takes an item apart that should be a response.
+    /// Reads a response from an item.
     ///
     /// # Errors
     /// `NotAResponse`.
@@ -144,7 +142,7 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Writes a request. All names go out as byte strings, which every known server takes.
+/// Writes a request. All names are written as byte strings, which every known server accepts.
 pub fn write_request(out: &mut Vec<u8>, id: u64, method: &str, params: &[u8]) {
     let mut writer = Writer::new(out);
     writer.map(3);
@@ -156,7 +154,7 @@ pub fn write_request(out: &mut Vec<u8>, id: u64, method: &str, params: &[u8]) {
     writer.encoded(params);
 }
 
-/// The id of a response to what had none.
+/// The id of a response to a request without one.
 pub const NULL: &[u8] = &[0xf6];
 
 /// Begins a successful response; its result must be written next.
@@ -180,7 +178,7 @@ pub fn write_failure(out: &mut Vec<u8>, id: &[u8], message: &str) {
     writer.bytes(message.as_bytes());
 }
 
-/// Puts a request, a response, or a list of them, into the frame that goes over the wire.
+/// Puts a request, a response, or a list of them, into a frame.
 pub fn write_frame(out: &mut Vec<u8>, content: &[u8]) {
     out.reserve(content.len() + FRAME_HEAD_MAX);
     let mut writer = Writer::new(out);

@@ -1,26 +1,26 @@
-//! Cutting whole messages off a stream of bytes.
+//! Splitting a stream of bytes into messages.
 
 use crate::cbor::scan::{Progress, ScanError, Scanner};
 use crate::cbor::{Head, INDEFINITE, TAG_EMBEDDED_CBOR};
 use std::ops::Range;
 
-/// By this the message of [`FrameError::TooLarge`] is known to clients.
+/// Part of the message of [`FrameError::TooLarge`], by which clients recognize it.
 pub const TOO_LARGE: &str = "limit --max-message";
 
-/// Why a stream of bytes can't be cut any further. The connection has to be closed.
+/// Why a stream of bytes can't be split any further. The connection has to be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// A message announces, or has reached, more bytes than allowed.
+    /// A message has more bytes than allowed, or announces that it will.
     #[error("message of more than {limit} bytes ({TOO_LARGE}): send less in one request")]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// It is not whole, or not done, yet, and there is no room for the rest of it.
+    /// The message is incomplete or not handled yet, and there is no memory left for it.
     #[error(
-        "too much has been received that is not a whole request yet, or was not done with, over all connections \
-         (limit --max-unread-total, {limit} bytes), and most of it here: send less in one request, or again later; \
-         of a request that is done in steps, those before stand"
+        "the daemon has received too many requests that are incomplete or not handled yet (limit \
+         --max-unread-total, {limit} bytes), and most of these bytes came on this connection: send less in one \
+         request, or try again later; if the request was being handled in steps, its earlier steps are committed"
     )]
     Crowded {
         /// The limit, in bytes.
@@ -29,10 +29,10 @@ pub enum FrameError {
     /// Not CBOR, or nested too deeply.
     #[error("message is not acceptable CBOR: {0}")]
     Malformed(#[from] ScanError),
-    /// A CBOR item that can't be a request.
+    /// A CBOR item is not a request.
     #[error("expected a request (a map, a list of maps, or tag 24 around one), got {found}")]
     NotARequest {
-        /// The kind of item that stands there.
+        /// The kind of item that it is.
         found: &'static str,
     },
 }
@@ -40,24 +40,24 @@ pub enum FrameError {
 /// What is at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Not yet a whole message: read more.
+    /// An incomplete message: read more bytes.
     Incomplete,
-    /// A whole message.
+    /// A complete message.
     Complete {
-        /// Where the request's own CBOR item is, without a tag 24 and its byte string header. With them
-        /// if the string came in pieces: see [`super::envelope::content`].
+        /// Where the CBOR item of the request is, without a tag 24 and the head of its byte string. If the string came in
+        /// chunks, this includes both: see [`super::envelope::content`].
         message: Range<usize>,
-        /// How many bytes to drop from the buffer when the message is done with.
+        /// How many bytes to drop from the buffer after the message was handled.
         consumed: usize,
     },
 }
 
-/// What a message may be at the most.
+/// The limits of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameLimits {
-    /// Bytes of one message, its tag 24 and byte string header included.
+    /// Bytes of one message, including a tag 24 and the head of its byte string.
     pub message_bytes_max: usize,
-    /// Levels of arrays, maps and tags within each other.
+    /// How deeply arrays, maps and tags may be nested.
     pub depth_max: usize,
 }
 
@@ -78,13 +78,13 @@ impl Framer {
         }
     }
 
-    /// Looks for one whole message at the start of `buffered`, the bytes that are not consumed yet.
+    /// Looks for a complete message at the start of `buffered`, the bytes that are not consumed yet.
     ///
-    /// After `Complete` the next call must be given what follows the consumed bytes. A message
-    /// within tag 24 is only cut off here; its content has yet to be checked.
+    /// After `Complete`, pass the bytes after the consumed ones to the next call. The content of a message within tag 24
+    /// is not checked here.
     ///
     /// # Errors
-    /// See [`FrameError`]; the stream can't be used any further.
+    /// See [`FrameError`]. The stream can't be used any further.
     pub fn next(&mut self, buffered: &[u8]) -> Result<Frame, FrameError> {
         let Some(first) = buffered.first() else {
             return Ok(Frame::Incomplete);
@@ -104,7 +104,7 @@ impl Framer {
             return Ok(Frame::Incomplete);
         };
         match (string.major, string.info) {
-            // Its pieces are put together when it is whole.
+            // Its chunks are joined when it is complete.
             (BYTE_STRING, INDEFINITE) => self.next_scanned(buffered),
             (BYTE_STRING, _) => self.next_embedded(buffered.len(), tag.len + string.len, string),
             _ => Err(FrameError::NotARequest {
@@ -142,7 +142,7 @@ impl Framer {
             0 | 1 => Some("an integer"),
             2 => Some("a byte string"),
             3 => Some("a text string"),
-            // A bare null is how a client says that it is done.
+            // A client sends a bare null when it is done.
             _ if first == 0xf6 => None,
             _ => Some("a simple value or float"),
         };
@@ -152,7 +152,7 @@ impl Framer {
         self.next_scanned(buffered)
     }
 
-    /// A message that has to be walked to find its end.
+    /// A message that has to be scanned to find its end.
     fn next_scanned(&mut self, buffered: &[u8]) -> Result<Frame, FrameError> {
         match self.scanner.advance(buffered) {
             Ok(Progress::Incomplete) if buffered.len() >= self.limits.message_bytes_max => {

@@ -1,9 +1,9 @@
-//! Reading results: their forms are known here.
+//! Reading results: this module knows their forms.
 
 use super::{Error, Name, Result};
 use crate::cbor::Value;
 
-/// A result, and what it is the result of.
+/// A result, and the method that it is the result of.
 pub(super) struct Answer {
     method: String,
     value: Value,
@@ -45,18 +45,18 @@ impl Answer {
         Ok((answer, message))
     }
 
-    /// The value of a pair, and a remark.
+    /// The value of a pair, and its message, which may be a note on success.
     ///
     /// # Errors
     /// `Refused` if the message says why there is no value.
     pub(super) fn accepted_with_message(self) -> Result<(Answer, Option<String>)> {
         let (answer, message) = self.pair()?;
-        let is_nothing = matches!(
+        let is_failed = matches!(
             answer.value,
             Value::Null | Value::Bool(false) | Value::Int(0)
         );
         match message {
-            Some(message) if is_nothing => Err(Error::Refused {
+            Some(message) if is_failed => Err(Error::Refused {
                 method: answer.method,
                 message,
             }),
@@ -72,16 +72,15 @@ impl Answer {
         Ok(self.accepted_with_message()?.0)
     }
 
-    /// Makes sure that a pair says yes.
+    /// Makes sure that a pair reports success.
     ///
     /// # Errors
-    /// `Refused` if it says no.
+    /// `Refused` if it does not.
     pub(super) fn done(self) -> Result<()> {
         self.accepted()?.yes()
     }
 
-    /// Makes sure that the value is true. The Go daemons say no without a message if there was nothing to
-    /// change.
+    /// Makes sure that the value is true. The Go daemons answer false without a message if there was nothing to change.
     pub(super) fn yes(self) -> Result<()> {
         match self.value {
             Value::Bool(true) => Ok(()),
@@ -135,7 +134,7 @@ impl Answer {
             .collect())
     }
 
-    /// What the value is, or null, which becomes `None`.
+    /// The value; `None` for null.
     pub(super) fn optional(self) -> Option<Answer> {
         (!self.value.is_null()).then_some(self)
     }
@@ -146,7 +145,7 @@ impl Answer {
         Self::new(&self.method, value)
     }
 
-    /// A number that counts something.
+    /// A non-negative integer.
     pub(super) fn count(&self) -> Result<u64> {
         self.value
             .as_u64()
@@ -182,7 +181,7 @@ impl Answer {
         self.optional().map(|answer| answer.name()).transpose()
     }
 
-    /// A text to be read by people; what is not UTF-8 is replaced.
+    /// A text for people; bytes that are not UTF-8 are replaced.
     pub(super) fn text(&self) -> Result<String> {
         let text = self.value.as_text_lossy().map(|text| text.into_owned());
         text.ok_or_else(|| self.unexpected("a string"))

@@ -1,4 +1,4 @@
-//! One connection, that is opened anew when it breaks.
+//! A connection that is opened again when it breaks.
 
 use super::link::{Link, LinkError, Wait};
 use super::{Error, Pipeline, Request, Result};
@@ -11,39 +11,37 @@ use std::time::Duration;
 /// How to connect, and how long to try.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long to wait for a connection. All addresses that a name stands for are tried within it.
+    /// How long to wait for a connection. All addresses of a name are tried within this time.
     pub connect_timeout: Duration,
-    /// How long a request may take to be sent, and then its answer to arrive, down to its last byte; `None`: for
-    /// ever.
+    /// How long sending a request may take, and then how long its whole answer may take; `None` for no limit.
     pub answer_timeout: Option<Duration>,
-    /// How long the server may neither take nor send anything meanwhile; `None`: for ever. In the second half of
-    /// that time it is asked for a sign of life on another connection: a call that takes long does not fail as long
-    /// as the server answers there.
+    /// How long the server may neither receive nor send anything during that time; `None` for no limit. In the second
+    /// half of this time, the client checks on another connection whether the server answers: a long call does not
+    /// fail as long as it does.
     pub silence_timeout: Option<Duration>,
-    /// How often to try again after the first time, if there is no connection.
+    /// How often to try again after the first attempt to connect has failed.
     pub retries: u32,
     /// How long to wait before trying again; it doubles each time.
     pub retry_delay: Duration,
-    /// What is sent again if the connection breaks before the answer.
+    /// Which requests are sent again if the connection breaks before the answer.
     pub resend: Resend,
     /// The longest answer, in bytes.
     pub answer_bytes_max: usize,
 }
 
-/// What is sent again on a new connection, if the old one broke before the answer.
+/// Which requests are sent again on a new connection, if the old one broke before the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resend {
-    /// What does no harm if it is carried out twice ([`Request::is_repeatable`]). The rest fails with
+    /// Requests that can be executed twice without harm ([`Request::is_repeatable`]). Others fail with
     /// [`Error::Lost`].
     Repeatable,
-    /// Everything, as the Python client does. So a `get_work` may get units that nobody will work on until
+    /// All requests, as with the Python client. A `get_work` may then be given units that no worker works on until
     /// their leases end.
     Everything,
 }
 
-/// As the Python client has it where it has such a thing: five more tries after 0.5, 1, 2, 4 and 8 seconds.
-/// Only what is repeatable is sent again. An answer is waited for an hour, but only 10 seconds if the server gives no
-/// sign of life.
+/// The values of the Python client, where it has such options: five more attempts after 0.5, 1, 2, 4 and 8 seconds. Only
+/// repeatable requests are sent again. An answer may take an hour, but only 10 seconds if the server does not respond.
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -61,8 +59,8 @@ impl Default for Options {
 
 /// A connection to a server. It blocks; use one for each thread.
 ///
-/// It is opened when it is first needed, and again when it was found broken. A request that certainly has
-/// not been carried out is then sent again, and one for which nobody knows that as [`Options::resend`] says.
+/// It is opened when it is first needed, and again when it is found broken. Then a request that certainly was not executed
+/// is sent again; [`Options::resend`] decides about one that may have been executed.
 ///
 /// ```
 /// use coordinated_client::cbor::{Value, json};
@@ -92,7 +90,7 @@ impl Connection {
         }
     }
 
-    /// A connection that is open now. This is tried once; later failures are met as `options` says.
+    /// A connection that is open now. This connects once, without retries; later calls use `options`.
     ///
     /// # Errors
     /// `Unreachable`.
@@ -102,13 +100,13 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Where the server is.
+    /// The server's address.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// How to connect and how long to try, from the next call on.
+    /// The options, which apply from the next call on.
     pub fn options(&mut self) -> &mut Options {
         &mut self.options
     }
@@ -116,7 +114,7 @@ impl Connection {
     /// Calls a method, and waits for its result.
     ///
     /// # Errors
-    /// See [`Error`]; all but `Refused`, since what is within the result is not looked at.
+    /// See [`Error`]; all except `Refused`, since this does not look into the result.
     pub fn call(&mut self, request: &Request) -> Result<Value> {
         let mut tries = Tries::new(&self.options);
         loop {
@@ -137,18 +135,18 @@ impl Connection {
         }
     }
 
-    /// Begins to send requests without waiting for the answer to each.
+    /// Begins to send requests without waiting for each answer.
     pub fn pipeline(&mut self) -> Pipeline<'_> {
         Pipeline::new(self)
     }
 
-    /// Calls methods by a list of requests in one message, and gives their results. This daemon runs them one after
-    /// the other, and no requests of others in between unless they take more than a few milliseconds. The Go servers
-    /// take no lists.
+    /// Calls methods with a list of requests in one message, and returns their results. `coordinated` runs them one after
+    /// the other, without other requests in between unless they take more than a few milliseconds. The Go servers don't
+    /// support lists.
     ///
     /// # Errors
-    /// As for [`Connection::call`], but nothing is tried again. If one of the calls fails, its error; the others may
-    /// have been carried out.
+    /// As for [`Connection::call`], but without retries. If one of the calls fails, this returns its error; the others
+    /// may have been executed.
     pub fn call_list(&mut self, requests: &[Request]) -> Result<Vec<Value>> {
         let Some(first) = requests.first() else {
             return Ok(Vec::new());
@@ -187,7 +185,7 @@ impl Connection {
         };
         self.link = None;
         Err(match error {
-            // Not all of it has gone out, so nobody can have carried it out.
+            // It was not sent completely, so the server can't have executed it.
             LinkError::Broken(source) if was_alone => Error::Unreachable {
                 address: self.address.clone(),
                 source,
@@ -199,8 +197,8 @@ impl Connection {
     /// Waits for the answer to the oldest request that has none.
     ///
     /// # Errors
-    /// As for [`Connection::call`]. After all but `Failed` the connection is closed; after that one too, if the
-    /// server has not taken the request.
+    /// As for [`Connection::call`]. After any error except `Failed` the connection is closed; after `Failed` too, if
+    /// the server has not accepted the request.
     pub(super) fn receive(&mut self) -> Result<Value> {
         let oldest = self.link.as_ref().and_then(Link::oldest);
         let method = oldest.unwrap_or("nothing").to_owned();
@@ -218,7 +216,7 @@ impl Connection {
         let Some(mut link) = self.link.take() else {
             return Err(LinkError::Broken(io::ErrorKind::NotConnected.into()));
         };
-        // The other half is for the sign of life.
+        // The other half is for checking whether the server responds.
         let silence = self.options.silence_timeout.map(|timeout| timeout / 2);
         let mut wait = Wait::new(self.options.answer_timeout, silence);
         loop {
@@ -243,7 +241,7 @@ impl Connection {
             ..self.options
         };
         let mut other = Self::new(self.address.clone(), options);
-        // Servers that don't know it say so.
+        // A server without this method answers with an error.
         let sent = other.send(&Request::new("server_info", []));
         let answer = sent.and_then(|()| other.receive());
         matches!(answer, Ok(_) | Err(Error::Failed { .. }))
@@ -259,7 +257,7 @@ impl Connection {
                 after,
             },
             LinkError::Unreadable(problem) => Error::Unreadable { method, problem },
-            LinkError::NotTaken(message) => Error::Failed { method, message },
+            LinkError::NotAccepted(message) => Error::Failed { method, message },
         }
     }
 
@@ -271,8 +269,8 @@ impl Connection {
         }
     }
 
-    /// The open connection. One on which nothing is waited for, and which the server has closed, is opened
-    /// anew: a daemon that has been restarted since is no reason for a failure.
+    /// The open connection. If no answer is expected on it and the server has closed it, it is opened again: calls don't
+    /// fail because the daemon was restarted in between.
     fn link(&mut self) -> Result<&mut Link> {
         if self.link.as_ref().is_some_and(Link::is_stale) {
             self.link = None;
@@ -292,7 +290,7 @@ impl Connection {
     }
 }
 
-/// The tries that are left, and how long to wait before each.
+/// The retries that are left, and how long to wait before the next one.
 pub(super) struct Tries {
     left: u32,
     delay: Duration,
@@ -306,7 +304,7 @@ impl Tries {
         }
     }
 
-    /// Waits until it is time to try again; false if that was often enough.
+    /// Waits before the next retry; false if none is left.
     pub(super) fn wait_for_next(&mut self) -> bool {
         if self.left == 0 {
             return false;

@@ -1,16 +1,16 @@
-//! What a server says of itself.
+//! Information about the server.
 
 use super::{Coordinate, Error, Result};
 use crate::cbor::Value;
 
-/// What this daemon says of itself.
+/// Information about a `coordinated` daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerInfo {
     /// Its name: `coordinated`.
     pub server: String,
     /// Its version.
     pub version: String,
-    /// The version of what it adds to the originals' protocol.
+    /// The version of its additions to the original protocol.
     pub protocol: u64,
     /// The names of these additions.
     pub features: Vec<String>,
@@ -21,7 +21,7 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// True if an addition is there.
+    /// True if the daemon has an addition.
     #[must_use]
     pub fn has(&self, feature: &str) -> bool {
         self.features.iter().any(|name| name == feature)
@@ -29,8 +29,8 @@ impl ServerInfo {
 }
 
 impl Coordinate {
-    /// What the daemon says of itself; `None` if it is one of the originals, which don't know this method, and
-    /// have none of the additions.
+    /// Information about the daemon; `None` if it is one of the original servers, which have neither this method nor any
+    /// of the additions.
     pub fn server_info(&mut self) -> Result<Option<ServerInfo>> {
         let answer = match self.call_with("server_info", []) {
             Err(Error::Failed { .. }) => return Ok(None),

@@ -18,71 +18,70 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answers there. Nothing was done.
+    /// No server could be reached. Nothing was executed.
     #[error("cannot connect to {address}: {source}")]
     Unreachable {
         /// The server's address.
         address: Address,
-        /// What the system said, the last time.
+        /// The system's error at the last attempt.
         source: io::Error,
     },
-    /// The connection broke before the answer came. Whether the request was carried out is not known.
+    /// The connection broke before the answer came. It is unknown whether the request was executed.
     #[error(
-        "the connection to {address} broke before the answer to {method} came ({source}): it may have been \
-         carried out or not"
+        "the connection to {address} broke before the answer to {method} came ({source}): the request may or \
+         may not have been executed"
     )]
     Lost {
         /// The server's address.
         address: Address,
-        /// What was asked.
+        /// The method that was called.
         method: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// No answer, or no sign of life, in time. Whether the request was carried out, or will be, is not known.
+    /// No answer came in time, or the server did not respond. It is unknown whether the request was executed, or will be.
     #[error(
-        "{address} has not answered {method} within {}: it may have been carried out or not",
+        "{address} has not answered {method} within {}: the request may or may not have been executed",
         humantime::format_duration(*.after)
     )]
     Timeout {
         /// The server's address.
         address: Address,
-        /// What was asked.
+        /// The method that was called.
         method: String,
-        /// How long was waited.
+        /// How long the client waited.
         after: Duration,
     },
-    /// No thread can be started to work on. Nothing was asked.
+    /// No thread could be started for the work. No request was sent.
     #[error("cannot start a thread: {0}")]
     NoThread(io::Error),
-    /// What came back is no answer to this. Whether the request was carried out is not known.
+    /// The answer can't be read. It is unknown whether the request was executed.
     #[error("the answer to {method} can't be read: {problem}")]
     Unreadable {
-        /// What was asked.
+        /// The method that was called.
         method: String,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         problem: String,
     },
-    /// The server answered that it could not carry the request out, and changed nothing.
+    /// The server could not execute the request, and changed nothing.
     #[error("{}", with_method(.method, .message))]
     Failed {
-        /// What was asked.
+        /// The method that was called.
         method: String,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
-    /// The server understood, and said no: there is no such work spec, the lease is lost, a lock is held.
-    /// Nothing was changed.
+    /// The server refused the call: there is no such work spec, the lease is lost, a lock is held. Nothing was changed.
     #[error("{message}")]
     Refused {
-        /// What was asked.
+        /// The method that was called.
         method: String,
-        /// What the server said.
+        /// The server's message.
         message: String,
     },
 }
 
-/// A failure's message, with what was asked. This daemon's messages say that themselves.
+/// A failure's message, with the method. Messages of `coordinated` begin with the method already.
 fn with_method(method: &str, message: &str) -> String {
     if message.starts_with(method) {
         message.to_owned()
@@ -92,7 +91,7 @@ fn with_method(method: &str, message: &str) -> String {
 }
 
 impl Error {
-    /// True if the request may have been carried out, or still be, and nobody knows.
+    /// True if it is unknown whether the request was executed, or will be.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
@@ -104,8 +103,8 @@ impl Error {
         }
     }
 
-    /// True if this daemon has not taken the request since it is longer than its `--max-message` allows. Nothing was
-    /// done, and the same request will always fail.
+    /// True if `coordinated` has refused the request because it is longer than `--max-message`. Nothing was executed, and
+    /// the same request will always fail.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
         matches!(self, Self::Failed { message, .. } if message.contains(TOO_LARGE))

@@ -1,4 +1,4 @@
-//! An open socket, and the requests on it that wait for their answers.
+//! An open socket, and its requests that wait for answers.
 
 use super::Request;
 use crate::address::Address;
@@ -15,22 +15,21 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Levels of containers that an answer may have: more than the daemon takes by default, and little enough
-/// to walk by recursion.
+/// How deeply an answer may be nested: more than the daemon accepts by default, and little enough for recursion.
 const DEPTH_MAX: usize = 256;
-/// How much is read at once.
+/// How many bytes are read at once.
 const PIECE_BYTES: usize = 64 * 1024;
-/// How soon, and how often, the system asks for a sign of life from a machine that sends nothing. Without it a
-/// connection to one that was cut off or has lost its memory would look alive.
+/// When TCP keepalive probes begin on an idle connection, and how often they are sent. Without them a connection to a
+/// machine that was cut off or restarted would look alive.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// The shortest time-out of a socket: one of less than a microsecond would be none.
+/// The shortest time-out of a socket: less than a microsecond would mean none.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct Link {
     socket: Socket,
     received: Vec<u8>,
-    /// How many of the received bytes are done with.
+    /// How many of the received bytes have been processed.
     used: usize,
     framer: Framer,
     waiting: VecDeque<Waiting>,
@@ -44,31 +43,32 @@ struct Waiting {
     method: String,
 }
 
-/// How long a server is waited for.
+/// How long to wait for a server.
 pub(super) struct Wait {
     begin: Instant,
-    /// When it took or sent something, or was found alive.
+    /// When the server last received or sent something, or responded to a check.
     heard: Instant,
     total: Option<Duration>,
     silence: Option<Duration>,
 }
 
-/// Why no answer came. But for `Silent` the link can't be used any further.
+/// Why no answer came. After any error except `Silent` the link can't be used any more.
 pub(super) enum LinkError {
     Broken(io::Error),
-    /// The server took or sent nothing for as long as it may be silent.
+    /// The server received and sent nothing for as long as it may be silent.
     Silent(Duration),
     TimedOut(Duration),
     Unreadable(String),
-    /// The server does not take the request, for this reason, and ends the connection.
-    NotTaken(String),
+    /// The server does not accept the request, for this reason, and closes the connection.
+    NotAccepted(String),
 }
 
 /// A result, or the message of a failure.
 type Answer = Result<Value, String>;
 
 impl Wait {
-    /// Waits from now on: so long in total, and so long while the server neither takes nor sends anything.
+    /// A wait that begins now. `total` limits all of it, `silence` the time in which the server neither receives nor
+    /// sends anything.
     pub(super) fn new(total: Option<Duration>, silence: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
@@ -79,12 +79,12 @@ impl Wait {
         }
     }
 
-    /// The server is alive.
+    /// Notes that the server is alive.
     pub(super) fn heard(&mut self) {
         self.heard = Instant::now();
     }
 
-    /// How long to wait for the next piece; `None`: for ever.
+    /// How long to wait for the next bytes; `None` for no limit.
     fn left(&self) -> Result<Option<Duration>, LinkError> {
         let now = Instant::now();
         let total = self.total.map(|total| {
@@ -105,7 +105,7 @@ impl Wait {
 }
 
 impl Link {
-    /// Connects; answers of more than `answer_bytes_max` bytes will not be read.
+    /// Connects. Answers of more than `answer_bytes_max` bytes are an error.
     pub(super) fn open(
         address: &Address,
         timeout: Duration,
@@ -114,9 +114,11 @@ impl Link {
         let socket = match address {
             Address::Unix(path) => {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                // It holds for connecting, too, which blocks while too many others wait to be accepted.
+                // This applies to connecting too, which blocks while too many others wait to be accepted.
                 socket.set_write_timeout(Some(timeout.max(TIMEOUT_MIN)))?;
-                socket.connect(&SockAddr::unix(path)?).map_err(in_words)?;
+                socket
+                    .connect(&SockAddr::unix(path)?)
+                    .map_err(name_timeout)?;
                 socket
             }
             Address::Tcp { host, port } => connect_tcp(host, *port, timeout)?,
@@ -139,8 +141,7 @@ impl Link {
         self.waiting.len()
     }
 
-    /// True if nothing is waited for, and the server has closed the connection, or says something that nobody
-    /// asked for.
+    /// True if no answer is expected, and the server has closed the connection or sent something.
     pub(super) fn is_stale(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         self.waiting.is_empty()
@@ -154,7 +155,7 @@ impl Link {
         self.send_content(&content, wait)
     }
 
-    /// Sends requests in one message, to which [`Link::receive_list`] gets the answer.
+    /// Sends requests in one message. [`Link::receive_list`] receives the answer.
     pub(super) fn send_list(&mut self, requests: &[Request], wait: Wait) -> Result<(), LinkError> {
         let mut content = Vec::new();
         Writer::new(&mut content).array(requests.len());
@@ -164,7 +165,7 @@ impl Link {
         self.send_content(&content, wait)
     }
 
-    /// Writes a request, whose answer is to be waited for.
+    /// Writes a request, and notes that it waits for an answer.
     fn write(&mut self, request: &Request, content: &mut Vec<u8>) {
         let (id, method) = (self.next_id, request.method());
         envelope::write_request(content, id, method, request.params());
@@ -198,12 +199,12 @@ impl Link {
         Some(&self.waiting.front()?.method)
     }
 
-    /// Waits for the answer to the oldest request that has none. After `Silent` it can be waited for once more.
+    /// Waits for the answer to the oldest request that has none. After `Silent` this can be called again.
     pub(super) fn receive(&mut self, wait: &mut Wait) -> Result<Answer, LinkError> {
         let message = self.receive_message(wait)?;
         let waiting = self.waiting.pop_front();
         let content = envelope::content(self.received.get(message).unwrap_or_default());
-        // Its tag 24 is still there if the byte string in it came in pieces.
+        // The tag 24 is still there if its byte string came in chunks.
         let response = Response::parse(&content, DEPTH_MAX).map_err(unreadable)?;
         read_answer(&response, waiting.as_ref())
     }
@@ -215,7 +216,7 @@ impl Link {
         scan::check(&content, DEPTH_MAX).map_err(unreadable)?;
         let list = Item::from_checked(&content);
         let Some(items) = list.as_list() else {
-            // The server has taken none of them.
+            // The server has accepted none of them.
             let response = Response::from_item(list).map_err(unreadable)?;
             return read_answer(&response, None).map(|answer| vec![answer]);
         };
@@ -227,11 +228,11 @@ impl Link {
         }
         match answers.len() == waiting.len() {
             true => Ok(answers),
-            false => Err(unreadable("it answers fewer requests than were sent")),
+            false => Err(unreadable("it has fewer answers than there were requests")),
         }
     }
 
-    /// Waits for a whole message: where it is among the received bytes.
+    /// Waits for a complete message. Returns where it is in the received bytes.
     fn receive_message(&mut self, wait: &mut Wait) -> Result<Range<usize>, LinkError> {
         loop {
             let received = self.received.get(self.used..).unwrap_or_default();
@@ -267,7 +268,7 @@ impl Link {
                 wait.heard();
                 Ok(())
             }
-            // What is left of the time is looked at before the next read.
+            // The remaining time is checked before the next read.
             Err(error) if is_time_out(&error) => Ok(()),
             Err(error) => Err(LinkError::Broken(error)),
         }
@@ -278,7 +279,7 @@ fn unreadable(problem: impl ToString) -> LinkError {
     LinkError::Unreadable(problem.to_string())
 }
 
-/// The result, or the message of the failure, if the response is one to this request.
+/// The result, or the message of the failure, if the response belongs to this request.
 fn read_answer(response: &Response<'_>, to: Option<&Waiting>) -> Result<Answer, LinkError> {
     let found = response.id.map(Value::from_item);
     let message_of = |error: Item<'_>| {
@@ -286,11 +287,11 @@ fn read_answer(response: &Response<'_>, to: Option<&Waiting>) -> Result<Answer, 
             let message = Value::from_item(message);
             message.as_text_lossy().map(Cow::into_owned)
         });
-        message.unwrap_or_else(|| "the server does not say why".to_owned())
+        message.unwrap_or_else(|| "the server gave no reason".to_owned())
     };
-    // Of a message that it does not take, the server has not read the id.
+    // The server has not read the id of a message that it does not accept.
     if let (Some(Value::Null), Err(error)) = (&found, response.outcome) {
-        return Err(LinkError::NotTaken(message_of(error)));
+        return Err(LinkError::NotAccepted(message_of(error)));
     }
     let expected = to.map(|waiting| waiting.id);
     match found.as_ref().and_then(Value::as_u64) == expected && expected.is_some() {
@@ -301,7 +302,7 @@ fn read_answer(response: &Response<'_>, to: Option<&Waiting>) -> Result<Answer, 
     }
 }
 
-/// True if nothing has happened to the socket, but that time has passed.
+/// True if a time-out or a signal ended the call, without an error of the socket.
 fn is_time_out(error: &io::Error) -> bool {
     let kind = error.kind();
     matches!(
@@ -310,21 +311,21 @@ fn is_time_out(error: &io::Error) -> bool {
     )
 }
 
-/// An error of connecting to a Unix socket, whose time-out has another name there.
-fn in_words(error: io::Error) -> io::Error {
+/// An error of connecting to a Unix socket, with a time-out named as for TCP.
+fn name_timeout(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "connection timed out"),
         _ => error,
     }
 }
 
-/// Connects to the first of the addresses of a host that answers.
+/// Connects to the first address of a host that accepts the connection.
 fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<Socket> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     connect_to_first(&addresses, timeout)
 }
 
-/// Each address gets its share of the time that is left, so that the last one has some as well.
+/// Each address gets a share of the remaining time, so that there is time for the last one too.
 fn connect_to_first(addresses: &[SocketAddr], timeout: Duration) -> io::Result<Socket> {
     let begin = Instant::now();
     let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
@@ -333,7 +334,7 @@ fn connect_to_first(addresses: &[SocketAddr], timeout: Duration) -> io::Result<S
         let share = left / u32::try_from(still).unwrap_or(u32::MAX);
         match connect_to(*address, share.max(TIMEOUT_MIN)) {
             Ok(socket) => return Ok(socket),
-            // This machine may know no such addresses, and yet be reached by others.
+            // Other addresses may work, for example if this machine has no IPv6.
             Err(error) => failure = error,
         }
     }
@@ -343,7 +344,7 @@ fn connect_to_first(addresses: &[SocketAddr], timeout: Duration) -> io::Result<S
 fn connect_to(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.connect_timeout(&address.into(), timeout)?;
-    // Each request is sent in one go, and should not wait for a confirmation of the last one.
+    // Each request is sent in one piece, and should not wait for the confirmation of the last one.
     socket.set_tcp_nodelay(true)?;
     let (time, interval) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
@@ -351,23 +352,23 @@ fn connect_to(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A framing error, in words for who reads an answer. Servers of most other protocols begin with a line of text.
+/// A framing error in an answer. Servers of most other protocols begin with a line of text.
 fn unreadable_frame(error: FrameError, received: &[u8]) -> LinkError {
     if let Some(line) = line_of_text(received) {
         return LinkError::Unreadable(format!(
-            "no daemon that speaks CBOR-RPC is there, but something that says {line:?}"
+            "the server there does not speak CBOR-RPC: it sent {line:?}"
         ));
     }
     LinkError::Unreadable(match error {
         FrameError::TooLarge { limit } => format!("it is longer than {limit} bytes"),
         FrameError::NotARequest { found } => format!("expected a map, got {found}"),
         FrameError::Malformed(error) => error.to_string(),
-        // Servers have this limit, and no client.
+        // Only servers have this limit.
         FrameError::Crowded { .. } => error.to_string(),
     })
 }
 
-/// The first line, if it looks like one: printable ASCII, which no answer begins with.
+/// The first line, if it is printable ASCII, with which no answer begins.
 fn line_of_text(received: &[u8]) -> Option<&str> {
     const SHOWN: usize = 80;
     let line = received.split(|byte| b"\r\n".contains(byte)).next()?;

@@ -1,19 +1,19 @@
-//! Locks on paths in a tree of names. The Python server has none.
+//! Locks on paths in a tree of names. The Python server does not have them.
 
 use super::answer::Answer;
 use super::{Coordinate, Name, Result, options};
 use crate::cbor::Value;
 use std::time::Duration;
 
-/// A path: labels from the root down, strings for most.
+/// A path: labels from the root down, which are mostly strings.
 pub type LockPath = Vec<Value>;
 
-/// A lock that somebody has.
+/// A lock that is held.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldLock {
-    /// What is locked.
+    /// The path that is locked.
     pub path: LockPath,
-    /// Who has it.
+    /// The owner.
     pub owner: Name,
     /// When it ends, in seconds since 1970.
     pub expires: f64,
@@ -22,11 +22,11 @@ pub struct HeldLock {
 /// Which locks to list.
 #[derive(Clone, Debug, Default)]
 pub struct ListLocks {
-    /// Those at and below this path; all if it has no labels.
+    /// Locks at and below this path; all locks if it has no labels.
     pub under: LockPath,
-    /// Begin with the first one that is not before this path.
+    /// Begins with the first lock whose path is not before this one.
     pub start: Option<LockPath>,
-    /// List so many at the most: 1,000 if `None`, and no more than 10,000.
+    /// The highest number of locks to list: 1,000 if `None`, and at most 10,000.
     pub limit: Option<u64>,
 }
 
@@ -34,13 +34,13 @@ impl Coordinate {
     /// Locks paths, all or none.
     ///
     /// # Errors
-    /// `Refused` if one of them, something above it or something below it is locked, by whomever.
+    /// `Refused` if one of them, or a path above or below it, is locked by any owner.
     pub fn lock(&mut self, owner: &Name, timeout: Duration, paths: &[LockPath]) -> Result<()> {
         self.call_with("lock", [owner.into(), seconds(timeout), list(paths)])?
             .done()
     }
 
-    /// Locks what can be locked of some paths, and gives these.
+    /// Locks those of some paths that can be locked, and returns them.
     pub fn locksome(
         &mut self,
         owner: &Name,
@@ -54,16 +54,16 @@ impl Coordinate {
         locked.map(path).collect()
     }
 
-    /// Makes locks last so much longer than now.
+    /// Renews locks, so that they end this long after now.
     ///
     /// # Errors
-    /// `Refused` if one of them is not this owner's; then none is renewed.
+    /// `Refused` if this owner does not hold one of them; then none is renewed.
     pub fn renew(&mut self, owner: &Name, timeout: Duration, paths: &[LockPath]) -> Result<()> {
         self.call_with("renew", [owner.into(), seconds(timeout), list(paths)])?
             .done()
     }
 
-    /// Who has locked each of some paths itself.
+    /// The owner of the lock on each of some paths. Locks above and below a path are not considered.
     pub fn readlock(&mut self, paths: &[LockPath]) -> Result<Vec<Option<Name>>> {
         let answer = self.call_with("readlock", [list(paths)])?;
         answer
@@ -73,22 +73,22 @@ impl Coordinate {
             .collect()
     }
 
-    /// Gives locks back.
+    /// Releases locks.
     ///
     /// # Errors
-    /// `Refused` if one of them is not this owner's; then all stay.
+    /// `Refused` if this owner does not hold one of them; then none is released.
     pub fn unlock(&mut self, owner: &Name, paths: &[LockPath]) -> Result<()> {
         self.call_with("unlock", [owner.into(), list(paths)])?
             .done()
     }
 
-    /// Removes all locks at and below a top-level label, whoever has them.
+    /// Removes all locks of all owners at and below a top-level label.
     pub fn delete_namespace(&mut self, label: &Name) -> Result<()> {
         self.call_with("delete_namespace", [label.into()])?;
         Ok(())
     }
 
-    /// Lists locks by path. Only this daemon has it.
+    /// Lists locks by path. Only `coordinated` supports this.
     pub fn list_locks(&mut self, which: &ListLocks) -> Result<Vec<HeldLock>> {
         let options = options([
             ("start", which.start.clone().map(Value::Array)),
@@ -116,7 +116,7 @@ fn list(paths: &[LockPath]) -> Value {
     Value::Array(paths.iter().cloned().map(Value::Array).collect())
 }
 
-/// Whole seconds, at least one: the Go daemons take nothing else, and 0 would become a minute.
+/// Whole seconds, at least one: the Go servers accept nothing else, and take 0 for a minute.
 fn seconds(timeout: Duration) -> Value {
     let whole = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
     whole.max(1).into()

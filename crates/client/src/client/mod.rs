@@ -1,11 +1,10 @@
-//! A client of a running daemon: this one, or any other that speaks CBOR-RPC.
+//! A client for a running daemon: for `coordinated`, or any other server that speaks CBOR-RPC.
 //!
-//! [`Coordinate`] has a function for each method. It stands on a [`Connection`], which calls any method with
-//! [`Value`]s, and which can send several requests before the first answer ([`Connection::pipeline`]). Both
-//! block; use one for each thread.
+//! [`Coordinate`] has a function for each method. It uses a [`Connection`], which calls any method with [`Value`]s, and
+//! can send several requests before the first answer ([`Connection::pipeline`]). Both block; use one for each thread.
 //!
-//! Names may be text or byte strings, and come back as they went in ([`Name`]). What only this daemon has is
-//! said where it is; [`Coordinate::server_info`] tells whether it is there.
+//! Names may be text or byte strings, and come back in the form in which they were sent ([`Name`]). The documentation says
+//! what only `coordinated` supports; [`Coordinate::server_info`] returns whether a server does.
 //!
 //! ```
 //! use coordinated_client::cbor::Value;
@@ -58,11 +57,11 @@ use crate::cbor::Value;
 use crate::{Address, Name};
 use answer::Answer;
 
-/// A server's methods, each as a function.
+/// The methods of a server, each as a function.
 ///
 /// # Errors
-/// All of them fail as [`Connection::call`] does, and with [`Error::Refused`] if the server says no within its
-/// answer: there is no such work spec, the lease is lost, a lock is held.
+/// All of them fail as [`Connection::call`] does, and with [`Error::Refused`] if the result says that the server refused
+/// the call: there is no such work spec, the lease is lost, a lock is held.
 #[derive(Debug)]
 pub struct Coordinate {
     connection: Connection,
@@ -72,18 +71,18 @@ impl Coordinate {
     /// Connects, with the default [`Options`].
     ///
     /// # Errors
-    /// `Unreachable` if nobody answers there.
+    /// `Unreachable` if no server accepts the connection.
     pub fn connect(address: &Address) -> Result<Self> {
         Connection::open(address.clone(), Options::default()).map(Self::new)
     }
 
-    /// Calls by a connection.
+    /// Calls methods over a connection.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
         Self { connection }
     }
 
-    /// The connection, for what has no function here.
+    /// The connection, for methods without a function here.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
@@ -98,7 +97,7 @@ impl Coordinate {
     }
 }
 
-/// The options of a call: those that are there.
+/// The options of a call that are given.
 fn options<const N: usize>(options: [(&str, Option<Value>); N]) -> Value {
     let given = options.into_iter();
     Value::map(given.filter_map(|(name, value)| Some((name, value?))))

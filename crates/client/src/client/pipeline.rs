@@ -1,17 +1,16 @@
-//! Requests sent without waiting for the answer to each.
+//! Sending requests without waiting for each answer.
 
 use super::connection::Tries;
 use super::{Connection, Error, Request, Result};
 use crate::cbor::Value;
 
-/// Requests on their way. Answers come in the order of the requests.
+/// Requests in flight. Answers come in the order of the requests.
 ///
-/// Sending blocks while the server takes no more, which it may do when many megabytes of answers wait for
-/// being received: have a handful of requests on their way, not thousands.
+/// Sending blocks while the server does not read, as when many megabytes of answers wait to be received: keep a few
+/// requests in flight, not thousands.
 ///
-/// If the connection breaks, all that were unanswered are lost, and [`Pipeline::receive`] says so once. A
-/// request that is sent then goes out on a new connection. When it is dropped with requests on their way, the
-/// connection is closed.
+/// If the connection breaks, all unanswered requests are lost, and [`Pipeline::receive`] returns one error for them. The
+/// next request is sent on a new connection. Dropping a pipeline with unanswered requests closes the connection.
 ///
 /// ```
 /// use coordinated_client::{Connection, Options, Request};
@@ -44,11 +43,10 @@ impl<'c> Pipeline<'c> {
         link.map_or(0, |link| link.unanswered())
     }
 
-    /// Sends one more request. If there is no connection and nothing is unanswered, it tries as often as
-    /// [`super::Options`] says.
+    /// Sends one more request. If there is no connection and no unanswered request, it retries as [`super::Options`] says.
     ///
     /// # Errors
-    /// `Unreachable` if it could not be sent, and nothing else was unanswered; `Lost` if something was.
+    /// `Unreachable` if it could not be sent, and no other request was unanswered; `Lost` if one was.
     pub fn send(&mut self, request: &Request) -> Result<()> {
         let mut tries = Tries::new(&self.connection.options);
         loop {
@@ -62,8 +60,8 @@ impl<'c> Pipeline<'c> {
     /// Waits for the answer to the oldest request that has none; `None` if there is no such request.
     ///
     /// # Errors
-    /// In `Failed` the server's error, which is about this one request. After all others the connection is
-    /// closed, and nothing is unanswered any more.
+    /// `Failed` has the server's error about this one request. After any other error the connection is closed, and no
+    /// request is unanswered.
     pub fn receive(&mut self) -> Option<Result<Value>> {
         (self.unanswered() > 0).then(|| self.connection.receive())
     }

@@ -2,7 +2,7 @@
 
 use crate::cbor::{Value, Writer};
 
-/// A call to be made, once or several times.
+/// A call, which can be made several times.
 ///
 /// ```
 /// use coordinated_client::cbor::Value;
@@ -17,8 +17,8 @@ pub struct Request {
     is_repeatable: bool,
 }
 
-/// Methods that read, or that leave the same state and give the same answer if they are called twice
-/// (docs/protocol.md, "Repeating"). `update_work_unit` is one or not, depending on its options.
+/// Methods that only read, or that leave the same state and return the same result if they are called twice
+/// (docs/protocol.md, "Repeating"). Whether `update_work_unit` does depends on its options.
 const REPEATABLE: &[&str] = &[
     "archive",
     "control_work_spec",
@@ -57,8 +57,8 @@ impl Request {
         })
     }
 
-    /// A call of `method` with parameters that `write` writes: the head of an array, or of a map for
-    /// parameters by name, and what belongs in there. It spares the values in memory.
+    /// A call of `method` with parameters that `write` writes: the head of an array, or of a map for parameters by name,
+    /// and its items. This needs no [`Value`]s in memory.
     pub fn with_params(method: impl Into<String>, write: impl FnOnce(&mut Writer<'_>)) -> Self {
         let method = method.into();
         let mut params = Vec::new();
@@ -70,7 +70,7 @@ impl Request {
         }
     }
 
-    /// The same call, known to do no harm if it is carried out twice.
+    /// The same call, marked as one that can be executed twice without harm.
     #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
@@ -89,8 +89,8 @@ impl Request {
         &self.params
     }
 
-    /// True if the call does no harm if it is carried out twice, so that it may be sent again when nobody
-    /// knows whether it was.
+    /// True if the call can be executed twice without harm, so that it may be sent again when it is unknown whether it was
+    /// executed.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.is_repeatable

@@ -7,24 +7,24 @@ use crate::cbor::Value;
 /// Which work specs to list.
 #[derive(Clone, Debug, Default)]
 pub struct ListSpecs {
-    /// Begin with the first one that is not before this name. The Python server begins at a wrong place.
+    /// Begins with the first work spec whose name is not before this one. The Python server begins at a wrong one.
     pub start: Option<Name>,
-    /// List so many at the most.
+    /// The highest number of work specs to list.
     pub limit: Option<u64>,
 }
 
-/// What to change of how a work spec is scheduled; what is `None` stays as it is.
+/// How to change the scheduling of a work spec. Fields that are `None` change nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Control {
-    /// Hand out no more of its units, or do so again.
+    /// Stops handing out its units, or hands them out again.
     pub paused: Option<bool>,
-    /// How large a share of the work it gets, among work specs of the same priority.
+    /// Its share of the work among work specs of the same priority.
     pub weight: Option<i64>,
     /// Seconds between two continuous units; `Some(None)` for none.
     pub interval: Option<Option<f64>>,
     /// How many of its units may be pending at once; `Some(None)` for no limit.
     pub max_running: Option<Option<u64>>,
-    /// Make continuous units, or stop. Only for a work spec whose definition says that it may.
+    /// Makes continuous units, or stops making them. Only for work specs whose definition allows them.
     pub continuous: Option<bool>,
 }
 
@@ -45,15 +45,15 @@ impl Control {
 /// How a work spec is scheduled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Meta {
-    /// None of its units are handed out.
+    /// True if none of its units are handed out.
     pub paused: bool,
-    /// Continuous units are made.
+    /// True if continuous units are made.
     pub continuous: bool,
     /// Seconds between two of them.
     pub interval: Option<f64>,
     /// How many of its units may be pending at once.
     pub max_running: Option<u64>,
-    /// Its share of the work. The Python server may have none, and then goes by what else it knows.
+    /// Its share of the work. With the Python server there may be none.
     pub weight: Option<i64>,
 }
 
@@ -66,7 +66,7 @@ pub struct SpecSummary {
     pub counts: Counts,
     /// How many of the available ones are delayed.
     pub delayed: u64,
-    /// For how many seconds one of them has been waiting, the one that has waited longest; `None` if none is.
+    /// How many seconds the available unit has waited that has waited longest; `None` if none is available.
     pub waiting: Option<f64>,
 }
 
@@ -83,7 +83,7 @@ impl Coordinate {
     /// A work spec's definition; `None` if there is no such work spec.
     pub fn get_work_spec(&mut self, work_spec: &Name) -> Result<Option<Value>> {
         match self.call_with("get_work_spec", [work_spec.into()]) {
-            // The Go servers fail where the others have a null.
+            // The Go servers fail where the others return null.
             Err(Error::Failed { message, .. }) if message.starts_with("No such work spec ") => {
                 Ok(None)
             }
@@ -91,7 +91,7 @@ impl Coordinate {
         }
     }
 
-    /// Some work specs' definitions, by name, and the name at which to go on if there are more.
+    /// The definitions of some work specs, by name, and the name at which to continue if there are more.
     pub fn list_work_specs(&mut self, which: &ListSpecs) -> Result<(Vec<Value>, Option<Name>)> {
         let options = options([
             ("start", which.start.as_ref().map(Value::from)),
@@ -121,8 +121,8 @@ impl Coordinate {
         self.call(&control.request(work_spec))?.done()
     }
 
-    /// Creates or replaces a work spec, and changes how it is scheduled, by one message: so this daemon hands out none
-    /// of its units in between. The Go servers don't take that.
+    /// Creates or replaces a work spec and changes how it is scheduled, with one message, so that `coordinated` hands out
+    /// none of its units in between. The Go servers don't support this.
     pub fn set_and_control_work_spec(
         &mut self,
         work_spec: &Name,
@@ -161,25 +161,24 @@ impl Coordinate {
         self.call_with("del_work_spec", [work_spec.into()])?.done()
     }
 
-    /// Deletes all work specs with all their units. Gives how many work specs there were.
+    /// Deletes all work specs with all their units. Returns how many work specs there were.
     pub fn clear(&mut self) -> Result<u64> {
         self.call_with("clear", [])?.count()
     }
 
-    /// Has the server forget old completed units, beyond limits in its configuration; this daemon has no such
-    /// limits.
+    /// Makes the server archive completed units beyond the limits of its retention policy, if it has one.
     pub fn archive(&mut self) -> Result<()> {
         self.call_with("archive", [options([])])?;
         Ok(())
     }
 
-    /// Counts the units of all work specs that have some. Only this daemon has it.
+    /// Counts the units of all work specs that have some. Only `coordinated` supports this.
     pub fn summary(&mut self) -> Result<Vec<SpecSummary>> {
         let answer = self.call_with("summary", [])?.accepted()?;
         let mut specs: Vec<SpecSummary> = Vec::new();
         for line in answer.items()? {
             let work_spec = line.field("work_spec").name()?;
-            // Those of one work spec stand together.
+            // Entries of the same work spec follow each other.
             let spec = match specs.pop_if(|spec| spec.work_spec == work_spec) {
                 Some(spec) => specs.push_mut(spec),
                 None => specs.push_mut(SpecSummary {

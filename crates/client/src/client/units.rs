@@ -7,22 +7,22 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How far a work unit, or an attempt at one, has come.
+/// The status of a work unit, or of an attempt at one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It can be handed out, be it now or when its delay is over.
+    /// It can be handed out, now or after its delay.
     Available,
-    /// No server uses this; listing such units gives none.
+    /// No server uses this status, so no unit has it.
     Blocked,
     /// A worker has it.
     Pending,
     /// It is done.
     Finished,
-    /// A worker has reported that it can't be done.
+    /// A worker has reported a failure.
     Failed,
-    /// Of an attempt: its lease ran out, or its worker gave it back.
+    /// Of an attempt: its lease expired, or its worker gave the unit back.
     Expired,
-    /// Of an attempt: its worker gave it back, to be tried again after a while.
+    /// Of an attempt: its worker gave the unit back, to be tried again after a delay.
     Retryable,
 }
 
@@ -37,7 +37,7 @@ impl Status {
         (Self::Retryable, "retryable"),
     ];
 
-    /// The number that requests and answers have for it.
+    /// The number of the status on the wire.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -74,7 +74,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// A text that is no status.
+/// A text is not the name of a status.
 #[derive(Debug, thiserror::Error)]
 #[error("write available, pending, finished or failed")]
 pub struct ParseStatusError;
@@ -98,12 +98,12 @@ pub struct NewUnit {
     pub data: Value,
     /// Units of higher priority are handed out first; `None` is 0.
     pub priority: Option<f64>,
-    /// How long it must wait. Only this daemon and the last Go one know it.
+    /// How long it must wait. Only `coordinated` and the last Go server support this.
     pub delay: Option<Duration>,
 }
 
 impl NewUnit {
-    /// A unit of no special priority, available at once.
+    /// A unit with priority 0, available at once.
     pub fn new(key: impl Into<Name>, data: Value) -> Self {
         Self {
             key: key.into(),
@@ -133,7 +133,7 @@ impl NewUnit {
 pub struct Unit {
     /// Its name.
     pub key: Name,
-    /// Its data; `None` if it was asked for by name and there is no such unit.
+    /// Its data; `None` if it was listed by name and there is no such unit.
     pub data: Option<Value>,
 }
 
@@ -159,41 +159,41 @@ pub struct Unit {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct UnitQuery {
-    /// Exactly these, in this order, whatever the rest says. An empty list is none given.
+    /// Exactly these, in this order; the other fields are ignored. An empty list means that no keys are given.
     pub keys: Vec<Name>,
-    /// Those with one of these; all if there is none.
+    /// Units in one of these statuses; in any status if the list is empty.
     pub statuses: Vec<Status>,
-    /// Begin with the first one that is not before this name.
+    /// Begins with the first unit whose name is not before this one.
     pub start: Option<Name>,
-    /// List so many at the most: 1,000 if `None`, and no more than 10,000.
+    /// The highest number of units to list: 1,000 if `None`, and at most 10,000.
     pub limit: Option<u64>,
 }
 
-/// How a unit stands.
+/// The state of a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnitStatus {
-    /// How far it has come; delayed units count as available.
+    /// Its status; delayed units count as available.
     pub status: Status,
     /// When its lease ends or, if it is finished or failed, when it ended: seconds since 1970.
     pub expiration: Option<f64>,
-    /// Who has it, or had it last.
+    /// The worker that has it, or had it last.
     pub worker: Option<Name>,
-    /// What its worker said of a failure.
+    /// The traceback of a failure, from its worker.
     pub traceback: Option<Value>,
 }
 
 /// How many units there are of each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that can be handed out, be it now or when their delay is over.
+    /// Units that can be handed out, now or after their delay.
     pub available: u64,
-    /// Those that a worker has.
+    /// Units that a worker has.
     pub pending: u64,
-    /// Those that are done.
+    /// Units that are done.
     pub finished: u64,
-    /// Those that failed.
+    /// Units that have failed.
     pub failed: u64,
-    /// Of none of these.
+    /// Units in other statuses.
     pub other: u64,
 }
 
@@ -215,12 +215,12 @@ impl Counts {
     }
 }
 
-/// What to make of units' priorities.
+/// How to change the priorities of units.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Priority {
-    /// This.
+    /// To this priority.
     Set(f64),
-    /// So much more than it was.
+    /// By this amount.
     Adjust(f64),
 }
 
@@ -229,28 +229,28 @@ pub enum Priority {
 pub enum Deletion {
     /// All of the work spec.
     All,
-    /// Those with these names, if they have this status.
+    /// Those with these names; only in this status, if one is given.
     Named(Vec<Name>, Option<Status>),
-    /// All that have this status.
+    /// All in this status.
     InStatus(Status),
 }
 
-/// One try at a unit.
+/// One attempt at a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// The how manieth it is of this unit, from 1 on.
+    /// The attempt number, from 1.
     pub number: Option<u64>,
-    /// Who tried.
+    /// The worker.
     pub worker: Option<Name>,
-    /// How far it came.
+    /// Its status.
     pub status: Status,
     /// When it began, in seconds since 1970.
     pub start: Option<f64>,
-    /// When it ended.
+    /// When it ended, in seconds since 1970.
     pub end: Option<f64>,
-    /// When its lease ends, or ended.
+    /// When its lease ends or ended, in seconds since 1970.
     pub expiration: Option<f64>,
-    /// The data as it left them, if it changed them.
+    /// The unit's data after the attempt, if it changed them.
     pub data: Option<Value>,
 }
 
@@ -267,7 +267,7 @@ pub struct FailureGroup {
     pub last_failed: Option<f64>,
 }
 
-/// A reason why work is not done now.
+/// A reason why a work spec or a unit is not worked on now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     /// A word for programs.
@@ -277,11 +277,10 @@ pub struct Reason {
 }
 
 impl Coordinate {
-    /// Adds units to a work spec. Those that are there already get the new data, and become available again
-    /// unless they are so.
+    /// Adds units to a work spec. Units that exist already get the new data, and become available again.
     ///
-    /// All or none of up to 1,000 units, in up to 4 MiB, are added. Of more, this daemon adds some in each step, and if
-    /// a step fails, those of the steps before are there.
+    /// Up to 1,000 units, in up to 4 MiB, are added all or none. `coordinated` adds more of them in several steps; if a
+    /// step fails, the units of earlier steps have been added.
     pub fn add_work_units(
         &mut self,
         work_spec: &Name,
@@ -308,7 +307,7 @@ impl Coordinate {
     /// Reads the answer to a request that adds units.
     ///
     /// # Errors
-    /// `Refused` if the server said no: there is no such work spec, and so none of the units.
+    /// `Refused` if there is no such work spec; then no unit was added.
     pub fn added(answer: Value) -> Result<()> {
         Answer::new("add_work_units", answer).done()
     }
@@ -325,8 +324,8 @@ impl Coordinate {
         Ok(counts)
     }
 
-    /// Lists units by name. (With a status the Python server lists them by priority instead, so that `start`
-    /// is of no use there.)
+    /// Lists units by name. (With a status, the Python server lists them by priority instead, where `start` is of no
+    /// use.)
     pub fn get_work_units(&mut self, work_spec: &Name, query: &UnitQuery) -> Result<Vec<Unit>> {
         let numbers = |statuses: &[Status]| {
             let numbers = statuses.iter().map(|status| status.number().into());
@@ -358,7 +357,7 @@ impl Coordinate {
         Ok(units)
     }
 
-    /// How some units stand, in the same order; `None` for those that are not there.
+    /// The states of some units, in the same order; `None` for units that don't exist.
     pub fn get_work_unit_status(
         &mut self,
         work_spec: &Name,
@@ -382,7 +381,7 @@ impl Coordinate {
         Ok(statuses)
     }
 
-    /// Changes units' priorities; unknown names are passed over.
+    /// Changes the priorities of units; unknown names are ignored.
     pub fn prioritize_work_units(
         &mut self,
         work_spec: &Name,
@@ -402,9 +401,9 @@ impl Coordinate {
             .done()
     }
 
-    /// Deletes units. Gives how many there were.
+    /// Deletes units. Returns how many were deleted.
     pub fn del_work_units(&mut self, work_spec: &Name, which: &Deletion) -> Result<u64> {
-        // The Go servers delete all units if nothing says which.
+        // The Go servers delete all units if no option selects some.
         if let Deletion::Named(keys, _) = which
             && keys.is_empty()
         {

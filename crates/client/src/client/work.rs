@@ -1,4 +1,4 @@
-//! Doing work: getting units, and reporting on them.
+//! Methods for workers: getting units, and reporting on them.
 
 use super::{Coordinate, Error, Name, Request, Result, Status, names, options};
 use crate::cbor::Value;
@@ -9,12 +9,12 @@ use std::time::Duration;
 pub struct GetWork {
     /// How many units, all of one work spec; 1 if `None`.
     pub max_units: Option<u64>,
-    /// How long the units are held; 300 s if `None`. From 1 s to a day.
+    /// The length of the leases; 300 s if `None`. From 1 s to a day.
     pub lease: Option<Duration>,
-    /// Only from these work specs; from all if there is none.
+    /// Only from these work specs; from all if the list is empty.
     pub work_specs: Vec<Name>,
-    /// Only from work specs with one of these runtimes; if there is none, from those without. Only this daemon
-    /// has it.
+    /// Only from work specs with one of these runtimes; if the list is empty, from those without a runtime. Only
+    /// `coordinated` supports this.
     pub runtimes: Vec<Name>,
 }
 
@@ -29,7 +29,7 @@ pub struct Work {
     pub data: Value,
 }
 
-/// A report on a unit, or a wish for it.
+/// A report on a unit, or a request to change its status or lease.
 ///
 /// ```
 /// use coordinated_client::cbor::Value;
@@ -67,27 +67,26 @@ impl Update {
         }
     }
 
-    /// It is done.
+    /// The unit is done.
     #[must_use]
     pub fn finished() -> Self {
         Self::new(Some(Status::Finished), None)
     }
 
-    /// It can't be done. What is wrong belongs in the data, as `traceback`.
+    /// The unit has failed. The reason belongs in the data, as `traceback`.
     #[must_use]
     pub fn failed() -> Self {
         Self::new(Some(Status::Failed), None)
     }
 
-    /// It is to be tried again: a failed or finished one from the beginning, and a pending one by another
-    /// worker.
+    /// The unit is available again: a failed or finished one starts over, and a pending one goes to another worker.
     #[must_use]
     pub fn available() -> Self {
         Self::new(Some(Status::Available), Some(0.0))
     }
 
-    /// As [`Update::available`], but not before this time has passed. Only this daemon knows the delay; others
-    /// make it available at once.
+    /// As [`Update::available`], but after a delay. Only `coordinated` supports the delay; other servers make the unit
+    /// available at once.
     #[must_use]
     pub fn available_after(delay: Duration) -> Self {
         Self {
@@ -96,33 +95,33 @@ impl Update {
         }
     }
 
-    /// It takes longer: the lease ends so much later than now.
+    /// The lease is renewed: it ends this long after now.
     #[must_use]
     pub fn renewed(lease: Duration) -> Self {
         Self::new(None, Some(lease.as_secs_f64()))
     }
 
-    /// The lease ends now: somebody else is to take it.
+    /// The lease ends now, so that another worker can take the unit.
     #[must_use]
     pub fn given_back() -> Self {
         Self::new(None, Some(-1.0))
     }
 
-    /// The data that it has now, in place of those it had.
+    /// Replaces the unit's data.
     #[must_use]
     pub fn with_data(mut self, data: Value) -> Self {
         self.data = Some(data);
         self
     }
 
-    /// Who reports. With it, this daemon refuses late reports on whatever connection they come.
+    /// Names the worker that reports. With it, `coordinated` refuses late reports on any connection.
     #[must_use]
     pub fn by_worker(mut self, worker: Name) -> Self {
         self.worker = Some(worker);
         self
     }
 
-    /// True if it does no harm to be carried out twice.
+    /// True if it can be executed twice without harm.
     fn is_repeatable(&self) -> bool {
         match self.status {
             Some(Status::Finished | Status::Failed) => true,
@@ -144,7 +143,7 @@ impl Update {
 }
 
 impl Coordinate {
-    /// Asks for work; gives nothing if there is none now.
+    /// Requests work. The result is empty if there is none now.
     pub fn get_work(&mut self, worker: &Name, wanted: &GetWork) -> Result<Vec<Work>> {
         let some_names = |list: &[Name]| (!list.is_empty()).then(|| names(list));
         let options = options([
@@ -196,8 +195,8 @@ impl Coordinate {
         self.call(&request)?.done()
     }
 
-    /// Reports on many units in one go, and gives for each what was refused and why, in order. Only this
-    /// daemon has it.
+    /// Reports on many units in one call. Returns for each, in order, whether it was accepted, or why it was refused. Only
+    /// `coordinated` supports this.
     pub fn update_work_units(
         &mut self,
         work_spec: &Name,

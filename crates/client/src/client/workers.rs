@@ -5,23 +5,23 @@ use super::{Coordinate, Name, Result};
 use crate::cbor::Value;
 use std::time::Duration;
 
-/// A worker's sign of life.
+/// A worker's heartbeat: it is alive.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    /// Who it is.
+    /// The worker.
     pub worker: Name,
-    /// What it does: `RUN`, `IDLE` or `TERMINATE` by convention.
+    /// Its mode: `RUN`, `IDLE` or `TERMINATE` by convention.
     pub mode: Option<Name>,
-    /// How long it is taken for alive.
+    /// How long it counts as alive.
     pub lifetime: Duration,
-    /// What it says of itself: a map.
+    /// Information about it: a map.
     pub environment: Option<Value>,
-    /// Whose child it is.
+    /// Its parent worker.
     pub parent: Option<Name>,
 }
 
 impl Heartbeat {
-    /// A sign of life that says nothing more, for as long as the Python client has it: 6,000 s.
+    /// A heartbeat without further information, with the lifetime that the Python client uses: 6,000 s.
     #[must_use]
     pub fn new(worker: Name) -> Self {
         Self {
@@ -41,11 +41,11 @@ pub struct WorkerStats {
     pub workers: u64,
     /// Those that have a parent. The Python server counts something else.
     pub children: u64,
-    /// Those whose lifetime will end.
+    /// Those whose lifetime ends.
     pub expirable: u64,
 }
 
-/// A unit that a worker has, or had until its lease ran out.
+/// A unit that a worker has, or had until its lease expired.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldUnit {
     /// Its work spec.
@@ -54,14 +54,14 @@ pub struct HeldUnit {
     pub key: Name,
     /// Its data.
     pub data: Value,
-    /// Who has it now; another worker's name, or none, if the lease ran out.
+    /// The worker that has it now: another one, or none, if the lease has expired.
     pub worker: Option<Name>,
-    /// When the lease of whoever has it ends, in seconds since 1970.
+    /// When that worker's lease ends, in seconds since 1970.
     pub expires: Option<f64>,
 }
 
 impl Coordinate {
-    /// Registers a worker, or says that it is still alive. Gives a remark of the server, if it has one.
+    /// Registers a worker, or reports that it is still alive. Returns the server's note, if it sends one.
     pub fn worker_heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<Option<String>> {
         let name = |name: &Option<Name>| name.as_ref().map_or(Value::Null, Value::from);
         let params = [
@@ -72,12 +72,12 @@ impl Coordinate {
             name(&heartbeat.parent),
         ];
         let answer = self.call_with("worker_heartbeat", params)?;
-        let (accepted, remark) = answer.accepted_with_message()?;
+        let (accepted, note) = answer.accepted_with_message()?;
         accepted.yes()?;
-        Ok(remark)
+        Ok(note)
     }
 
-    /// Forgets a worker. What it has stays its until the leases end.
+    /// Unregisters a worker. It keeps its units until the leases end.
     pub fn worker_unregister(&mut self, worker: &Name) -> Result<()> {
         self.call_with("worker_unregister", [worker.into()])?.done()
     }
@@ -104,8 +104,7 @@ impl Coordinate {
         Ok(counts)
     }
 
-    /// What a worker says of itself, with the `age_seconds` of its last sign of life; `None` if there is no such
-    /// worker.
+    /// The information from a worker's last heartbeat, with its `age_seconds`; `None` if there is no such worker.
     pub fn get_worker_info(&mut self, worker: &Name) -> Result<Option<Value>> {
         let answer = self
             .call_with("get_worker_info", [worker.into()])?
@@ -123,7 +122,7 @@ impl Coordinate {
         })
     }
 
-    /// What a worker's children have, or had until the leases ran out.
+    /// The units that a worker's children have, or had until the leases expired.
     pub fn get_child_work_units(&mut self, worker: &Name) -> Result<Vec<(Name, Vec<HeldUnit>)>> {
         let answer = self
             .call_with("get_child_work_units", [worker.into()])?

@@ -1,21 +1,21 @@
-//! What a function knows of its unit.
+//! The unit that a function works on.
 
 use crate::cbor::Value;
 use crate::{Name, Work};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Why a unit should not be worked on any further.
+/// Why a function should stop working on its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
-    /// Its lease was lost to another worker, or it was deleted. Whatever the outcome, it does not count.
+    /// The lease was lost to another worker, or the unit was deleted. The outcome does not count.
     LeaseLost,
-    /// The worker is to stop at once. The outcome counts; [`super::Outcome::given_back`] leaves the unit to
-    /// another worker.
+    /// The worker was told to stop at once. The outcome counts; [`super::Outcome::given_back`] leaves the unit to another
+    /// worker.
     Stopping,
 }
 
-/// A unit that is worked on.
+/// A unit that a function works on.
 #[derive(Clone, Debug)]
 pub struct Context(Arc<Unit>);
 
@@ -54,7 +54,7 @@ impl Signal {
 }
 
 impl Context {
-    /// A unit with a lease of its own, which `id` tells from all others of this worker.
+    /// A unit with its own lease. `id` is unique within this worker.
     pub(super) fn new(id: u64, work: Work, definition: Arc<Value>, attempt: u64) -> Self {
         Self(Arc::new(Unit {
             id,
@@ -97,14 +97,14 @@ impl Context {
         &self.0.definition
     }
 
-    /// The how manieth attempt at the unit this is, from 1 on. The original daemons don't tell: with them it
-    /// counts those of this worker since it was started.
+    /// The attempt number, from 1. The original servers don't tell it; with them, this counts the attempts of this worker
+    /// since its start.
     #[must_use]
     pub fn attempt(&self) -> u64 {
         self.0.attempt
     }
 
-    /// True if the function should end soon; look at it every now and then. [`Context::cancellation`] tells why.
+    /// True if the function should end soon; check this now and then. [`Context::cancellation`] tells why.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancellation().is_some()

@@ -1,19 +1,17 @@
-//! A framework for workers: functions that are run for work units, on any number of threads.
+//! A framework for workers: functions that run for work units, on any number of threads.
 //!
-//! A [`Worker`] asks for units of the work specs that have a function, runs it for each, and reports how it
-//! ended. Meanwhile one thread in the background renews the leases, tells the daemon that the worker is alive,
-//! and takes care of what can go wrong:
+//! A [`Worker`] requests units of the work specs that have a function, runs the function for each unit, and reports the
+//! outcome. Meanwhile a thread in the background renews the leases, sends heartbeats, and handles failures:
 //!
-//! - A function that returns an error or panics fails its unit, with the message as traceback.
-//! - A daemon that is restarted, and a network that breaks, are waited for. Functions go on, and are reported
-//!   on later.
-//! - Where a lease is lost to another worker nevertheless, [`Context::is_cancelled`] says so to the function,
-//!   whose outcome counts no more.
-//! - A worker that is killed loses nothing: its units are handed out again when their leases end. So a unit may
-//!   be run twice, and a function must bear that.
+//! - If a function returns an error or panics, its unit fails, with the message as traceback.
+//! - If the daemon is restarted or the network breaks, the worker waits. Functions go on, and their outcomes are reported
+//!   later.
+//! - If a lease is lost to another worker nevertheless, [`Context::is_cancelled`] tells the function, and its outcome does
+//!   not count.
+//! - If a worker is killed, its units are handed out again when their leases end. So a unit may be run twice, and functions
+//!   must allow for that.
 //!
-//! Short units are fetched some tenths of a second ahead and reported on together. They end, and come back, as
-//! all others do.
+//! Units that take little time are prefetched some tenths of a second ahead, and their outcomes are reported together.
 //!
 //! ```
 //! use coordinated_client::cbor::Value;
@@ -39,18 +37,18 @@
 //! # }).unwrap();
 //! ```
 
-mod away;
-mod clerk;
 mod context;
-mod crew;
+mod dispatcher;
 mod heartbeat;
+mod outage;
 mod outcome;
 mod report;
+mod runner_pool;
 
-pub use clerk::{run, work_specs_with_runtimes};
 pub use context::{Cancellation, Context};
-pub use crew::{Crew, Stopper};
+pub use dispatcher::{run, work_specs_with_runtimes};
 pub use outcome::{Ending, Outcome, Tally};
+pub use runner_pool::{RunnerPool, Stopper};
 
 use crate::address::Address;
 use crate::{Error, Name, Result};
@@ -58,37 +56,38 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long units are held without being renewed, if nothing else is said. A worker that is killed keeps its
-/// units from others for so long, and a break of the network may last so long without work being done twice.
+/// The default length of leases. If a worker is killed, no other worker gets its units for this time; if the network
+/// breaks for no longer than this, no work is done twice.
 const LEASE: Duration = Duration::from_secs(60);
 
 type Function = Box<dyn Fn(&Context) -> Result<Outcome, Box<dyn std::error::Error>> + Send + Sync>;
 
-/// Functions for work specs, and how to run them.
+/// Functions for work specs, and the options for running them.
 pub struct Worker {
     address: Address,
     plan: Plan,
     functions: HashMap<Name, Function>,
-    crew: Arc<Crew>,
+    runners: Arc<RunnerPool>,
 }
 
 impl Worker {
-    /// A worker that will serve the daemon at `address` with one thread, as long as it is not told to stop. It
-    /// is named after its host and process, with something random behind that.
+    /// A worker that serves the daemon at `address` with one thread until it is told to stop. Its name consists of the
+    /// host, the process id and a random number.
     #[must_use]
     pub fn new(address: &Address) -> Self {
         Self {
             address: address.clone(),
             plan: Plan::of_this_process(),
             functions: HashMap::new(),
-            crew: Arc::new(Crew::default()),
+            runners: Arc::new(RunnerPool::default()),
         }
     }
 
-    /// Runs `function` for the units of the work spec with this name. What such units have in common stands in
-    /// the work spec's definition ([`Context::definition`]).
+    /// Runs `function` for the units of the work spec with this name. What all its units have in common is in the work
+    /// spec's definition ([`Context::definition`]).
     ///
-    /// The error that the function returns becomes the traceback of a failure, as [`Outcome::Failed`].
+    /// If the function returns an error, the unit fails with the error's message as traceback, as with
+    /// [`Outcome::Failed`].
     #[must_use]
     pub fn on<F>(mut self, work_spec: impl Into<Name>, function: F) -> Self
     where
@@ -100,30 +99,28 @@ impl Worker {
         self
     }
 
-    /// Runs so many functions at once; 1 if nothing is said.
+    /// The number of functions to run in parallel; 1 by default.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.plan.threads = threads.max(1);
         self
     }
 
-    /// What the daemon calls it. No two workers may have the same name.
+    /// The worker's name. No two workers may have the same one.
     #[must_use]
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.plan.name = name.into();
         self
     }
 
-    /// How long units are held without being renewed; 60 s if nothing is said. They are renewed after a third of
-    /// that. From 1 s to a day.
+    /// The length of leases, from 1 s to a day; 60 s by default. They are renewed after a third of that.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.plan.lease = lease.clamp(Duration::from_secs(1), Duration::from_secs(86_400));
         self
     }
 
-    /// Also serves work specs with this runtime; if nothing is said, only those without one. Only this daemon
-    /// knows runtimes.
+    /// Also serves work specs with this runtime; by default, only those without one. Only `coordinated` supports runtimes.
     #[must_use]
     pub fn runtime(mut self, runtime: impl Into<Name>) -> Self {
         if self.plan.runtimes.is_empty() {
@@ -133,37 +130,36 @@ impl Worker {
         self
     }
 
-    /// Ends when all units of the work specs are finished or failed, also those that other workers have or that
-    /// are delayed.
+    /// Ends when all units of the work specs are finished or failed, including delayed ones and those of other workers.
     #[must_use]
     pub fn until_empty(mut self) -> Self {
         self.plan.until_empty = true;
         self
     }
 
-    /// What makes it stop, from another thread.
+    /// A handle that stops it from another thread.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper::of(&self.crew)
+        Stopper::of(&self.runners)
     }
 
-    /// Works until it is told to stop, or nothing is left if that was asked for. Gives how the units ended. Without
-    /// any function it ends at once, and asks for nothing.
+    /// Works until it is told to stop or, after [`Worker::until_empty`], until nothing is left. Returns how many units ended
+    /// in which way. Without any function it ends at once and requests nothing.
     ///
     /// # Errors
-    /// `Unreachable` if there is no daemon at the start; what the daemon says if it answers with errors only, for a
-    /// minute; what is wrong with the connection if the worker is to stop at once meanwhile.
+    /// `Unreachable` if there is no daemon at the start; the daemon's error if it only answers with errors for a minute;
+    /// the error of the connection if the worker is told to stop at once while the daemon can't be reached.
     pub fn run(self) -> Result<Tally> {
         if self.functions.is_empty() {
-            // A request that names no work specs would be one for the units of all.
+            // A request without names of work specs would get units of all of them.
             return Ok(Tally::default());
         }
         let functions = Functions(self.functions);
-        clerk::run(self.address, &self.plan, &self.crew, &functions)
+        dispatcher::run(self.address, &self.plan, &self.runners, &functions)
     }
 }
 
-/// Which work to ask for, and how to do it, when a [`Handler`] of your own does it ([`run`]).
+/// Which work to request, and how to do it, for workers with their own [`Handler`] ([`run`]).
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The worker's name, by which servers know it.
@@ -183,7 +179,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan for a worker that is named after its host and process.
+    /// A plan for a worker with the name of this host and process.
     #[must_use]
     pub fn of_this_process() -> Self {
         Self {
@@ -203,17 +199,17 @@ pub trait Handler: Sync {
     /// Runs some units of the same work spec. Returns an outcome for each, in order.
     fn run(&self, units: &[Context]) -> Vec<Outcome>;
 
-    /// A unit's outcome has been reported, or can't be.
+    /// Called when a unit's outcome has been reported, or can't be.
     fn ended(&self, _unit: &Context, _ending: &Ending, _took: Duration) {}
 
-    /// The daemon can't be reached; it will be tried again.
-    fn away(&self, error: &Error) {
+    /// Called when the daemon can't be reached or answers with an error, before the worker retries.
+    fn outage_began(&self, error: &Error) {
         tracing::warn!("waiting for the daemon: {error}");
     }
 
-    /// It can be reached again.
-    fn back(&self) {
-        tracing::info!("the daemon is there again");
+    /// Called when the daemon works again.
+    fn outage_ended(&self) {
+        tracing::info!("the daemon can be reached again");
     }
 }
 
@@ -225,7 +221,7 @@ impl Handler for Functions {
             Some(function) => {
                 function(unit).unwrap_or_else(|error| Outcome::failed(error.to_string()))
             }
-            // An original that does not know the option `work_spec_names` hands out everything.
+            // An original server without the option `work_spec_names` hands out units of all work specs.
             None => Outcome::given_back(Duration::from_secs(1)),
         };
         units.iter().map(run).collect()

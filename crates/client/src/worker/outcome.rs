@@ -1,70 +1,69 @@
-//! How units end.
+//! Outcomes of units.
 
 use crate::cbor::Value;
 use std::time::Duration;
 
-/// How a unit ended.
+/// The outcome of a unit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It is done.
+    /// The unit is done.
     Finished {
-        /// The data that it has now; `None` leaves those it had. An `output` in them adds units to the work spec
-        /// that `then` names.
+        /// Its new data; `None` keeps the old ones. An `output` in them adds units to the work spec that `then` names.
         data: Option<Value>,
     },
-    /// It can't be done.
+    /// The unit has failed.
     Failed {
-        /// What went wrong, for people; failures are grouped by its last line.
+        /// What went wrong, for people. Failures are grouped by its last line.
         traceback: String,
     },
-    /// It is to be tried again later.
+    /// The unit is to be tried again later.
     GivenBack {
-        /// Not before so much time has passed.
+        /// The time until then, at least.
         delay: Duration,
     },
 }
 
 impl Outcome {
-    /// It is done, and its data stay as they are.
+    /// The unit is done, and keeps its data.
     #[must_use]
     pub fn finished() -> Self {
         Self::Finished { data: None }
     }
 
-    /// It is done, and has these data now: a map.
+    /// The unit is done, and has these data now: a map.
     #[must_use]
     pub fn finished_with(data: Value) -> Self {
         Self::Finished { data: Some(data) }
     }
 
-    /// It can't be done, for this reason.
+    /// The unit has failed, for this reason.
     pub fn failed(traceback: impl Into<String>) -> Self {
         Self::Failed {
             traceback: traceback.into(),
         }
     }
 
-    /// It is to be tried again, by whatever worker, but not before this time has passed.
+    /// The unit is to be tried again after this time, by any worker.
     #[must_use]
     pub fn given_back(delay: Duration) -> Self {
         Self::GivenBack { delay }
     }
 }
 
-/// How many units of a worker ended how.
+/// How many units of a worker ended in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Those that are done.
+    /// Units that are done.
     pub finished: u64,
-    /// Those that can't be done.
+    /// Units that have failed.
     pub failed: u64,
-    /// Those that were given back for later.
+    /// Units that were given back for later.
     pub given_back: u64,
-    /// Those that were lost to another worker, or deleted meanwhile.
+    /// Units whose leases were lost to another worker, or that were deleted.
     pub lost: u64,
 }
 
-/// What became of a unit in the end.
+/// How a unit ended, after its report.
 #[derive(Debug)]
 pub enum Ending {
     /// It is finished.

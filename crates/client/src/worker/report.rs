@@ -1,26 +1,26 @@
-//! What is reported of a unit, and how much of it.
+//! Reports on units, and limits for their size.
 
 use super::{Context, Outcome};
 use crate::cbor::{Value, scan};
 use std::time::Duration;
 
-/// The longest data of a report: half of what a daemon takes by default. One that takes less says so.
+/// The longest data of a report: half of what a daemon accepts by default. A daemon that accepts less rejects it.
 const DATA_BYTES_MAX: usize = 32 << 20;
-/// The levels of containers in them: what a daemon takes by default, but for those of the message.
+/// How deeply they may be nested: what a daemon accepts by default, less the levels of the message.
 const DATA_DEPTH_MAX: usize = 90;
-/// How much of a traceback's end is reported: 64 KiB that a program has written, and some words on its end.
+/// How much of the end of a traceback is reported: 64 KiB that a program has written, and some words about its end.
 const TRACEBACK_BYTES_MAX: usize = (64 << 10) + 1024;
-/// The same where the daemon does not take as much.
+/// The same if the daemon rejects that much.
 const SHORT_TRACEBACK_BYTES_MAX: usize = 1024;
 
-/// How a unit ended, for the daemon.
+/// The outcome of a unit, to be reported to the daemon.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) unit: Context,
     pub(super) outcome: Outcome,
     pub(super) took: Duration,
-    /// True if the unit's data are left as they are, without a traceback: the daemon takes no more.
-    pub(super) is_bare: bool,
+    /// True if the unit's data stay as they are, without the traceback, since the daemon accepts no more.
+    pub(super) omits_traceback: bool,
 }
 
 impl Report {
@@ -29,14 +29,14 @@ impl Report {
             unit,
             outcome,
             took,
-            is_bare: false,
+            omits_traceback: false,
         }
     }
 
-    /// The report, or that no daemon would take it.
+    /// The report within the limits; a failure instead if no daemon would accept it.
     pub(super) fn bounded(mut self) -> Self {
         match &mut self.outcome {
-            Outcome::Failed { traceback } => keep_end(traceback, TRACEBACK_BYTES_MAX),
+            Outcome::Failed { traceback } => truncate_start(traceback, TRACEBACK_BYTES_MAX),
             Outcome::Finished { data: Some(data) } => {
                 if let Some(problem) = problem_with(data) {
                     self.outcome = Outcome::failed(problem);
@@ -47,22 +47,22 @@ impl Report {
         self
     }
 
-    /// What to report in its place, as the daemon did not take it for its size, by this message.
+    /// A smaller report instead of one that the daemon rejected as too large, with this message.
     pub(super) fn smaller(mut self, message: &str) -> Self {
         match &mut self.outcome {
             Outcome::Failed { traceback } if traceback.len() > SHORT_TRACEBACK_BYTES_MAX => {
-                keep_end(traceback, SHORT_TRACEBACK_BYTES_MAX);
+                truncate_start(traceback, SHORT_TRACEBACK_BYTES_MAX);
             }
-            Outcome::Failed { .. } => self.is_bare = true,
+            Outcome::Failed { .. } => self.omits_traceback = true,
             Outcome::Finished { .. } | Outcome::GivenBack { .. } => {
-                let problem = format!("the daemon does not take its new data: {message}");
+                let problem = format!("the daemon rejected its new data: {message}");
                 self.outcome = Outcome::failed(problem);
             }
         }
         self
     }
 
-    /// Roughly its bytes.
+    /// Its approximate size in bytes.
     pub(super) fn bytes(&self) -> usize {
         let data = |value: &Value| value.to_bytes().len();
         match &self.outcome {
@@ -73,7 +73,7 @@ impl Report {
     }
 }
 
-/// Why no daemon would take these data as those of a finished unit.
+/// Why no daemon would accept these data as those of a finished unit.
 fn problem_with(data: &Value) -> Option<String> {
     let bytes = data.to_bytes();
     if bytes.len() > DATA_BYTES_MAX {
@@ -88,13 +88,13 @@ fn problem_with(data: &Value) -> Option<String> {
     Some(format!("its new data can't be sent: {error}"))
 }
 
-/// Cuts the beginning off, between two characters.
-fn keep_end(text: &mut String, bytes_max: usize) {
+/// Removes the beginning, between two characters.
+fn truncate_start(text: &mut String, bytes_max: usize) {
     let begin = text.len().saturating_sub(bytes_max);
     text.drain(..text.ceil_char_boundary(begin));
 }
 
-/// The data, which say now why the unit failed.
+/// The data with the traceback of the failure.
 pub(super) fn with_traceback(data: &Value, traceback: &str) -> Value {
     let entries = data.as_map().unwrap_or_default().iter();
     let others = entries.filter(|(key, _)| key.as_string_bytes() != Some(b"traceback"));
@@ -144,8 +144,8 @@ mod tests {
     fn what_the_daemon_does_not_take_becomes_smaller_each_time() {
         let report = failed("é".repeat(TRACEBACK_BYTES_MAX)).smaller("too long");
         assert_eq!(traceback(&report).len(), SHORT_TRACEBACK_BYTES_MAX);
-        assert!(!report.is_bare);
-        assert!(report.smaller("too long").is_bare);
+        assert!(!report.omits_traceback);
+        assert!(report.smaller("too long").omits_traceback);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! What a program writes, as it comes: its beginning, and whether it may be a result.
+//! Collecting the output of a program: its beginning, and whether it may be a result.
 
 use super::output_rule::BYTE_ORDER_MARK;
 
-/// So much of a result is kept. A result that is longer fails its unit.
+/// The most bytes of a result. A longer result fails its unit.
 pub(super) const RESULT_BYTES_MAX: usize = 16 << 20;
 
 /// The beginning of a text.
@@ -10,26 +10,26 @@ pub(super) const RESULT_BYTES_MAX: usize = 16 << 20;
 pub(super) struct Collected {
     /// At most [`RESULT_BYTES_MAX`].
     pub(super) bytes: Vec<u8>,
-    /// True if there was more.
+    /// True if the text is longer.
     pub(super) is_cut: bool,
-    /// True if a line begins with `{`, also behind the bytes that were kept.
+    /// True if a line begins with `{`, which may be after the kept bytes.
     pub(super) opens_object: bool,
     place: Place,
 }
 
-/// Where in a line the text ends so far.
+/// The position in a line at which the text ends so far.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Place {
-    /// Before anything but white space, in the whole text.
+    /// The text has only white space so far.
     #[default]
     Begin,
-    /// At the beginning of a line, behind so many bytes of a byte order mark.
+    /// At the beginning of a line, after this many bytes of a byte order mark.
     LineBegin(usize),
     Within,
 }
 
 impl Collected {
-    /// Takes the next piece.
+    /// Appends the next piece.
     pub(super) fn push(&mut self, piece: &[u8]) {
         let room = RESULT_BYTES_MAX - self.bytes.len();
         self.is_cut |= piece.len() > room;

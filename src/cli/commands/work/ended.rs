@@ -1,4 +1,4 @@
-//! How a program ended, and what is said of a failure.
+//! How a program ended, and the traceback of a failure.
 
 use super::process::{Ran, Stopped};
 use std::os::unix::process::ExitStatusExt;
@@ -9,9 +9,9 @@ const EX_TEMPFAIL: i32 = 75;
 /// How a program ended.
 pub(super) enum Ended {
     Well,
-    /// It wants to be run again later.
+    /// It asked to be run again later.
     Later,
-    /// It was told to.
+    /// The worker stopped it.
     Stopped,
     /// With a traceback: how it ended, and what it wrote to standard error.
     Badly(String),
@@ -39,14 +39,13 @@ impl Ended {
 }
 
 fn stderr(ran: &Ran) -> String {
-    // The first character may have been cut.
+    // The first character may be incomplete.
     let cut = |byte: &&u8| **byte & 0b1100_0000 == 0b1000_0000;
     let continued = ran.stderr.iter().take_while(cut).count();
     String::from_utf8_lossy(&ran.stderr[continued.min(3)..]).into_owned()
 }
 
-/// The code stands first, since failures are grouped by the last line, which says more if the program has written
-/// it.
+/// The exit code comes first: failures are grouped by the last line, which is more useful if the program wrote it.
 fn code_and_stderr(ran: &Ran, code: i32) -> String {
     let stderr = stderr(ran);
     match stderr.trim().is_empty() {

@@ -1,4 +1,4 @@
-//! Looks for a program as the system will, and says why it can't be run.
+//! Finding a program as the system does, and explaining why it can't be run.
 
 use rustix::fs::{Access, access};
 use std::ffi::{OsStr, OsString};
@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Where programs are if there is no PATH.
+/// The folders of programs if there is no PATH.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Why a program can't be run.
@@ -29,20 +29,20 @@ pub(super) enum NotRunnable {
     Unreachable(PathBuf, io::ErrorKind),
 }
 
-/// Looks for a program: where its path says, if there is a slash in it, and else in the folders of PATH.
+/// Finds a program: at its path if that has a slash, otherwise in the folders of PATH.
 ///
 /// # Errors
-/// Why the system would not run it, as far as its files tell.
+/// Why the system would not run it, as far as this can be known from its file.
 pub(super) fn find(program: &OsStr) -> Result<PathBuf, NotRunnable> {
     if program.as_bytes().contains(&b'/') {
         let path = PathBuf::from(program);
-        return look_at(&path).map(|()| path);
+        return check(&path).map(|()| path);
     }
     let folders = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let mut problem = None;
     for folder in std::env::split_paths(&folders) {
         let path = folder.join(program);
-        match look_at(&path) {
+        match check(&path) {
             Ok(()) => return Ok(path),
             Err(why @ NotRunnable::NotExecutable(_)) => problem = problem.or(Some(why)),
             Err(_) => {}
@@ -56,7 +56,7 @@ pub(super) fn find(program: &OsStr) -> Result<PathBuf, NotRunnable> {
     )
 }
 
-fn look_at(path: &Path) -> Result<(), NotRunnable> {
+fn check(path: &Path) -> Result<(), NotRunnable> {
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NotRunnable::NoFile(path.to_owned()),
         kind => NotRunnable::Unreachable(path.to_owned(), kind),
@@ -70,7 +70,7 @@ fn look_at(path: &Path) -> Result<(), NotRunnable> {
     }
 }
 
-/// Why the system has not started a program.
+/// Explains why the system has not started a program.
 pub(super) fn explain(program: &OsStr, error: &io::Error) -> String {
     let shown = program.display();
     match (find(program), error.raw_os_error()) {
@@ -81,7 +81,7 @@ pub(super) fn explain(program: &OsStr, error: &io::Error) -> String {
         }
         (Ok(path), Some(libc::ENOENT)) => {
             let path = path.display();
-            format!("can't run {path}: the interpreter that it names is not there")
+            format!("can't run {path}: the interpreter in its first line does not exist")
         }
         (Ok(_), _) => format!("can't run {shown}: {error}"),
     }

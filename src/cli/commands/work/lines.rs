@@ -1,16 +1,16 @@
-//! Lines on their way to a reader, who may be slow or not read at all.
+//! A queue of lines for a reader that may be slow or not read at all.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What waits to be read may take so much; further lines are left out.
+/// The most bytes that wait to be read; further lines are left out.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 /// How long a worker that is to end at once waits for its readers.
-const LAST_PATIENCE: Duration = Duration::from_secs(1);
+const HURRIED_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A queue between those who have something to tell, who never wait, and a thread that writes and may be kept
-/// waiting by the reader.
+/// A queue between threads that add lines and never wait, and a thread that writes them and may have to wait for the
+/// reader.
 #[derive(Default)]
 pub(super) struct Lines {
     state: Mutex<State>,
@@ -28,7 +28,7 @@ struct State {
 }
 
 impl Lines {
-    /// Nothing that runs under the lock can leave it half done.
+    /// Locks the state, even if the lock is poisoned: no panic can leave the state inconsistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,8 +69,8 @@ impl Lines {
         }
     }
 
-    /// Waits until all lines are written, or for a moment once [`Lines::hurry`] was called. Gives how many were left
-    /// out.
+    /// Waits until all lines are written, or only a short time once [`Lines::hurry`] was called. Returns how many lines were
+    /// left out.
     pub(super) fn finish(&self) -> u64 {
         let mut state = self.lock();
         state.is_closed = true;
@@ -79,7 +79,7 @@ impl Lines {
         while !state.is_written {
             let waited = if state.is_hurried {
                 let now = Instant::now();
-                let at = *give_up_at.get_or_insert(now + LAST_PATIENCE);
+                let at = *give_up_at.get_or_insert(now + HURRIED_WAIT_MAX);
                 if now >= at {
                     break;
                 }
@@ -94,7 +94,7 @@ impl Lines {
         state.left_out
     }
 
-    /// Makes [`Lines::finish`] wait no longer than a moment.
+    /// Makes [`Lines::finish`] wait only a short time.
     pub(super) fn hurry(&self) {
         self.lock().is_hurried = true;
         self.changed.notify_all();

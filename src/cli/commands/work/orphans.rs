@@ -1,4 +1,4 @@
-//! Waits for the end of processes that nobody else waits for, as the first process of a container has to.
+//! Reaping orphaned processes, as the first process of a container has to.
 
 use coordinated_client::{Error, Result};
 use rustix::process::{WaitOptions, wait};
@@ -6,12 +6,12 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How often it is looked for processes that have ended.
+/// How often to check for processes that have ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs a function on a thread of its own, and gives what it gives. Meanwhile processes that have lost their parents,
-/// and so become children of this one where it is process 1 of a container, are waited for when they end, so that
-/// none of them stays as a zombie. To be called by the program's first thread, which must start no processes itself.
+/// Runs a function on another thread, and returns its result. Meanwhile this reaps orphaned processes, which become
+/// children of this one if it is process 1 of a container, so that none of them stays a zombie. Call this on the program's
+/// first thread, which must not start processes itself.
 ///
 /// # Errors
 /// Those of the function; `NoThread`.
@@ -33,8 +33,8 @@ pub(super) fn reap_during<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Re
 }
 
 fn reap() {
-    // Children of this thread only: the system gives those without parents to a process's first thread. The programs
-    // that are run for units are children of the threads that have started them, and their exit codes are for those.
+    // Only children of this thread: orphans become children of a process's first thread. Programs that are run for units
+    // are children of the threads that started them, which need their exit codes.
     let of_this_thread = WaitOptions::from_bits_retain(libc::__WNOTHREAD.cast_unsigned());
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG | of_this_thread) {}
 }

@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
-/// What the names of the folders begin with.
+/// The beginning of the folders' names.
 const PREFIX: &str = "coordinated-work-";
 
-/// A folder for them, which nobody else can read.
+/// A folder for these files, which other users can't read.
 pub(super) struct OutputFiles {
     folder: TempDir,
-    /// As long as this worker runs, its folder is locked. One that can be locked is that of a worker that was killed.
+    /// The folder is locked while the worker runs. A folder that can be locked belongs to a worker that was killed.
     _lock: File,
     last: AtomicU64,
 }
 
 impl OutputFiles {
-    /// Makes a folder, and removes those that workers have left which were killed.
+    /// Makes a folder, and removes the folders of workers that were killed.
     ///
     /// # Errors
     /// If no folder can be made.
@@ -34,7 +34,7 @@ impl OutputFiles {
                 .tempdir_in(&parent)?;
             let lock = open_folder(folder.path())?;
             lock.lock()?;
-            // Before it was locked, another worker may have taken it for one that was left.
+            // Before it was locked, another worker may have removed it as one of a killed worker.
             if folder.path().exists() {
                 return Ok(Self {
                     folder,
@@ -45,29 +45,29 @@ impl OutputFiles {
         }
     }
 
-    /// The path of a file that is not there yet.
+    /// The path of a file that does not exist yet.
     pub(super) fn next(&self) -> PathBuf {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         self.folder.path().join(number.to_string())
     }
 }
 
-/// Reads what a program has written, which is nothing if there is no file, and removes it.
+/// Reads the file that a program has written, and removes it. Without a file the result is empty.
 ///
 /// # Errors
-/// If it is no regular file, or can't be read.
+/// If it is not a regular file, or can't be read.
 pub(super) fn take(path: &Path) -> io::Result<Collected> {
     let written = match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Collected::default()),
         other => other,
     };
-    // What can't be removed now goes with the folder.
+    // A file that can't be removed now is removed with the folder.
     let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
     written
 }
 
 fn read(path: &Path) -> io::Result<Collected> {
-    // A link could name any file that this user can read, and a FIFO would be waited for.
+    // A link could lead to any file that this user can read, and opening a FIFO would block.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -80,7 +80,7 @@ fn read(path: &Path) -> io::Result<Collected> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    // One byte more shows that there is more.
+    // One byte beyond the limit shows that the file is too long.
     let limit = RESULT_BYTES_MAX as u64 + 1;
     file.take(limit).read_to_end(&mut bytes)?;
     let mut written = Collected::default();
@@ -88,7 +88,7 @@ fn read(path: &Path) -> io::Result<Collected> {
     Ok(written)
 }
 
-/// Removes folders whose workers are gone. What fails is left, for the next worker.
+/// Removes folders of workers that have ended. Errors are ignored: the next worker tries again.
 fn remove_left_folders(parent: &Path) {
     let user = rustix::process::geteuid().as_raw();
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! What of a program's output is a result, and what is wrong with one that can't be read.
+//! The rules for which output of a program is a result, and explanations of invalid results.
 
 use super::collected::{Collected, RESULT_BYTES_MAX};
 use coordinated_client::Name;
@@ -8,39 +8,39 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use std::fmt;
 
-/// U+FEFF in UTF-8, as some programs begin their output.
+/// U+FEFF in UTF-8, with which some programs begin their output.
 pub(super) const BYTE_ORDER_MARK: &[u8; 3] = b"\xef\xbb\xbf";
-/// How much of a line is shown on either side of the place where it can't be read.
+/// How much of a line is shown on either side of the error.
 const EXCERPT_BYTES: usize = 30;
 
-/// What is taken as a unit's new data.
+/// Which output becomes a unit's new data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Takes {
-    /// All of it, which must be one JSON object, if any line begins with "{"; nothing otherwise
+    /// All output, which must be one JSON object, if any line begins with "{"; otherwise none
     Auto,
-    /// All of it, which must be one JSON object; with --batch one a line, and a line for each unit
+    /// All output, which must be one JSON object; with --batch, one object a line, and a line for each unit
     Json,
-    /// Nothing, whatever is printed
+    /// None
     None,
 }
 
-/// A text in which there may be a result.
+/// A text that may have results.
 pub(super) struct Source<'t> {
-    /// What people call it.
+    /// Its name in messages.
     name: &'static str,
     text: &'t Collected,
-    /// True if all of it must be a result, and not only where a line begins with `{`.
+    /// True if all of it must be a result, even if no line begins with `{`.
     must_be_result: bool,
 }
 
 /// A line about one of many units.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The unit, if that much can be read.
+    /// The key of the unit, if it can be read.
     pub(super) key: Option<Name>,
-    /// All of the line, or what is wrong with it.
+    /// The object in the line, or what is wrong with it.
     pub(super) object: Result<Value, String>,
-    /// What to say if there is no such unit.
+    /// The message if there is no such unit.
     pub(super) about_nothing: String,
 }
 
@@ -62,10 +62,10 @@ impl<'t> Source<'t> {
         }
     }
 
-    /// The map that the whole text is; `None` if it is plain text.
+    /// The whole text as a map; `None` if it is plain text.
     ///
     /// # Errors
-    /// Where and why the text can't be read, though it must be a result.
+    /// Where and why the text is invalid, if it must be a result.
     pub(super) fn object(&self) -> Result<Option<Value>, String> {
         if !self.may_be_result() {
             return Ok(None);
@@ -79,14 +79,14 @@ impl<'t> Source<'t> {
         self.map(&self.text.bytes, 1).map(Some)
     }
 
-    /// The lines that are results. One that was cut off by the limit is left out.
+    /// The lines that are results. A line that the limit cut off is left out.
     pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
         let mut lines: Vec<&[u8]> = self.text.bytes.split(|byte| *byte == b'\n').collect();
         if self.text.is_cut {
             lines.pop();
         }
         let parts = lines.into_iter().zip(1..).flat_map(|(line, number)| {
-            // A line may have been written over another one, such as a progress bar.
+            // A carriage return also begins a line, as after a progress bar.
             let parts = line.split(|byte| *byte == b'\r');
             parts.map(move |part| (part, number))
         });
@@ -116,7 +116,7 @@ impl<'t> Source<'t> {
         }
     }
 
-    /// Why there may be results that were not kept, if that is so.
+    /// The problem that results may be missing, if the text was cut off.
     pub(super) fn lost(&self) -> Option<String> {
         (self.text.is_cut && self.may_be_result()).then(|| self.too_long())
     }
@@ -129,14 +129,14 @@ impl<'t> Source<'t> {
         format!("{} has more than {RESULT_BYTES_MAX} bytes", self.name)
     }
 
-    /// The map that a text stands for, whose first line has this number.
+    /// Reads a map from a text whose first line has this number.
     fn map(&self, text: &[u8], first_line: usize) -> Result<Value, String> {
         let name = self.name;
         let text = without_mark(text);
         let object: serde_json::Value = serde_json::from_slice(text).map_err(|error| {
             let place = Place::of(&error, text);
             let (line, column) = (first_line + place.line, place.column);
-            // Failures are grouped by the last line, so what is different for each unit stands before it.
+            // Failures are grouped by the last line, so what differs between units comes before it.
             format!(
                 "{name}, line {line}, column {column}: {}\n{name} is not one JSON object: {}",
                 place.excerpt(),
@@ -158,16 +158,16 @@ fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// Where a text can't be read.
+/// The place of an error in a text.
 struct Place<'t> {
-    /// From 0 on.
+    /// The line, from 0.
     line: usize,
-    /// In bytes, from 1 on.
+    /// The column in bytes, from 1.
     column: usize,
-    /// What of the line stands before the place, and from it on.
+    /// The parts of the line before and after the place.
     before: &'t [u8],
     rest: &'t [u8],
-    /// True if nothing but white space stands before the line.
+    /// True if there is only white space before the line.
     is_first_line: bool,
 }
 
@@ -176,7 +176,7 @@ impl<'t> Place<'t> {
         let mut line_number = error.line().saturating_sub(1);
         let mut column = error.column();
         if column == 0 && line_number > 0 {
-            // The end of a line is reported as column 0 of the next one.
+            // The parser reports the end of a line as column 0 of the next one.
             line_number -= 1;
             column = usize::MAX;
         }
@@ -207,13 +207,13 @@ impl<'t> Place<'t> {
         format!(
             "{}{}{}",
             if begin > 0 { "..." } else { "" },
-            // A backslash stands for itself here, as in JSON.
+            // Backslashes are shown as they are, as in JSON.
             escape(&shown).replace("\\\\", "\\"),
             if end < self.rest.len() { "..." } else { "" }
         )
     }
 
-    /// What is wrong there, and what to write instead.
+    /// What is wrong, and what to write instead.
     fn problem(&self, error: &serde_json::Error) -> String {
         let text = error.to_string();
         let text = text.split(" at line ").next().unwrap_or_default();
@@ -239,7 +239,7 @@ impl<'t> Place<'t> {
         }
     }
 
-    /// True if the number stands there; the parser stops behind its sign.
+    /// True if the number is at the place; the parser stops after its sign.
     fn is_at(&self, number: &str) -> bool {
         match number.strip_prefix('-') {
             None => self.rest.starts_with(number.as_bytes()),
@@ -249,11 +249,11 @@ impl<'t> Place<'t> {
     }
 }
 
-/// The `key` of an object that is broken behind it.
+/// The `key` of an object that is invalid after the key.
 fn key_of(line: &[u8]) -> Option<Name> {
     let mut key = None;
     let mut json = serde_json::Deserializer::from_slice(without_mark(line));
-    // It fails, as the line is broken.
+    // Parsing fails, since the line is invalid.
     let _ = json.deserialize_map(KeyOf(&mut key));
     let value = json::from_json(&key?).ok()?;
     Name::from_value(&value)

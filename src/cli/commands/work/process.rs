@@ -1,4 +1,4 @@
-//! One run of a program: what it is given, what it writes, and its end, by itself or not.
+//! Running a program: its input, its output, and its end.
 
 use super::collected::Collected;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,47 +10,47 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// The end of standard error that is kept.
+/// How many bytes of the end of standard error are kept.
 pub(super) const STDERR_BYTES_MAX: usize = 64 << 10;
-/// How often it is looked whether a program is to be stopped.
+/// How often to check whether a program is to be stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// What is read at once.
+/// How many bytes are read at once.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// How long a program may run.
+/// Time limits of a program.
 pub(super) struct Limits {
     pub(super) timeout: Option<Duration>,
-    /// Between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL.
     pub(super) grace: Duration,
 }
 
 /// A program that has run.
 pub(super) struct Ran {
     pub(super) status: ExitStatus,
-    /// Why it was told to end, if it was.
+    /// Why the worker stopped it, if it did.
     pub(super) stopped: Option<Stopped>,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub(super) stdout: Collected,
-    /// What it wrote to standard error: the end.
+    /// The end of its standard error.
     pub(super) stderr: Vec<u8>,
 }
 
-/// Why a program was told to end.
+/// Why the worker stopped a program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// After so long.
+    /// It ran for longer than this.
     TimedOut(Duration),
-    /// It was told to.
+    /// Its units were cancelled.
     Cancelled,
 }
 
-/// Runs a program in a process group of its own, with `input` as its standard input, until it ends. If it runs
-/// for too long or `is_cancelled` says so, the group gets SIGTERM, and SIGKILL after the grace. It has ended
-/// when the program has: what it left running behind is not waited for, unless it was told to end.
+/// Runs a program in its own process group, with `input` as its standard input, until it ends. If it runs for too long or
+/// `is_cancelled` is true, the group gets SIGTERM, and SIGKILL after the grace time. This does not wait for processes that
+/// the program leaves running, unless the worker stopped it.
 ///
-/// The thread that starts it stays as long as it runs, for the system takes that thread for the parent, by whose end
-/// a program may want to be ended (`setpriv --pdeathsig`). To ask for that here takes a hook before exec, with which
-/// the standard library forks instead of spawning: a third to a half of the rate was lost so.
+/// The thread that starts the program waits for it, since the system regards that thread as the parent: a program may want
+/// to end with its parent (`setpriv --pdeathsig`). Requesting that here would need a hook before exec, with which the
+/// standard library forks instead of spawning, at a third to a half of the rate.
 ///
 /// # Errors
 /// If it can't be started.
@@ -68,7 +68,7 @@ pub(super) fn run(
         .spawn()?;
     let mut run = Run::new(child)?;
     let stopped = run.attend(input, limits, is_cancelled);
-    // Not before now: as long as the program is not waited for, the group is no other's.
+    // Only now: until the program is waited for, no other process can have the id of the group.
     if stopped.as_ref().map_or(true, Option::is_some) {
         run.signal(Signal::KILL);
     }
@@ -113,7 +113,7 @@ impl Run {
             Ok(ended)
         });
         let ended = ready.inspect_err(|_| {
-            // It has not been waited for, so it is this one.
+            // The program was not waited for yet, so the id is its own.
             let _ = kill_process_group(group, Signal::KILL);
             let _ = child.wait();
         })?;
@@ -129,8 +129,8 @@ impl Run {
         })
     }
 
-    /// Gives it its input and takes its output until it has ended. If it was told to, so must all others have
-    /// that hold its output, or the grace is over.
+    /// Writes its input and reads its output until it has ended. If the worker stopped it, this also waits until all
+    /// processes that hold its output have ended, or until the grace time is over.
     fn attend(
         &mut self,
         mut input: &[u8],
@@ -168,7 +168,7 @@ impl Run {
         }
     }
 
-    /// Waits until something can be read or written, or the program has ended: true, then.
+    /// Waits until something can be read or written or the program has ended. True if it has ended.
     fn wait(&mut self, at_most: Duration, has_ended: bool) -> io::Result<bool> {
         let (stdin, stdout, stderr) = (&self.to_stdin, &self.from_stdout, &self.from_stderr);
         let mut waiting = Vec::with_capacity(4);
@@ -194,7 +194,7 @@ impl Run {
         Ok(ended)
     }
 
-    /// Writes what fits. A program that does not want its input does without.
+    /// Writes as much of the input as the pipe takes. A program need not read its input.
     fn give(&mut self, input: &mut &[u8]) {
         while let Some(pipe) = &mut self.to_stdin {
             match pipe.write(input) {
@@ -209,7 +209,7 @@ impl Run {
         }
     }
 
-    /// Reads a piece of each output; true if there was something.
+    /// Reads a piece of each output. True if there was one.
     fn read_what_is_there(&mut self) -> bool {
         let stdout = &mut self.stdout;
         let from_stdout = read(&mut self.from_stdout, |piece| stdout.push(piece));
@@ -222,7 +222,7 @@ impl Run {
         from_stdout || from_stderr
     }
 
-    /// Reads what the program has left in the pipes, but not for ever: others may have them, and write on.
+    /// Reads what the program has left in the pipes, up to a limit: other processes may hold the pipes and go on writing.
     fn read_the_rest(&mut self) {
         const PIECES_MAX: usize = 256;
         for _ in 0..PIECES_MAX {
@@ -233,7 +233,7 @@ impl Run {
     }
 
     fn signal(&self, signal: Signal) {
-        // It fails if there is nobody any more, which is as well.
+        // This fails if all processes of the group have ended, which is fine.
         let _ = kill_process_group(self.group, signal);
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a program for units, and reads from its end what became of them.
+//! Runs a program for units, and turns its end and its output into outcomes.
 
 use super::collected::Collected;
 use super::ended::Ended;
@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// No unit that was given back waits for longer.
+/// The longest delay of a unit that was given back.
 const DELAY_MAX: Duration = Duration::from_secs(3_600);
 /// A variable with more is left out, and so is what would make all of them too many: a program can be given
 /// only so much.
@@ -26,33 +26,33 @@ const VARIABLES_BYTES_MAX: usize = 256 << 10;
 
 /// Which program to run for units, and how.
 pub(super) struct Programs<V> {
-    /// `None`: the one that the work spec names.
+    /// `None` for the command of the work spec.
     pub(super) command: Option<Template>,
     pub(super) limits: Limits,
-    /// How long a unit waits that was given back for the first time.
+    /// The delay of a unit that was given back for the first time.
     pub(super) retry_delay: Duration,
     /// True if the program takes many units at once.
     pub(super) takes_many: bool,
     pub(super) takes: Takes,
-    /// Where the daemon is.
+    /// The daemon's address.
     pub(super) server: String,
     pub(super) output_files: OutputFiles,
     pub(super) view: V,
     pub(super) warned: Warned,
 }
 
-/// What people have been told once, of arguments that are not replaced.
+/// Arguments that look like placeholders but are not, about which a warning was shown.
 #[derive(Default)]
 pub(super) struct Warned(Mutex<HashSet<OsString>>);
 
 impl Warned {
-    /// Tells them of what a command has, unless they know.
+    /// Warns once about each such argument of a command.
     pub(super) fn warn(&self, command: &Template, view: &impl View) {
-        for word in command.unknown_places() {
-            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.insert(word.to_owned()) {
+        for word in command.unknown_placeholders() {
+            let mut warned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if warned.insert(word.to_owned()) {
                 view.note(&format!(
-                    "the argument {} stands for itself: only {{key}}, {{spec}}, {{attempt}} and {{data.FIELD}} are \
+                    "the argument {} is not a placeholder: only {{key}}, {{spec}}, {{attempt}} and {{data.FIELD}} are \
                      replaced",
                     word.display()
                 ));
@@ -61,7 +61,7 @@ impl Warned {
     }
 }
 
-/// Shows what becomes of units.
+/// Shows how units end.
 pub(super) trait View: Sync {
     fn ended(&self, unit: &Context, ending: &Ending, took: Duration);
     fn note(&self, text: &str);
@@ -79,11 +79,11 @@ impl<V: View> Handler for Programs<V> {
         self.view.ended(unit, ending, took);
     }
 
-    fn away(&self, error: &Error) {
+    fn outage_began(&self, error: &Error) {
         self.view.note(&format!("waiting for the daemon: {error}"));
     }
 
-    fn back(&self) {
+    fn outage_ended(&self) {
         self.view.note("the daemon is there again");
     }
 }
@@ -101,7 +101,7 @@ impl<V: View> Programs<V> {
             }
         };
         if self.takes_many && template.names_units() {
-            let problem = "the command names a single unit, and is to take many";
+            let problem = "the command refers to one unit, but --batch gives it many";
             return Err(TemplateError::Spec(problem));
         }
         template.fill(first)
@@ -136,13 +136,13 @@ impl<V: View> Programs<V> {
             set_variables(&mut command, &units[0]);
             input = json::to_json(units[0].data()).to_string().into_bytes();
         }
-        // A part of the units may be lost to others; the program can't be told.
+        // If only some of the units are lost to other workers, the program goes on for the rest.
         let is_cancelled = || units.iter().all(Context::is_cancelled);
         let ran = process::run(&mut command, &input, &self.limits, is_cancelled);
         let written = output_files::take(&output);
         let ran = match ran {
             Ok(ran) => ran,
-            Err(error) => return self.outcomes_of_none(units, &words[0], &error),
+            Err(error) => return self.outcomes_without_run(units, &words[0], &error),
         };
         let ended = Ended::of(&ran);
         let written = match (written, &ended) {
@@ -150,7 +150,7 @@ impl<V: View> Programs<V> {
                 let problem = "the file that COORDINATED_OUTPUT names can't be read";
                 return vec![Outcome::failed(format!("{problem}: {error}")); units.len()];
             }
-            // The program says that its result does not count.
+            // The exit code says that the result does not count.
             (written, _) => written.unwrap_or_default(),
         };
         let source = self.source(&ran, &written);
@@ -160,15 +160,15 @@ impl<V: View> Programs<V> {
         }
     }
 
-    /// What becomes of units whose program could not be run.
-    fn outcomes_of_none(
+    /// The outcomes of units whose program could not be run.
+    fn outcomes_without_run(
         &self,
         units: &[Context],
         program: &OsStr,
         error: &std::io::Error,
     ) -> Vec<Outcome> {
-        if is_for_want(error) {
-            // That is no fault of the units.
+        if lacks_resources(error) {
+            // The units are not the cause.
             let shown = program.display();
             self.view.note(&format!("can't run {shown} now: {error}"));
             let later = |unit| Outcome::given_back(self.delay(unit));
@@ -177,7 +177,7 @@ impl<V: View> Programs<V> {
         vec![Outcome::failed(find::explain(program, error)); units.len()]
     }
 
-    /// Where the program's results are to be found, if any are taken.
+    /// The text with the program's results, if results are wanted.
     fn source<'t>(&self, ran: &'t Ran, written: &'t Collected) -> Option<Source<'t>> {
         match self.takes {
             Takes::None => None,
@@ -194,7 +194,7 @@ impl<V: View> Programs<V> {
         self.outcome_by_end(unit, ended).unwrap_or_else(finished)
     }
 
-    /// What becomes of a unit whose program has not ended well.
+    /// The outcome of a unit whose program did not exit with 0.
     fn outcome_by_end(&self, unit: &Context, ended: &Ended) -> Option<Outcome> {
         match ended {
             Ended::Well => None,
@@ -204,8 +204,8 @@ impl<V: View> Programs<V> {
         }
     }
 
-    /// What the program has said of each unit. Those of which it has said nothing, or nothing that can be read, end
-    /// as it did; if that was well, what can't be read fails them.
+    /// The outcomes that the program has printed for its units. For units without a valid line, the exit code counts; if
+    /// it is 0, output that can't be read fails them.
     fn outcomes_of_many(
         &self,
         units: &[Context],
@@ -214,15 +214,15 @@ impl<V: View> Programs<V> {
     ) -> Vec<Outcome> {
         let by_key: HashMap<&Name, &Context> =
             units.iter().map(|unit| (unit.key(), unit)).collect();
-        let mut said: HashMap<&Name, Result<Outcome, String>> = HashMap::new();
-        // What is wrong with output that may be about any unit.
+        let mut reported: HashMap<&Name, Result<Outcome, String>> = HashMap::new();
+        // The first problem with output that may belong to any unit.
         let mut problem = source.and_then(Source::lost);
         for line in source.into_iter().flat_map(Source::lines) {
             let unit = line.key.as_ref().and_then(|key| by_key.get(key));
             match (unit, line.object) {
                 (Some(unit), object) => {
-                    let outcome = object.map(|object| self.said_of(unit, &object));
-                    said.insert(unit.key(), outcome);
+                    let outcome = object.map(|object| self.outcome_of_line(unit, &object));
+                    reported.insert(unit.key(), outcome);
                 }
                 (None, Ok(_)) if problem.is_none() => problem = Some(line.about_nothing),
                 (None, Err(broken)) if problem.is_none() => problem = Some(broken),
@@ -230,10 +230,10 @@ impl<V: View> Programs<V> {
             }
         }
         if self.takes == Takes::Json {
-            problem.get_or_insert_with(|| "the program has said nothing of this unit".to_owned());
+            problem.get_or_insert_with(|| "the program printed no line for this unit".to_owned());
         }
         let outcome = |unit: &Context| {
-            let broken = match said.remove(unit.key()) {
+            let broken = match reported.remove(unit.key()) {
                 Some(Ok(outcome)) => return outcome,
                 Some(Err(broken)) => Some(broken),
                 None => problem.clone(),
@@ -244,7 +244,8 @@ impl<V: View> Programs<V> {
         units.iter().map(outcome).collect()
     }
 
-    fn said_of(&self, unit: &Context, line: &Value) -> Outcome {
+    /// The outcome in a line about a unit.
+    fn outcome_of_line(&self, unit: &Context, line: &Value) -> Outcome {
         let retry = line.get_some("retry");
         match (line.get_some("error"), line.get_some("data")) {
             (Some(error), _) => {
@@ -263,7 +264,7 @@ impl<V: View> Programs<V> {
         }
     }
 
-    /// Twice as long with each attempt.
+    /// The delay before the next attempt, which doubles with each one.
     fn delay(&self, unit: &Context) -> Duration {
         let doublings = u32::try_from(unit.attempt().saturating_sub(1)).unwrap_or(u32::MAX);
         let factor = 2_u32.checked_pow(doublings).unwrap_or(u32::MAX);
@@ -297,8 +298,8 @@ fn set_variables(command: &mut Command, unit: &Context) {
     }
 }
 
-/// True if there is too little of something of which there may be more later.
-fn is_for_want(error: &std::io::Error) -> bool {
+/// True if the system lacks a resource that may be available later.
+fn lacks_resources(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::EAGAIN | libc::ENOMEM)

@@ -23,7 +23,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// Which work specs are served.
 #[derive(Clone)]
 pub(super) struct Served {
-    /// By name; if there is none, by runtime.
+    /// By name; if the list is empty, by runtime.
     pub(super) work_specs: Vec<Name>,
     pub(super) runtimes: Vec<Name>,
 }
@@ -51,10 +51,10 @@ impl Served {
     }
 }
 
-/// Standard output, or a bar if that is a terminal; and standard error.
+/// Standard output, or a progress bar if that is a terminal; and standard error.
 ///
-/// Each is written by a thread of its own, since a reader who does not read must not keep leases from being renewed,
-/// nor the worker from ending when it is told to.
+/// Separate threads write them, so that a reader that does not read can keep the worker neither from renewing leases nor
+/// from ending.
 #[derive(Clone)]
 pub(super) struct Shown {
     bar: Option<ProgressBar>,
@@ -63,7 +63,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Begins to show. A bar counts the units of the work specs that are served.
+    /// Starts the threads. The bar counts the units of the served work specs.
     pub(super) fn start(stopper: Stopper, server: &Address, served: &Served) -> Self {
         let is_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
         let template = "{wide_bar} {pos}/{len} {rate:>10} {eta:>4}  {msg}";
@@ -86,7 +86,7 @@ impl Shown {
         self.lines.write(|line| {
             let print = || writeln!(io::stdout(), "{}", printable(line));
             if self.beside_bar(print).is_err() {
-                // As with `| head`: whoever reads has seen enough.
+                // The reader wants no more, as with `| head`.
                 stopper.drain();
             }
         });
@@ -107,14 +107,14 @@ impl Shown {
         }
     }
 
-    /// Waits no longer for those who read.
+    /// Stops waiting for readers.
     pub(super) fn hurry(&self) {
         self.lines.hurry();
         self.notes.hurry();
     }
 
-    /// Shows what is left, and why the worker has failed, if it has; takes the bar away. Nothing can be shown any more
-    /// then.
+    /// Shows what is left to show, and the error if the worker has failed, and removes the bar. After this, nothing can be
+    /// shown.
     ///
     /// # Errors
     /// If it has failed.
@@ -122,7 +122,7 @@ impl Shown {
         let left_out = self.lines.finish();
         if left_out > 0 {
             self.note(&format!(
-                "{left_out} lines were not read in time, and left out"
+                "{left_out} lines were left out because they were not read in time"
             ));
         }
         if let Some(error) = &failure {
@@ -137,7 +137,7 @@ impl Shown {
     }
 }
 
-/// Keeps a bar up to date, as long as it is shown.
+/// Keeps a bar up to date while it is shown.
 fn count(bar: &ProgressBar, server: Address, served: &Served) {
     let options = Options {
         retries: 0,
@@ -146,12 +146,12 @@ fn count(bar: &ProgressBar, server: Address, served: &Served) {
     let mut client = Coordinate::new(Connection::new(server, options));
     let mut is_first = true;
     while !bar.is_finished() {
-        // While the daemon is away the bar stands still.
+        // While the daemon can't be reached, the bar does not change.
         if let Ok(counts) = served.count(&mut client) {
             bar.set_length(counts.total());
             bar.set_position(counts.finished + counts.failed);
             if std::mem::take(&mut is_first) {
-                // What was done before is none of this worker's rate.
+                // Units that were done before don't count for the rate.
                 bar.reset_eta();
             }
             bar.set_message(format!(

@@ -1,11 +1,11 @@
-//! The command that is run for a unit, with places for what the unit is.
+//! The command that is run for a unit, with placeholders for the unit's key, data and so on.
 
 use coordinated_client::cbor::{Value, json};
 use coordinated_client::worker::Context;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// A program and its arguments. Each stays one argument, whatever is put into it: no shell sees it.
+/// A program and its arguments. Each stays one argument after placeholders are replaced, since no shell is involved.
 #[derive(Debug, PartialEq)]
 pub(super) struct Template(Vec<Vec<Part>>);
 
@@ -22,26 +22,26 @@ enum Part {
 /// Why a command can't be made for a unit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TemplateError {
-    #[error("there is no \"{0}\" in the data, which the command names")]
+    #[error("the command needs \"{0}\", which is not in the data")]
     NoField(String),
-    #[error("the argument '{0}' would have a NUL byte, which no program can be given")]
+    #[error("the argument '{0}' would have a NUL byte, which arguments can't have")]
     Nul(String),
     #[error("{0}")]
     Spec(&'static str),
 }
 
 impl Template {
-    /// Reads a command. Only `{key}`, `{spec}`, `{attempt}` and `{data.FIELD}` are places; with doubled braces
-    /// they stand for themselves, and all other braces do.
+    /// Reads a command. Only `{key}`, `{spec}`, `{attempt}` and `{data.FIELD}` are placeholders. With doubled braces they
+    /// are literal, and so are all other braces.
     pub(super) fn new<A: AsRef<OsStr>>(words: impl IntoIterator<Item = A>) -> Self {
         let words = words.into_iter();
         Self(words.map(|word| parts(word.as_ref().as_bytes())).collect())
     }
 
-    /// The command that a work spec names itself.
+    /// The command of a work spec.
     ///
     /// # Errors
-    /// If there is none, or something else.
+    /// If it has no command, or an invalid one.
     pub(super) fn of_spec(definition: &Value) -> Result<Self, TemplateError> {
         let no_command = TemplateError::Spec("the work spec has no `command`");
         let command = definition.get_some("command").ok_or(no_command)?;
@@ -71,12 +71,12 @@ impl Template {
         parts.any(|part| matches!(part, Part::Key | Part::Attempt | Part::Field(_)))
     }
 
-    /// Arguments that look like places and are none, such as `{file}`.
-    pub(super) fn unknown_places(&self) -> impl Iterator<Item = &OsStr> {
+    /// Arguments that look like placeholders but are not, such as `{file}`.
+    pub(super) fn unknown_placeholders(&self) -> impl Iterator<Item = &OsStr> {
         let is_place = |literal: &[u8]| {
             let name = literal.strip_prefix(b"{")?.strip_suffix(b"}")?;
             let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.".contains(byte);
-            // A known one stands there with doubled braces.
+            // A known one is literal because of its doubled braces.
             Some(name.first()?.is_ascii_alphabetic() && name.iter().all(is_word))
                 .filter(|_| place(literal).is_none())
         };
@@ -91,7 +91,7 @@ impl Template {
     /// The command for a unit.
     ///
     /// # Errors
-    /// If the data lacks a field, or a program can't be given such an argument.
+    /// If the data lack a field, or an argument would have a NUL byte.
     pub(super) fn fill(&self, unit: &Context) -> Result<Vec<OsString>, TemplateError> {
         let words = self.0.iter();
         words.map(|word| fill(word, unit)).collect()
@@ -120,7 +120,7 @@ fn fill(word: &[Part], unit: &Context) -> Result<OsString, TemplateError> {
     Ok(OsString::from_vec(filled))
 }
 
-/// What stands under a name in the data, or under a path of names with dots between them.
+/// The value under a name in the data, or under a path of names with dots between them.
 fn field<'d>(data: &'d Value, path: &str) -> Option<&'d Value> {
     data.get(path).or_else(|| {
         let (name, rest) = path.split_once('.')?;
@@ -128,7 +128,7 @@ fn field<'d>(data: &'d Value, path: &str) -> Option<&'d Value> {
     })
 }
 
-/// Strings are their bytes, null is nothing, and all else is as JSON has it.
+/// A value as an argument: the bytes of a string, nothing for null, and JSON for anything else.
 pub(super) fn as_argument(value: &Value) -> Vec<u8> {
     match value {
         Value::Null => Vec::new(),
@@ -144,7 +144,7 @@ fn parts(word: &[u8]) -> Vec<Part> {
     let mut rest = word;
     while let Some((first, behind)) = rest.split_first() {
         if let Some((name, part, after)) = place(rest) {
-            // Doubled braces are one around the word, which stands for itself.
+            // Doubled braces become single ones around the literal word.
             if literal.last() == Some(&b'{') && after.first() == Some(&b'}') {
                 literal.extend_from_slice(name);
                 rest = after;
@@ -166,7 +166,7 @@ fn parts(word: &[u8]) -> Vec<Part> {
     parts
 }
 
-/// The place at the beginning of a text: what is in its braces, what it is, and what is behind it.
+/// The placeholder at the beginning of a text: what is in its braces, its meaning, and the text after it.
 fn place(text: &[u8]) -> Option<(&[u8], Part, &[u8])> {
     let inner = text.strip_prefix(b"{")?;
     let end = inner.iter().position(|byte| *byte == b'}')?;
@@ -231,7 +231,7 @@ mod tests {
             ("a{file}", false),
         ] {
             let template = Template::new(["program", word]);
-            let unknown: Vec<_> = template.unknown_places().collect();
+            let unknown: Vec<_> = template.unknown_placeholders().collect();
             assert_eq!(unknown == [word], expected, "{word}: {unknown:?}");
         }
     }

@@ -1,45 +1,45 @@
-//! How long a daemon is waited for that can't be reached, or fails at what it is asked.
+//! How long to wait for a daemon that can't be reached or answers with errors.
 
-use super::crew::Phase;
+use super::runner_pool::Phase;
 use crate::Error;
 use std::time::{Duration, Instant};
 
-/// Pauses between two tries to reach the daemon. They double.
-const TRY_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-/// How long the daemon is waited for by a worker that is to stop at once.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a daemon is asked again that answers with errors only.
-const REFUSED_MAX: Duration = Duration::from_secs(60);
+/// The first and the longest pause between two attempts to reach the daemon. Pauses double.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// How long a worker that is to stop at once waits for the daemon.
+const STOPPING_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long to retry with a daemon that only answers with errors.
+const ERRORS_MAX: Duration = Duration::from_secs(60);
 
-/// Since when the daemon is away, and how long to wait for it.
-pub(super) struct Away {
+/// A time in which the daemon can't be reached or answers with errors.
+pub(super) struct Outage {
     since: Instant,
     pause: Duration,
 }
 
-impl Away {
+impl Outage {
     pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
-            pause: TRY_EVERY.0,
+            pause: RETRY_PAUSE.0,
         }
     }
 
     pub(super) fn next_pause(&mut self) -> Duration {
         let pause = self.pause;
-        self.pause = (pause * 2).min(TRY_EVERY.1);
+        self.pause = (pause * 2).min(RETRY_PAUSE.1);
         pause
     }
 
-    /// True if it is no use to wait any longer.
-    pub(super) fn is_over(&self, error: &Error, phase: Phase) -> bool {
+    /// True if waiting any longer is of no use.
+    pub(super) fn is_too_long(&self, error: &Error, phase: Phase) -> bool {
         let waited = self.since.elapsed();
         let is_hopeless = match error {
-            // Its disk may be full for a while, or it will always say so.
-            Error::Failed { .. } | Error::Refused { .. } => waited > REFUSED_MAX,
+            // Its disk may be full for a while, or the error may be permanent.
+            Error::Failed { .. } | Error::Refused { .. } => waited > ERRORS_MAX,
             _ => false,
         };
-        is_hopeless || (phase == Phase::Stopping && waited > LAST_PATIENCE)
+        is_hopeless || (phase == Phase::Stopping && waited > STOPPING_WAIT_MAX)
     }
 }
 
@@ -48,15 +48,15 @@ mod tests {
     use super::*;
     use std::io;
 
-    fn away_for(seconds: u64) -> Away {
-        Away {
+    fn outage_of(seconds: u64) -> Outage {
+        Outage {
             since: Instant::now() - Duration::from_secs(seconds),
-            pause: TRY_EVERY.0,
+            pause: RETRY_PAUSE.0,
         }
     }
 
     #[test]
-    fn errors_are_tried_again_for_a_minute_and_a_daemon_that_is_away_until_the_worker_is_to_stop() {
+    fn errors_are_retried_for_a_minute_and_an_unreachable_daemon_until_the_worker_is_to_stop() {
         let (method, message) = ("update_work_unit".to_owned(), "disk full".to_owned());
         let failed = Error::Failed { method, message };
         let unreachable = Error::Unreachable {
@@ -74,15 +74,15 @@ mod tests {
             (6, &unreachable, Phase::Stopping, true),
             (6, &failed, Phase::Stopping, true),
         ] {
-            let is_over = away_for(seconds).is_over(error, phase);
-            assert_eq!(is_over, expected, "{seconds} s, {error}, {phase:?}");
+            let is_too_long = outage_of(seconds).is_too_long(error, phase);
+            assert_eq!(is_too_long, expected, "{seconds} s, {error}, {phase:?}");
         }
     }
 
     #[test]
     fn pauses_double_up_to_three_seconds() {
-        let mut away = Away::new();
-        let pauses: Vec<u128> = (0..7).map(|_| away.next_pause().as_millis()).collect();
+        let mut outage = Outage::new();
+        let pauses: Vec<u128> = (0..7).map(|_| outage.next_pause().as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3000, 3000]);
     }
 }

@@ -1,5 +1,5 @@
-//! What the threads of a worker share: units that wait for a thread, units that are held, and outcomes that wait
-//! to be reported.
+//! What the threads of a worker share: units that wait for a runner, units whose leases the worker holds, and outcomes
+//! that wait to be reported.
 
 use super::report::Report;
 use super::{Cancellation, Context, Handler, Outcome, Plan};
@@ -8,22 +8,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So much work is fetched ahead, and so much of it is lost to the others for a while if the worker is killed:
-/// enough to hide the way to the daemon behind the work.
-const AHEAD_SECONDS: f64 = 0.2;
-/// No more units are fetched ahead.
-pub(super) const AHEAD_UNITS_MAX: usize = 1_000;
-/// Outcomes wait for others so long, to be reported in one go, as long as nobody waits for work.
-const LINGER: Duration = Duration::from_millis(20);
+/// How much work is prefetched: enough to hide the time of requests to the daemon. If the worker is killed, no other
+/// worker gets these units until their leases end.
+const PREFETCH_SECONDS: f64 = 0.2;
+/// The most units that are prefetched.
+pub(super) const PREFETCH_UNITS_MAX: usize = 1_000;
+/// How long an outcome waits for others, to be reported together, while no runner waits for work.
+const REPORT_DELAY: Duration = Duration::from_millis(20);
 
 /// The threads of a worker.
 #[derive(Debug, Default)]
-pub struct Crew {
+pub struct RunnerPool {
     state: Mutex<State>,
-    /// There is work for runners, or there will be none any more.
+    /// Notified when there is work for runners, or when there will be no more.
     for_runners: Condvar,
-    /// There is something to do for the clerk.
-    for_clerk: Condvar,
+    /// Notified when there is something to do for the dispatcher.
+    for_dispatcher: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -31,14 +31,14 @@ struct State {
     ready: VecDeque<Context>,
     held: HashMap<u64, Held>,
     reports: Vec<Report>,
-    /// When the oldest of the reports came.
+    /// When the oldest of the reports was added.
     reports_since: Option<Instant>,
     /// Runners that wait for work.
     idle: usize,
     phase: Phase,
-    /// No more units will become ready.
+    /// True if no more units will become ready.
     is_closed: bool,
-    /// How long a unit takes, on average; `None` before the first has ended.
+    /// The mean time of a unit in seconds; `None` before the first has ended.
     seconds: Option<f64>,
 }
 
@@ -49,58 +49,58 @@ struct Held {
     renewed: Instant,
 }
 
-/// How far a worker has come.
+/// The phases of a worker, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// It asks for work.
+    /// It requests work.
     #[default]
     Working,
-    /// It ends what runs, and asks for no more.
+    /// It lets running functions end, and requests no more work.
     Draining,
-    /// It tells what runs to stop.
+    /// It tells running functions to stop.
     Stopping,
 }
 
 /// Makes a [`super::Worker`] stop, from any thread.
 #[derive(Clone, Debug)]
 pub struct Stopper {
-    crew: Arc<Crew>,
+    runners: Arc<RunnerPool>,
 }
 
 impl Stopper {
     /// Stops the threads of a worker.
     #[must_use]
-    pub fn of(crew: &Arc<Crew>) -> Self {
-        let crew = Arc::clone(crew);
-        Self { crew }
+    pub fn of(runners: &Arc<RunnerPool>) -> Self {
+        let runners = Arc::clone(runners);
+        Self { runners }
     }
 
-    /// Asks for no more work, lets what runs come to its end, and then ends the worker.
+    /// Stops requesting work, waits until running functions have ended, and then ends the worker.
     pub fn drain(&self) {
-        self.crew.enter(Phase::Draining);
+        self.runners.enter(Phase::Draining);
     }
 
-    /// The same, but tells what runs to stop ([`Context::is_cancelled`]).
+    /// Like [`Stopper::drain`], but tells running functions to stop ([`Context::is_cancelled`]).
     pub fn stop(&self) {
-        self.crew.stop();
+        self.runners.stop();
     }
 }
 
-/// What the clerk should do now.
+/// What the dispatcher should do now.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) phase: Phase,
     pub(super) reports: Vec<Report>,
-    /// How many more units there could be.
+    /// How many more units to request.
     pub(super) wanted: usize,
-    /// True if nothing is held and nothing is to be reported.
+    /// True if no unit is held and no report waits.
     pub(super) is_idle: bool,
-    /// True if there will be nothing to do any more.
+    /// True if there is nothing left to do.
     pub(super) is_over: bool,
 }
 
-impl Crew {
-    /// Nothing that runs under the lock can leave it half done.
+impl RunnerPool {
+    /// Locks the state, even if the lock is poisoned: no panic can leave the state inconsistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,10 +113,10 @@ impl Crew {
                 held.unit.cancel(Cancellation::Stopping);
             }
         }
-        self.for_clerk.notify_all();
+        self.for_dispatcher.notify_all();
     }
 
-    /// Tells what runs to stop.
+    /// Tells running functions to stop.
     pub(super) fn stop(&self) {
         self.enter(Phase::Stopping);
     }
@@ -138,11 +138,11 @@ impl Crew {
         }
     }
 
-    /// Waits for units of one work spec whose leases are sure; `None` if there will be none.
+    /// Waits for units of one work spec with valid leases; `None` if there will be none.
     fn take(&self, plan: &Plan) -> Option<Vec<Context>> {
         let mut state = self.lock();
         state.idle += 1;
-        self.for_clerk.notify_all();
+        self.for_dispatcher.notify_all();
         let units = loop {
             let units = state.take_ready(plan);
             if !units.is_empty() {
@@ -156,7 +156,7 @@ impl Crew {
         };
         state.idle -= 1;
         if state.runs_short(plan) {
-            self.for_clerk.notify_all();
+            self.for_dispatcher.notify_all();
         }
         units
     }
@@ -174,12 +174,12 @@ impl Crew {
             let outcome = outcome.unwrap_or_else(|| Outcome::failed("it has no outcome"));
             state.report(Report::new(unit, outcome, took));
         }
-        self.for_clerk.notify_all();
+        self.for_dispatcher.notify_all();
     }
 
-    /// Waits until the clerk has something to do, and no longer than until `at_latest`. It asks for more work
-    /// only from `ask_at` on.
-    pub(super) fn next_turn(&self, plan: &Plan, at_latest: Instant, ask_at: Instant) -> Turn {
+    /// Waits until the dispatcher has something to do, at most until `at_latest`. It requests more work only from
+    /// `request_at` on.
+    pub(super) fn next_turn(&self, plan: &Plan, at_latest: Instant, request_at: Instant) -> Turn {
         let mut state = self.lock();
         loop {
             if state.phase != Phase::Working {
@@ -193,10 +193,10 @@ impl Crew {
             };
             let is_pressing = state.is_closed || (state.idle > 0 && state.ready.is_empty());
             let report_at = match state.reports_since {
-                Some(since) if !is_pressing => Some(since + LINGER),
+                Some(since) if !is_pressing => Some(since + REPORT_DELAY),
                 since => since,
             };
-            let ask = (wanted > 0).then_some(ask_at);
+            let ask = (wanted > 0).then_some(request_at);
             let is_idle = state.held.is_empty() && state.reports.is_empty();
             let is_over = state.is_over();
             let wake_at = [Some(at_latest), report_at, ask]
@@ -209,17 +209,17 @@ impl Crew {
                 return Turn {
                     phase: state.phase,
                     reports: std::mem::take(&mut state.reports),
-                    wanted: if now < ask_at { 0 } else { wanted },
+                    wanted: if now < request_at { 0 } else { wanted },
                     is_idle,
                     is_over,
                 };
             }
-            let waited = self.for_clerk.wait_timeout(state, left);
+            let waited = self.for_dispatcher.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Waits before the daemon is tried again; less long if the worker is to stop.
+    /// Waits before the next attempt to reach the daemon, or until the phase changes.
     pub(super) fn wait_for_daemon(&self, delay: Duration) -> Phase {
         let until = Instant::now() + delay;
         let mut state = self.lock();
@@ -229,12 +229,12 @@ impl Crew {
             if left.is_zero() || state.phase != phase {
                 return state.phase;
             }
-            let waited = self.for_clerk.wait_timeout(state, left);
+            let waited = self.for_dispatcher.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Hands units to the runners, whose leases began at `leased` at the latest.
+    /// Hands units to the runners. Their leases began at `leased` or later.
     pub(super) fn add(&self, units: Vec<Context>, leased: Instant) {
         let mut state = self.lock();
         for unit in units {
@@ -251,12 +251,12 @@ impl Crew {
         self.for_runners.notify_all();
     }
 
-    /// True if there will be nothing to do any more.
+    /// True if there is nothing left to do.
     pub(super) fn is_over(&self) -> bool {
         self.lock().is_over()
     }
 
-    /// No more units will come.
+    /// Notes that no more units will come.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.for_runners.notify_all();
@@ -271,7 +271,7 @@ impl Crew {
             .collect()
     }
 
-    /// A unit's lease was renewed, after `since`.
+    /// Notes that a unit's lease was renewed, at `since` or later.
     pub(super) fn renewed(&self, unit: &Context, since: Instant) {
         if let Some(held) = self.lock().held.get_mut(&unit.id()) {
             held.renewed = since;
@@ -279,8 +279,8 @@ impl Crew {
         self.for_runners.notify_all();
     }
 
-    /// A lease is lost: a runner that has the unit is told; one that has not will not get it. True if it was
-    /// still held.
+    /// Notes that a unit's lease is lost: a runner that has the unit is told to stop, and otherwise no runner gets it. True
+    /// if the worker still held it.
     pub(super) fn lost(&self, lost: &Context) -> bool {
         lost.cancel(Cancellation::LeaseLost);
         let mut state = self.lock();
@@ -295,7 +295,7 @@ impl State {
     }
 
     fn report(&mut self, report: Report) {
-        // A unit that was lost is held no more, and its outcome counts for nobody.
+        // The outcome of a unit whose lease was lost does not count.
         if self.held.remove(&report.unit.id()).is_some() {
             self.reports_since.get_or_insert_with(Instant::now);
             self.reports.push(report);
@@ -306,12 +306,12 @@ impl State {
         let mut units: Vec<Context> = Vec::new();
         while let Some(unit) = self.ready.front() {
             let held = self.held.get(&unit.id());
-            // Else somebody else may have it by now; the clerk will find out.
-            let is_sure = held.is_some_and(|held| held.renewed.elapsed() < plan.lease);
+            // Otherwise another worker may have it by now, which the dispatcher will learn.
+            let is_valid = held.is_some_and(|held| held.renewed.elapsed() < plan.lease);
             let is_alike = units
                 .first()
                 .is_none_or(|first| first.work_spec() == unit.work_spec());
-            if !is_sure || !is_alike || units.len() == plan.batch {
+            if !is_valid || !is_alike || units.len() == plan.batch {
                 break;
             }
             units.extend(self.ready.pop_front());
@@ -319,28 +319,28 @@ impl State {
         units
     }
 
-    /// How many units are to be ready beside those that idle runners take at once.
-    fn ahead(&self, plan: &Plan) -> usize {
+    /// How many units should be ready in addition to those that idle runners take at once.
+    fn prefetch(&self, plan: &Plan) -> usize {
         let Some(seconds) = self.seconds else {
             return 0;
         };
-        let units = AHEAD_SECONDS / seconds.max(1e-6) * plan.threads as f64;
-        // Not one for each runner, if they take long.
-        (units as usize).min(AHEAD_UNITS_MAX)
+        let units = PREFETCH_SECONDS / seconds.max(1e-6) * plan.threads as f64;
+        // None for runners whose units take long.
+        (units as usize).min(PREFETCH_UNITS_MAX)
     }
 
     fn wanted(&self, plan: &Plan) -> usize {
-        let target = self.idle * plan.batch + self.ahead(plan);
+        let target = self.idle * plan.batch + self.prefetch(plan);
         target.saturating_sub(self.ready.len())
     }
 
-    /// True if more units should be fetched: half of what is fetched ahead has gone.
+    /// True if more units should be requested: half of the prefetched ones are used up.
     fn runs_short(&self, plan: &Plan) -> bool {
         let wanted = self.wanted(plan);
-        wanted > 0 && wanted >= self.ahead(plan) / 2
+        wanted > 0 && wanted >= self.prefetch(plan) / 2
     }
 
-    /// Gives back what nobody has begun with.
+    /// Gives back the units that no runner has started.
     fn close(&mut self) {
         self.is_closed = true;
         for unit in std::mem::take(&mut self.ready) {
@@ -369,21 +369,21 @@ mod tests {
         units.iter().map(Context::id).collect()
     }
 
-    /// A crew with units of these work specs, whose leases are so old.
-    fn crew_with(work_specs: &[&str], age: Duration) -> Crew {
-        let crew = Crew::default();
+    /// A pool with units of these work specs, whose leases are so old.
+    fn pool_with(work_specs: &[&str], age: Duration) -> RunnerPool {
+        let pool = RunnerPool::default();
         let units = (1..).zip(work_specs).map(|(id, spec)| unit(id, spec));
-        crew.add(units.collect(), Instant::now() - age);
-        crew
+        pool.add(units.collect(), Instant::now() - age);
+        pool
     }
 
     #[test]
     fn the_mean_time_of_a_unit_moves_by_an_eighth_to_that_of_each() {
-        let crew = Crew::default();
+        let pool = RunnerPool::default();
         for (units, took, mean) in [(1, 8, 8.0), (1, 0, 7.0), (2, 6, 6.5)] {
             let units: Vec<Context> = (0..units).map(|id| unit(id, "ws")).collect();
-            crew.end(units, Vec::new(), Duration::from_secs(took));
-            assert_eq!(crew.lock().seconds, Some(mean), "after {took} s");
+            pool.end(units, Vec::new(), Duration::from_secs(took));
+            assert_eq!(pool.lock().seconds, Some(mean), "after {took} s");
         }
     }
 
@@ -392,15 +392,15 @@ mod tests {
         let mut plan = Plan::of_this_process();
         plan.threads = 3;
         let mut state = State::default();
-        for (seconds, ahead) in [
+        for (seconds, expected) in [
             (None, 0),
             (Some(1.0), 0),
             (Some(0.1), 6),
             (Some(0.02), 30),
-            (Some(1e-9), AHEAD_UNITS_MAX),
+            (Some(1e-9), PREFETCH_UNITS_MAX),
         ] {
             state.seconds = seconds;
-            assert_eq!(state.ahead(&plan), ahead, "{seconds:?}");
+            assert_eq!(state.prefetch(&plan), expected, "{seconds:?}");
         }
     }
 
@@ -408,10 +408,10 @@ mod tests {
     fn more_is_fetched_when_half_of_it_has_gone() {
         let mut plan = Plan::of_this_process();
         (plan.threads, plan.batch) = (1, 5);
-        let crew = crew_with(&["ws"; 20], Duration::ZERO);
-        let mut state = crew.lock();
+        let pool = pool_with(&["ws"; 20], Duration::ZERO);
+        let mut state = pool.lock();
         state.seconds = Some(0.01);
-        assert_eq!(state.ahead(&plan), 20);
+        assert_eq!(state.prefetch(&plan), 20);
         for (ready, idle, wanted, is_short) in [
             (20, 0, 0, false),
             (11, 0, 9, false),
@@ -434,22 +434,22 @@ mod tests {
     fn units_are_taken_together_that_are_of_one_work_spec_and_surely_leased() {
         let mut plan = Plan::of_this_process();
         (plan.batch, plan.lease) = (2, Duration::from_secs(60));
-        let crew = crew_with(&["a", "a", "a", "b"], Duration::from_secs(50));
+        let pool = pool_with(&["a", "a", "a", "b"], Duration::from_secs(50));
         for expected in [vec![1, 2], vec![3], vec![4], vec![]] {
-            assert_eq!(ids(&crew.lock().take_ready(&plan)), expected);
+            assert_eq!(ids(&pool.lock().take_ready(&plan)), expected);
         }
-        let crew = crew_with(&["a"], Duration::from_secs(60));
-        assert!(crew.lock().take_ready(&plan).is_empty());
-        crew.renewed(&unit(1, "a"), Instant::now());
-        assert_eq!(ids(&crew.lock().take_ready(&plan)), [1]);
+        let pool = pool_with(&["a"], Duration::from_secs(60));
+        assert!(pool.lock().take_ready(&plan).is_empty());
+        pool.renewed(&unit(1, "a"), Instant::now());
+        assert_eq!(ids(&pool.lock().take_ready(&plan)), [1]);
     }
 
     #[test]
     fn leases_of_some_age_are_renewed() {
-        let crew = crew_with(&["a", "a"], Duration::from_secs(20));
-        crew.renewed(&unit(2, "a"), Instant::now() - Duration::from_secs(10));
+        let pool = pool_with(&["a", "a"], Duration::from_secs(20));
+        pool.renewed(&unit(2, "a"), Instant::now() - Duration::from_secs(10));
         let older = |seconds| {
-            let mut held = ids(&crew.held_longer_than(Duration::from_secs(seconds)));
+            let mut held = ids(&pool.held_longer_than(Duration::from_secs(seconds)));
             held.sort_unstable();
             held
         };
@@ -461,17 +461,17 @@ mod tests {
     #[test]
     fn a_lost_unit_is_neither_run_nor_reported_and_is_lost_once() {
         let plan = Plan::of_this_process();
-        let crew = crew_with(&["a", "a"], Duration::ZERO);
-        let running = crew.lock().take_ready(&plan).remove(0);
-        assert!(crew.lost(&running));
-        assert!(!crew.lost(&running));
+        let pool = pool_with(&["a", "a"], Duration::ZERO);
+        let running = pool.lock().take_ready(&plan).remove(0);
+        assert!(pool.lost(&running));
+        assert!(!pool.lost(&running));
         assert_eq!(running.cancellation(), Some(Cancellation::LeaseLost));
-        crew.end(vec![running], vec![Outcome::finished()], Duration::ZERO);
-        assert!(crew.lock().reports.is_empty());
-        let waits = crew.lock().ready[0].clone();
-        assert!(crew.lost(&waits));
-        assert!(crew.lock().take_ready(&plan).is_empty());
-        crew.close();
-        assert!(crew.is_over());
+        pool.end(vec![running], vec![Outcome::finished()], Duration::ZERO);
+        assert!(pool.lock().reports.is_empty());
+        let waits = pool.lock().ready[0].clone();
+        assert!(pool.lost(&waits));
+        assert!(pool.lock().take_ready(&plan).is_empty());
+        pool.close();
+        assert!(pool.is_over());
     }
 }

@@ -1,10 +1,10 @@
-//! The one thread of a worker that talks to the daemon: it asks for work, reports, renews leases, says that the
-//! worker is alive, and waits for a daemon that is away.
+//! The dispatcher: the only thread of a worker that talks to the daemon. It requests work, sends reports and heartbeats,
+//! renews leases, and waits while the daemon can't be reached.
 
-use super::away::Away;
-use super::crew::{AHEAD_UNITS_MAX, Crew, Phase};
 use super::heartbeat::{self, heartbeat};
+use super::outage::Outage;
 use super::report::{Report, with_traceback};
+use super::runner_pool::{PREFETCH_UNITS_MAX, Phase, RunnerPool};
 use super::{Context, Ending, Handler, Outcome, Plan, Tally};
 use crate::address::Address;
 use crate::cbor::Value;
@@ -17,22 +17,27 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Pauses between two questions for work, while there is none. They double.
-const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Reports that are sent in one call, and the bytes of their data.
+/// The first and the longest pause between two requests for work while there is none. Pauses double.
+const REQUEST_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The most reports in one call, and the most bytes of their data.
 const REPORTS_MAX: usize = 500;
 const REPORT_BYTES_MAX: usize = 8 << 20;
-/// Units that are remembered as given back, for the number of their attempts.
-const TRIES_MAX: usize = 10_000;
-/// The longest lease that a server grants.
+/// Units that were given back and whose attempts are counted.
+const ATTEMPT_COUNTS_MAX: usize = 10_000;
+/// The longest lease that a server accepts.
 const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
 /// Runs a handler as the plan says, until it is told to stop.
 ///
 /// # Errors
 /// As [`super::Worker::run`].
-pub fn run(address: Address, plan: &Plan, crew: &Crew, handler: &impl Handler) -> Result<Tally> {
-    // Waiting and trying again are done here, where it can be told to stop.
+pub fn run(
+    address: Address,
+    plan: &Plan,
+    runners: &RunnerPool,
+    handler: &impl Handler,
+) -> Result<Tally> {
+    // The dispatcher itself waits and retries, so that it can be told to stop.
     let options = Options {
         retries: 0,
         answer_timeout: Some(Duration::from_secs(30)),
@@ -41,54 +46,54 @@ pub fn run(address: Address, plan: &Plan, crew: &Crew, handler: &impl Handler) -
     };
     let mut client = Coordinate::new(Connection::open(address, options)?);
     let info = client.server_info()?;
-    let mut clerk = Clerk {
+    let mut dispatcher = Dispatcher {
         client,
         info,
         plan,
-        crew,
+        runners,
         handler,
         handed_out: None,
         outbox: Vec::new(),
-        tries: HashMap::new(),
+        attempts: HashMap::new(),
         last_id: 0,
         tally: Tally::default(),
-        ask_at: Instant::now(),
-        ask_every: ASK_EVERY.0,
+        request_at: Instant::now(),
+        request_pause: REQUEST_PAUSE.0,
         heartbeat_at: Instant::now(),
     };
     thread::scope(|scope| {
         for number in 0..plan.threads {
             let thread = thread::Builder::new();
-            if let Err(error) = thread.spawn_scoped(scope, || crew.run(plan, handler)) {
+            if let Err(error) = thread.spawn_scoped(scope, || runners.run(plan, handler)) {
                 if number == 0 {
-                    crew.close();
+                    runners.close();
                     return Err(Error::NoThread(error));
                 }
                 let threads = number;
-                tracing::warn!(threads, "no more threads can be started: {error}");
+                tracing::warn!(threads, "cannot start more threads: {error}");
                 break;
             }
         }
-        let result = clerk.work();
+        let result = dispatcher.work();
         if result.is_err() {
-            // Whatever comes of it, nobody will be told.
-            crew.stop();
+            // Outcomes can't be reported any more.
+            runners.stop();
         }
-        crew.close();
+        runners.close();
         result
     })?;
-    Ok(clerk.tally)
+    Ok(dispatcher.tally)
 }
 
-/// Why the daemon has not taken an update.
-enum NotTaken {
-    /// The unit is another worker's, or gone.
+/// Why the daemon has rejected an update.
+enum Rejection {
+    /// Another worker has the unit, or it is gone.
     Refused(String),
-    /// The message is too long for it.
+    /// The message is too long for the daemon.
     TooLarge(String),
 }
 
-impl NotTaken {
+impl Rejection {
     fn into_message(self) -> String {
         match self {
             Self::Refused(message) | Self::TooLarge(message) => message,
@@ -96,34 +101,34 @@ impl NotTaken {
     }
 }
 
-struct Clerk<'w, H> {
+struct Dispatcher<'w, H> {
     client: Coordinate,
-    /// `None` of an original.
+    /// `None` for an original server.
     info: Option<ServerInfo>,
     plan: &'w Plan,
-    crew: &'w Crew,
+    runners: &'w RunnerPool,
     handler: &'w H,
-    /// Units that runners don't yet have, and when they were asked for.
+    /// Units that runners don't have yet, and when they were requested.
     handed_out: Option<(Vec<Work>, Instant)>,
-    /// What the daemon does not yet know.
+    /// Reports that the daemon has not confirmed yet.
     outbox: Vec<Report>,
-    /// How often this worker has tried units that it gave back, where the daemon does not count.
-    tries: HashMap<(Name, Name), u64>,
+    /// How often this worker has tried units that it gave back, if the daemon does not count attempts.
+    attempts: HashMap<(Name, Name), u64>,
     last_id: u64,
     tally: Tally,
-    ask_at: Instant,
-    ask_every: Duration,
+    request_at: Instant,
+    request_pause: Duration,
     heartbeat_at: Instant,
 }
 
-impl<H: Handler> Clerk<'_, H> {
+impl<H: Handler> Dispatcher<'_, H> {
     fn work(&mut self) -> Result<()> {
-        let mut away: Option<Away> = None;
+        let mut outage: Option<Outage> = None;
         loop {
             let error = match self.turn() {
                 Ok(is_over) => {
-                    if away.take().is_some() {
-                        self.handler.back();
+                    if outage.take().is_some() {
+                        self.handler.outage_ended();
                     }
                     if is_over {
                         return Ok(());
@@ -132,18 +137,18 @@ impl<H: Handler> Clerk<'_, H> {
                 }
                 Err(error) => error,
             };
-            let away = away.get_or_insert_with(|| {
-                self.handler.away(&error);
-                Away::new()
+            let outage = outage.get_or_insert_with(|| {
+                self.handler.outage_began(&error);
+                Outage::new()
             });
-            let phase = self.crew.wait_for_daemon(away.next_pause());
-            if away.is_over(&error, phase) {
+            let phase = self.runners.wait_for_daemon(outage.next_pause());
+            if outage.is_too_long(&error, phase) {
                 return Err(error);
             }
         }
     }
 
-    /// Does what is due; true if there is nothing left to do.
+    /// Does what is due. True if there is nothing left to do.
     fn turn(&mut self) -> Result<bool> {
         let renew_after = self.plan.lease / 3;
         let look_again = Instant::now() + (renew_after / 4).min(Duration::from_secs(1));
@@ -151,23 +156,25 @@ impl<H: Handler> Clerk<'_, H> {
             true => look_again.min(self.heartbeat_at),
             false => Instant::now(),
         };
-        let turn = self.crew.next_turn(self.plan, at_latest, self.ask_at);
+        let turn = self
+            .runners
+            .next_turn(self.plan, at_latest, self.request_at);
         self.outbox
             .extend(turn.reports.into_iter().map(Report::bounded));
         self.report()?;
-        self.hand_on()?;
+        self.hand_over()?;
         self.renew(renew_after)?;
-        if turn.is_over && self.crew.is_over() {
+        if turn.is_over && self.runners.is_over() {
             self.client
                 .worker_unregister(&self.plan.name)
                 .or_else(ignore_refusal)?;
             return Ok(true);
         }
         if Instant::now() >= self.heartbeat_at {
-            self.say_alive(turn.phase, turn.is_idle)?;
+            self.send_heartbeat(turn.phase, turn.is_idle)?;
         }
         if turn.wanted > 0 {
-            self.ask_for(turn.wanted.min(AHEAD_UNITS_MAX), turn.is_idle)?;
+            self.request_work(turn.wanted.min(PREFETCH_UNITS_MAX), turn.is_idle)?;
         }
         Ok(false)
     }
@@ -176,14 +183,14 @@ impl<H: Handler> Clerk<'_, H> {
         self.info.as_ref().is_some_and(|info| info.has(feature))
     }
 
-    fn say_alive(&mut self, phase: Phase, is_idle: bool) -> Result<()> {
+    fn send_heartbeat(&mut self, phase: Phase, is_idle: bool) -> Result<()> {
         let mode = match (phase, is_idle) {
             (Phase::Working, true) => "IDLE",
             (Phase::Working, false) => "RUN",
             _ => "TERMINATE",
         };
         let heartbeat = heartbeat(&self.plan.name, mode, self.plan.threads);
-        // A server that does not want it can do without.
+        // A server may refuse it, which does no harm.
         self.client
             .worker_heartbeat(&heartbeat)
             .map(|_| ())
@@ -192,7 +199,7 @@ impl<H: Handler> Clerk<'_, H> {
         Ok(())
     }
 
-    fn ask_for(&mut self, units: usize, is_idle: bool) -> Result<()> {
+    fn request_work(&mut self, units: usize, is_idle: bool) -> Result<()> {
         let asked = Instant::now();
         let wanted = GetWork {
             max_units: Some(units as u64),
@@ -203,30 +210,30 @@ impl<H: Handler> Clerk<'_, H> {
         let work = self.client.get_work(&self.plan.name, &wanted)?;
         if work.is_empty() {
             if is_idle && self.plan.until_empty && self.is_all_done()? {
-                self.crew.close();
+                self.runners.close();
             }
-            self.ask_at = Instant::now() + self.ask_every;
-            self.ask_every = (self.ask_every * 2).min(ASK_EVERY.1);
+            self.request_at = Instant::now() + self.request_pause;
+            self.request_pause = (self.request_pause * 2).min(REQUEST_PAUSE.1);
             return Ok(());
         }
-        self.ask_every = ASK_EVERY.0;
-        self.ask_at = Instant::now();
+        self.request_pause = REQUEST_PAUSE.0;
+        self.request_at = Instant::now();
         self.handed_out = Some((work, asked));
-        self.hand_on()
+        self.hand_over()
     }
 
-    /// Gives the runners what was handed out. If the connection breaks meanwhile it is done later.
-    fn hand_on(&mut self) -> Result<()> {
+    /// Hands the units to the runners. If the connection breaks meanwhile, this is done later.
+    fn hand_over(&mut self) -> Result<()> {
         if let Some((work, asked)) = &self.handed_out {
             let (work, asked) = (work.clone(), *asked);
             let units = self.contexts(work)?;
             self.handed_out = None;
-            self.crew.add(units, asked);
+            self.runners.add(units, asked);
         }
         Ok(())
     }
 
-    /// Adds what the handler wants to know beside the data.
+    /// Adds what handlers need besides the data.
     fn contexts(&mut self, work: Vec<Work>) -> Result<Vec<Context>> {
         let mut definitions: HashMap<Name, Arc<Value>> = HashMap::new();
         for unit in &work {
@@ -244,8 +251,10 @@ impl<H: Handler> Clerk<'_, H> {
         let mut contexts = Vec::with_capacity(work.len());
         for unit in work {
             let attempt = numbers.next().flatten().unwrap_or_else(|| {
-                let tries = self.tries.get(&(unit.work_spec.clone(), unit.key.clone()));
-                tries.map_or(1, |tries| tries + 1)
+                let attempts = self
+                    .attempts
+                    .get(&(unit.work_spec.clone(), unit.key.clone()));
+                attempts.map_or(1, |attempts| attempts + 1)
             });
             let definition = Arc::clone(&definitions[&unit.work_spec]);
             self.last_id += 1;
@@ -254,11 +263,11 @@ impl<H: Handler> Clerk<'_, H> {
         Ok(contexts)
     }
 
-    /// True if no unit is available, delayed or pending, whoever has it.
+    /// True if no unit is available, delayed, or pending with any worker.
     fn is_all_done(&mut self) -> Result<bool> {
         for work_spec in self.served()? {
             let counts = match self.client.count_work_units(&work_spec) {
-                // There is no such work spec any more, and so no unit.
+                // The work spec is gone, and so are its units.
                 Err(Error::Refused { .. }) => continue,
                 counts => counts?,
             };
@@ -269,7 +278,7 @@ impl<H: Handler> Clerk<'_, H> {
         Ok(true)
     }
 
-    /// The work specs that there is work from.
+    /// The work specs that this worker serves.
     fn served(&mut self) -> Result<Vec<Name>> {
         if !self.plan.work_specs.is_empty() {
             return Ok(self.plan.work_specs.clone());
@@ -278,7 +287,7 @@ impl<H: Handler> Clerk<'_, H> {
     }
 
     fn renew(&mut self, age: Duration) -> Result<()> {
-        for (work_spec, units) in by_work_spec(self.crew.held_longer_than(age), |unit| unit) {
+        for (work_spec, units) in by_work_spec(self.runners.held_longer_than(age), |unit| unit) {
             let since = Instant::now();
             let update = || Update::renewed(self.plan.lease).by_worker(self.plan.name.clone());
             let updates: Vec<_> = units
@@ -288,9 +297,9 @@ impl<H: Handler> Clerk<'_, H> {
             let answers = self.update(&work_spec, updates)?;
             for (unit, answer) in units.into_iter().zip(answers) {
                 match answer {
-                    Ok(()) => self.crew.renewed(&unit, since),
+                    Ok(()) => self.runners.renewed(&unit, since),
                     Err(why) => {
-                        if self.crew.lost(&unit) {
+                        if self.runners.lost(&unit) {
                             let lost = Ending::Lost(why.into_message());
                             self.ended(&unit, &lost, Duration::ZERO);
                         }
@@ -301,9 +310,9 @@ impl<H: Handler> Clerk<'_, H> {
         Ok(())
     }
 
-    /// Reports what is to be reported. What the daemon has not confirmed stays to be reported.
+    /// Sends the reports. Those that the daemon does not confirm stay in the outbox.
     fn report(&mut self) -> Result<()> {
-        // One after the other where that is how they are sent, so that none is sent again that was answered.
+        // Without `update_work_units` each report is a call, so that none is sent again that was answered.
         let at_once = match self.has("update_work_units") {
             true => REPORTS_MAX,
             false => 1,
@@ -323,7 +332,7 @@ impl<H: Handler> Clerk<'_, H> {
             let answers = self.update(&work_spec, updates)?;
             let reported: Vec<Report> = self.outbox.drain(..answers.len()).collect();
             for (report, answer) in reported.into_iter().zip(answers) {
-                if let Err(NotTaken::TooLarge(message)) = answer {
+                if let Err(Rejection::TooLarge(message)) = answer {
                     self.outbox.push(report.smaller(&message));
                     continue;
                 }
@@ -333,12 +342,12 @@ impl<H: Handler> Clerk<'_, H> {
                     (Ok(()), Outcome::Failed { traceback }) => Ending::Failed(traceback),
                     (Ok(()), Outcome::GivenBack { delay }) => Ending::GivenBack(delay),
                 };
-                self.remember_try(&report.unit, &ending);
+                self.count_attempt(&report.unit, &ending);
                 self.ended(&report.unit, &ending, report.took);
             }
-            // What ended may have made more work.
-            self.ask_every = ASK_EVERY.0;
-            self.ask_at = Instant::now();
+            // A finished unit may have added work.
+            self.request_pause = REQUEST_PAUSE.0;
+            self.request_at = Instant::now();
         }
         Ok(())
     }
@@ -347,13 +356,13 @@ impl<H: Handler> Clerk<'_, H> {
         let update = match &report.outcome {
             Outcome::Finished { data: None } => Update::finished(),
             Outcome::Finished { data: Some(data) } => Update::finished().with_data(data.clone()),
-            Outcome::Failed { .. } if report.is_bare => Update::failed(),
+            Outcome::Failed { .. } if report.omits_traceback => Update::failed(),
             Outcome::Failed { traceback } => {
                 Update::failed().with_data(with_traceback(report.unit.data(), traceback))
             }
             Outcome::GivenBack { delay } if delay.is_zero() => Update::given_back(),
             Outcome::GivenBack { delay } if self.has("delay") => Update::available_after(*delay),
-            // The originals know no delay, but a lease that nobody renews is one.
+            // The original servers have no delays, but a lease that is not renewed has the same effect.
             Outcome::GivenBack { delay } => {
                 Update::renewed((*delay).clamp(Duration::from_secs(1), LEASE_MAX))
             }
@@ -361,21 +370,21 @@ impl<H: Handler> Clerk<'_, H> {
         update.by_worker(self.plan.name.clone())
     }
 
-    /// Sends updates; gives for each why it was not taken, if it was not.
+    /// Sends updates. Returns for each whether it was accepted, or why not.
     fn update(
         &mut self,
         work_spec: &Name,
         updates: Vec<(Name, Update)>,
-    ) -> Result<Vec<Result<(), NotTaken>>> {
+    ) -> Result<Vec<Result<(), Rejection>>> {
         if self.has("update_work_units") && updates.len() > 1 {
             match self.client.update_work_units(work_spec, &updates) {
-                // The work spec is gone, one of them is unreadable, or together they are too long: one by one, then.
+                // The work spec is gone, one update is invalid, or they are too long together: send them one by one.
                 Err(Error::Failed { .. } | Error::Refused { .. }) => {}
                 Err(error) => return Err(error),
                 Ok(answers) => {
                     let answers = answers.into_iter();
                     return Ok(answers
-                        .map(|answer| answer.map_err(NotTaken::Refused))
+                        .map(|answer| answer.map_err(Rejection::Refused))
                         .collect());
                 }
             }
@@ -384,11 +393,11 @@ impl<H: Handler> Clerk<'_, H> {
         for (key, update) in &updates {
             answers.push(match self.client.update_work_unit(work_spec, key, update) {
                 Ok(()) => Ok(()),
-                Err(Error::Refused { message, .. }) => Err(NotTaken::Refused(message)),
-                Err(error) if error.is_too_large() => Err(NotTaken::TooLarge(error.to_string())),
-                // Some of the originals say so that there is no such unit.
+                Err(Error::Refused { message, .. }) => Err(Rejection::Refused(message)),
+                Err(error) if error.is_too_large() => Err(Rejection::TooLarge(error.to_string())),
+                // Some original servers report a missing unit like this.
                 Err(Error::Failed { message, .. }) if self.info.is_none() => {
-                    Err(NotTaken::Refused(message))
+                    Err(Rejection::Refused(message))
                 }
                 Err(error) => return Err(error),
             });
@@ -396,16 +405,16 @@ impl<H: Handler> Clerk<'_, H> {
         Ok(answers)
     }
 
-    fn remember_try(&mut self, unit: &Context, ending: &Ending) {
+    fn count_attempt(&mut self, unit: &Context, ending: &Ending) {
         let name = (unit.work_spec().clone(), unit.key().clone());
         match ending {
             Ending::GivenBack(delay) if !delay.is_zero() && !self.has("get_attempts") => {
-                if self.tries.len() < TRIES_MAX {
-                    self.tries.insert(name, unit.attempt());
+                if self.attempts.len() < ATTEMPT_COUNTS_MAX {
+                    self.attempts.insert(name, unit.attempt());
                 }
             }
             _ => {
-                self.tries.remove(&name);
+                self.attempts.remove(&name);
             }
         }
     }
@@ -416,7 +425,7 @@ impl<H: Handler> Clerk<'_, H> {
     }
 }
 
-/// The names of the work specs that have one of these runtimes. An empty runtime stands for none.
+/// The names of the work specs with one of these runtimes. An empty runtime stands for none.
 ///
 /// # Errors
 /// As [`Coordinate::list_work_specs`].
@@ -441,7 +450,7 @@ fn ignore_refusal(error: Error) -> Result<()> {
     }
 }
 
-/// Groups, in no order.
+/// Groups items by work spec, in no particular order.
 fn by_work_spec<T>(items: Vec<T>, unit: impl Fn(&T) -> &Context) -> HashMap<Name, Vec<T>> {
     let mut groups: HashMap<Name, Vec<T>> = HashMap::new();
     for item in items {
