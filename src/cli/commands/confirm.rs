@@ -1,14 +1,14 @@
-//! Asking before something is changed that can't be had back.
+//! Asking for confirmation before a change that can't be undone.
 
 use crate::cli::values::printable;
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Asks on a terminal whether to `act`, a verb and what it is about; `yes` is the answer if it is given beforehand.
-/// Without a terminal and that, `unasked` tells whether to go on.
+/// Asks on a terminal whether to `act`, a verb with its object. `yes` skips the question. Without a terminal
+/// `unasked` decides.
 ///
 /// # Errors
-/// If nobody can be asked, and it should not go on unasked.
+/// If there is no terminal and `unasked` refuses.
 pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Box<dyn Error>> {
     if yes {
         return Ok(true);
@@ -31,16 +31,16 @@ pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Bo
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// What to do where nobody can be asked.
+/// What to do without a terminal.
 #[derive(Clone, Copy)]
 pub(super) enum Unasked {
-    /// Nothing is lost by it.
+    /// The change loses nothing.
     GoesOn,
-    /// Something would be lost.
+    /// The change would lose data.
     Refuses,
 }
 
-/// Somebody said no.
+/// The user declined.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing was changed")]
 pub(super) struct Declined;

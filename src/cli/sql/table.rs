@@ -1,18 +1,18 @@
-//! Rows in aligned columns, however many there are: the first ones decide how wide the columns are.
+//! Printing any number of rows in aligned columns: the first rows decide the widths.
 
 use std::io::{self, Write};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Rows that are waited for before the first is printed.
+/// Rows to collect before the first one is printed.
 const HELD_ROWS_MAX: usize = 500;
 
-/// Bytes of rows that are waited for, should they be long.
+/// Bytes of rows to collect, in case rows are long.
 const HELD_BYTES_MAX: usize = 1 << 20;
 
-/// Columns of the terminal between two of the table.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// What is shown of a value: one line.
+/// A value as one line.
 pub(super) struct Cell {
     text: String,
     kind: Kind,
@@ -50,13 +50,13 @@ impl Cell {
 
 /// A table that is being printed.
 pub(super) struct Table {
-    /// Of the terminal; none if there is none, and lines may be of any length.
+    /// Width of the terminal; without one lines can have any length.
     width: Option<usize>,
     is_coloured: bool,
     titles: Vec<String>,
     held: Vec<Vec<Cell>>,
     held_bytes: usize,
-    /// None until enough rows are there to decide.
+    /// `None` until enough rows are collected to decide.
     layout: Option<Layout>,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Table {
 enum Layout {
     /// Rows are lines.
     Lines(Vec<Column>),
-    /// Rows are lists, a line or more for each column, because lines would be longer than the terminal's.
+    /// Rows are lists, with one or more lines for each column, because a row does not fit the terminal.
     Lists {
         /// Of the titles.
         width: usize,
@@ -89,7 +89,7 @@ impl Table {
         }
     }
 
-    /// Begins a table with these columns. What a broken-off one has held is forgotten.
+    /// Begins a table with these columns, and drops the rows of an unfinished one.
     pub(super) fn begin(&mut self, titles: Vec<String>) {
         self.titles = titles;
         self.held.clear();
@@ -97,7 +97,7 @@ impl Table {
         self.layout = None;
     }
 
-    /// A row. It is printed now or later.
+    /// Adds a row, which is printed now or later.
     pub(super) fn row(&mut self, cells: Vec<Cell>, out: &mut dyn Write) -> io::Result<()> {
         if let Some(layout) = &self.layout {
             return self.print(layout, &cells, out);
@@ -110,7 +110,7 @@ impl Table {
         Ok(())
     }
 
-    /// Prints what has not been printed yet.
+    /// Prints the collected rows.
     pub(super) fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         match self.layout {
             None => self.print_held(out),
@@ -134,8 +134,7 @@ impl Table {
         Ok(())
     }
 
-    /// How the table looks, by the rows that are held. A later row may need more room, and then its line is
-    /// longer than the others.
+    /// Chooses the layout from the collected rows. A later, wider row gets a longer line.
     fn decide(&self) -> Layout {
         let column = |(index, title): (usize, &String)| {
             let cells = || self.held.iter().filter_map(|row| row.get(index));
@@ -188,7 +187,7 @@ impl Table {
                         is_right: false,
                     };
                     self.styled(&padded(title, column), BOLD, out)?;
-                    // Where the titles take all the room, the terminal breaks the lines.
+                    // If the titles fill the terminal, it wraps the lines.
                     for (number, piece) in pieces(&cell.text, room.max(1)).into_iter().enumerate() {
                         let indent = if number == 0 { GAP } else { width + GAP };
                         write!(out, "{:indent$}", "")?;
@@ -228,7 +227,7 @@ fn padded(text: &str, column: Column) -> String {
     }
 }
 
-/// The text cut into pieces of such a width; a single empty one if there is nothing in it.
+/// Cuts the text into pieces of at most this width; empty text is one empty piece.
 fn pieces(text: &str, width: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let (mut begin, mut used) = (0, 0);

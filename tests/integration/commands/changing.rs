@@ -87,7 +87,7 @@ fn a_work_spec_is_created_without_a_file() {
         )
     );
     for (arguments, problem) in [
-        (&["plain"][..], "there is a work spec plain already"),
+        (&["plain"][..], "work spec plain already exists"),
         (
             &["x", "--set", "then=none"],
             "--set: x: then names \"none\"",

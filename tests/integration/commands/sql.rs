@@ -298,7 +298,7 @@ fn errors_name_what_is_wrong() {
         ("SELECT * FROM nowhere", "no such table: nowhere"),
         ("SELECT nonsense FROM units", "no such column: nonsense"),
         (".schema nowhere", "there is no nowhere"),
-        (".nothing", "'.nothing' is no command; .help"),
+        (".nothing", "unknown command '.nothing'; .help"),
     ] {
         let error = bad(&server, query);
         assert!(error.contains(words), "{words} in {error}");
