@@ -51,7 +51,7 @@ fn units_that_are_added_to_a_paused_work_spec_are_told_to_wait() {
     );
     assert_eq!(
         exit.stderr,
-        "coordinated: ws is paused: its units are handed out after `coordinated resume ws`\n"
+        "coordinated: ws is paused: its units will be handed out after `coordinated resume ws`\n"
     );
 }
 

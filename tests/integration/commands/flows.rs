@@ -122,7 +122,7 @@ fn nothing_is_set_if_anything_is_wrong() {
         ),
         (
             "flow:\n  a: {min_gb: 1}\n",
-            ": expected a map with work specs under the key flows",
+            ": expected a map of work specs under the key flows",
         ),
         ("flows:\n  a: [1,\n", "flow.yaml, line "),
         ("- flows\n", ": expected a map"),

@@ -114,7 +114,7 @@ fn load_keeps_what_control_has_set_unless_the_file_has_a_key_for_it() {
         exit.stderr,
         "coordinated: ws keeps what `control` has set: status paused, interval 1.5\n\
          coordinated: ws changes: weight from 7 to 15\n\
-         coordinated: ws is paused: its units are handed out after `coordinated resume ws`\n"
+         coordinated: ws is paused: its units will be handed out after `coordinated resume ws`\n"
     );
     let spec = file(
         &server,
@@ -174,8 +174,11 @@ fn a_work_spec_that_no_server_takes_is_told_with_file_and_line() {
             "{\"name\": \"x\",\n \"then\": 5}",
             ", line 2: x: work spec key \"then\"",
         ),
-        ("min_gb: 1\n", ": there is no name"),
-        ("min_gb: 1\nname: 5\n", ", line 2: the name must be a text"),
+        ("min_gb: 1\n", ": the work spec has no name"),
+        (
+            "min_gb: 1\nname: 5\n",
+            ", line 2: the name must be a non-empty string",
+        ),
         ("- name\n", ", line 1: expected a work spec"),
     ] {
         let spec = file(&server, "spec.yaml", content);
@@ -223,10 +226,10 @@ fn what_is_wrong_in_a_line_is_told_with_its_place_and_all_before_it_is_added() {
         ("{\"x\": {\"n\": }}", "column 13: not JSON: expected value"),
         (
             "{\"x\": 1}",
-            "column 8: the data of \"x\" must be an object, and is an integer",
+            "column 8: the data of \"x\" must be an object, got an integer",
         ),
         ("[1]", "expected a JSON object that maps names of units"),
-        ("nonsense", "add --lines"),
+        ("nonsense", "use --lines"),
         ("{\"x\": {}", "not JSON: EOF"),
         ("{\"x\": {}} {}", "not JSON: trailing characters"),
         ("{\"x\": {\"$int\": 5}}", "\"$int\" must be"),
