@@ -1,7 +1,7 @@
 //! `retry`, `clear` and `delete`: change many units, page by page, after asking for confirmation.
 
 use super::WrongUsage;
-use super::confirm::{Declined, Unasked, confirm};
+use super::confirm::{Declined, WithoutTerminal, confirm};
 use super::listing::{Listing, PAGE_UNITS, Seen};
 use super::names::{
     SpecAndKeys, SpecNameParser, counted, examples, parse_status, shown, units, units_of,
@@ -116,7 +116,7 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
         shown(&spec),
         examples(&some)
     );
-    if !confirm(&act, args.yes, Unasked::GoesOn)? {
+    if !confirm(&act, args.yes, WithoutTerminal::Proceed)? {
         return Err(Declined.into());
     }
     let progress = progress("retrying", count);
@@ -154,7 +154,7 @@ pub(super) fn retry_failed(
             progress(retried);
             Ok::<(), Box<dyn Error>>(())
         })?;
-        // A server that limits its lists has now others to list.
+        // A server that limits its lists can now list others.
         if seen == Seen::All || retried == before {
             return Ok(retried);
         }
@@ -274,7 +274,7 @@ pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
     } else {
         let what = units_of(count, args.status);
         let act = format!("remove {what} of {}", shown(&spec));
-        if !confirm(&act, args.yes, Unasked::Refuses)? {
+        if !confirm(&act, args.yes, WithoutTerminal::Refuse)? {
             return Err(Declined.into());
         }
         let progress = progress("removing", count);
@@ -333,7 +333,7 @@ fn remove_all(
             removed += remove_named(daemon, spec, &keys, status, progress)?;
             Ok::<(), CallError>(())
         })?;
-        // A server that limits its lists has now others to list.
+        // A server that limits its lists can now list others.
         if seen == Seen::All || removed == before {
             return Ok(removed);
         }
@@ -380,7 +380,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
         some => format!("{number} ({})", examples(some)),
     };
     let act = format!("delete {what} with {}", units(count));
-    if !confirm(&act, args.yes, Unasked::Refuses)? {
+    if !confirm(&act, args.yes, WithoutTerminal::Refuse)? {
         return Err(Declined.into());
     }
     if args.all {

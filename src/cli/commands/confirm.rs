@@ -4,19 +4,23 @@ use crate::cli::values::printable;
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Asks on a terminal whether to `act`, a verb with its object. `yes` skips the question. Without a terminal
-/// `unasked` decides.
+/// Asks on a terminal whether to `act`, a verb with its object. `yes` skips the question. Without a terminal,
+/// `without_terminal` decides.
 ///
 /// # Errors
-/// If there is no terminal and `unasked` refuses.
-pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Box<dyn Error>> {
+/// If there is no terminal and `without_terminal` refuses.
+pub(super) fn confirm(
+    act: &str,
+    yes: bool,
+    without_terminal: WithoutTerminal,
+) -> Result<bool, Box<dyn Error>> {
     if yes {
         return Ok(true);
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return match unasked {
-            Unasked::GoesOn => Ok(true),
-            Unasked::Refuses => {
+        return match without_terminal {
+            WithoutTerminal::Proceed => Ok(true),
+            WithoutTerminal::Refuse => {
                 Err(format!("refusing to {act} without confirmation; pass --yes").into())
             }
         };
@@ -33,11 +37,11 @@ pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Bo
 
 /// What to do without a terminal.
 #[derive(Clone, Copy)]
-pub(super) enum Unasked {
+pub(super) enum WithoutTerminal {
     /// The change loses nothing.
-    GoesOn,
+    Proceed,
     /// The change would lose data.
-    Refuses,
+    Refuse,
 }
 
 /// The user declined.
