@@ -1,10 +1,10 @@
 //! The command line: one file for each command.
 
 mod backup;
-mod bench;
 mod check;
 mod commands;
 mod compact;
+mod config;
 mod help;
 mod pid_file;
 mod progress;
@@ -51,7 +51,7 @@ enum Command {
     /// Query the database with SQL, read-only
     Sql(sql::Args),
     /// Load and measure a server that speaks CBOR-RPC
-    Bench(bench::Args),
+    Bench(coordinated_bench::Args),
     #[command(flatten)]
     Client(commands::Command),
 }
@@ -71,7 +71,7 @@ pub fn run() -> ExitCode {
         },
         Command::Compact(args) => compact::run(&args),
         Command::Sql(args) => sql::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => coordinated_bench::run(&args, progress::bar_of),
         Command::Client(command) => command.run(),
     };
     match result {

@@ -1,8 +1,8 @@
 //! Reading values from the command line and formatting them for people: sizes as `64MiB`, durations as `30s`,
 //! data as YAML or JSON. And the flag that names the database file.
 
-use crate::cbor::escape::is_deceptive;
-use crate::cbor::{Value, json};
+use coordinated_client::cbor::escape::is_deceptive;
+use coordinated_client::cbor::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -2,7 +2,7 @@
 
 use super::output::note;
 use super::server::Daemon;
-use crate::client::{Error, Name, Status, Unit, UnitQuery};
+use coordinated_client::{Error, Name, Status, Unit, UnitQuery};
 
 /// Units per page: a server needs a few milliseconds for these.
 pub(super) const PAGE_UNITS: u64 = 1_000;

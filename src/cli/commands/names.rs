@@ -2,9 +2,9 @@
 
 use super::WrongUsage;
 use super::spec_file::SpecFile;
-use crate::cbor::escape::{UnescapeError, escape, unescape};
-use crate::cbor::{Value, json};
-use crate::client::{Name, Status};
+use coordinated_client::cbor::escape::{UnescapeError, escape, unescape};
+use coordinated_client::cbor::{Value, json};
+use coordinated_client::{Name, Status};
 use serde_json::Value as Json;
 use std::error::Error;
 use std::ffi::OsStr;
@@ -105,7 +105,7 @@ impl SpecAndKeys {
     }
 }
 
-/// Parses a name in the form of [`crate::cbor::escape`]. UTF-8 is sent as text, like names loaded from JSON; other
+/// Parses a name in the form of [`coordinated_client::cbor::escape`]. UTF-8 is sent as text, like names loaded from JSON; other
 /// names are sent as byte strings.
 #[derive(Clone)]
 pub(super) struct NameParser;

@@ -1,8 +1,8 @@
 //! Work specs from YAML or JSON, with the line of each entry for error messages.
 
-use crate::cbor::{Item, Value, json};
-use crate::client::Name;
 use crate::coordinate::Meta;
+use coordinated_client::Name;
+use coordinated_client::cbor::{Item, Value, json};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;

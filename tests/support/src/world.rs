@@ -1,13 +1,13 @@
 //! A store with a clock that is set by hand and a seeded source of chance, for tests of operations.
-use coordinated::cbor::Item;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Assignment, Chained, Counts, HandedOut, HandedOutByWorker, LEASE_DEFAULT, Name, NamespaceId, NewUnit, Operation,
-    Outcome, Report, Result, Retention, UnitStatus, Wish, WorkRequest,
+    Assignment, Chained, Counts, HandedOut, HandedOutByWorker, LEASE_DEFAULT, Name, NamespaceId,
+    NewUnit, Operation, Outcome, Report, Result, Retention, UnitStatus, Wish, WorkRequest,
 };
 use coordinated::limits::{REMEMBERED_BY_WORKER_MAX, RequestLimits};
 use coordinated::store::{Options, SqliteStore, Synchronous};
+use coordinated_client::cbor::Item;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::Value;

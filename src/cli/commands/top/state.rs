@@ -3,7 +3,7 @@
 use super::watcher::{Command, Snapshot, Update};
 use crate::cli::commands::names::{shown, units_of};
 use crate::cli::commands::summary::SpecCounts;
-use crate::client::{Name, Status};
+use coordinated_client::{Name, Status};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::cmp::Reverse;
 
