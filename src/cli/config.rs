@@ -75,13 +75,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_an_empty_configuration_and_a_list_is_none() {
         assert_eq!(encode_yaml("").expect("empty"), b"\xa0");
-        assert!(matches!(
-            encode_yaml("- a\n"),
-            Err(ConfigError::Type)
-        ));
-        assert!(matches!(
-            encode_yaml("a: [\n"),
-            Err(ConfigError::Syntax(_))
-        ));
+        assert!(matches!(encode_yaml("- a\n"), Err(ConfigError::Type)));
+        assert!(matches!(encode_yaml("a: [\n"), Err(ConfigError::Syntax(_))));
     }
 }

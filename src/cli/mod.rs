@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod advice;
 mod backup;
 mod check;
 mod commands;
@@ -12,6 +13,7 @@ mod restore;
 mod retention;
 mod serve;
 mod sql;
+mod table;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -89,15 +91,16 @@ fn is_closed_output(error: &(dyn Error + 'static)) -> bool {
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
+fn fail(error: &(dyn Error + 'static), code: ExitCode) -> ExitCode {
     let message = error.to_string();
     // The Python server appends a traceback to each error.
     let first_line = message.lines().next().unwrap_or_default();
     // eprintln! panics if standard error is closed.
     let _ = writeln!(
         std::io::stderr(),
-        "coordinated: {}",
-        values::printable(first_line)
+        "coordinated: {}{}",
+        values::printable(first_line),
+        advice::advice(error)
     );
     code
 }

@@ -4,7 +4,7 @@ use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, true_pair,
+    FailedValue, check_answer_length, failed_pair, ok_list, ok_pair, true_pair, write_in_band,
     write_name, write_time,
 };
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
@@ -15,7 +15,7 @@ use crate::coordinate::{
 use crate::limits::{self, RequestLimits};
 use coordinated_client::cbor::Writer;
 
-/// The number by which clients know a status. To them a delayed unit is an available one.
+/// The number of a status on the wire. To clients, delayed units are available.
 pub(super) fn status_number(status: UnitStatus) -> u64 {
     match status {
         UnitStatus::Available | UnitStatus::Delayed => 1,
@@ -45,7 +45,7 @@ fn new_unit<'a>(item: ListItem<'a>, limits: &RequestLimits) -> Result<NewUnit<'a
 
 impl<S: Storage> ListAction<S> for AddUnits {
     const SLICE_LEN: usize = limits::SLICE_ITEMS;
-    const NOTHING: Nothing = Nothing::False;
+    const FAILED: FailedValue = FailedValue::False;
 
     fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()> {
         new_unit(item, limits).map(drop)
@@ -58,7 +58,7 @@ impl<S: Storage> ListAction<S> for AddUnits {
         call.operation.add_work_units(&self.work_spec, &units)
     }
 
-    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn count_work_units<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let counts = call.operation.work_spec(&spec).map(|spec| spec.counts);
-    if let Some(counts) = answer_in_band(out, Nothing::False, counts)? {
+    if let Some(counts) = write_in_band(out, FailedValue::False, counts)? {
         ok_pair(out, |writer| write_counts(writer, &counts));
     }
     Ok(Progress::Done)
@@ -84,7 +84,7 @@ fn write_counts(writer: &mut Writer<'_>, counts: &Counts) {
     }
 }
 
-/// The counts that are not zero, by the statuses that clients know.
+/// The counts that are not zero, by the statuses that clients see.
 pub(super) fn shown_counts(counts: &Counts) -> impl Iterator<Item = (UnitStatus, u64)> {
     let by_status = [
         (UnitStatus::Available, counts.available + counts.delayed),
@@ -107,7 +107,7 @@ pub(super) fn get_work_units<S: Storage>(
         .optional_list()?
         .is_some_and(|names| names.are_more_than(0))
     {
-        let action = UnitData(Asked::about(name));
+        let action = LookUp::new(name, find_data);
         return call_on_list(call, action, &names, out);
     }
     let query = UnitQuery {
@@ -116,13 +116,13 @@ pub(super) fn get_work_units<S: Storage>(
         limit: options.get("limit").list_limit()?,
     };
     let counts = call.operation.work_spec(&name).map(|spec| spec.counts);
-    let Some(counts) = answer_in_band(out, Nothing::Null, counts)? else {
+    let Some(counts) = write_in_band(out, FailedValue::Null, counts)? else {
         return Ok(Progress::Done);
     };
     let (units, units_max) = (counts.there(), limits::LIST_INLINE_PASSED_MAX);
-    if query.statuses.is_some() && units > units_max && !call.is_alone {
+    if query.statuses.is_some() && units > units_max && !call.is_single {
         return Err(Error::Invalid(format!(
-            "{units} units are too many to look for those in a state within a list of requests: send this one alone"
+            "listing by state over {units} units is not allowed in a list of requests; send it as a single request"
         )));
     }
     let namespace = call.operation.namespace;
@@ -131,8 +131,8 @@ pub(super) fn get_work_units<S: Storage>(
     })
 }
 
-/// True if listing may take long enough to hold others up. One by status may have to pass over any
-/// number of units in other ones.
+/// True if listing may take long enough to delay other connections. Listing by status may pass over any number of units
+/// in other statuses.
 fn is_long(query: &UnitQuery) -> bool {
     query.limit > limits::LIST_INLINE_MAX || query.statuses.is_some()
 }
@@ -153,13 +153,13 @@ fn write_units(
         Ok(())
     };
     let listed = lister.list_work_units(namespace, work_spec, query, &mut visit);
-    if answer_in_band(out, Nothing::Null, listed)?.is_some() {
+    if write_in_band(out, FailedValue::Null, listed)?.is_some() {
         ok_list(out, count, &list);
     }
     Ok(())
 }
 
-/// Writes a unit's name with its data; null if there is no such unit.
+/// Writes a unit's name and data; null for the data if there is no such unit.
 pub(super) fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8]>) {
     writer.tuple(2);
     name.write(writer);
@@ -169,66 +169,65 @@ pub(super) fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8
     }
 }
 
-/// What a call that asks about units by their names is answered.
-struct Asked {
+/// Writes what a call asks about one unit.
+type WriteUnit<S> = fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -> Result<()>;
+
+/// Looks units up by their names.
+struct LookUp<S: Storage> {
     work_spec: Name,
-    /// The answers, one after the other.
-    answers: Vec<u8>,
+    write: WriteUnit<S>,
+    /// What was found, one after the other.
+    found: Vec<u8>,
 }
 
-impl Asked {
-    fn about(work_spec: Name) -> Self {
+impl<S: Storage> LookUp<S> {
+    fn new(work_spec: Name, write: WriteUnit<S>) -> Self {
         Self {
             work_spec,
-            answers: Vec::new(),
+            write,
+            found: Vec::new(),
         }
-    }
-
-    /// Writes an answer for each of the names that make a slice.
-    fn answer<S: Storage>(
-        &mut self,
-        items: &mut ListItems<'_>,
-        call: &mut Call<'_, S>,
-        answer: impl Fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
-        let names = items.names(limits::SLICE_LOOKED_UP)?;
-        let spec = call.operation.work_spec(&self.work_spec)?.id;
-        for name in &names {
-            answer(&mut call.operation, spec, name, &mut self.answers)?;
-            check_answer_length(self.answers.len())?;
-        }
-        Ok(())
     }
 }
 
-/// The data of units.
-struct UnitData(Asked);
-
-impl<S: Storage> ListAction<S> for UnitData {
+impl<S: Storage> ListAction<S> for LookUp<S> {
     const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
-    const NOTHING: Nothing = Nothing::Null;
+    const FAILED: FailedValue = FailedValue::Null;
 
     fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
         item.name().map(drop)
     }
 
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
-        self.0
-            .answer(items, call, |operation, spec, name, answers| {
-                let data = operation.find_work_unit_data(spec, name)?;
-                check_answer_length(answers.len() + data.as_ref().map_or(0, Vec::len))?;
-                write_unit(&mut Writer::new(answers), name, data.as_deref());
-                Ok(())
-            })
+        let names = items.names(limits::SLICE_LOOKED_UP)?;
+        let spec = call.operation.work_spec(&self.work_spec)?.id;
+        for name in &names {
+            (self.write)(&mut call.operation, spec, name, &mut self.found)?;
+            check_answer_length(self.found.len())?;
+        }
+        Ok(())
     }
 
     fn held(&self) -> usize {
-        self.0.answers.capacity()
+        self.found.capacity()
     }
 
-    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
-        ok_list(out, count, &self.0.answers);
+    fn write_result(&self, count: usize, out: &mut Vec<u8>) {
+        ok_list(out, count, &self.found);
     }
+}
+
+/// Writes the name of a unit and its data.
+fn find_data<S: Storage>(
+    operation: &mut Operation<'_, S>,
+    spec: WorkSpecId,
+    name: &Name,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let data = operation.find_work_unit_data(spec, name)?;
+    check_answer_length(out.len() + data.as_ref().map_or(0, Vec::len))?;
+    write_unit(&mut Writer::new(out), name, data.as_deref());
+    Ok(())
 }
 
 pub(super) fn get_work_unit_status<S: Storage>(
@@ -236,45 +235,28 @@ pub(super) fn get_work_unit_status<S: Storage>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    let action = UnitStatuses(Asked::about(params.get("work_spec_name").name()?));
+    let action = LookUp::new(params.get("work_spec_name").name()?, find_status);
     call_on_list(call, action, &params.get("work_unit_keys"), out)
 }
 
-/// Where units stand.
-struct UnitStatuses(Asked);
-
-impl<S: Storage> ListAction<S> for UnitStatuses {
-    const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
-    const NOTHING: Nothing = Nothing::Null;
-
-    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
-        item.name().map(drop)
+/// Writes the status of a unit; null if there is no such unit.
+fn find_status<S: Storage>(
+    operation: &mut Operation<'_, S>,
+    spec: WorkSpecId,
+    name: &Name,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let report = operation.work_unit_report(spec, name)?;
+    let mut writer = Writer::new(out);
+    match report {
+        Some(report) => write_status(&mut writer, &report),
+        None => writer.null(),
     }
-
-    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
-        self.0
-            .answer(items, call, |operation, spec, name, answers| {
-                let report = operation.work_unit_report(spec, name)?;
-                let mut writer = Writer::new(answers);
-                match report {
-                    Some(report) => write_report(&mut writer, &report),
-                    None => writer.null(),
-                }
-                Ok(())
-            })
-    }
-
-    fn held(&self) -> usize {
-        self.0.answers.capacity()
-    }
-
-    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
-        ok_list(out, count, &self.0.answers);
-    }
+    Ok(())
 }
 
-/// Writes where a unit stands.
-pub(super) fn write_report(writer: &mut Writer<'_>, report: &UnitReport) {
+/// Writes the status of a unit.
+fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
     let optional = [report.worker.is_some(), report.traceback.is_some()];
     writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
     writer.bytes(b"status");
@@ -308,11 +290,11 @@ pub(super) fn prioritize_work_units<S: Storage>(
         .optional_number()?
         .map(PriorityChange::Adjust);
     let known = call.operation.work_spec(&spec).map(|_| ());
-    if answer_in_band(out, Nothing::False, known)?.is_none() {
+    if write_in_band(out, FailedValue::False, known)?.is_none() {
         return Ok(Progress::Done);
     }
     if names.item().is_none() {
-        failed_pair(out, Nothing::False, "missing work_unit_keys");
+        failed_pair(out, FailedValue::False, "missing work_unit_keys");
         return Ok(Progress::Done);
     }
     let action = Prioritize {
@@ -322,7 +304,7 @@ pub(super) fn prioritize_work_units<S: Storage>(
     call_on_list(call, action, &names, out)
 }
 
-/// Gives units another priority; without a change they stay as they are.
+/// Changes the priority of units, if a change is given.
 struct Prioritize {
     work_spec: Name,
     change: Option<PriorityChange>,
@@ -330,7 +312,7 @@ struct Prioritize {
 
 impl<S: Storage> ListAction<S> for Prioritize {
     const SLICE_LEN: usize = limits::SLICE_ITEMS;
-    const NOTHING: Nothing = Nothing::False;
+    const FAILED: FailedValue = FailedValue::False;
 
     fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
         item.name().map(drop)
@@ -346,7 +328,7 @@ impl<S: Storage> ListAction<S> for Prioritize {
         Ok(())
     }
 
-    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -383,13 +365,13 @@ pub(super) fn del_work_units<S: Storage>(
             Err(Error::Refused(problem.to_owned()))
         }),
     };
-    if let Some(count) = answer_in_band(out, Nothing::Zero, deleted)? {
+    if let Some(count) = write_in_band(out, FailedValue::Zero, deleted)? {
         ok_pair(out, |writer| writer.unsigned(count));
     }
     Ok(Progress::Done)
 }
 
-/// Deletes units by their names if they are in one of these statuses, if some are given.
+/// Deletes units by their names. If statuses are given, only units in one of these.
 struct DeleteNamed {
     work_spec: Name,
     statuses: Option<Vec<UnitStatus>>,
@@ -398,7 +380,7 @@ struct DeleteNamed {
 
 impl<S: Storage> ListAction<S> for DeleteNamed {
     const SLICE_LEN: usize = limits::SWEEP_REMOVED;
-    const NOTHING: Nothing = Nothing::Zero;
+    const FAILED: FailedValue = FailedValue::Zero;
 
     fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
         item.name().map(drop)
@@ -411,12 +393,12 @@ impl<S: Storage> ListAction<S> for DeleteNamed {
         Ok(())
     }
 
-    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, out: &mut Vec<u8>) {
         ok_pair(out, |writer| writer.unsigned(self.deleted));
     }
 }
 
-/// Deletes the units that are in some statuses.
+/// Deletes all units in certain statuses.
 struct DeleteInStatus(DeletionInStatus);
 
 impl<S: Storage> Continuation<S> for DeleteInStatus {
@@ -424,7 +406,7 @@ impl<S: Storage> Continuation<S> for DeleteInStatus {
         let is_over = call
             .operation
             .delete_some(&mut self.0, limits::SWEEP_REMOVED);
-        match answer_in_band(out, Nothing::Zero, is_over)? {
+        match write_in_band(out, FailedValue::Zero, is_over)? {
             Some(false) => return Ok(Progress::More(self)),
             Some(true) => ok_pair(out, |writer| writer.unsigned(self.0.deleted())),
             None => {}

@@ -1,9 +1,9 @@
-//! Methods of workers at work: getting units, and reporting on them.
+//! Methods for workers: getting units, and reporting on them.
 
 use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
-use super::reply::{Nothing, answer_in_band, failed_pair, ok_list, ok_pair, true_pair};
+use super::reply::{FailedValue, failed_pair, ok_list, ok_pair, true_pair, write_in_band};
 use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::{OutputSliceId, Storage};
 use crate::coordinate::{
@@ -13,7 +13,7 @@ use crate::limits::{self, RequestLimits};
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
 
-/// What a worker asks for, until it has been found.
+/// A request for work whose search takes several steps.
 struct GetWork {
     worker: Name,
     max_jobs: i64,
@@ -57,7 +57,7 @@ pub(super) fn get_work<S: Storage>(
 }
 
 impl<S: Storage> Continuation<S> for GetWork {
-    /// How far the search has come is known to the store.
+    /// Continues the search. The store knows how far it has come.
     fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         call.effects.asked_for_work = true;
         let request = WorkRequest {
@@ -121,16 +121,16 @@ pub(super) fn update_work_unit<S: Storage>(
             .report(call.handed_out, &spec, &unit, &report)
     });
     if let Some(last) = call.operation.chained.last_slice {
-        return Ok(Progress::More(Box::new(Chain(last))));
+        return Ok(Progress::More(Box::new(AddOutput(last))));
     }
     write_outcome(out, outcome)?;
     Ok(Progress::Done)
 }
 
-/// Adds what the output of a unit names that has been finished, up to this slice.
-struct Chain(OutputSliceId);
+/// Adds the units that the output of a finished unit names, up to a certain slice.
+struct AddOutput(OutputSliceId);
 
-impl<S: Storage> Continuation<S> for Chain {
+impl<S: Storage> Continuation<S> for AddOutput {
     fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         if !chain_until(self.0, &mut call.operation)? {
             return Ok(Progress::More(self));
@@ -142,11 +142,11 @@ impl<S: Storage> Continuation<S> for Chain {
 
 /// Adds a slice of an output. False if there is more to be added until the slice `last` has been.
 fn chain_until<S: Storage>(last: OutputSliceId, operation: &mut Operation<'_, S>) -> Result<bool> {
-    // Those of others come first, and the daemon takes some by itself.
+    // Slices of other outputs come first, and the daemon adds some by itself.
     Ok(operation.chain_slice()?.is_none_or(|taken| taken >= last))
 }
 
-/// Many updates in one call: all are taken in order, and each has its own answer.
+/// Processes many updates in order. Each has its own result.
 pub(super) fn update_work_units<S: Storage>(
     call: &mut Call<'_, S>,
     params: &Params<'_>,
@@ -154,29 +154,29 @@ pub(super) fn update_work_units<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let known = call.operation.work_spec(&spec).map(|_| ());
-    if answer_in_band(out, Nothing::Null, known)?.is_none() {
+    if write_in_band(out, FailedValue::Null, known)?.is_none() {
         return Ok(Progress::Done);
     }
     let action = Updates {
         work_spec: spec,
-        answers: Vec::new(),
+        results: Vec::new(),
         last_slice: None,
     };
     call_on_list(call, action, &params.get("updates"), out)
 }
 
-/// Updates of units, each of which is answered.
+/// Updates of units, each with its own result.
 struct Updates {
     work_spec: Name,
-    /// The answers, one after the other.
-    answers: Vec<u8>,
-    /// The last slice of an output that is to be added before the answer.
+    /// The encoded results, one after the other.
+    results: Vec<u8>,
+    /// The last slice of an output that is to be added before the call is answered.
     last_slice: Option<OutputSliceId>,
 }
 
 impl<S: Storage> ListAction<S> for Updates {
     const SLICE_LEN: usize = limits::SLICE_ITEMS;
-    const NOTHING: Nothing = Nothing::Null;
+    const FAILED: FailedValue = FailedValue::Null;
 
     fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()> {
         match read_update(item, limits)?.1 {
@@ -185,7 +185,7 @@ impl<S: Storage> ListAction<S> for Updates {
         }
     }
 
-    /// Takes fewer than a slice if they chain enough.
+    /// Processes fewer than a slice if their outputs add enough units.
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
         call.operation.work_spec(&self.work_spec)?;
         let (mut count, mut bytes) = (0, 0);
@@ -199,7 +199,7 @@ impl<S: Storage> ListAction<S> for Updates {
                 call.operation
                     .report(call.handed_out, &self.work_spec, &name, &report)
             });
-            write_outcome(&mut self.answers, outcome).map_err(|error| match error {
+            write_outcome(&mut self.results, outcome).map_err(|error| match error {
                 Error::Invalid(problem) => item.invalid(problem),
                 other => other,
             })?;
@@ -211,7 +211,7 @@ impl<S: Storage> ListAction<S> for Updates {
     }
 
     fn held(&self) -> usize {
-        self.answers.capacity()
+        self.results.capacity()
     }
 
     fn has_more(&self) -> bool {
@@ -223,12 +223,12 @@ impl<S: Storage> ListAction<S> for Updates {
             .map_or(Ok(true), |last| chain_until(last, &mut call.operation))
     }
 
-    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
-        ok_list(out, count, &self.answers);
+    fn write_result(&self, count: usize, out: &mut Vec<u8>) {
+        ok_list(out, count, &self.results);
     }
 }
 
-/// The name of a unit, and what is reported on it.
+/// The name of a unit, and the report on it.
 fn read_update<'a>(
     item: ListItem<'a>,
     limits: &'a RequestLimits,
@@ -243,20 +243,20 @@ fn read_update<'a>(
     Err(item.invalid("expected a list of a key and options"))
 }
 
-/// Writes how an update ended.
+/// Writes the result of an update.
 fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
-    match answer_in_band(out, Nothing::False, outcome)? {
+    match write_in_band(out, FailedValue::False, outcome)? {
         Some(Outcome::Accepted) => true_pair(out),
-        Some(Outcome::Refused(reason)) => failed_pair(out, Nothing::False, &reason),
+        Some(Outcome::Refused(reason)) => failed_pair(out, FailedValue::False, &reason),
         None => {}
     }
     Ok(())
 }
 
-/// What is reported on a unit.
+/// Reads a report on a unit.
 ///
 /// # Errors
-/// `Refused` if nothing is; `Invalid`.
+/// `Refused` if the options report nothing; `Invalid`.
 fn read_report(options: Options<'_>) -> Result<Report<'_>> {
     let lease = options.get("lease_time").optional_number()?;
     let lease = lease.map(Lease::to_renew);

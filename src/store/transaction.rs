@@ -1,8 +1,9 @@
 //! Batches and operations: one SQLite transaction for many operations, one savepoint for each.
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, count_wal_pages};
+use super::error::full_if_beyond_limit;
 use super::specs::Undo;
-use super::{Reader, SqliteStore, full_if_beyond_limit};
+use super::{Reader, SqliteStore};
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, LogPages, Storage, StorageResult};
 use crate::coordinate::{Error, Result, StorageError};
@@ -103,7 +104,9 @@ impl Storage for SqliteStore {
                     .and_then(|()| self.execute("COMMIT"));
                 match committed {
                     Ok(()) => {
-                        self.tend_log();
+                        if let Some(checkpointer) = &mut self.checkpointer {
+                            checkpointer.tend_wal(&mut self.statements);
+                        }
                         return Ok(());
                     }
                     Err(error) => self.full_if_beyond_limit(error),
@@ -160,7 +163,10 @@ impl Storage for SqliteStore {
     }
 
     fn log_pages(&mut self) -> StorageResult<Option<LogPages>> {
-        Ok(self.look_at_log_pages()?)
+        match self.checkpointer {
+            Some(_) => Ok(Some(count_wal_pages(&mut self.statements)?)),
+            None => Ok(None),
+        }
     }
 
     fn reader(&self) -> Option<Reader> {
@@ -199,8 +205,10 @@ impl SqliteStore {
             }
             (Open::Nothing, _) => {}
         }
-        if access == Access::Write {
-            self.check_log_size()?;
+        if access == Access::Write
+            && let Some(checkpointer) = &mut self.checkpointer
+        {
+            checkpointer.check_wal_size(&mut self.statements)?;
         }
         match access {
             Access::Read => self.execute("BEGIN")?,
