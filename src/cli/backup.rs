@@ -1,5 +1,5 @@
-//! `coordinated backup`: a copy of the database, also while a daemon runs on it. And the flags of `serve`
-//! for those that the daemon makes by itself.
+//! `coordinated backup`: a copy of the database, even while the daemon runs. And the flags of `serve` for scheduled
+//! backups.
 
 use super::progress::Progress;
 use super::values::{Database, parse_duration, size};
@@ -10,27 +10,27 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What `backup` can be told.
+/// The arguments of `backup`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The copy is the database's state at one moment, as one file that nobody but its owner can read. It \
-takes its name only when it is on the disk, whole and checked: SQLite's integrity check, the kept \
-counts, and whether all stored CBOR can be decoded. A signal leaves nothing behind; a kill or a crash, at most a file whose name ends in .partial.
+The copy is a snapshot of the database in one file that only its owner can read. It gets its name only when it is \
+complete, on disk and checked: SQLite's integrity check, the stored counters, and that all stored CBOR can be \
+decoded. A signal leaves no file behind; SIGKILL or a crash leaves at most a file whose name ends in .partial.
 
-The daemon goes on meanwhile. Its write-ahead log (the file that ends in -wal) grows by what it writes until the \
-copy is made; afterwards that space is used again.
+The daemon keeps running meanwhile. Its write-ahead log (the file that ends in -wal) grows until the copy is made; \
+the space is reused afterwards.
 
-`coordinated restore` brings a backup back; so does copying it to the database's place while no daemon \
-runs. docs/backup.md has more.")]
+To bring a backup back use `coordinated restore`, or copy it to the path of the database while the daemon is stopped. \
+See docs/backup.md.")]
 pub(super) struct Args {
-    /// The file to make
+    /// The file to create
     #[arg(value_name = "DEST")]
     dest: PathBuf,
 
     #[command(flatten)]
     database: Database,
 
-    /// Replace DEST if it is there
+    /// Replace DEST if it exists
     #[arg(long)]
     force: bool,
 }
@@ -38,7 +38,7 @@ pub(super) struct Args {
 /// Makes a backup.
 ///
 /// # Errors
-/// If there is none afterwards.
+/// If the backup could not be made.
 pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let progress = Progress::start("copying")?;
     let bytes = store::backup(&args.database.db, &args.dest, args.force, &progress.watch)?;
@@ -48,16 +48,16 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The flags of `serve` for backups that the daemon makes by itself.
+/// The flags of `serve` for scheduled backups.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Backups")]
 pub(super) struct ScheduleArgs {
-    /// Make backups in this folder, which must be there, named after the database and the time (UTC):
+    /// Make backups in this existing folder, named after the database and the time (UTC):
     /// coordinate-2026-11-24T101500Z.db
     #[arg(long, env = "COORDINATED_BACKUP_DIR", value_name = "DIR")]
     backup_dir: Option<PathBuf>,
 
-    /// How far apart backups are. The first is made when the newest one in DIR is older than that
+    /// Time between two backups. The first is made when the newest one in DIR is older than this
     #[arg(
         long,
         env = "COORDINATED_BACKUP_EVERY",
@@ -68,7 +68,7 @@ pub(super) struct ScheduleArgs {
     )]
     backup_every: Duration,
 
-    /// How many backups to keep: after each one, the oldest are removed
+    /// Number of backups to keep: the oldest are removed after each new one
     #[arg(
         long,
         env = "COORDINATED_BACKUP_KEEP",
@@ -80,17 +80,17 @@ pub(super) struct ScheduleArgs {
 }
 
 impl ScheduleArgs {
-    /// Starts to make backups of `db`, if that is wanted.
+    /// Starts scheduled backups of `db`, if --backup-dir is given.
     ///
     /// # Errors
-    /// If it can't be done; what goes wrong later is only logged.
+    /// If the schedule can't start. Later errors are only logged.
     pub(super) fn start(&self, db: &Path) -> Result<Option<ScheduledBackups>, String> {
         let Some(folder) = &self.backup_dir else {
             return Ok(None);
         };
         if db == Path::new(":memory:") {
             return Err(
-                "--backup-dir: a database in memory has no backups; name a file with --db"
+                "--backup-dir: a database in memory can't be backed up; name a file with --db"
                     .to_owned(),
             );
         }
@@ -108,7 +108,7 @@ impl ScheduleArgs {
     }
 }
 
-/// Names of backups tell seconds.
+/// Names of backups have a resolution of one second.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         short if short < Duration::from_secs(1) => Err("must be at least 1s".to_owned()),

@@ -1,4 +1,4 @@
-//! `coordinated check`: whether a database is in order.
+//! `coordinated check`: checks a database file and repairs its counters.
 
 use super::progress::spinner;
 use super::values::{Database, printable};
@@ -8,35 +8,34 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What `check` can be told.
+/// The arguments of `check`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Checks the file itself (SQLite's integrity check), references between tables, the kept counts against a \
-recount, what must be true of work units and their attempts, and that all stored CBOR can be decoded. It reads the file several times over, \
-in the state of one moment, and works while a daemon runs: that goes on, but its write-ahead log (the file that ends \
-in -wal) grows by what it writes until the check's end.
+Checks the file itself (SQLite's integrity check), references between tables, the stored counters against a \
+recount, the invariants of work units and their attempts, and that all stored CBOR can be decoded. It reads the file \
+several times, all from one snapshot. It can run while the daemon runs; the daemon's write-ahead log (the file that \
+ends in -wal) then grows until the check has ended.
 
---repair counts kept counts anew (but not archived units, which are counted nowhere else), has units found \
-that would not be handed out or archived, and takes the mark of being held from attempts that can't be; \
-nothing else, as it would be a guess. It leaves a damaged file alone: restore a backup then.
+--repair recounts the counters (except those of archived units, which are counted nowhere else), fixes the entries by \
+which the daemon finds units to hand out or to archive, and clears the mark of attempts that are wrongly marked as \
+held. It changes nothing else, since that would be a guess. It does not touch a damaged file: restore a backup instead.
 
-The exit code is 0 if all is well (with --repair: afterwards), 1 if something is wrong, and 2 if that \
-could not be found out, because the file can't be read, is no database of coordinated, or a newer \
-program has written it.")]
+The exit code is 0 if the database is sound (with --repair: afterwards), 1 if there are errors, and 2 if it could not \
+be checked, because the file can't be read, is not a database of coordinated, or was written by a newer version.")]
 pub(super) struct Args {
-    /// The database to check, instead of that of --db
+    /// The database to check, instead of the one of --db
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
     #[command(flatten)]
     database: Database,
 
-    /// Mend what can be mended without a guess; no daemon may run
+    /// Repair what can be repaired without guessing; the daemon must be stopped
     #[arg(long)]
     repair: bool,
 }
 
-/// Checks the database, and says what is wrong on standard output. Gives the exit code.
+/// Checks the database and prints what is wrong. Returns the exit code.
 ///
 /// # Errors
 /// If it could not be checked.
@@ -50,9 +49,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, FileError> {
         check::check(db, &begin).map(|report| (report, Vec::new()))
     };
     spinner.finish_and_clear();
-    let (report, mended) = checked?;
-    // The exit code tells it too, should nobody read this.
-    let _ = tell(&db.display().to_string(), &report, &mended, args.repair);
+    let (report, repaired) = checked?;
+    // Standard output may be closed; the exit code is enough then.
+    let _ = print_report(&db.display().to_string(), &report, &repaired, args.repair);
     Ok(if report.faults.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -60,16 +59,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, FileError> {
     })
 }
 
-fn tell(db: &str, report: &Report, mended: &[&str], repair: bool) -> io::Result<()> {
+fn print_report(db: &str, report: &Report, repaired: &[&str], repair: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if !mended.is_empty() {
-        writeln!(out, "{db}: mended {}", mended.join(", "))?;
+    if !repaired.is_empty() {
+        writeln!(out, "{db}: repaired {}", repaired.join(", "))?;
     }
     let (specs, units, attempts) = (report.work_specs, report.work_units, report.attempts);
     let verdict = if report.faults.is_empty() {
-        "all is well"
+        "no errors"
     } else {
-        "something is wrong"
+        "errors found"
     };
     writeln!(
         out,
@@ -80,9 +79,9 @@ fn tell(db: &str, report: &Report, mended: &[&str], repair: bool) -> io::Result<
         for example in &fault.examples {
             writeln!(out, "  {}", printable(example))?;
         }
-        let untold = fault.total - u64::try_from(fault.examples.len()).unwrap_or(0);
-        if untold > 0 {
-            writeln!(out, "  and {untold} more")?;
+        let omitted = fault.total - u64::try_from(fault.examples.len()).unwrap_or(0);
+        if omitted > 0 {
+            writeln!(out, "  and {omitted} more")?;
         }
     }
     let repairable = report.faults.iter().filter(|fault| fault.can_be_repaired);
@@ -93,7 +92,7 @@ fn tell(db: &str, report: &Report, mended: &[&str], repair: bool) -> io::Result<
         let names = names.join(" and ");
         writeln!(
             out,
-            "with --repair, and no daemon running, {names} can be mended"
+            "stop the daemon and run with --repair to repair {names}"
         )?;
     }
     Ok(())

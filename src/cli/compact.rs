@@ -1,4 +1,4 @@
-//! `coordinated compact`: gives the database's free pages back to the file system.
+//! `coordinated compact`: returns the free pages of the database to the file system.
 
 use super::progress::Progress;
 use super::values::{Database, size};
@@ -6,15 +6,14 @@ use crate::store::Compaction;
 use std::error::Error;
 use std::io::Write;
 
-/// What `compact` can be told.
+/// The arguments of `compact`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-A daemon uses the pages of what was deleted again, but never makes the file smaller; this does. Stop the \
-daemon first: a database in use is refused.
+The daemon reuses the pages of deleted rows but never shrinks the file; this command does. Stop the daemon first: a \
+database in use is refused.
 
-The database is written anew beside the old file, checked, and takes its place at the end, so the disk \
-must have room for it once more; how much that is, is told at the beginning. Whatever ends the command \
-before leaves the old file as it was.")]
+The database is written to a new file beside the old one, checked, and then replaces it, so the disk needs room for a \
+second copy; the command prints how much before it starts. If it is interrupted, the old file is unchanged.")]
 pub(super) struct Args {
     #[command(flatten)]
     database: Database,
@@ -23,7 +22,7 @@ pub(super) struct Args {
 /// Compacts the database.
 ///
 /// # Errors
-/// If that could not be done; the database is as it was then.
+/// If it failed, in which case the database is unchanged.
 pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let db = args.database.db.display();
     let compaction = Compaction::begin(&args.database.db)?;
@@ -32,12 +31,12 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{db}: {before}, of which {free} are free pages; needs about {needed} of free space beside it"
+        "{db}: {before}, of which {free} are free pages; needs about {needed} of free disk space"
     )?;
     let progress = Progress::start("writing")?;
-    let bytes = compaction
-        .run(&progress.watch)
-        .map_err(|error| format!("{error}; about {needed} of free space are needed beside {db}"))?;
+    let bytes = compaction.run(&progress.watch).map_err(|error| {
+        format!("{error}; about {needed} of free disk space are needed beside {db}")
+    })?;
     drop(progress);
     writeln!(out, "{db}: {} now, checked", size(bytes))?;
     Ok(())

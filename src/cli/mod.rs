@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand.
+//! The command line: one file for each command.
 
 mod advice;
 mod backup;
@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod compact;
 mod config;
+mod help;
 mod pid_file;
 mod progress;
 mod restore;
@@ -23,10 +24,15 @@ use std::process::ExitCode;
 
 /// A job-queue daemon for Coordinate clients: one binary, one SQLite file.
 ///
-/// Without a command it serves: it makes coordinate.db in the current folder and listens on
-/// 127.0.0.1:5932. `coordinated serve --help` tells its flags, which need no `serve` before them.
+/// Without a command it runs the daemon, as `coordinated serve` does: it keeps its data in coordinate.db in the
+/// current folder and listens on 127.0.0.1:5932. The flags of `serve` can be given without `serve`.
 #[derive(Parser)]
-#[command(name = "coordinated", version)]
+#[command(
+    name = "coordinated",
+    version,
+    help_template = help::template::<Command>(),
+    after_help = "`coordinated COMMAND --help` describes a command and its flags."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,26 +40,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve clients until SIGTERM or SIGINT
+    /// Run the daemon until SIGTERM or SIGINT
     Serve(Box<serve::Args>),
-    /// Copy the database to one file, also while a daemon runs on it
+    /// Copy the database to one file, even while the daemon runs
     Backup(backup::Args),
-    /// Put a backup in the database's place
+    /// Replace the database with a backup
     Restore(restore::Args),
-    /// Check that a database is in order, and mend kept counts
+    /// Check the database and repair its counters
     Check(check::Args),
-    /// Make the database's file smaller after much was deleted
+    /// Shrink the database file after deletions
     Compact(compact::Args),
-    /// Ask a database with SQL, which changes nothing
+    /// Query the database with SQL, read-only
     Sql(sql::Args),
-    /// Load a server and measure it: this one, or any other that speaks CBOR-RPC
+    /// Load and measure a server that speaks CBOR-RPC
     Bench(coordinated_bench::Args),
     #[command(flatten)]
     Client(commands::Command),
 }
 
-/// Runs the command that the command line names. A failure is told in one line on standard error;
-/// the exit code is 1 then, and 2 for wrong usage. (`check` has codes of its own.)
+/// Runs the command that the command line names. An error is one line on standard error, with exit code 1, or 2
+/// for wrong usage. (`check` has its own exit codes.)
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse_from(with_default_command(std::env::args_os().collect()));
@@ -72,9 +78,9 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // As with `| head`: somebody has read enough.
+        // As with `| head`: the reader has seen enough.
         Err(error) if is_closed_output(&*error) => ExitCode::SUCCESS,
-        Err(error) if error.is::<commands::AlreadyTold>() => ExitCode::FAILURE,
+        Err(error) if error.is::<commands::AlreadyReported>() => ExitCode::FAILURE,
         Err(error) if error.is::<commands::WrongUsage>() => fail(&*error, ExitCode::from(2)),
         Err(error) => fail(&*error, ExitCode::FAILURE),
     }
@@ -87,9 +93,9 @@ fn is_closed_output(error: &(dyn Error + 'static)) -> bool {
 
 fn fail(error: &(dyn Error + 'static), code: ExitCode) -> ExitCode {
     let message = error.to_string();
-    // The Python server sends a traceback with each error, behind what it is.
+    // The Python server appends a traceback to each error.
     let first_line = message.lines().next().unwrap_or_default();
-    // Not with eprintln!, which panics where there is nobody to tell.
+    // eprintln! panics if standard error is closed.
     let _ = writeln!(
         std::io::stderr(),
         "coordinated: {}{}",
@@ -99,14 +105,14 @@ fn fail(error: &(dyn Error + 'static), code: ExitCode) -> ExitCode {
     code
 }
 
-/// Puts `serve` in where no command is named: before flags, but for those that are not about serving.
+/// Inserts `serve` if no command is named, except before flags of the program itself.
 fn with_default_command(mut words: Vec<OsString>) -> Vec<OsString> {
-    let is_about_serving = match words.get(1).and_then(|word| word.to_str()) {
+    let is_for_serve = match words.get(1).and_then(|word| word.to_str()) {
         None => true,
         Some("-h" | "--help" | "-V" | "--version") => false,
         Some(word) => word.starts_with('-'),
     };
-    if is_about_serving {
+    if is_for_serve {
         words.insert(words.len().min(1), "serve".into());
     }
     words

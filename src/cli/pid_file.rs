@@ -1,6 +1,6 @@
-//! A file that tells others the daemon's process id.
+//! The file with the daemon's process id.
 //!
-//! It guards nothing: the lock beside the database does. So one that is there already is overwritten; any
+//! It is not a lock: the lock file beside the database is. So an existing file with a process id is overwritten; any
 //! other file is not.
 
 use crate::id_file::{self, IdFile};
@@ -8,7 +8,7 @@ use rustix::process::getpid;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Whoever supervises the daemon reads it.
+/// Supervisors of other users read it.
 const READABLE: u32 = 0o644;
 
 /// A file with our process id, removed when this is dropped.
@@ -20,7 +20,7 @@ impl PidFile {
     /// Writes the file.
     ///
     /// # Errors
-    /// If that is not possible, or what is there is no such file, in a sentence.
+    /// If it can't be written, or the existing file is not such a file.
     pub(super) fn write(path: &Path) -> Result<Self, String> {
         let written = IdFile::open(path, READABLE).and_then(|mut file| file.write_own());
         written.map_err(|error| {
@@ -35,11 +35,11 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Somebody may have begun another daemon with the same file.
+        // Another daemon may have been started with the same file.
         let is_ours = id_file::read(&self.path) == Some(getpid());
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             let path = self.path.display();
-            tracing::warn!(%path, "the file with the process id can't be removed: {error}");
+            tracing::warn!(%path, "can't remove the file with the process id: {error}");
         }
     }
 }

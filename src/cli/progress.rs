@@ -1,4 +1,4 @@
-//! Progress bars of commands that write or read whole databases, and how they are stopped.
+//! Progress bars of commands that read or write whole databases, and stopping these by a signal.
 
 use crate::store::{Stage, Watch};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// A bar on standard error, if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 pub(super) struct Progress {
     bar: ProgressBar,
-    /// Shows on the bar how far it is. From now on the first SIGINT or SIGTERM ends the command in
-    /// order, without leaving an unfinished file, and the second at once.
+    /// Updates the bar. The first SIGINT or SIGTERM stops the command cleanly, without an unfinished file; the
+    /// second one at once.
     pub(super) watch: Watch,
 }
 
 impl Progress {
-    /// A bar for a command that does `what` and then checks it.
+    /// Shows a bar for a command that does `what` and then checks the result.
     ///
     /// # Errors
-    /// If the system refuses the signals.
+    /// If the signal handlers can't be installed.
     pub(super) fn start(what: &'static str) -> io::Result<Self> {
         let must_stop = stop_flag()?;
         let bar = bar();
@@ -45,10 +45,10 @@ impl Drop for Progress {
     }
 }
 
-/// A flag that the first SIGINT or SIGTERM sets from now on. The second one ends the program.
+/// Returns a flag that the first SIGINT or SIGTERM sets. The second one ends the program.
 ///
 /// # Errors
-/// If the system refuses the signals.
+/// If the signal handlers can't be installed.
 pub(super) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     let must_stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -58,7 +58,7 @@ pub(super) fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     Ok(must_stop)
 }
 
-/// A line that moves as long as a command runs, if standard error is a terminal.
+/// A spinner that runs during a command, if standard error is a terminal.
 pub(super) fn spinner() -> ProgressBar {
     let spinner = bar();
     spinner.set_style(ProgressStyle::default_spinner());
@@ -66,15 +66,15 @@ pub(super) fn spinner() -> ProgressBar {
     spinner
 }
 
-/// A bar on standard error, if that is a terminal, drawn by a template as [`set_template`] has it.
+/// A bar on standard error, if that is a terminal, with a template for [`set_template`].
 pub(super) fn bar_of(template: &str) -> ProgressBar {
     let bar = bar();
     set_template(&bar, template);
     bar
 }
 
-/// Draws a bar by a template of indicatif's. `{rate}` in it is how many get done in a second, and `{eta}` a dash while
-/// none do.
+/// Sets an indicatif template, with two keys of our own: `{rate}`, steps per second, and `{eta}`, which is a dash
+/// while there is no progress.
 fn set_template(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(
@@ -86,7 +86,7 @@ fn set_template(bar: &ProgressBar, template: &str) {
 }
 
 fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
-    // There is nobody to tell.
+    // There is nowhere to report an error.
     let _ = write!(out, "{:.1}/s", state.per_sec());
 }
 

@@ -1,4 +1,4 @@
-//! `coordinated restore`: brings a backup back.
+//! `coordinated restore`: replaces the database with a backup.
 
 use super::progress::Progress;
 use super::values::{Database, size};
@@ -7,24 +7,24 @@ use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// What `restore` can be told.
+/// The arguments of `restore`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Stop the daemon first: a database in use is refused. The backup is copied and checked beside the \
-database, and takes its place only then, so a restore that fails leaves all as it was. With --force, a \
-database that is there is gone afterwards: copy it first if it may still be wanted.
+Stop the daemon first: a database in use is refused. The backup is copied to a file beside the database and checked \
+before it replaces the database, so a failed restore changes nothing. With --force an existing database is lost: copy \
+it first if you may need it.
 
-Leases that ran out since the backup get the usual grace at the daemon's start. What was done since then is \
-not known any more: units that were finished may be handed out again.")]
+Leases that have expired since the backup get the usual grace period when the daemon starts. Everything done after \
+the backup is unknown to the restored database: finished units may be handed out again.")]
 pub(super) struct Args {
-    /// The backup; any file of a stopped daemon will do
+    /// The backup, or the database file of a stopped daemon
     #[arg(value_name = "BACKUP")]
     backup: PathBuf,
 
     #[command(flatten)]
     database: Database,
 
-    /// Replace the database if it is there
+    /// Replace the database if it exists
     #[arg(long)]
     force: bool,
 }
@@ -32,7 +32,7 @@ pub(super) struct Args {
 /// Restores a backup.
 ///
 /// # Errors
-/// If that could not be done; the database is as it was then.
+/// If it failed, in which case the database is unchanged.
 pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let progress = Progress::start("copying")?;
     let db = &args.database.db;

@@ -1,4 +1,4 @@
-//! Which completed units the daemon keeps: by flags, or as the Python daemon's configuration says it.
+//! Which completed units the daemon keeps: limits from flags, or from the configuration as in the Python daemon.
 
 use super::values::parse_duration;
 use crate::coordinate::Retention;
@@ -6,27 +6,27 @@ use crate::coordinate::number::{as_float, duration_from_seconds};
 use coordinated_client::cbor::{Item, Kind};
 use std::time::Duration;
 
-/// The flags of `serve` for it.
+/// The retention flags of `serve`.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Retention")]
 pub(super) struct RetentionArgs {
-    /// How many finished units, and how many failed ones, each work spec keeps. Older ones are removed with
-    /// their attempts, and stay in the counts. All are kept unless this or the other one is given, here or
-    /// in the configuration (coordinate: job_queue: limit_completed_count)
+    /// Number of finished units, and of failed units, that each work spec keeps. Older ones are archived: removed
+    /// with their attempts, but still counted. By default all are kept. Can also be set in the configuration
+    /// (coordinate: job_queue: limit_completed_count)
     #[arg(long, env = "COORDINATED_LIMIT_COMPLETED_COUNT", value_name = "N")]
     limit_completed_count: Option<u64>,
 
-    /// How long finished and failed units are kept after their completion; in the configuration
-    /// (coordinate: job_queue: limit_completed_age) in seconds
+    /// How long finished and failed units are kept after completion. Can also be set in the configuration, in
+    /// seconds (coordinate: job_queue: limit_completed_age)
     #[arg(long, env = "COORDINATED_LIMIT_COMPLETED_AGE", value_name = "TIME", value_parser = parse_duration)]
     limit_completed_age: Option<Duration>,
 }
 
 impl RetentionArgs {
-    /// The limits: those of the flags, or else of an encoded configuration.
+    /// The limits from the flags, or else from an encoded configuration.
     ///
     /// # Errors
-    /// If a limit in the configuration is none, whether or not a flag replaces it.
+    /// If a limit in the configuration is invalid, even if a flag replaces it.
     pub(super) fn limits(&self, config: &[u8]) -> Result<Retention, String> {
         let configured = configured(config)?;
         Ok(Retention {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_is_refused_by_its_name() {
+    fn an_invalid_limit_is_refused_by_name() {
         for (job_queue, name) in [
             ("{limit_completed_count: -1}", "limit_completed_count"),
             ("{limit_completed_count: many}", "limit_completed_count"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_replaces_the_limit_of_its_kind_alone() {
+    fn a_flag_replaces_only_its_own_limit() {
         let config = encode_yaml(
             "coordinate: {job_queue: {limit_completed_count: 5, limit_completed_age: 60}}",
         );

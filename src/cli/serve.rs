@@ -19,116 +19,135 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What `serve` can be told. Every flag may also come from the environment.
+/// The arguments of `serve`. Every flag can also be set in the environment.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The database file, made if it isn't there; `:memory:` for one that is forgotten at the end
+    /// The database file, created if missing; `:memory:` for one that is lost at exit
     #[arg(
         long,
         env = "COORDINATED_DB",
         value_name = "FILE",
-        default_value = "coordinate.db"
+        default_value = "coordinate.db",
+        help_heading = "Database"
     )]
     db: PathBuf,
 
-    /// Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; may be given several times
+    /// What survives a power failure: `full`, every answered request; `normal`, all but the last moments;
+    /// `off`, possibly nothing. A crash of the daemon alone loses nothing in any mode
+    #[arg(
+        long,
+        env = "COORDINATED_SYNCHRONOUS",
+        value_name = "MODE",
+        default_value = "full",
+        help_heading = "Database"
+    )]
+    synchronous: SynchronousMode,
+
+    /// Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable
     #[arg(
         long,
         env = "COORDINATED_LISTEN",
         value_name = "ADDR",
         value_delimiter = ',',
-        default_value = Address::DEFAULT
+        default_value = Address::DEFAULT,
+        help_heading = "Network"
     )]
     listen: Vec<Address>,
 
-    /// The networks whose machines may connect over TCP, as 10.0.0.0/8 or fd00::/8, with commas
-    /// between them. Needed if --listen names other addresses than loopback ones; then this list says
-    /// all, so 127.0.0.0/8 has to be in it for local clients
+    /// Networks that may connect over TCP, such as 10.0.0.0/8 or fd00::/8, separated by commas. Required if
+    /// --listen has an address that is not a loopback address. The list is complete: local clients need
+    /// 127.0.0.0/8 in it
     #[arg(
         long,
         env = "COORDINATED_ALLOW",
         value_name = "CIDR",
-        value_delimiter = ','
+        value_delimiter = ',',
+        help_heading = "Network"
     )]
     allow: Vec<Network>,
 
-    /// Permissions of Unix sockets: whoever may write to one can connect
+    /// Permissions of Unix sockets: a user with write permission can connect
     #[arg(
         long,
         env = "COORDINATED_SOCKET_MODE",
         value_name = "MODE",
         default_value = "0600",
-        value_parser = parse_mode
+        value_parser = parse_mode,
+        help_heading = "Network"
     )]
     socket_mode: u32,
 
-    /// A file for the process id, written as soon as clients can connect and removed at the end
-    #[arg(long, env = "COORDINATED_PID_FILE", value_name = "FILE")]
-    pid_file: Option<PathBuf>,
+    /// How long to poll for the next request before sleeping, while requests follow each other closely. Lowers the
+    /// latency of clients that send one request at a time, at the cost of some CPU time. 0s never polls; neither
+    /// does a machine with a single processor
+    #[arg(
+        long,
+        env = "COORDINATED_BUSY_POLL",
+        value_name = "TIME",
+        default_value = "100us",
+        value_parser = parse_duration,
+        help_heading = "Network"
+    )]
+    busy_poll: Duration,
 
     /// The namespace that CBOR-RPC clients see
     #[arg(
         long,
         env = "COORDINATED_NAMESPACE",
         value_name = "NAME",
-        default_value = ""
+        default_value = "",
+        help_heading = "Jobs"
     )]
     namespace: String,
 
-    /// A YAML file that clients get by get_config. Of what it says, the daemon itself heeds the limits of
-    /// completed units alone
-    #[arg(long, env = "COORDINATED_CONFIG", value_name = "FILE")]
+    /// A YAML file that get_config returns to clients. The daemon itself only uses its limits on completed units
+    #[arg(
+        long,
+        env = "COORDINATED_CONFIG",
+        value_name = "FILE",
+        help_heading = "Jobs"
+    )]
     config: Option<PathBuf>,
+
+    /// Grace period after a start for leases and workers that expired while the daemon was down
+    #[arg(
+        long,
+        env = "COORDINATED_LEASE_GRACE",
+        value_name = "TIME",
+        default_value = "30s",
+        value_parser = parse_duration,
+        help_heading = "Jobs"
+    )]
+    lease_grace: Duration,
 
     /// How much to log to standard error
     #[arg(
         long,
         env = "COORDINATED_LOG",
         value_name = "LEVEL",
-        default_value = "info"
+        default_value = "info",
+        help_heading = "Process and log"
     )]
     log: LogLevel,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(
         long,
         env = "COORDINATED_LOG_FORMAT",
         value_name = "FORMAT",
-        default_value = "text"
+        default_value = "text",
+        help_heading = "Process and log"
     )]
     log_format: LogFormat,
 
-    /// What survives a power cut: `full`, all that was answered; `normal`, all but the last moments;
-    /// `off`, maybe nothing. A crash of the daemon alone loses nothing in any case
+    /// A file for the process id, written once clients can connect and removed at exit
     #[arg(
         long,
-        env = "COORDINATED_SYNCHRONOUS",
-        value_name = "MODE",
-        default_value = "full"
+        env = "COORDINATED_PID_FILE",
+        value_name = "FILE",
+        help_heading = "Process and log"
     )]
-    synchronous: SynchronousMode,
-
-    /// How long leases and workers that ran out while the daemon was down live on after its start
-    #[arg(
-        long,
-        env = "COORDINATED_LEASE_GRACE",
-        value_name = "TIME",
-        default_value = "30s",
-        value_parser = parse_duration
-    )]
-    lease_grace: Duration,
-
-    /// How long to look for the next request before sleeping, while they follow each other closely: saves
-    /// a client that asks one thing after the other the time of waking the daemon up, and costs some of
-    /// a processor. 0s never looks; nor does a machine with a single processor
-    #[arg(
-        long,
-        env = "COORDINATED_BUSY_POLL",
-        value_name = "TIME",
-        default_value = "100us",
-        value_parser = parse_duration
-    )]
-    busy_poll: Duration,
+    pid_file: Option<PathBuf>,
 
     #[command(flatten)]
     retention: super::retention::RetentionArgs,
@@ -140,15 +159,15 @@ pub(super) struct Args {
     limits: LimitArgs,
 }
 
-/// The limits, each with its reason.
+/// The limits, each with its reason, shown by `serve --help`.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// Size of one message: the largest that the originals' clients send is a tenth of it
+    /// Size of one message. The original clients send at most a tenth of the default
     #[arg(long, env = "COORDINATED_MAX_MESSAGE", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
     max_message: usize,
 
-    /// Levels of containers within each other in a message: far more than data written by people
+    /// Nesting depth of a message: far more than hand-written data needs
     #[arg(
         long,
         env = "COORDINATED_MAX_DEPTH",
@@ -157,7 +176,7 @@ struct LimitArgs {
     )]
     max_depth: NonZeroUsize,
 
-    /// Open connections: each costs some KiB of memory and an open file
+    /// Number of open connections: each takes a few KiB of memory and a file descriptor
     #[arg(
         long,
         env = "COORDINATED_MAX_CONNECTIONS",
@@ -166,31 +185,30 @@ struct LimitArgs {
     )]
     max_connections: NonZeroUsize,
 
-    /// Answers of one connection that wait to be sent; beyond it, nothing is read from it
+    /// Unsent answers of one connection; beyond it, the daemon stops reading from that connection
     #[arg(long, env = "COORDINATED_MAX_UNSENT", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
     max_unsent: usize,
 
-    /// Memory for the answers of all connections that wait to be sent; beyond it, connections are
-    /// reset, those first that have taken nothing for longest. Beyond half of it, long lists wait, and
-    /// nothing is read from those that have unsent answers
+    /// Memory for the unsent answers of all connections. Beyond it, connections are reset, starting with the one
+    /// that has not read for longest. Beyond half of it, long lists wait, and the daemon stops reading from
+    /// connections with unsent answers
     #[arg(long, env = "COORDINATED_MAX_UNSENT_TOTAL", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
     max_unsent_total: usize,
 
-    /// Memory for what was received of messages that are not whole yet, over all connections; beyond
-    /// it, the one that has sent most is refused
+    /// Memory for incomplete messages of all connections; beyond it, the connection with the most is refused
     #[arg(long, env = "COORDINATED_MAX_UNREAD_TOTAL", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
     max_unread_total: usize,
 
-    /// How long a half-received message, or an answer that nobody takes, may stand still. Idle
-    /// connections stay open for ever
+    /// How long an incomplete message or an unread answer may make no progress before the connection is closed.
+    /// Idle connections are never closed
     #[arg(long, env = "COORDINATED_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     stall_timeout: Duration,
 
-    /// Length of a work unit's name: names are index keys
+    /// Length of a work unit's name. Names are index keys
     #[arg(long, env = "COORDINATED_MAX_UNIT_NAME", value_name = "SIZE", default_value = "64KiB", value_parser = parse_bytes)]
     max_unit_name: usize,
 
-    /// Length of the name of a work spec, a worker or a lock owner: they are kept in memory
+    /// Length of the name of a work spec, a worker or a lock owner. These are kept in memory
     #[arg(long, env = "COORDINATED_MAX_SPEC_NAME", value_name = "SIZE", default_value = "1KiB", value_parser = parse_bytes)]
     max_spec_name: usize,
 
@@ -203,7 +221,7 @@ struct LimitArgs {
     #[arg(long, env = "COORDINATED_MAX_LOG", value_name = "SIZE", value_parser = parse_bytes, hide = true)]
     max_log: Option<usize>,
 
-    /// Work units that one get_work hands out: others wait meanwhile
+    /// Work units that one get_work hands out; other clients wait meanwhile
     #[arg(
         long,
         env = "COORDINATED_MAX_JOBS",
@@ -212,7 +230,7 @@ struct LimitArgs {
     )]
     max_jobs: NonZeroUsize,
 
-    /// Requests in one list of requests: their answers all wait for the last one
+    /// Requests in one list of requests; all answers wait for the last one
     #[arg(
         long,
         env = "COORDINATED_MAX_BATCH",
@@ -221,7 +239,7 @@ struct LimitArgs {
     )]
     max_batch: NonZeroUsize,
 
-    /// Items of one list within a request, such as units to add: they take memory while it runs
+    /// Items of one list in a request, such as units to add; they take memory while it runs
     #[arg(
         long,
         env = "COORDINATED_MAX_ITEMS",
@@ -230,7 +248,7 @@ struct LimitArgs {
     )]
     max_items: NonZeroUsize,
 
-    /// Handed-out units that are remembered for each connection, to recognise late reports
+    /// Handed-out units remembered for each connection, to recognize late reports
     #[arg(
         long,
         env = "COORDINATED_MAX_REMEMBERED",
@@ -269,7 +287,7 @@ const ALLOW_HINT: &str = "so add --allow with the networks that may connect, for
 /// Serves until a signal ends it.
 ///
 /// # Errors
-/// If the daemon can't start, or has to stop because the disk failed.
+/// If the daemon can't start, or has to stop because of a disk error.
 pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     start_log(args.log, args.log_format);
     let config = read_config(args.config.as_deref())?;
@@ -277,7 +295,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let path = args.config.as_deref().unwrap_or(Path::new(""));
         format!("configuration {}: {error}", path.display())
     })?;
-    // A write beyond the limit on the size of files (ulimit -f) is to fail, not to end the process.
+    // A write beyond the file size limit (ulimit -f) must fail, not kill the process.
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let mut clock = SystemClock::start();
     let now = clock.now();
@@ -344,14 +362,14 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     let backups = args.backups.start(&args.db)?;
     let served = server.run(&mut service, &mut clock);
-    // A backup that is being made reads the database, so the WAL could not be moved into it.
+    // A running backup reads the database, which would keep the WAL from being emptied.
     drop(backups);
     log_calls(&service);
     let store = service.into_store();
     match served {
         Ok(()) => store.close()?,
         Err(error @ ServerError::Gone(_)) => {
-            // Its own error says where the data are, too.
+            // The error of `close` also says where the data are.
             store.close()?;
             return Err(error.into());
         }
@@ -399,7 +417,7 @@ fn start_log(level: LogLevel, format: LogFormat) {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
-        // A log that can't be written is no reason to stop; without this it is one to panic.
+        // Without this, a log line that can't be written panics.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {

@@ -1,5 +1,5 @@
-//! How values are written on the command line, and shown to people: sizes as `64MiB`, spans of time as `30s`,
-//! data as YAML or JSON; and which database a command is about.
+//! Reading values from the command line and formatting them for people: sizes as `64MiB`, durations as `30s`,
+//! data as YAML or JSON. And the flag that names the database file.
 
 use coordinated_client::cbor::escape::is_deceptive;
 use coordinated_client::cbor::{Value, json};
@@ -7,10 +7,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The database of a command that is not the daemon.
+/// The database file of a command other than `serve`.
 #[derive(clap::Args)]
 pub(super) struct Database {
-    /// The database file, named as `serve` names it
+    /// The database file, the same as for `serve`
     #[arg(
         long,
         env = "COORDINATED_DB",
@@ -23,38 +23,39 @@ pub(super) struct Database {
 
 fn parse_file(text: &str) -> Result<PathBuf, String> {
     match text {
-        ":memory:" => Err("a database in memory has no file".to_owned()),
+        ":memory:" => Err("a database in memory has no file; name one".to_owned()),
         path => Ok(path.into()),
     }
 }
 
-/// A number of bytes, for people.
+/// Formats a number of bytes for people.
 pub(super) fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()
 }
 
-/// A number of bytes.
+/// Parses a number of bytes.
 pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
     let size: bytesize::ByteSize = text
         .parse()
-        .map_err(|_| "write a size as 65536, 512KiB or 64MiB".to_owned())?;
+        .map_err(|_| "expected a size such as 65536, 512KiB or 64MiB".to_owned())?;
     usize::try_from(size.as_u64()).map_err(|_| "too large for this machine".to_owned())
 }
 
-/// Permission bits in octal.
+/// Parses permission bits in octal.
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| "write permissions in octal, as 0600 or 0660".to_owned())
+        .ok_or_else(|| "expected permissions in octal, such as 0600 or 0660".to_owned())
 }
 
-/// A span of time.
+/// Parses a duration.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "write a span of time as 30s, 5m or 1h".to_owned())
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a duration such as 30s, 5m or 1h".to_owned())
 }
 
-/// The text with what could act on a terminal escaped: much of what is printed comes from workers.
+/// Escapes the characters that could control a terminal: much of what is printed comes from workers.
 pub(super) fn printable(text: &str) -> String {
     let escaped = |c: char| match is_deceptive(c) && c != '\t' {
         true => c.escape_unicode().to_string(),
@@ -63,8 +64,8 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(escaped).collect()
 }
 
-/// JSON of the same value with what could act on a terminal escaped. That can only be within strings, but for ends
-/// of lines.
+/// Escapes the characters that could control a terminal, as JSON of the same value. Apart from line ends they can
+/// only be within strings.
 pub(super) fn printable_json(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -79,13 +80,13 @@ pub(super) fn printable_json(json: &str) -> String {
     escaped
 }
 
-/// A moment, in seconds since 1970, for people: in UTC.
+/// Formats a time in seconds since 1970 for people, in UTC.
 pub(super) fn moment(seconds: f64) -> String {
     let at = Duration::try_from_secs_f64(seconds)
         .ok()
         .and_then(|since| UNIX_EPOCH.checked_add(since));
     match at {
-        // Later ones have no such form.
+        // humantime can't format years beyond 9999.
         Some(at) if seconds < 253_402_300_800.0 => {
             let text = humantime::format_rfc3339_seconds(at).to_string();
             text.replace('T', " ").replace('Z', " UTC")
@@ -94,7 +95,7 @@ pub(super) fn moment(seconds: f64) -> String {
     }
 }
 
-/// A span of time, for people: in its two largest units, or with a tenth of a second if it is short.
+/// Formats a duration for people: its two largest units, or tenths of a second if it is short.
 pub(super) fn span(seconds: f64) -> String {
     if (0.05..9.95).contains(&seconds) {
         return format!("{seconds:.1}s");
@@ -113,20 +114,18 @@ pub(super) fn now() -> f64 {
 /// Reads YAML or JSON.
 ///
 /// # Errors
-/// In one line, with the place.
+/// One line, with the place of the error.
 pub(super) fn parse_yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! { with_snippet: false };
-    let parsed: serde_json::Value =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            format!(
-                "not readable as YAML: {}",
-                error.to_string().replace('\n', " ")
-            )
-        })?;
+    let parsed: serde_json::Value = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| format!("invalid YAML: {}", error.to_string().replace('\n', " ")))?;
     json::from_json(&parsed).map_err(|error| error.to_string())
 }
 
-/// The text that an argument is, which must be UTF-8.
+/// An argument as text.
+///
+/// # Errors
+/// If it is not UTF-8.
 pub(super) fn text_of(argument: &OsString) -> Result<&str, String> {
     argument
         .to_str()

@@ -665,7 +665,7 @@ fn compaction_gives_free_pages_back_and_keeps_all_else() {
     succeeds(&exit);
     assert!(exit.stdout.contains("free pages"), "{}", exit.stdout);
     assert!(
-        exit.stdout.contains("of free space beside it"),
+        exit.stdout.contains("of free disk space"),
         "{}",
         exit.stdout
     );

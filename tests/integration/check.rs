@@ -262,7 +262,7 @@ fn a_check_leaves_the_file_as_it_is_and_nothing_beside_it() {
         let db = db.display().to_string();
         let exit = run_to_end(server.folder(), &[arguments, &["--db", &db]].concat(), &[]);
         assert_eq!(exit.code, Some(0), "{exit:?}");
-        assert!(exit.stdout.contains("all is well"), "{}", exit.stdout);
+        assert!(exit.stdout.contains("no errors"), "{}", exit.stdout);
         assert!(
             exit.stdout.contains("work units: 6, attempts: 5"),
             "{}",
@@ -321,13 +321,13 @@ fn repair_mends_counts_and_marks_and_a_daemon_goes_on_with_them() {
     );
     let exit = run_check(&db, &[]);
     assert_eq!(exit.code, Some(1), "{exit:?}");
-    let offer = "with --repair, and no daemon running, kept counts and archiving and held attempts can be mended";
+    let offer = "stop the daemon and run with --repair to repair kept counts and archiving and held attempts";
     assert!(exit.stdout.contains(offer), "{}", exit.stdout);
     let exit = run_check(&db, &["--repair"]);
     assert_eq!(exit.code, Some(0), "{exit:?}");
     assert!(
         exit.stdout
-            .contains("mended kept counts, archiving, held attempts"),
+            .contains("repaired kept counts, archiving, held attempts"),
         "{}",
         exit.stdout
     );
@@ -353,7 +353,7 @@ fn repair_says_what_it_leaves_and_does_not_touch_it() {
     let exit = run_check(&db, &["--repair"]);
     assert_eq!(exit.code, Some(1), "{exit:?}");
     assert!(
-        exit.stdout.contains("mended kept counts"),
+        exit.stdout.contains("repaired kept counts"),
         "{}",
         exit.stdout
     );
@@ -404,7 +404,7 @@ fn flipped_bytes_are_found_and_repair_leaves_a_damaged_file_alone() {
         assert_eq!(exit.code, Some(1), "{exit:?}");
         assert!(exit.stdout.contains("the file: "), "{}", exit.stdout);
         assert!(exit.stdout.contains("restore a backup"), "{}", exit.stdout);
-        assert!(!exit.stdout.contains("mended"), "{}", exit.stdout);
+        assert!(!exit.stdout.contains("repaired"), "{}", exit.stdout);
     }
     assert!(before == std::fs::read(&db).expect("read"));
 }

@@ -220,7 +220,7 @@ def test_summary_and_status_count(run, client):
     for found in (json.loads(run('status', 'spec', '--json')),
                   json.loads(run('summary', '--json'))['work_specs']['spec']):
         assert {name: found[name] for name in expected} == expected
-    lacking = 'which units are delayed'
+    lacking = 'does not report delayed units'
     rows = [line.split()[:6] for line in run('summary', lacking=lacking).splitlines()]
     assert rows[1:] == [['empty', '0', '0', '0', '0', '0'], ['spec', '1', '1', '0', '1', '3']]
     rows = [line.split()[:2] for line in run('status', 'spec', lacking=lacking).splitlines()]
@@ -236,7 +236,7 @@ def test_a_unit_is_shown(run, client):
     client.add_work_units('spec', [('a', {}), ('b', {})])
     fail_units(client, 'a')
     client.get_work('worker')
-    printed = run('work_unit', 'spec', 'a', 'b', lacking='no earlier attempts')
+    printed = run('work_unit', 'spec', 'a', 'b', lacking='does not keep earlier attempts')
     assert printed.startswith('a  failed\n  Ended: ')
     assert '  Worker: worker on host.example\n' in printed
     assert '    Error 0\n' in printed
@@ -302,7 +302,7 @@ def test_a_load_keeps_what_control_has_set(run, client, tmpdir):
 
 
 def test_a_server_says_why_as_far_as_it_can_be_seen(run, client):
-    lacking = 'only what can be seen from outside'
+    lacking = 'that a client can find out'
 
     def codes(*arguments):
         return [reason['code'] for reason in json.loads(run('why', '--json', 'spec', *arguments, lacking=lacking))]
@@ -316,7 +316,7 @@ def test_a_server_says_why_as_far_as_it_can_be_seen(run, client):
 
 
 def test_a_delay_that_a_server_does_not_know_is_told(run, client, tmpdir):
-    lacking = 'may not know --delay'
+    lacking = 'may not support --delay'
     run('add', 'spec', 'a', '--delay', '1h', lacking=lacking)
     tmpdir.join('units').write('{"b": {}}\n')
     run('addwork', 'spec', '-u', 'units', '--delay', '1h', lacking=lacking)
@@ -325,7 +325,7 @@ def test_a_delay_that_a_server_does_not_know_is_told(run, client, tmpdir):
 
 def test_locks_are_listed_where_there_are_some(run, server):
     if isinstance(server, OriginalServer):
-        run('locks', status=1, lacking="can't tell which locks there are")
+        run('locks', status=1, lacking="can't list locks")
     else:
         run('rpc', 'lock', 'me', '600', '[[a, b]]')
         locks = json.loads(run('locks', '--json'))
@@ -343,7 +343,7 @@ def test_top_shows_what_there_is_and_obeys_its_keys(screen, server, client):
     top.press('\x1b[F')  # End: the last of them
     top.wait_for('Running of spec', 'busy', 'worker')
     if isinstance(server, OriginalServer):
-        top.wait_for('this server does not tell', 'coordinated failed')
+        top.wait_for('not reported by this server', 'coordinated failed')
     else:
         top.wait_for('Error 0')
     top.press('p')

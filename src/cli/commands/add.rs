@@ -1,21 +1,21 @@
-//! `add` and `prioritize`: new units, and which come first.
+//! `add` and `prioritize`: add units by name, and change their priority.
 
 use super::names::{NameParser, SpecNameParser, units};
 use super::output::Output;
 use super::server::Server;
-use super::set_spec::tell_if_paused;
+use super::set_spec::note_if_paused;
 use crate::cli::values::{parse_duration, parse_yaml, text_of};
 use coordinated_client::{Name, NewUnit, Priority};
 use std::error::Error;
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// What `add` can be told.
+/// The arguments of `add`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Units that are there already get the new data, and become available again, also if they are finished.")]
+Existing units get the new data and become available again, even if they are finished.")]
 pub(in crate::cli) struct AddArgs {
-    /// The work spec; it must be there
+    /// The work spec, which must exist
     #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
     spec: Name,
 
@@ -27,11 +27,11 @@ pub(in crate::cli) struct AddArgs {
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     priority: Option<f64>,
 
-    /// How long they must wait; the Python server does not know it
+    /// Time before the units can be handed out; the Python server ignores it
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     delay: Option<Duration>,
 
-    /// The data of each, an object
+    /// The data of each unit, an object
     #[arg(long, value_name = "JSON", default_value = "{}")]
     data: OsString,
 
@@ -39,14 +39,14 @@ pub(in crate::cli) struct AddArgs {
     server: Server,
 }
 
-/// What `prioritize` can be told.
+/// The arguments of `prioritize`.
 #[derive(clap::Args)]
 pub(in crate::cli) struct PrioritizeArgs {
     /// The work spec
     #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
     spec: Name,
 
-    /// Names of the units; unknown ones are passed over
+    /// Names of the units; unknown ones are ignored
     #[arg(value_name = "KEY", value_parser = NameParser, required = true)]
     keys: Vec<Name>,
 
@@ -59,7 +59,7 @@ pub(in crate::cli) struct PrioritizeArgs {
     )]
     priority: f64,
 
-    /// What to add to the priority that they have, instead
+    /// Add this to the current priority instead
     #[arg(
         long,
         value_name = "NUMBER",
@@ -86,16 +86,16 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
     });
     let mut daemon = args.server.connect()?;
     if args.delay.is_some() {
-        daemon.tell_of_delays();
+        daemon.warn_about_delays();
     }
     daemon.client.add_work_units(&args.spec, new)?;
-    tell_if_paused(&mut daemon.client, &args.spec);
+    note_if_paused(&mut daemon.client, &args.spec);
     let mut output = Output::new();
     output.line(format!("Added {}.", units(args.keys.len() as u64)))?;
     Ok(output.flush()?)
 }
 
-/// Moves units to the front.
+/// Changes the priority of units.
 pub(super) fn prioritize(args: &PrioritizeArgs) -> Result<(), Box<dyn Error>> {
     let priority = args
         .adjust

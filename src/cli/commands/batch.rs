@@ -1,4 +1,4 @@
-//! Batches: units that are added in one call.
+//! Batches of units, each added by one call.
 
 use coordinated_client::cbor::{Item, Writer};
 use coordinated_client::{Name, Request};
@@ -6,15 +6,15 @@ use std::collections::VecDeque;
 use std::mem::take;
 use std::num::NonZeroUsize;
 
-/// A batch has so many bytes at the most, but for a single unit: some are held at once.
+/// The most bytes in a batch, unless it is a single unit. Several batches are in memory at once.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Units that are put together to be added.
+/// Collects units into batches.
 pub(super) struct Batches {
     units_max: NonZeroUsize,
-    /// The last one, which takes more units.
+    /// The batch that takes more units.
     filling: Batch,
-    /// Those that are to be sent.
+    /// Complete batches, to be sent.
     full: VecDeque<Batch>,
 }
 
@@ -23,15 +23,15 @@ pub(super) struct Batches {
 pub(super) struct Batch {
     encoded: Vec<u8>,
     pub(super) units: usize,
-    /// The records that have units in it.
+    /// The first and the last record with units in this batch.
     first: u64,
     last: u64,
-    /// All records up to this one are complete when it is added.
+    /// Once this batch is added, all records up to this one are.
     pub(super) through: u64,
 }
 
 impl Batches {
-    /// Batches of so many units at the most, from the records behind the first `skipped` ones.
+    /// Batches of at most `units_max` units, from the records after the first `skipped` ones.
     pub(super) fn new(units_max: NonZeroUsize, skipped: u64) -> Self {
         Self {
             units_max,
@@ -43,17 +43,17 @@ impl Batches {
         }
     }
 
-    /// The next one that takes no more units.
+    /// The next complete batch.
     pub(super) fn next(&mut self) -> Option<Batch> {
         self.full.pop_front()
     }
 
-    /// True if there is no unit that [`Batches::next`] has not given.
+    /// True if [`Batches::next`] has returned every unit.
     pub(super) fn is_empty(&self) -> bool {
         self.full.is_empty() && self.filling.units == 0
     }
 
-    /// Takes one more unit.
+    /// Adds a unit.
     pub(super) fn push(&mut self, unit: &[u8], record: u64) {
         if self.is_full() || self.filling.encoded.len() + unit.len() > BATCH_BYTES {
             self.close();
@@ -67,7 +67,7 @@ impl Batches {
         batch.last = record;
     }
 
-    /// Is told that a record has no more units.
+    /// Marks the end of a record's units.
     pub(super) fn end_record(&mut self, record: u64) {
         self.filling.through = record;
         if self.is_full() {
@@ -79,7 +79,7 @@ impl Batches {
         self.filling.units >= self.units_max.get()
     }
 
-    /// Takes no more units into the last batch.
+    /// Completes the last batch.
     pub(super) fn close(&mut self) {
         if self.filling.units > 0 {
             let through = self.filling.through;
@@ -90,7 +90,7 @@ impl Batches {
 }
 
 impl Batch {
-    /// The first and the last record that it has units of.
+    /// The first and the last record with units in this batch.
     pub(super) fn records(&self) -> (u64, u64) {
         (self.first, self.last)
     }

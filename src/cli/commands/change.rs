@@ -1,7 +1,7 @@
-//! `retry`, `clear` and `delete`: changing many units, in steps, after a look at what it would touch.
+//! `retry`, `clear` and `delete`: change many units, page by page, after asking for confirmation.
 
 use super::WrongUsage;
-use super::confirm::{Declined, Unasked, confirm};
+use super::confirm::{Declined, WithoutTerminal, confirm};
 use super::listing::{Listing, PAGE_UNITS, Seen};
 use super::names::{
     SpecAndKeys, SpecNameParser, counted, examples, parse_status, shown, units, units_of,
@@ -16,12 +16,11 @@ use coordinated_client::{
 use indicatif::ProgressBar;
 use std::error::Error;
 
-/// What `retry` can be told.
+/// The arguments of `retry`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Makes units available again: those that are named, whatever their status, or the failed ones that --all or \
---matching choose. With --all or --matching it first says how many those are and, on a terminal, asks for \
-confirmation.")]
+Makes units available again: the named ones, whatever their status, or the failed ones selected by --all or \
+--matching. With --all or --matching it asks for confirmation on a terminal, with the number of units.")]
 pub(in crate::cli) struct RetryArgs {
     #[command(flatten)]
     units: SpecAndKeys,
@@ -30,11 +29,11 @@ pub(in crate::cli) struct RetryArgs {
     #[arg(short, long, conflicts_with = "matching")]
     all: bool,
 
-    /// All failed units with this in their traceback
+    /// All failed units with this text in their traceback
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     matching: Option<String>,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 
@@ -42,17 +41,17 @@ pub(in crate::cli) struct RetryArgs {
     server: Server,
 }
 
-/// What `clear` can be told.
+/// The arguments of `clear`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Removes units from a work spec, with their history: those that are named, those of a status, or all of them; \
-with names and a status those that fit both. It first says how many those are and asks for confirmation on a \
-terminal; elsewhere it needs --yes. The work spec stays.")]
+Removes units from a work spec, with their history: the named ones, those with a status, or all of them. With names \
+and a status it removes the units that match both. On a terminal it asks for confirmation, with the number of units; \
+without a terminal it requires --yes. The work spec itself is kept.")]
 pub(in crate::cli) struct ClearArgs {
     #[command(flatten)]
     units: SpecAndKeys,
 
-    /// Only units that are available, pending, finished or failed
+    /// Only units with this status: available, pending, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_status)]
     status: Option<Status>,
 
@@ -60,7 +59,7 @@ pub(in crate::cli) struct ClearArgs {
     #[arg(short, long, conflicts_with = "status")]
     all: bool,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 
@@ -68,11 +67,11 @@ pub(in crate::cli) struct ClearArgs {
     server: Server,
 }
 
-/// What `delete` can be told.
+/// The arguments of `delete`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Deletes work specs with all their units and history: those that are named, or with --all every one there is. It \
-first says how many units those have and asks for confirmation on a terminal; elsewhere it needs --yes.")]
+Deletes work specs with all their units and history: the named ones, or with --all every work spec. On a terminal it \
+asks for confirmation, with the number of units; without a terminal it requires --yes.")]
 pub(in crate::cli) struct DeleteArgs {
     /// The work specs
     #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
@@ -82,7 +81,7 @@ pub(in crate::cli) struct DeleteArgs {
     #[arg(short, long)]
     all: bool,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 
@@ -96,7 +95,7 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     let text = args.matching.as_deref();
     let is_named = !args.all && text.is_none();
     if is_named == keys.is_empty() {
-        let problem = "name the units to retry, or choose failed ones by --all or --matching";
+        let problem = "name the units to retry, or select failed ones with --all or --matching";
         return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;
@@ -105,13 +104,13 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     }
     let matches = |unit: &Unit| text.is_none_or(|text| has_in_traceback(unit, text));
     let failed = daemon.client.count_work_units(&spec)?.failed;
-    // All are so many as there are; which of them match takes going through them.
+    // The number of all failed units is known; finding those that match means listing them.
     let (count, some) = match text {
         None => (failed, some_failed(&mut daemon, &spec)?),
         Some(_) => count_failed(&mut daemon, &spec, matches)?,
     };
     if count == 0 {
-        return tell("Nothing to do.");
+        return print("Nothing to do.");
     }
     let act = format!(
         "retry {} of {} ({})",
@@ -119,7 +118,7 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
         shown(&spec),
         examples(&some)
     );
-    if !confirm(&act, args.yes, Unasked::GoesOn)? {
+    if !confirm(&act, args.yes, WithoutTerminal::Proceed)? {
         return Err(Declined.into());
     }
     let progress = progress("retrying", count);
@@ -133,14 +132,14 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
         note,
     )?;
     progress.finish_and_clear();
-    tell(format!("Retried {}.", units(retried)))
+    print(format!("Retried {}.", units(retried)))
 }
 
-/// Makes those failed units available that match; gives how many, also to `progress` as it goes on. `refused`
-/// is told why some can't be.
+/// Makes the failed units that match available, and returns their number. `progress` is called with the number so
+/// far, `refused` with the reason for each unit that could not be retried.
 ///
 /// # Errors
-/// If a call fails; some may be available then.
+/// If a call fails; some units may have been retried by then.
 pub(super) fn retry_failed(
     daemon: &mut Daemon,
     spec: &Name,
@@ -151,20 +150,20 @@ pub(super) fn retry_failed(
     let mut retried = 0;
     loop {
         let before = retried;
-        let seen = failed_ones().each_page(daemon, spec, |daemon, page| {
+        let seen = failed_units().each_page(daemon, spec, |daemon, page| {
             let chosen = page.into_iter().filter(&matches).map(|unit| unit.key);
             retried += make_available(daemon, spec, chosen.collect(), &refused)?;
             progress(retried);
             Ok::<(), Box<dyn Error>>(())
         })?;
-        // Those that were retried make room for others in what the server lists.
+        // A server that limits its lists can now list others.
         if seen == Seen::All || retried == before {
             return Ok(retried);
         }
     }
 }
 
-fn failed_ones() -> Listing {
+fn failed_units() -> Listing {
     Listing {
         status: Some(Status::Failed),
         ..Listing::default()
@@ -187,14 +186,14 @@ fn some_failed(daemon: &mut Daemon, spec: &Name) -> Result<Vec<Name>, CallError>
     Ok(some.into_iter().map(|unit| unit.key).collect())
 }
 
-/// How many failed units match, and some of them.
+/// The number of failed units that match, and some of their names.
 fn count_failed(
     daemon: &mut Daemon,
     spec: &Name,
     matches: impl Fn(&Unit) -> bool,
 ) -> Result<(u64, Vec<Name>), CallError> {
     let (mut count, mut some) = (0, Vec::new());
-    let seen = failed_ones().each_page(daemon, spec, |_, page| {
+    let seen = failed_units().each_page(daemon, spec, |_, page| {
         for unit in page.into_iter().filter(&matches) {
             count += 1;
             if some.len() < 4 {
@@ -203,7 +202,7 @@ fn count_failed(
         }
         Ok::<(), CallError>(())
     })?;
-    seen.tell();
+    seen.note_if_incomplete();
     Ok((count, some))
 }
 
@@ -211,7 +210,7 @@ fn retry_named(daemon: &mut Daemon, spec: &Name, keys: Vec<Name>) -> Result<(), 
     let asked = keys.len() as u64;
     let retried = make_available(daemon, spec, keys, &note)?;
     if retried > 0 {
-        tell(format!("Retried {}.", units(retried)))?;
+        print(format!("Retried {}.", units(retried)))?;
     }
     match asked - retried {
         0 => Ok(()),
@@ -219,7 +218,7 @@ fn retry_named(daemon: &mut Daemon, spec: &Name, keys: Vec<Name>) -> Result<(), 
     }
 }
 
-/// Makes units available, and tells which of them can't be; gives how many could.
+/// Makes units available and returns the number of those that could be. `refused` gets the reasons of the others.
 fn make_available(
     daemon: &mut Daemon,
     spec: &Name,
@@ -263,7 +262,7 @@ pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
     let is_chosen = !keys.is_empty() || args.status.is_some();
     if args.all == is_chosen {
-        let problem = "name the units to remove, or choose them by --status, or all by --all";
+        let problem = "name the units to remove, or select them with --status or --all";
         return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;
@@ -277,7 +276,7 @@ pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
     } else {
         let what = units_of(count, args.status);
         let act = format!("remove {what} of {}", shown(&spec));
-        if !confirm(&act, args.yes, Unasked::Refuses)? {
+        if !confirm(&act, args.yes, WithoutTerminal::Refuse)? {
             return Err(Declined.into());
         }
         let progress = progress("removing", count);
@@ -288,7 +287,7 @@ pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
         progress.finish_and_clear();
         removed
     };
-    tell(format!("Removed {}.", units(removed)))
+    print(format!("Removed {}.", units(removed)))
 }
 
 fn of_status(counts: Counts, status: Option<Status>) -> u64 {
@@ -317,7 +316,7 @@ fn count_named(
     Ok(known.iter().filter(fits).count() as u64)
 }
 
-/// Removes all units, or all of a status, a page at a time: so that no single call takes long.
+/// Removes all units, or all with a status, a page at a time so that no call takes long.
 fn remove_all(
     daemon: &mut Daemon,
     spec: &Name,
@@ -336,7 +335,7 @@ fn remove_all(
             removed += remove_named(daemon, spec, &keys, status, progress)?;
             Ok::<(), CallError>(())
         })?;
-        // Those that were removed make room for others in what the server lists.
+        // A server that limits its lists can now list others.
         if seen == Seen::All || removed == before {
             return Ok(removed);
         }
@@ -363,7 +362,7 @@ fn remove_named(
 /// Deletes work specs.
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     if args.all != args.specs.is_empty() {
-        let problem = "name the work specs to delete, or choose all by --all";
+        let problem = "name the work specs to delete, or select all with --all";
         return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;
@@ -377,13 +376,13 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     }
     let number = counted(specs.len() as u64, "work spec");
     let what = match specs.as_slice() {
-        [] => return tell("Nothing to do."),
+        [] => return print("Nothing to do."),
         _ if args.all => format!("ALL {number}"),
         [one] => format!("the work spec {}", shown(one)),
         some => format!("{number} ({})", examples(some)),
     };
     let act = format!("delete {what} with {}", units(count));
-    if !confirm(&act, args.yes, Unasked::Refuses)? {
+    if !confirm(&act, args.yes, WithoutTerminal::Refuse)? {
         return Err(Declined.into());
     }
     if args.all {
@@ -393,16 +392,16 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
             daemon.client.del_work_spec(spec)?;
         }
     }
-    tell(format!("Deleted {number} with {}.", units(count)))
+    print(format!("Deleted {number} with {}.", units(count)))
 }
 
-fn tell(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {
+fn print(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {
     let mut output = Output::new();
     output.line(text)?;
     Ok(output.flush()?)
 }
 
-/// A bar on standard error, if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 fn progress(what: &'static str, count: u64) -> ProgressBar {
     let bar = bar_of("{msg} {wide_bar} {pos}/{len} {rate:>12} {eta:>4}");
     bar.set_message(what);

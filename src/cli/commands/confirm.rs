@@ -1,22 +1,26 @@
-//! Asking before something is changed that can't be had back.
+//! Asking for confirmation before a change that can't be undone.
 
 use crate::cli::values::printable;
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Asks on a terminal whether to `act`, a verb and what it is about; `yes` is the answer if it is given beforehand.
-/// Without a terminal and that, `unasked` tells whether to go on.
+/// Asks on a terminal whether to `act`, a verb with its object. `yes` skips the question. Without a terminal,
+/// `without_terminal` decides.
 ///
 /// # Errors
-/// If nobody can be asked, and it should not go on unasked.
-pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Box<dyn Error>> {
+/// If there is no terminal and `without_terminal` refuses.
+pub(super) fn confirm(
+    act: &str,
+    yes: bool,
+    without_terminal: WithoutTerminal,
+) -> Result<bool, Box<dyn Error>> {
     if yes {
         return Ok(true);
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return match unasked {
-            Unasked::GoesOn => Ok(true),
-            Unasked::Refuses => {
+        return match without_terminal {
+            WithoutTerminal::Proceed => Ok(true),
+            WithoutTerminal::Refuse => {
                 Err(format!("refusing to {act} without confirmation; pass --yes").into())
             }
         };
@@ -31,16 +35,16 @@ pub(super) fn confirm(act: &str, yes: bool, unasked: Unasked) -> Result<bool, Bo
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// What to do where nobody can be asked.
+/// What to do without a terminal.
 #[derive(Clone, Copy)]
-pub(super) enum Unasked {
-    /// Nothing is lost by it.
-    GoesOn,
-    /// Something would be lost.
-    Refuses,
+pub(super) enum WithoutTerminal {
+    /// The change loses nothing.
+    Proceed,
+    /// The change would lose data.
+    Refuse,
 }
 
-/// Somebody said no.
+/// The user declined.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing was changed")]
 pub(super) struct Declined;

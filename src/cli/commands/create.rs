@@ -1,4 +1,4 @@
-//! `create`: a work spec without a file.
+//! `create`: creates a work spec without a file.
 
 use super::names::{SpecNameParser, shown};
 use super::output::{Output, note};
@@ -8,21 +8,21 @@ use super::spec_file::{Key, Node, SpecFile};
 use coordinated_client::Name;
 use std::error::Error;
 
-/// What `create` can be told.
+/// The arguments of `create`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Its definition has the name, and what --set says:
+The definition has the name and the keys given by --set:
 
   coordinated create squares --set weight=5 --set 'command=[sh, -c, \"echo {key}\"]' --set runtime=exec
 
-The keys that a work spec can have are in docs/protocol.md, \"Work spec keys\". A work spec that is there already is \
-left as it is: `load` replaces its definition, and `control` changes how it is scheduled.")]
+docs/protocol.md lists the keys of a work spec, in \"Work spec keys\". An existing work spec is not changed: use \
+`load` to replace its definition, or `control` to change how it is scheduled.")]
 pub(in crate::cli) struct CreateArgs {
     /// The name of the work spec
     #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
     spec: Name,
 
-    /// A key of the definition, and its value in YAML; repeatable
+    /// A key of the definition and its value in YAML; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_entry)]
     set: Vec<(String, Node)>,
 
@@ -32,8 +32,8 @@ pub(in crate::cli) struct CreateArgs {
 
 fn parse_entry(text: &str) -> Result<(String, Node), String> {
     match text.split_once('=') {
-        None | Some(("", _)) => Err("write KEY=VALUE".to_owned()),
-        Some(("name", _)) => Err("SPEC says the name".to_owned()),
+        None | Some(("", _)) => Err("expected KEY=VALUE".to_owned()),
+        Some(("name", _)) => Err("the name is given by SPEC".to_owned()),
         Some((key, value)) => Ok((key.to_owned(), Node::parse(value)?)),
     }
 }
@@ -42,7 +42,7 @@ fn parse_entry(text: &str) -> Result<(String, Node), String> {
 pub(super) fn create(args: &CreateArgs) -> Result<(), Box<dyn Error>> {
     let name = shown(&args.spec);
     let Some(text) = args.spec.as_text() else {
-        return Err(format!("the name of a work spec must be UTF-8, and {name} is not").into());
+        return Err(format!("the name of a work spec must be UTF-8; {name} is not").into());
     };
     let mut entries: Vec<(Key, Node)> = Vec::new();
     for (key, value) in &args.set {
@@ -59,7 +59,7 @@ pub(super) fn create(args: &CreateArgs) -> Result<(), Box<dyn Error>> {
     let spec = arguments.check(text.to_owned(), entries)?;
     let mut client = args.server.connect()?.client;
     if client.get_work_spec(&args.spec)?.is_some() {
-        return Err(format!("there is a work spec {name} already").into());
+        return Err(format!("work spec {name} already exists").into());
     }
     check_successors(&arguments, std::iter::once(&spec), &mut client)?;
     for warning in &spec.warnings {

@@ -12,10 +12,10 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What `config` can be told.
+/// The arguments of `config`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Prints the configuration that the daemon was started with (serve --config), as YAML unless --json is given.")]
+Prints the configuration that the daemon was started with (serve --config), as YAML or, with --json, as JSON.")]
 pub(in crate::cli) struct ConfigArgs {
     /// Write it to a file
     #[arg(short, long, value_name = "FILE")]
@@ -28,11 +28,10 @@ pub(in crate::cli) struct ConfigArgs {
     server: Server,
 }
 
-/// What `locks` can be told.
+/// The arguments of `locks`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Lists locks by path, in which labels are set apart by slashes. The original servers can't tell which locks \
-there are.
+Lists held locks by path, with slashes between labels. The original servers can't list locks.
 
 JSON: a list of objects with path (a list of labels), owner and expires (seconds since 1970).")]
 pub(in crate::cli) struct LocksArgs {
@@ -47,15 +46,14 @@ pub(in crate::cli) struct LocksArgs {
     server: Server,
 }
 
-/// What `rpc` can be told.
+/// The arguments of `rpc`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Calls any method and prints its result as it is, as JSON unless --yaml is given. Parameters are JSON or \
-YAML, one argument each: a plain word is a text. What JSON lacks is written and shown as `work_spec \
---help` says.
+Calls any method and prints its result unchanged, as JSON or, with --yaml, as YAML. Each parameter is one argument in \
+JSON or YAML; a plain word is a string. For values that JSON lacks see `work_spec --help`.
 
-The exit code is 1 if the method fails. A result that says no within itself, such as [false, \"no such work \
-spec\"], is a result.")]
+The exit code is 1 if the method fails. A result that reports a problem, such as [false, \"no such work spec\"], is \
+not a failure.")]
 pub(in crate::cli) struct RpcArgs {
     /// The method's name
     #[arg(value_name = "METHOD")]
@@ -89,14 +87,11 @@ pub(super) fn config(args: &ConfigArgs) -> Result<(), Box<dyn Error>> {
     Ok(output.flush()?)
 }
 
-/// Lists locks.
+/// Lists held locks.
 pub(super) fn locks(args: &LocksArgs) -> Result<(), Box<dyn Error>> {
     let mut daemon = args.server.connect()?;
     if !daemon.has("list_locks") {
-        return Err(
-            "this server can't tell which locks there are; `rpc readlock` asks for single ones"
-                .into(),
-        );
+        return Err("this server can't list locks; `rpc readlock` shows a single one".into());
     }
     let locks = all_locks(&mut daemon, args.under.iter().map(Value::from).collect())?;
     let mut output = Output::new();
@@ -143,7 +138,7 @@ fn all_locks(daemon: &mut Daemon, under: LockPath) -> Result<Vec<HeldLock>, Call
     loop {
         let page = daemon.client.list_locks(&which)?;
         let was_full = page.len() as u64 == PAGE;
-        // A page begins with what the last one ended with, unless that lock is gone.
+        // A page begins with the last lock of the page before, unless that is gone.
         let last = locks.last().map(|lock| lock.path.clone());
         locks.extend(
             page.into_iter()

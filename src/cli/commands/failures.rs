@@ -1,4 +1,4 @@
-//! `failed` and `why`: what went wrong, and why nothing happens.
+//! `failed` and `why`: failures by message, and why work is not handed out.
 
 use super::WrongUsage;
 use super::listing::Listing;
@@ -11,11 +11,11 @@ use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::error::Error;
 
-/// What `failed` can be told.
+/// The arguments of `failed`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 JSON: a list of objects with message (the last line of the tracebacks), count, first_key (one of the \
-units) and last_failed (seconds since 1970, or null where the server does not tell), the most frequent first.")]
+units) and last_failed (seconds since 1970, or null if the server does not report it), the most frequent first.")]
 pub(in crate::cli) struct FailedArgs {
     #[command(flatten)]
     spec: Spec,
@@ -31,12 +31,12 @@ pub(in crate::cli) struct FailedArgs {
     server: Server,
 }
 
-/// What `why` can be told.
+/// The arguments of `why`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Says why a unit, or any unit of the work spec, is not handed out now, the most decisive reason first.
+Explains why a unit, or any unit of the work spec, is not handed out now, with the most important reason first.
 
-JSON: a list of objects with code, a word for programs, and text.")]
+JSON: a list of objects with code, an identifier for programs, and text.")]
 pub(in crate::cli) struct WhyArgs {
     #[command(flatten)]
     units: SpecAndKeys,
@@ -75,7 +75,7 @@ pub(super) fn failed(args: &FailedArgs) -> Result<(), Box<dyn Error>> {
         None => {
             print_groups(&groups, &mut output)?;
             if groups.iter().any(|group| group.last_failed.is_none()) {
-                note("this server does not tell when units failed");
+                note("this server does not report when units failed");
             }
         }
     }
@@ -107,7 +107,7 @@ fn print_groups(groups: &[FailureGroup], output: &mut Output) -> std::io::Result
     output.table(&columns, groups.iter().map(row).collect())
 }
 
-/// Groups failures here, for a server that does not.
+/// Groups failures in the client, for a server without list_failures.
 fn group_here(daemon: &mut Daemon, spec: &Name) -> Result<Vec<FailureGroup>, CallError> {
     let listing = Listing {
         status: Some(Status::Failed),
@@ -129,7 +129,7 @@ fn group_here(daemon: &mut Daemon, spec: &Name) -> Result<Vec<FailureGroup>, Cal
         }
         Ok::<(), CallError>(())
     })?;
-    seen.tell();
+    seen.note_if_incomplete();
     let mut groups: Vec<FailureGroup> = groups.into_values().collect();
     groups.sort_by(|a, b| {
         b.count
@@ -139,7 +139,7 @@ fn group_here(daemon: &mut Daemon, spec: &Name) -> Result<Vec<FailureGroup>, Cal
     Ok(groups)
 }
 
-/// The last line of a unit's traceback that has something in it.
+/// The last line of a unit's traceback that is not empty.
 fn last_line(unit: &Unit) -> String {
     let traceback = unit
         .data
@@ -154,19 +154,19 @@ fn last_line(unit: &Unit) -> String {
     last.unwrap_or_default().trim().to_owned()
 }
 
-/// Says why something is not running.
+/// Prints why work is not handed out.
 pub(super) fn why(args: &WhyArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
     let key = match keys.as_slice() {
         [] => None,
         [key] => Some(key),
-        _ => return Err(WrongUsage("name one unit at the most").into()),
+        _ => return Err(WrongUsage("name at most one unit").into()),
     };
     let mut daemon = args.server.connect()?;
     let reasons = if daemon.has("explain_work") {
         daemon.client.explain_work(&spec, key)?
     } else {
-        note("this server does not tell, so only what can be seen from outside is looked at");
+        note("this server can't explain; these are the reasons that a client can find out");
         explain_here(&mut daemon, &spec, key)?
     };
     let mut output = Output::new();
@@ -186,7 +186,7 @@ pub(super) fn why(args: &WhyArgs) -> Result<(), Box<dyn Error>> {
     Ok(output.flush()?)
 }
 
-/// The reasons that can be seen from outside, for a server that does not tell them.
+/// The reasons that a client can find out, for a server without explain_work.
 fn explain_here(
     daemon: &mut Daemon,
     spec: &Name,
@@ -209,9 +209,9 @@ fn explain_here(
         let worker = shown_or_dash(unit.worker.as_ref());
         let until = unit.expiration.map(moment).unwrap_or_default();
         match unit.status {
-            Status::Pending => reason("running", format!("worker {worker} has it until {until}")),
-            Status::Finished => reason("finished", format!("it was finished by {worker}, {until}")),
-            Status::Failed => reason("failed", format!("it failed at {worker}, {until}")),
+            Status::Pending => reason("running", format!("worker {worker} holds it until {until}")),
+            Status::Finished => reason("finished", format!("finished by {worker} at {until}")),
+            Status::Failed => reason("failed", format!("failed by {worker} at {until}")),
             _ => {}
         }
         if unit.status != Status::Available {
@@ -223,7 +223,7 @@ fn explain_here(
     if meta.paused {
         reason(
             "paused",
-            "the work spec is paused: `resume` lets it go on".to_owned(),
+            "the work spec is paused; `resume` continues it".to_owned(),
         );
     }
     if let Some(limit) = limit_reached(&meta, counts.pending) {
@@ -240,13 +240,13 @@ fn explain_here(
         );
     }
     if daemon.client.worker_stats()?.workers == 0 {
-        reason("no_worker", "no worker has given a sign of life".to_owned());
+        reason("no_worker", "no worker is alive".to_owned());
     }
     if reasons.is_empty() {
         reasons.push(Reason {
             code: "unknown".to_owned(),
             text:
-                "ready as far as can be seen: the next worker that asks for such work should get it"
+                "ready, as far as a client can tell: the next worker that asks for such work should get it"
                     .to_owned(),
         });
     }

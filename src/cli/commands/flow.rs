@@ -1,4 +1,4 @@
-//! `flow`: many work specs from one file, checked together.
+//! `flow`: sets many work specs from one file, after checking them together.
 
 use super::names::shown;
 use super::output::{Output, note};
@@ -11,26 +11,26 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-/// What `flow` can be told.
+/// The arguments of `flow`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Under the key `flows` stand work specs by name, also in groups within each other, whose names are put in front:
+The key `flows` has work specs by name. They can be in nested groups, whose names become prefixes:
 
   flows:
     sums:
       double: {min_gb: 1, module: jobs, run_function: double, then: sums.add}
       add: {min_gb: 1, module: jobs, run_function: add}
 
-makes sums.double and sums.add. A map with min_gb, with anything but maps in it, or with nothing in it, is a work spec, \
-and the others are groups. What `control` has set of work specs that are there stays, unless the file has a key for \
-it. All is checked before anything is set: names, the types of known keys, and that each `then` is in the \
-file or on the daemon. Unknown keys are for the workers, and told of in case they are slips.")]
+defines sums.double and sums.add. A map is a work spec if it has the key min_gb, has a value that is not a map, or is \
+empty; other maps are groups. Settings made by `control` on existing work specs are kept, unless the file has a key for \
+them. The whole file is checked before anything is set: names, the types of known keys, and that each `then` names a \
+work spec of the file or of the daemon. Unknown keys are passed to the workers, with a warning in case of a typo.")]
 pub(in crate::cli) struct FlowArgs {
     /// The YAML or JSON file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// A YAML file that each work spec gets as its `config`, with what its own has laid over it
+    /// A YAML file to use as the `config` of each work spec, overlaid by the work spec's own `config`
     #[arg(short = 'c', long, value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -38,7 +38,7 @@ pub(in crate::cli) struct FlowArgs {
     server: Server,
 }
 
-/// A work spec of the file, checked, and where it stands.
+/// A checked work spec of the file, and its line.
 struct Placed {
     spec: CheckedSpec,
     line: u64,
@@ -82,7 +82,7 @@ pub(super) fn flow(args: &FlowArgs) -> Result<(), Box<dyn Error>> {
         })?;
         set.push(name);
     }
-    // Only now, as it would end if nobody read it.
+    // Printed at the end, since a closed standard output ends the command.
     let mut output = Output::new();
     for name in set {
         output.line(format!("Set {name}."))?;
@@ -90,7 +90,7 @@ pub(super) fn flow(args: &FlowArgs) -> Result<(), Box<dyn Error>> {
     Ok(output.flush()?)
 }
 
-/// The work specs that are found in a file, by name.
+/// The work specs of a file, by name.
 struct Specs<'f> {
     file: &'f SpecFile,
     found: BTreeMap<String, Placed>,
@@ -99,7 +99,7 @@ struct Specs<'f> {
 
 impl Specs<'_> {
     fn read_root(&mut self, root: Content) -> Result<(), String> {
-        let missing = "expected a map with work specs under the key flows";
+        let missing = "expected a map of work specs under the key flows";
         let Content::Map(entries) = root else {
             return Err(self.file.at(0, missing));
         };
@@ -125,14 +125,14 @@ impl Specs<'_> {
         for (key, node) in entries {
             let name = format!("{prefix}{}", key.text);
             match node.content {
-                // `name:` with nothing behind it.
+                // `name:` without a value.
                 Content::Other(Json::Null) => self.read_spec(name, key.line, Vec::new())?,
                 Content::Map(entries) if is_spec(&entries) => {
                     self.read_spec(name, key.line, entries)?;
                 }
                 Content::Map(entries) => self.read_group(&format!("{name}."), entries)?,
                 Content::Other(_) => {
-                    let problem = format!("{name}: expected a work spec, a map with its keys");
+                    let problem = format!("{name}: expected a work spec, which is a map");
                     return Err(self.file.at(key.line, &problem));
                 }
             }
@@ -150,14 +150,15 @@ impl Specs<'_> {
             return Err(self.file.at(line, "every work spec needs a name"));
         }
         if let Some(first) = self.found.get(&name) {
-            let problem = format!("{name} is there already, in line {}", first.line);
+            let problem = format!("{name} is already defined in line {}", first.line);
             return Err(self.file.at(line, &problem));
         }
         for (key, node) in &entries {
             if let ("name", Content::Other(Json::String(own))) = (key.text.as_str(), &node.content)
                 && *own != name
             {
-                let what = format!("the work spec is named {name}, by its place, and not {own}");
+                let what =
+                    format!("the work spec is named {name} by its place in the file, not {own}");
                 self.warnings.push(self.file.at(key.line, &what));
             }
         }
@@ -167,7 +168,8 @@ impl Specs<'_> {
     }
 }
 
-/// As the Python command tells the two apart; and a map with nothing, or with anything but maps in it, can be no group.
+/// True for a work spec, false for a group. The Python command looks for min_gb; an empty map and one with a value that
+/// is not a map can't be a group either.
 fn is_spec(entries: &[(Key, Node)]) -> bool {
     let mut all = entries.iter();
     entries.is_empty()
@@ -179,8 +181,8 @@ fn read_config(path: &Path) -> Result<Value, String> {
     spec_value(&root.into_json()).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// One configuration laid over another: maps entry by entry, where null takes an entry away, and all else as a
-/// whole.
+/// Overlays one configuration with another: maps are merged by entry, where null removes an entry; other values are
+/// replaced.
 fn overlaid(base: Value, overlay: Value) -> Value {
     let (Value::Map(mut entries), Value::Map(over)) = (base, overlay.clone()) else {
         return overlay;
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_is_laid_over_another_entry_by_entry() {
+    fn a_configuration_is_overlaid_entry_by_entry() {
         let map =
             |text: &str| spec_value(&serde_json::from_str(text).expect("JSON")).expect("a value");
         let whole = overlaid(

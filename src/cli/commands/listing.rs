@@ -1,15 +1,15 @@
-//! Going through all units of a work spec, page by page.
+//! Listing all units of a work spec, page by page.
 
 use super::output::note;
 use super::server::Daemon;
 use coordinated_client::{Error, Name, Status, Unit, UnitQuery};
 
-/// Units in a page: what takes some milliseconds.
+/// Units per page: a server needs a few milliseconds for these.
 pub(super) const PAGE_UNITS: u64 = 1_000;
-/// The most that servers list at once.
+/// The most units that servers list at once.
 const PAGE_UNITS_MAX: u64 = 10_000;
 
-/// Which units to go through.
+/// Which units to list.
 #[derive(Clone, Default)]
 pub(super) struct Listing {
     pub(super) status: Option<Status>,
@@ -18,10 +18,10 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Hands the units to `take`, by name, a page at a time.
+    /// Calls `take` with each page of units, in the order of their names.
     ///
-    /// The Python server lists those of a status by priority, so that there is no going on where a page ended:
-    /// there they come in one page, the largest.
+    /// The Python server lists the units with a status by priority, so a listing can't continue where a page ended.
+    /// There all units come in one page of the largest size.
     ///
     /// # Errors
     /// What a call or `take` returns.
@@ -53,7 +53,7 @@ impl Listing {
             };
             let mut page = daemon.client.get_work_units(work_spec, &query)?;
             let was_full = page.len() as u64 == asked;
-            start = page.last().map(|last| just_behind(&last.key));
+            start = page.last().map(|last| just_after(&last.key));
             let has_prefix = |unit: &Unit| {
                 let prefix = self.prefix.as_ref().map_or(&[][..], Name::bytes);
                 unit.key.bytes().starts_with(prefix)
@@ -69,7 +69,7 @@ impl Listing {
                 take(daemon, page)?;
             }
             if in_one_page && was_full && left > 0 {
-                return Ok(Seen::Some);
+                return Ok(Seen::Part);
             }
             if in_one_page || !was_full || !all_had_prefix {
                 break;
@@ -79,29 +79,29 @@ impl Listing {
     }
 }
 
-/// What a listing has gone through.
+/// How much a listing has seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Seen {
-    /// All that was asked for.
+    /// Everything that was asked for.
     All,
-    /// As much as the server lists at once.
-    Some,
+    /// Only as much as the server lists at once.
+    Part,
 }
 
 impl Seen {
-    /// Tells people if they don't see all.
-    pub(super) fn tell(self) {
-        if self == Self::Some {
+    /// Prints a note if the listing may be incomplete.
+    pub(super) fn note_if_incomplete(self) {
+        if self == Self::Part {
             note(format!(
-                "this server lists no more than {PAGE_UNITS_MAX} units of a status: there may be more"
+                "this server lists at most {PAGE_UNITS_MAX} units with a status; there may be more"
             ));
         }
     }
 }
 
-/// The first name that can come after another, in its form.
-fn just_behind(name: &Name) -> Name {
+/// The next possible name after `name`, of the same kind.
+fn just_after(name: &Name) -> Name {
     let mut bytes = name.bytes().to_vec();
     bytes.push(0);
     match name.as_text() {

@@ -1,30 +1,30 @@
-//! `load` and `addwork`: a work spec and units of it, from files.
+//! `load` and `addwork`: a work spec and its units from files.
 
 use super::loader::Loader;
 use super::names::{Spec, units};
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
-use super::set_spec::{check_successors, set_work_spec, tell_if_paused};
+use super::set_spec::{check_successors, note_if_paused, set_work_spec};
 use super::spec_file::SpecFile;
 use super::units_file::{UnitsArgs, UnitsFile};
 use coordinated_client::Name;
 use std::error::Error;
 use std::path::PathBuf;
 
-/// What `load` can be told.
+/// The arguments of `load`.
 #[derive(clap::Args)]
 #[command(after_long_help = FORMS)]
 pub(in crate::cli) struct LoadArgs {
-    /// A YAML or JSON file of the work spec; one that is there is replaced, and keeps its units, and what `pause` and
-    /// `control` have set unless the file has a key for it
+    /// A YAML or JSON file with the work spec. An existing work spec is replaced; it keeps its units, and what `pause`
+    /// and `control` have set unless the file has a key for it
     #[arg(short = 'w', long, value_name = "FILE")]
     work_spec: PathBuf,
 
-    /// The work spec's `nice`, from which its weight follows
+    /// The `nice` value of the work spec, which determines its weight
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     nice: Option<i64>,
 
-    /// The file with the units; - is standard input
+    /// The file with the units; - for standard input
     #[arg(
         short = 'u',
         long,
@@ -33,7 +33,7 @@ pub(in crate::cli) struct LoadArgs {
     )]
     work_units: Option<PathBuf>,
 
-    /// Set the work spec, and add no units
+    /// Set the work spec without adding units
     #[arg(long, conflicts_with = "work_units")]
     no_work: bool,
 
@@ -44,14 +44,14 @@ pub(in crate::cli) struct LoadArgs {
     server: Server,
 }
 
-/// What `addwork` can be told.
+/// The arguments of `addwork`.
 #[derive(clap::Args)]
 #[command(after_long_help = FORMS)]
 pub(in crate::cli) struct AddworkArgs {
     #[command(flatten)]
     spec: Spec,
 
-    /// The file with the units; - is standard input
+    /// The file with the units; - for standard input
     #[arg(short = 'u', long, value_name = "FILE")]
     work_units: PathBuf,
 
@@ -63,24 +63,24 @@ pub(in crate::cli) struct AddworkArgs {
 }
 
 const FORMS: &str = "\
-In each line of the file of units stands a JSON object, with names of units as keys and their data as values:
+Each line of the units file is a JSON object with the names of units as keys and their data as values:
 
   {\"n7\": {\"n\": 7}}
 
-Empty lines, and those that begin with #, are passed over. With --lines or --null everything is a name, of any \
-bytes; without the end of line, and empty ones are passed over. So is a byte order mark where lines begin. What gzip \
-has compressed is uncompressed; zeros behind it are passed over. A line may have 16 MiB.
+Empty lines and lines that begin with # are skipped. With --lines or --null each line is a name, which can have any \
+bytes; line ends are not part of it, and empty names are skipped. A byte order mark at the beginning of a text file is \
+ignored. Files compressed with gzip are decompressed; trailing zeros are ignored. A line can have up to 16 MiB.
 
-Units that are there already get the new data, and become available again, also if they are finished. So it does \
-no harm to repeat a load that broke off before anything was worked on; after that, go on where it stopped: it says \
-the line for --from-line.";
+Existing units get the new data and become available again, even if they are finished. So an interrupted load can be \
+repeated as long as no unit was worked on. After that, continue where it stopped: the error message has the line for \
+--from-line.";
 
 /// Sets a work spec, and adds units from a file.
 pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
     let (spec_file, spec) = SpecFile::read_spec(&args.work_spec)?;
     let mut daemon = args.server.connect()?;
     check_successors(&spec_file, std::iter::once(&spec), &mut daemon.client)?;
-    // Before the work spec is set, which would be too early if there is no such file.
+    // Opened before the work spec is set, so that a missing file changes nothing.
     let file = args.work_units.as_deref();
     let file = file.map(|path| UnitsFile::open(path, &args.units));
     let file = file.transpose()?;
@@ -120,11 +120,11 @@ fn add_units(
     args: &UnitsArgs,
 ) -> Result<u64, Box<dyn Error>> {
     if args.delay.is_some() {
-        daemon.tell_of_delays();
+        daemon.warn_about_delays();
     }
     let added = Loader::new(&mut daemon.client, spec, file).run()?;
     if added > 0 {
-        tell_if_paused(&mut daemon.client, spec);
+        note_if_paused(&mut daemon.client, spec);
     }
     Ok(added)
 }

@@ -1,4 +1,4 @@
-//! Sends the units of a file to a daemon, with some batches on their way at a time.
+//! Sends the units of a file to a daemon, with several batches in flight.
 
 use super::batch::Batch;
 use super::names::units;
@@ -12,44 +12,43 @@ use indicatif::{HumanCount, ProgressBar};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Batches that have been sent and not been answered: the next one is there when the daemon has done one, and
-/// one more is being read.
+/// Batches in flight: one that the daemon runs, the next one for it, and one that is being read from the file.
 const DEPTH: usize = 3;
-/// How often one batch is tried again when the connection breaks; each time it is waited for a while, too.
+/// How often a batch is retried when the connection breaks; the client also waits before each retry.
 const LOSSES_MAX: u32 = 5;
 
-/// Units on their way from a file to a daemon.
+/// Sends units from a file to a daemon.
 pub(super) struct Loader<'c> {
     client: &'c mut Coordinate,
     work_spec: &'c Name,
     file: UnitsFile,
-    /// What was sent, or is about to be, and has no answer.
+    /// Batches that were sent, or are about to be, and have no answer yet.
     unanswered: VecDeque<Batch>,
     tally: Tally,
     progress: Progress,
 }
 
-/// How far it got.
+/// How far the load has come.
 #[derive(Default)]
 struct Tally {
-    /// Units that are certainly there.
+    /// Units that were certainly added.
     added: u64,
-    /// All of the records up to this one are.
+    /// All records up to this one were added.
     through: u64,
-    /// The first batch that the server said no to, and why. Those that were sent behind it may well be taken.
+    /// The first refused batch, and why. Batches sent after it may have been accepted.
     refused: Option<String>,
 }
 
-/// Why not all units were added, in one line with how far it got.
+/// Why not all units were added, in one line with the number that were.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BrokenOff(String);
 
-/// Why no more can be sent in a stream.
+/// Why the stream of batches stopped.
 enum Stop {
-    /// Something is wrong with the units.
+    /// An error in the units.
     Problem(String),
-    /// Something is wrong with the connection.
+    /// An error of the connection.
     Connection(Error),
 }
 
@@ -68,11 +67,10 @@ impl<'c> Loader<'c> {
         }
     }
 
-    /// Adds all units, and gives how many they are.
+    /// Adds all units, and returns their number.
     ///
     /// # Errors
-    /// If something is wrong in the file, the server says no, or the connection breaks where going on could do
-    /// harm.
+    /// If the file has an error, the server refuses units, or the connection breaks and it is not safe to continue.
     pub(super) fn run(mut self) -> Result<u64, BrokenOff> {
         loop {
             let stopped = match self.stream() {
@@ -84,7 +82,7 @@ impl<'c> Loader<'c> {
         }
     }
 
-    /// Reads, sends and waits for answers until all is done.
+    /// Reads, sends and receives answers until everything is added.
     fn stream(&mut self) -> Result<(), Stop> {
         let mut pipeline = self.client.connection().pipeline();
         let mut problem = None;
@@ -95,7 +93,7 @@ impl<'c> Loader<'c> {
                     Ok(Some(batch)) => {
                         let request = batch.request(self.work_spec);
                         let sent = pipeline.send(&request);
-                        // One that certainly did not arrive is not in doubt.
+                        // A batch that certainly did not arrive is not in doubt.
                         if !matches!(sent, Err(Error::Unreachable { .. })) {
                             self.unanswered.push_back(batch);
                         }
@@ -111,23 +109,23 @@ impl<'c> Loader<'c> {
                 }
                 self.progress.show(self.tally.added, &self.file);
             } else {
-                // What was refused stands before what is wrong further on.
+                // A refused batch comes before a later error in the file.
                 let problem = self.tally.refused.clone().or(problem);
                 return problem.map_or(Ok(()), |problem| Err(Stop::Problem(problem)));
             }
         }
     }
 
-    /// Goes on after the connection broke, with the batches of which nobody knows whether they were added.
+    /// Continues after the connection broke, with the batches that may or may not have been added.
     fn recover(&mut self, error: &Error) -> Result<(), Stop> {
         self.progress
-            .note(&format!("{error}; looking whether to go on"));
+            .note(&format!("{error}; checking whether it is safe to continue"));
         let mut losses = 0;
         while let Some(batch) = self.unanswered.front() {
             if !may_be_sent_again(self.client, self.work_spec, batch)? {
                 return Err(Stop::Problem(format!(
-                    "{}: the connection broke, and some of these units are no longer available, so that \
-                     nobody knows whether they were added just now or are from before",
+                    "{}: the connection broke, and some of these units are no longer available, so it is \
+                     unknown whether they were added now or before",
                     self.file.place(batch)
                 )));
             }
@@ -156,19 +154,18 @@ impl<'c> Loader<'c> {
         let unknown: usize = self.unanswered.iter().map(|batch| batch.units).sum();
         let perhaps = match unknown {
             0 => String::new(),
-            unknown => format!(", and perhaps {unknown} more"),
+            unknown => format!(" and possibly {unknown} more"),
         };
         let added = units(added);
         let next = through + 1;
         BrokenOff(format!(
-            "{problem}; added {added}{perhaps}: --from-line {next} goes on from there"
+            "{problem}; added {added}{perhaps}; continue with --from-line {next}"
         ))
     }
 }
 
-/// True if it does no harm to send a batch whose fate is not known. Of one that is added in one step, all or none
-/// of its units were added: if one is missing, none were. If those that are there were not handed out since, they are
-/// only made anew.
+/// True if it is safe to resend a batch whose outcome is unknown. The daemon adds a small batch in one step: if one of
+/// its units is missing, none were added. If all existing ones are still available, adding them again changes nothing.
 fn may_be_sent_again(
     client: &mut Coordinate,
     work_spec: &Name,
@@ -184,7 +181,7 @@ fn may_be_sent_again(
 }
 
 impl Tally {
-    /// Counts a batch, by the answer to it.
+    /// Counts a batch by its answer.
     fn count(
         &mut self,
         batch: &Batch,
@@ -199,7 +196,7 @@ impl Tally {
                 }
             }
             Err(error @ (Error::Failed { .. } | Error::Refused { .. })) => {
-                // The Python server sends a traceback, behind what it is.
+                // The Python server appends a traceback.
                 let error = error.to_string();
                 let what = error.lines().next().unwrap_or_default();
                 let place = file.place(batch);
@@ -211,7 +208,8 @@ impl Tally {
     }
 }
 
-/// A bar on standard error, if that is a terminal: how much of the file is read, and how many units were added.
+/// A progress bar on standard error, if that is a terminal: how much of the file was read, and how many units were
+/// added.
 struct Progress {
     bar: ProgressBar,
     begin: Instant,

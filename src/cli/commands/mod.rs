@@ -1,4 +1,4 @@
-//! The commands that look at a running daemon and control it: clients like any other.
+//! The commands that inspect and control a running daemon. They are clients like any other.
 
 mod add;
 mod batch;
@@ -30,94 +30,94 @@ mod workers;
 use clap::Subcommand;
 use std::error::Error;
 
-/// What can be asked of a daemon. Names are those of the Python command where it has them; dashes do in the
-/// place of underscores.
+/// The commands. Names are those of the Python client's `coordinate` where it has them; a dash works as well as an
+/// underscore.
 #[derive(Subcommand)]
 #[allow(
     clippy::large_enum_variant,
-    reason = "there is one, and it lives as long as the program"
+    reason = "there is one value, which lives as long as the program"
 )]
 pub(super) enum Command {
-    /// Set a work spec, and add units from a file
+    /// Set a work spec and add work units from a file
     Load(load::LoadArgs),
     /// Set many work specs from one file
     Flow(flow::FlowArgs),
     /// Create a work spec without a file
     Create(create::CreateArgs),
-    /// Run a program for each unit
+    /// Run a program for each work unit, in parallel
     Work(work::WorkArgs),
-    /// Count the units of all work specs
+    /// Count the units of every work spec, by status
     Summary(summary::SummaryArgs),
-    /// Count the units of a work spec
+    /// Count the units of one work spec, by status
     Status(summary::StatusArgs),
-    /// Watch the daemon on the whole screen, and control it by keys
+    /// Live full-screen view, with keys to pause, resume and retry
     Top(top::TopArgs),
-    /// List the work specs
+    /// List work specs
     #[command(name = "work_specs", alias = "work-specs")]
     WorkSpecs(specs::WorkSpecsArgs),
-    /// Show a work spec
+    /// Show the definition of a work spec
     #[command(name = "work_spec", alias = "work-spec")]
     WorkSpec(specs::WorkSpecArgs),
-    /// List the units of a work spec
+    /// List the units of a work spec, by status or prefix
     #[command(name = "work_units", alias = "work-units")]
     WorkUnits(units::WorkUnitsArgs),
-    /// Show single units, with their attempts
+    /// Show work units with their status, data and attempts
     #[command(name = "work_unit", alias = "work-unit")]
     WorkUnit(units::WorkUnitArgs),
-    /// Add units to a work spec by name
+    /// Add work units by name
     Add(add::AddArgs),
-    /// Add units to a work spec from a file
+    /// Add work units from a file
     Addwork(load::AddworkArgs),
-    /// Hand out no more units of a work spec
+    /// Stop handing out units of a work spec
     Pause(specs::PauseArgs),
-    /// Hand out the units of a paused work spec again
+    /// Hand out units of a paused work spec again
     Resume(specs::PauseArgs),
-    /// Move units to the front of a work spec
+    /// Change the priority of work units
     Prioritize(add::PrioritizeArgs),
-    /// Change how a work spec is scheduled
+    /// Change the weight, interval or limit of a work spec
     Control(specs::ControlArgs),
-    /// Make failed units, or any others, available again
+    /// Make failed units, or the named ones, available again
     Retry(change::RetryArgs),
     /// Delete work specs with all their units
     Delete(change::DeleteArgs),
-    /// Remove units from a work spec
+    /// Remove work units from a work spec
     Clear(change::ClearArgs),
-    /// Group the failed units of a work spec by what went wrong
+    /// Group failed units by error message
     Failed(failures::FailedArgs),
-    /// List the workers
+    /// List workers
     Workers(workers::WorkersArgs),
-    /// Count the workers
+    /// Count workers
     #[command(name = "worker_stats", alias = "worker-stats")]
     WorkerStats(workers::WorkerStatsArgs),
-    /// List the locks
+    /// List held locks
     Locks(daemon::LocksArgs),
-    /// Show the daemon's configuration
+    /// Print the daemon's configuration
     Config(daemon::ConfigArgs),
-    /// Call any method
+    /// Call any RPC method
     Rpc(daemon::RpcArgs),
-    /// Say why work is not done
+    /// Explain why work is not handed out
     Why(failures::WhyArgs),
-    /// Print completions for a shell
+    /// Print shell completions
     Completions(shell::CompletionsArgs),
-    /// Print a manual page
+    /// Print manual pages
     Man(shell::ManArgs),
 }
 
-/// The words can't go together.
+/// The arguments don't fit together.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}; --help says more")]
+#[error("{0}; see --help")]
 pub(super) struct WrongUsage(&'static str);
 
-/// The command has failed, and has written why.
+/// The command failed and has already printed why.
 #[derive(Debug, thiserror::Error)]
 #[error("the command has failed")]
-pub(super) struct AlreadyTold;
+pub(super) struct AlreadyReported;
 
 impl Command {
-    /// Runs it.
+    /// Runs the command.
     ///
     /// # Errors
-    /// In one line, with what to do. [`std::io::ErrorKind::BrokenPipe`] if nobody reads the output any more.
+    /// One line that says what to do. [`std::io::ErrorKind::BrokenPipe`] if the reader has closed standard output.
     pub(super) fn run(&self) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Load(args) => load::load(args),

@@ -1,4 +1,4 @@
-//! How names are written and shown, and how it is said which work spec and units are meant.
+//! Reading and printing names, and the arguments that name a work spec and units.
 
 use super::WrongUsage;
 use super::spec_file::SpecFile;
@@ -11,14 +11,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Another way to say which work spec is meant, as the Python command has it.
+/// Other ways to name a work spec, as in the Python command.
 #[derive(clap::Args)]
-pub(super) struct Otherwise {
+pub(super) struct SpecOptions {
     /// The work spec's name, instead of SPEC
     #[arg(short = 'W', long, value_name = "NAME", value_parser = SpecNameParser)]
     work_spec_name: Option<Name>,
 
-    /// A YAML or JSON file of the work spec, whose name is taken instead of SPEC
+    /// A YAML or JSON file with the work spec, whose name is used instead of SPEC
     #[arg(
         short = 'w',
         long,
@@ -41,13 +41,13 @@ pub(super) struct Spec {
     spec: Option<Name>,
 
     #[command(flatten)]
-    otherwise: Otherwise,
+    options: SpecOptions,
 }
 
-/// A work spec, and units of it.
+/// A work spec and units of it.
 #[derive(clap::Args)]
 pub(super) struct SpecAndKeys {
-    /// The work spec, unless an option names it, and names of units
+    /// The work spec, unless an option names it, and the names of units
     #[arg(
         value_names = ["SPEC", "KEY"],
         num_args = 1..,
@@ -57,14 +57,14 @@ pub(super) struct SpecAndKeys {
     names: Vec<Name>,
 
     #[command(flatten)]
-    otherwise: Otherwise,
+    options: SpecOptions,
 }
 
-impl Otherwise {
-    /// The name, if it is said so.
+impl SpecOptions {
+    /// The name, if an option gives it.
     ///
     /// # Errors
-    /// If it can't be read from the file that is to have it.
+    /// If it can't be read from the file.
     pub(super) fn read(&self) -> Result<Option<Name>, Box<dyn Error>> {
         match (&self.work_spec_name, &self.work_spec) {
             (Some(name), _) => Ok(Some(name.clone())),
@@ -78,9 +78,9 @@ impl Spec {
     /// The name of the work spec.
     ///
     /// # Errors
-    /// If it can't be read from the file that is to have it.
+    /// If it can't be read from the file.
     pub(super) fn read(&self) -> Result<Name, Box<dyn Error>> {
-        match (&self.spec, self.otherwise.read()?) {
+        match (&self.spec, self.options.read()?) {
             (_, Some(name)) => Ok(name),
             (Some(name), None) => Ok(name.clone()),
             (None, None) => Err("no work spec is named".into()),
@@ -89,12 +89,12 @@ impl Spec {
 }
 
 impl SpecAndKeys {
-    /// The name of the work spec, and those of units.
+    /// The name of the work spec and the names of the units.
     ///
     /// # Errors
-    /// If the name can't be read from the file that is to have it, or is empty.
+    /// If the name can't be read from the file, or is empty.
     pub(super) fn read(&self) -> Result<(Name, Vec<Name>), Box<dyn Error>> {
-        if let Some(name) = self.otherwise.read()? {
+        if let Some(name) = self.options.read()? {
             return Ok((name, self.names.clone()));
         }
         match self.names.split_first() {
@@ -105,8 +105,8 @@ impl SpecAndKeys {
     }
 }
 
-/// Reads a name as [`coordinated_client::cbor::escape`] writes it. UTF-8 goes out as text, like the names of what is loaded
-/// from JSON; the rest as a byte string.
+/// Parses a name in the form of [`coordinated_client::cbor::escape`]. UTF-8 is sent as text, like names loaded from JSON; other
+/// names are sent as byte strings.
 #[derive(Clone)]
 pub(super) struct NameParser;
 
@@ -127,7 +127,7 @@ impl clap::builder::TypedValueParser for NameParser {
     }
 }
 
-/// Reads the name of a work spec. It can't be empty: the shell may have made it so, by a variable without a value.
+/// Parses the name of a work spec. An empty one is refused: it may come from an unset shell variable.
 #[derive(Clone)]
 pub(super) struct SpecNameParser;
 
@@ -158,12 +158,12 @@ fn name_from(text: &OsStr) -> Result<Name, UnescapeError> {
     })
 }
 
-/// The name as it is shown, and can be written.
+/// The name in the form that is printed and accepted on the command line.
 pub(super) fn shown(name: &Name) -> String {
     escape(name.bytes())
 }
 
-/// The name as programs get it.
+/// The name for programs.
 pub(super) fn as_json(name: &Name) -> Json {
     json::to_json(&Value::from(name))
 }
@@ -173,7 +173,7 @@ pub(super) fn shown_or_dash(name: Option<&Name>) -> String {
     name.map_or_else(|| "-".to_owned(), shown)
 }
 
-/// Some of many names, for a preview.
+/// The first few of many names, for a preview.
 pub(super) fn examples<'n>(names: impl IntoIterator<Item = &'n Name>) -> String {
     const SHOWN: usize = 3;
     let mut names = names.into_iter();
@@ -200,12 +200,12 @@ pub(super) fn counted(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The statuses by which units can be chosen.
+/// Parses a status by which units can be selected.
 pub(super) fn parse_status(text: &str) -> Result<Status, String> {
     let status = text.parse::<Status>().ok();
     status
         .filter(|status| !matches!(status, Status::Expired | Status::Retryable))
-        .ok_or_else(|| "write available, pending, finished or failed".to_owned())
+        .ok_or_else(|| "expected available, pending, finished or failed".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON and YAML for programs.
+//! Printing: tables for people, JSON and YAML for programs.
 
 use crate::cli::table::{GAP, Screen, print};
 use crate::cli::values::{printable, printable_json};
@@ -9,19 +9,19 @@ use serde_json::Value as Json;
 use std::error::Error;
 use std::io::{self, BufWriter, Write};
 
-/// In which form to print.
+/// The flags for the output format.
 #[derive(clap::Args)]
 pub(super) struct Format {
-    /// Print JSON, in the shape that --help has
+    /// Print JSON, in the form described by --help
     #[arg(long, conflicts_with = "yaml")]
     json: bool,
 
-    /// Print the same as YAML
+    /// Print the same data as YAML
     #[arg(long)]
     yaml: bool,
 }
 
-/// A form for programs.
+/// An output format for programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ForPrograms {
     Json,
@@ -29,7 +29,7 @@ pub(super) enum ForPrograms {
 }
 
 impl Format {
-    /// The form for programs that is asked for; `None` if the output is for people.
+    /// The requested format for programs; `None` if the output is for people.
     pub(super) fn for_programs(&self) -> Option<ForPrograms> {
         match (self.json, self.yaml) {
             (true, _) => Some(ForPrograms::Json),
@@ -39,13 +39,13 @@ impl Format {
     }
 }
 
-/// Standard output. Widths and colours are for a terminal only.
+/// Standard output, with a width and colours if it is a terminal.
 pub(super) struct Output {
     out: Box<dyn Write>,
     screen: Screen,
 }
 
-/// What a text is about, which a colour shows on a terminal.
+/// The meaning of a text, shown as a colour on a terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
@@ -55,12 +55,12 @@ pub(super) enum Tone {
     Faint,
 }
 
-/// A column of a table: its title, and on which side its cells stand.
+/// A column of a table: its title and alignment.
 #[derive(Clone, Copy)]
 pub(super) enum Column {
     Text(&'static str),
     Number(&'static str),
-    /// A number that is left out where there is no room for all, from the left on.
+    /// A number that is left out if the table is too wide; the leftmost one goes first.
     Extra(&'static str),
 }
 
@@ -75,7 +75,7 @@ impl Output {
         }
     }
 
-    /// Where nobody sees it.
+    /// Output that is discarded.
     pub(super) fn nowhere() -> Self {
         Self {
             out: Box::new(io::sink()),
@@ -83,8 +83,8 @@ impl Output {
         }
     }
 
-    /// Makes room for the next picture, on a terminal, by clearing the screen.
-    pub(super) fn begin_picture(&mut self) -> io::Result<()> {
+    /// Clears the screen, on a terminal, for the next table of --watch.
+    pub(super) fn clear_screen(&mut self) -> io::Result<()> {
         if self.screen.is_terminal {
             self.out.write_all(b"\x1b[H\x1b[2J")?;
         }
@@ -102,8 +102,8 @@ impl Output {
             .try_for_each(|line| self.line(format!("    {line}")))
     }
 
-    /// A table. On a terminal it is no wider than that: long texts go over several lines, what is extra is left
-    /// out and, where there is no room even so, each row becomes a small table of its own.
+    /// Prints a table. On a terminal it fits the width: long texts wrap, extra columns are left out and, if it is
+    /// still too wide, each row becomes a small table of its own.
     pub(super) fn table(&mut self, columns: &[Column], rows: Vec<Vec<Shown>>) -> io::Result<()> {
         let mut table = self.screen.table();
         table.set_header(columns.iter().map(|column| title(*column)));
@@ -129,7 +129,7 @@ impl Output {
         print(table, &mut self.out)
     }
 
-    /// Which columns have to be left out, so that the others find room; `None` if that does not help.
+    /// The columns to leave out so that the others fit; `None` if they don't fit even so.
     fn left_out(&self, columns: &[Column], widths: &[u16]) -> Option<Vec<usize>> {
         let needed = |(column, width): (&Column, &u16)| match column {
             Column::Text(_) => TEXT_WIDTH_MIN.min(*width) + GAP,
@@ -148,7 +148,7 @@ impl Output {
         Some(left_out)
     }
 
-    /// Each row as a small table, a line for each column.
+    /// Prints each row as a small table with a line for each column.
     fn records(&mut self, columns: &[Column], rows: &[Vec<Shown>]) -> io::Result<()> {
         for row in rows {
             let mut record = self.screen.table();
@@ -160,7 +160,7 @@ impl Output {
         Ok(())
     }
 
-    /// One document for programs.
+    /// Prints one document for programs.
     pub(super) fn document(
         &mut self,
         form: ForPrograms,
@@ -173,7 +173,7 @@ impl Output {
         Ok(self.out.write_all(text.as_bytes())?)
     }
 
-    /// One of many documents: a line of JSON, or an item of a YAML list.
+    /// Prints one of many documents: a line of JSON, or an item of a YAML list.
     pub(super) fn item(&mut self, form: ForPrograms, value: &Json) -> Result<(), Box<dyn Error>> {
         let text = match form {
             ForPrograms::Json => self.json(format!("{value}\n")),
@@ -193,26 +193,26 @@ impl Output {
         }
     }
 
-    /// YAML as it is. Where it would act on a terminal it is the same value as JSON, which is YAML too and, unlike
-    /// other text in it, has escapes.
+    /// YAML, unless it has characters that could control the terminal that it is printed on. Then it is the same
+    /// value as JSON, which is valid YAML and can escape them.
     fn yaml(&self, text: String, before: &str, value: &Json) -> String {
-        let acts = |c: char| is_deceptive(c) && c != '\n';
-        match self.screen.is_terminal && text.contains(acts) {
+        let is_unsafe = |c: char| is_deceptive(c) && c != '\n';
+        match self.screen.is_terminal && text.contains(is_unsafe) {
             true => self.json(format!("{before}{value}\n")),
             false => text,
         }
     }
 
-    /// Gets it out, as at the end of a command.
+    /// Writes buffered output, at the end of a command.
     ///
     /// # Errors
-    /// If nobody takes it.
+    /// If standard output is closed or can't be written.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
 
-/// The text as YAML, with an end of line.
+/// The value as YAML, with a final line end.
 pub(super) fn yaml(value: &Json) -> Result<String, Box<dyn Error>> {
     let mut text = serde_saphyr::to_string(value)?;
     if !text.ends_with('\n') {
@@ -221,7 +221,7 @@ pub(super) fn yaml(value: &Json) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// A column of text that is no wider is not broken.
+/// Text columns up to this width don't wrap.
 const TEXT_WIDTH_MIN: u16 = 12;
 
 fn title(column: Column) -> Cell {
@@ -245,7 +245,7 @@ pub(super) fn plain(text: impl Into<String>) -> Shown {
     (text.into(), Tone::Plain)
 }
 
-/// A count: one of a tone, or a faint nought.
+/// A count in the given tone; zero is faint.
 pub(super) fn count(number: u64, tone: Tone) -> Shown {
     (
         number.to_string(),
@@ -253,13 +253,13 @@ pub(super) fn count(number: u64, tone: Tone) -> Shown {
     )
 }
 
-/// Tells people something beside the output.
+/// Prints a note on standard error.
 pub(super) fn note(text: impl AsRef<str>) {
-    // Whoever closed standard error does not want to know.
+    // If standard error is closed, nobody wants notes.
     let _ = writeln!(io::stderr(), "coordinated: {}", printable(text.as_ref()));
 }
 
-/// A value in one line, for people.
+/// A value as one line for people.
 pub(super) fn in_line(value: &Value) -> String {
     match value {
         Value::Text(_) | Value::Bytes(_) => {

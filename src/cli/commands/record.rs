@@ -1,4 +1,4 @@
-//! Records: the units that a line stands for, or what is wrong with it.
+//! Records of a units file: the units of one line, or the error in it.
 
 use coordinated_client::Name;
 use coordinated_client::cbor::json_text::ToCbor;
@@ -8,18 +8,18 @@ use serde_json::error::Category;
 use std::fmt;
 use std::time::Duration;
 
-/// What a record is.
+/// The form of a record.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
-    /// A line with a JSON object, with names of units as keys and their data as values.
+    /// A line with a JSON object that maps names of units to their data.
     Json,
     /// A line with a name.
     Line,
-    /// A name, ended by a NUL.
+    /// A name that ends with NUL.
     Null,
 }
 
-/// The units of a record, one encoded behind the other, and where each ends.
+/// The units of a record, encoded one after the other, and where each ends.
 #[derive(Default)]
 pub(super) struct Record {
     encoded: Vec<u8>,
@@ -27,7 +27,7 @@ pub(super) struct Record {
 }
 
 impl Form {
-    /// What a record is called.
+    /// The word for a record in messages.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Json | Self::Line => "line",
@@ -37,10 +37,10 @@ impl Form {
 }
 
 impl Record {
-    /// Reads a record in the place of the one before; `meta` is what [`encoded_meta`] gives.
+    /// Reads a record and drops the one before; `meta` is from [`encoded_meta`].
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The error in the record.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
@@ -74,8 +74,8 @@ impl Record {
             None | Some(b'#') => return Ok(()),
             Some(b'{') => {}
             Some(_) => {
-                let what = "expected a JSON object with names of units and their data (if each line is a \
-                            name, add --lines)";
+                let what = "expected a JSON object that maps names of units to their data (use --lines if \
+                            each line is a name)";
                 return Err(Problem::new(what));
             }
         }
@@ -84,7 +84,7 @@ impl Record {
         read.and_then(|()| json.end()).map_err(Problem::in_json)
     }
 
-    /// Puts a unit without data behind the others; no name is no unit.
+    /// Appends a unit without data. An empty name is skipped.
     fn name(&mut self, name: &[u8], meta: Option<&[u8]>) {
         if name.is_empty() {
             return;
@@ -105,7 +105,7 @@ impl Record {
     }
 }
 
-/// The priority and the delay as a unit has them, if there is one.
+/// The encoded options of a unit, if it has a priority or a delay.
 pub(super) fn encoded_meta(priority: Option<f64>, delay: Option<Duration>) -> Option<Vec<u8>> {
     let delay = delay.map(|delay| delay.as_secs_f64());
     let options = [("priority", priority), ("delay", delay)];
@@ -127,7 +127,7 @@ fn begin_unit(out: &mut Vec<u8>, meta: Option<&[u8]>) {
     Writer::new(out).tuple(if meta.is_some() { 3 } else { 2 });
 }
 
-/// Reads a JSON object of units, and puts them behind the others.
+/// Reads a JSON object of units and appends them.
 struct Units<'p> {
     record: &'p mut Record,
     meta: Option<&'p [u8]>,
@@ -166,7 +166,7 @@ impl<'de> Visitor<'de> for Units<'_> {
                 let key = key.map_or_else(String::new, |key| key.to_string());
                 let found = data.kind_name();
                 return Err(A::Error::custom(format!(
-                    "the data of {key} must be an object, and is {found}"
+                    "the data of {key} must be an object, got {found}"
                 )));
             }
             record.end_unit(meta);
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for Units<'_> {
     }
 }
 
-/// What is wrong with a record, and where in it.
+/// An error in a record, and its column.
 pub(super) struct Problem {
     column: Option<usize>,
     what: String,
@@ -189,7 +189,7 @@ impl Problem {
     }
 
     fn in_json(error: serde_json::Error) -> Self {
-        // Its place is the line's alone: it knows no other lines.
+        // serde_json counts lines from the start of the record, so its line number is of no use here.
         let place = format!(" at line {} column {}", error.line(), error.column());
         let what = error.to_string();
         let what = what.strip_suffix(&place).unwrap_or(&what);
@@ -203,7 +203,7 @@ impl Problem {
     }
 }
 
-/// In front of the text, where it is.
+/// The column comes before the text.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(column) = self.column {

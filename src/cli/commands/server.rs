@@ -1,4 +1,4 @@
-//! Which daemon a command talks to.
+//! Connecting a command to its daemon.
 
 use super::output::note;
 use crate::cli::values::parse_duration;
@@ -7,13 +7,13 @@ use coordinated_client::{Connection, Coordinate, Error as CallError, Options, Se
 use std::error::Error;
 use std::time::Duration;
 
-/// The daemon that a command talks to, and how long it is waited for.
+/// The flags for the daemon's address and the time-out.
 #[derive(Clone, clap::Args)]
 pub(super) struct Server {
     #[command(flatten)]
     place: Place,
 
-    /// How long to wait for a daemon that gives no sign of life
+    /// How long to wait for a daemon that does not respond
     #[arg(
         long,
         value_name = "TIME",
@@ -23,10 +23,10 @@ pub(super) struct Server {
     timeout: Duration,
 }
 
-/// Where the daemon is that a command talks to.
+/// The flag for the daemon's address.
 #[derive(Clone, clap::Args)]
 pub(super) struct Place {
-    /// The daemon: HOST:PORT, [IPV6]:PORT or unix:PATH
+    /// Address of the daemon: HOST:PORT, [IPV6]:PORT or unix:PATH
     #[arg(
         long,
         env = "COORDINATED_SERVER",
@@ -39,19 +39,19 @@ pub(super) struct Place {
 fn parse_timeout(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         timeout if timeout < Duration::from_millis(1) => {
-            Err("write a span of time of at least 1ms".to_owned())
+            Err("expected a duration of at least 1ms".to_owned())
         }
         timeout => Ok(timeout),
     }
 }
 
-/// The daemon that a command talks to, and what it can do.
+/// A connection to a daemon, and what that daemon supports.
 pub(super) struct Daemon {
     pub(super) client: Coordinate,
     info: Option<ServerInfo>,
 }
 
-/// Nobody answers.
+/// No daemon listens at the address.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no daemon answers at {address} ({why}): start one with `{start}`, or name another with --server"
@@ -62,11 +62,11 @@ pub(super) struct NoDaemon {
     start: String,
 }
 
-/// Something accepts connections, and says nothing.
+/// Something accepts connections but does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{address} accepts connections, but has not answered within {}: the daemon there is stopped or overloaded, or it \
-     is another program; --timeout waits longer",
+    "{address} accepts connections but did not answer within {}: the daemon is stopped or overloaded, or another \
+     program listens there; increase --timeout to wait longer",
     humantime::format_duration(*.after)
 )]
 struct NoAnswer {
@@ -75,23 +75,23 @@ struct NoAnswer {
 }
 
 impl Server {
-    /// Where it is.
+    /// The daemon's address.
     pub(super) fn address(&self) -> &Address {
         self.place.address()
     }
 
-    /// Connects, and asks what is there.
+    /// Connects, and asks the server what it is.
     ///
     /// # Errors
-    /// If nobody answers, at once; nothing is tried again.
+    /// If no daemon answers. Nothing is retried.
     pub(super) fn connect(&self) -> Result<Daemon, Box<dyn Error>> {
         self.connect_with(Options::default())
     }
 
-    /// The same, with other options for what comes after, but for the time-outs that `--timeout` sets.
+    /// Connects with other options for the later calls, except for the time-outs that `--timeout` sets.
     ///
     /// # Errors
-    /// If nobody answers.
+    /// If no daemon answers.
     pub(super) fn connect_with(&self, options: Options) -> Result<Daemon, Box<dyn Error>> {
         let longest = options
             .answer_timeout
@@ -106,35 +106,35 @@ impl Server {
 }
 
 impl Place {
-    /// Where it is.
+    /// The daemon's address.
     pub(super) fn address(&self) -> &Address {
         &self.server
     }
 
-    /// Connects, and asks what is there.
+    /// Connects, and asks the server what it is.
     ///
     /// # Errors
-    /// If nobody answers, at once; nothing is tried again.
+    /// If no daemon answers. Nothing is retried.
     pub(super) fn connect(&self) -> Result<Daemon, Box<dyn Error>> {
         self.connect_with(Options::default())
     }
 
     fn connect_with(&self, options: Options) -> Result<Daemon, Box<dyn Error>> {
-        // What is there has to say so at once, whatever it is.
+        // Any kind of server answers the first call at once.
         let greeting = Options {
             answer_timeout: options.silence_timeout,
             ..options
         };
-        let connection = Connection::open(self.server.clone(), greeting).map_err(explained)?;
+        let connection = Connection::open(self.server.clone(), greeting).map_err(explain)?;
         let mut client = Coordinate::new(connection);
-        let info = client.server_info().map_err(explained)?;
+        let info = client.server_info().map_err(explain)?;
         *client.connection().options() = options;
         Ok(Daemon { client, info })
     }
 }
 
-/// The error that nobody answers, with what to do.
-fn explained(error: CallError) -> Box<dyn Error> {
+/// Turns the error of an unreachable or silent server into one that says what to do.
+fn explain(error: CallError) -> Box<dyn Error> {
     match error {
         CallError::Unreachable { address, source } => {
             let start = match address.to_string().as_str() {
@@ -155,19 +155,19 @@ fn explained(error: CallError) -> Box<dyn Error> {
 }
 
 impl Daemon {
-    /// True if the daemon has something that the originals lack.
+    /// True if the daemon has a feature that the originals lack.
     pub(super) fn has(&self, feature: &str) -> bool {
         self.info.as_ref().is_some_and(|info| info.has(feature))
     }
 
-    /// Tells people what becomes of a delay that the daemon may not know.
-    pub(super) fn tell_of_delays(&self) {
+    /// Prints a note if the daemon may not support delays.
+    pub(super) fn warn_about_delays(&self) {
         if self.is_original() {
-            note("this server may not know --delay: then the units are available at once");
+            note("this server may not support --delay; then the units are available at once");
         }
     }
 
-    /// What it calls itself, with its version.
+    /// The name and version of the server.
     pub(super) fn description(&self) -> String {
         let info = self.info.as_ref();
         info.map_or_else(

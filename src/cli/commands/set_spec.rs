@@ -1,7 +1,7 @@
-//! Setting work specs that may be there already.
+//! Setting work specs that may exist already.
 //!
-//! A server derives anew how a work spec is scheduled when it is set. Here what `pause`, `resume` and `control` have
-//! set stays, unless the new definition has a key for it.
+//! When a work spec is set, the server derives its scheduling from the new definition. `load` and `flow` keep what
+//! `pause`, `resume` and `control` have set, unless the new definition has a key for it.
 
 use super::names::shown;
 use super::output::note;
@@ -12,7 +12,7 @@ use coordinated_client::cbor::{Item, Value};
 use coordinated_client::{Control, Coordinate, Error as CallError, Meta, Name};
 use std::error::Error;
 
-/// Sets a work spec, and tells people what stays as it was set by control, and what is different now.
+/// Sets a work spec, and prints which settings of `control` were kept and which settings changed.
 pub(super) fn set_work_spec(
     daemon: &mut Daemon,
     name: &Name,
@@ -47,7 +47,7 @@ pub(super) fn set_work_spec(
     }
     if !stays.is_empty() {
         note(format!(
-            "{name} keeps what was set by control: {}",
+            "{name} keeps what `control` has set: {}",
             stays.join(", ")
         ));
     }
@@ -57,17 +57,18 @@ pub(super) fn set_work_spec(
     Ok(())
 }
 
-/// What differs from what the old definition says, so that control has set it, and the new one has no key for.
+/// The settings to keep: those that differ from the old definition, so `control` has set them, and that the new
+/// definition has no key for.
 fn kept(now: &Meta, old: &Value, new: &Value) -> Control {
     let old = old.to_bytes();
-    // One that an original has taken may be beyond what this program reads.
+    // An original server may have accepted a definition that we don't.
     let Ok(derived) = coordinate::Meta::from_definition(Item::from_checked(&old)) else {
         return Control::default();
     };
     let is_open = |keys: &[&str]| keys.iter().all(|key| new.get_some(key).is_none());
     let interval = derived.interval.map(|interval| interval.as_secs_f64());
     let is_other_interval = match (now.interval, interval) {
-        // Servers keep whole microseconds.
+        // Servers store whole microseconds.
         (Some(now), Some(derived)) => (now - derived).abs() > 1e-6,
         (now, derived) => now != derived,
     };
@@ -80,12 +81,12 @@ fn kept(now: &Meta, old: &Value, new: &Value) -> Control {
         interval: (is_other_interval && is_open(&["interval"])).then_some(now.interval),
         max_running: (max_running != derived.max_running && is_open(&["max_running"]))
             .then_some(max_running),
-        // It can't be on unless the definition says so.
+        // It can only be on if the definition says so.
         continuous: None,
     }
 }
 
-/// Which of what [`words`] gives is to be set.
+/// Which of the settings of [`words`] are set.
 fn is_set(control: &Control) -> [bool; 5] {
     [
         control.paused.is_some(),
@@ -96,7 +97,7 @@ fn is_set(control: &Control) -> [bool; 5] {
     ]
 }
 
-/// How a work spec is scheduled, in words.
+/// The scheduling of a work spec as names and values.
 fn words(meta: &Meta) -> [(&'static str, String); 5] {
     fn or_none<T: ToString>(value: Option<T>) -> String {
         value.map_or_else(|| "none".to_owned(), |value| value.to_string())
@@ -111,10 +112,10 @@ fn words(meta: &Meta) -> [(&'static str, String); 5] {
     ]
 }
 
-/// Makes sure that there are the work specs that get the output of others.
+/// Checks that the successors of work specs exist.
 ///
 /// # Errors
-/// With the place of the first one that is neither among `specs`, those of the file, nor on the daemon.
+/// With the place of the first successor that is neither in `specs`, the work specs of the file, nor on the daemon.
 pub(super) fn check_successors<'s>(
     file: &SpecFile,
     specs: impl Iterator<Item = &'s CheckedSpec> + Clone,
@@ -146,13 +147,13 @@ pub(super) fn check_successors<'s>(
     Ok(())
 }
 
-/// Tells people if a work spec is paused, so that its units have to wait.
-pub(super) fn tell_if_paused(client: &mut Coordinate, work_spec: &Name) {
-    // What the command is about has been done, or will show that nothing can be.
+/// Prints a note if a work spec is paused, since its units are not handed out then.
+pub(super) fn note_if_paused(client: &mut Coordinate, work_spec: &Name) {
+    // An error does not matter: the command's work is done, or its next call shows the error.
     if let Ok(Meta { paused: true, .. }) = client.get_work_spec_meta(work_spec) {
         let name = shown(work_spec);
         note(format!(
-            "{name} is paused: its units are handed out after `coordinated resume {name}`"
+            "{name} is paused: its units will be handed out after `coordinated resume {name}`"
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what shells and readers want to know of the command line.
+//! `completions` and `man`: shell completions and manual pages.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// What `completions` can be told.
+/// The arguments of `completions`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 For bash: coordinated completions bash > ~/.local/share/bash-completion/completions/coordinated")]
@@ -16,11 +16,11 @@ pub(in crate::cli) struct CompletionsArgs {
     shell: Shell,
 }
 
-/// What `man` can be told.
+/// The arguments of `man`.
 #[derive(clap::Args)]
 #[command(after_long_help = "To read one: coordinated man retry | man -l -")]
 pub(in crate::cli) struct ManArgs {
-    /// The command whose page to print; without it, that of coordinated itself
+    /// The command whose page to print; by default the page of coordinated itself
     #[arg(value_name = "COMMAND", conflicts_with = "dir")]
     command: Option<String>,
 
@@ -42,13 +42,13 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// Prints a manual page, or writes all.
+/// Prints one manual page, or writes all of them to a folder.
 pub(super) fn man(args: &ManArgs) -> Result<(), Box<dyn Error>> {
     let mut whole = crate::cli::Cli::command();
     whole.build();
     if let Some(dir) = &args.dir {
         clap_mangen::generate_to(whole, dir)
-            .map_err(|error| format!("can't write manual pages into {}: {error}", dir.display()))?;
+            .map_err(|error| format!("can't write manual pages to {}: {error}", dir.display()))?;
         return Ok(());
     }
     let command = match &args.command {

@@ -1,4 +1,4 @@
-//! Where units are read from: a file, a pipe or standard input, compressed or not, record by record.
+//! Reading records from a file, a pipe or standard input, compressed or not.
 
 use flate2::bufread::GzDecoder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,27 +10,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The longest record, in bytes: more than any server takes in one message by default would be of no use, and
-/// several must be held at once.
+/// The longest record, in bytes. A longer one would exceed the default message size of servers, and several records
+/// are in memory at once.
 pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
-/// How much is read at once.
+/// Bytes per read.
 const PIECE_BYTES: usize = 64 * 1024;
-/// The first bytes of what gzip has compressed.
+/// The first bytes of a gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// How often to check for an interruption while nothing comes.
+/// How often to check for a stop signal while no input arrives.
 const POLL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
 
-/// The records of a file, each ended by a separator, or by the end of the file.
+/// The records of a file, each ended by a separator or the end of the file.
 pub(super) struct Records {
     input: Box<dyn BufRead>,
     separator: u8,
-    /// The number of the record that was read last, from 1 on.
+    /// The number of the last record read, from 1.
     pub(super) number: u64,
     record: Vec<u8>,
-    /// How many bytes there are to read, where that is known.
+    /// Size of the input in bytes, if known.
     pub(super) bytes_total: Option<u64>,
     bytes_read: Arc<AtomicU64>,
 }
@@ -61,7 +61,7 @@ impl Records {
         let whole = Cursor::new(first).chain(source);
         let input: Box<dyn BufRead> = if is_compressed {
             let compressed = BufReader::with_capacity(PIECE_BYTES, whole);
-            let plain = Uncompressed(Some(GzDecoder::new(compressed)));
+            let plain = Decompressed(Some(GzDecoder::new(compressed)));
             Box::new(BufReader::with_capacity(PIECE_BYTES, plain))
         } else {
             Box::new(BufReader::with_capacity(PIECE_BYTES, whole))
@@ -76,7 +76,7 @@ impl Records {
         })
     }
 
-    /// The number of the next record, and the record without its separator; `None` at the end.
+    /// The number of the next record and the record without its separator; `None` at the end.
     ///
     /// # Errors
     /// If it can't be read, or is longer than [`RECORD_BYTES_MAX`]; [`Records::number`] is its number.
@@ -92,24 +92,23 @@ impl Records {
             self.record.pop();
         } else if self.record.len() > RECORD_BYTES_MAX {
             return Err(io::Error::other(format!(
-                "longer than {} MiB, which is the limit",
+                "longer than the limit of {} MiB",
                 RECORD_BYTES_MAX >> 20
             )));
         }
         Ok(Some((self.number, &self.record)))
     }
 
-    /// How many bytes have been read, of a compressed file before they are uncompressed.
+    /// Bytes read so far; of a compressed file, compressed bytes.
     pub(super) fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
 }
 
-/// What gzip has compressed: one part or several behind each other, and any number of zeros behind them, with which
-/// some tools fill up blocks.
-struct Uncompressed<R>(Option<GzDecoder<R>>);
+/// Decompresses gzip: one or several members, and any number of zeros after them, with which some tools pad blocks.
+struct Decompressed<R>(Option<GzDecoder<R>>);
 
-impl<R: BufRead> Read for Uncompressed<R> {
+impl<R: BufRead> Read for Decompressed<R> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         while let Some(part) = &mut self.0 {
             let count = part.read(room)?;
@@ -125,7 +124,7 @@ impl<R: BufRead> Read for Uncompressed<R> {
     }
 }
 
-/// Passes over zeros. True if there is something behind them.
+/// Skips zeros. True if other bytes follow.
 fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let buffer = input.fill_buf()?;
@@ -141,7 +140,7 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
     }
 }
 
-/// An open file that can be stopped while nothing comes, and which counts.
+/// An open file whose reads can be interrupted, and which counts the bytes read.
 struct Source {
     file: File,
     must_stop: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Work specs as people write them: YAML or JSON, of which is known on which line each thing stands.
+//! Work specs from YAML or JSON, with the line of each entry for error messages.
 
 use crate::coordinate::Meta;
 use coordinated_client::Name;
@@ -10,7 +10,7 @@ use serde_saphyr::{Location, Spanned};
 use std::fmt;
 use std::path::Path;
 
-/// The keys of a work spec that workers know, beside those of the scheduler ([`Meta::KEYS`]). `then_preempts` is
+/// The keys of a work spec for workers, in addition to those of the scheduler ([`Meta::KEYS`]). `then_preempts` is
 /// for the Python server.
 const KEYS_OF_WORKERS: &[&str] = &[
     "command",
@@ -22,55 +22,55 @@ const KEYS_OF_WORKERS: &[&str] = &[
     "then_preempts",
 ];
 
-/// A file that is read as YAML: its name, for messages.
+/// The name of a YAML file, for messages.
 pub(super) struct SpecFile {
     shown: String,
 }
 
-/// A value, and the line that it is on.
+/// A value and its line.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) line: u64,
     pub(super) content: Content,
 }
 
-/// What a value is: only maps are looked into.
+/// A value. Only maps have lines for their entries.
 #[derive(Clone)]
 pub(super) enum Content {
-    /// In the order of the file; no key comes twice.
+    /// In the order of the file, without duplicate keys.
     Map(Vec<(Key, Node)>),
     /// Anything else.
     Other(Json),
 }
 
-/// The key of an entry, and the line that it is on.
+/// The key of an entry and its line.
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) line: u64,
     pub(super) text: String,
 }
 
-/// A work spec that a server will take.
+/// A work spec that a server accepts.
 pub(super) struct CheckedSpec {
     pub(super) name: Name,
     pub(super) definition: Value,
-    /// The work spec that gets its output, and the line where that is named.
+    /// The line and the value of `then`, the work spec that gets the output.
     pub(super) then: Option<(u64, String)>,
-    /// What is odd about it, with the place.
+    /// Warnings, with their places.
     pub(super) warnings: Vec<String>,
 }
 
 impl SpecFile {
-    /// Arguments that stand for a file, called so in messages.
+    /// Arguments instead of a file; `shown` is their name in messages.
     pub(super) fn of_arguments(shown: &str) -> Self {
         let shown = shown.to_owned();
         Self { shown }
     }
 
-    /// Reads a file: with it comes all that is in it.
+    /// Reads a file and parses it.
     ///
     /// # Errors
-    /// With the file, and the place in it.
+    /// With the file and the line.
     pub(super) fn read(path: &Path) -> Result<(Self, Node), String> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -80,24 +80,24 @@ impl SpecFile {
         Ok((file, root))
     }
 
-    /// What is wrong with a file that is no YAML.
+    /// The message for invalid YAML.
     fn unreadable(&self, error: &serde_saphyr::Error) -> String {
         let place = error.location().unwrap_or(Location::UNKNOWN);
         let what = match error {
             serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-                format!("the key {key:?} comes twice")
+                format!("duplicate key {key:?}")
             }
             other => other.to_string().replace('\n', " "),
         };
         let suffix = format!(" at line {}, column {}", place.line(), place.column());
         let what = what.strip_suffix(&suffix).unwrap_or(&what);
-        self.at(place.line(), &format!("not readable as YAML: {what}"))
+        self.at(place.line(), &format!("invalid YAML: {what}"))
     }
 
-    /// Reads the work spec that a file is.
+    /// Reads a file with one work spec.
     ///
     /// # Errors
-    /// As [`SpecFile::read`] and [`SpecFile::check`]; if it is no map, or has no name.
+    /// As [`SpecFile::read`] and [`SpecFile::check`]; also if it is not a map or has no name.
     pub(super) fn read_spec(path: &Path) -> Result<(Self, CheckedSpec), String> {
         let (file, root) = Self::read(path)?;
         let entries = file.spec_of(root)?;
@@ -105,10 +105,10 @@ impl SpecFile {
         Ok((file, spec))
     }
 
-    /// Reads the name of the work spec that a file is; the rest may be as it will.
+    /// Reads only the name from a file with one work spec, and does not check the rest.
     ///
     /// # Errors
-    /// As [`SpecFile::read`]; if it is no map, or has no name.
+    /// As [`SpecFile::read`]; also if it is not a map or has no name.
     pub(super) fn read_name(path: &Path) -> Result<Name, String> {
         let (file, root) = Self::read(path)?;
         let entries = file.spec_of(root)?;
@@ -118,9 +118,7 @@ impl SpecFile {
     fn spec_of(&self, root: Node) -> Result<Vec<(Key, Node)>, String> {
         match root.content {
             Content::Map(entries) => Ok(entries),
-            Content::Other(_) => {
-                Err(self.at(root.line, "expected a work spec, a map with its keys"))
-            }
+            Content::Other(_) => Err(self.at(root.line, "expected a work spec, which is a map")),
         }
     }
 
@@ -128,15 +126,15 @@ impl SpecFile {
         let name = entries.iter().find(|(key, _)| key.text == "name");
         match name.map(|(key, node)| (key.line, &node.content)) {
             Some((_, Content::Other(Json::String(name)))) if !name.is_empty() => Ok(name.clone()),
-            Some((line, _)) => Err(self.at(line, "the name must be a text that is not empty")),
-            None => Err(self.at(0, "there is no name of a work spec in it")),
+            Some((line, _)) => Err(self.at(line, "the name must be a non-empty string")),
+            None => Err(self.at(0, "the work spec has no name")),
         }
     }
 
-    /// Checks a work spec, and gives it with this name.
+    /// Checks a work spec and gives it a name.
     ///
     /// # Errors
-    /// With the place of the first value that no server would take.
+    /// With the place of the first value that servers would refuse.
     pub(super) fn check(
         &self,
         name: String,
@@ -159,12 +157,12 @@ impl SpecFile {
             let wrong = |what: String| self.at(key.line, &format!("{name}: {what}"));
             let value = json::from_json(&node.into_json())
                 .map_err(|error| wrong(format!("{}: {error}", key.text)))?;
-            // As text, as which it was written, and which the message is about.
+            // Checked as text, as it is in the file, so that the message shows it in that form.
             let alone = Value::map([(key.text.as_str(), value.clone())]).to_bytes();
             Meta::from_definition(Item::from_checked(&alone))
                 .map_err(|error| wrong(error.to_string()))?;
             if key.text != "name" {
-                definition.push((in_spec(&key.text), as_python_has_it(value)));
+                definition.push((in_spec(&key.text), encoded_as_python(value)));
             }
         }
         Ok(CheckedSpec {
@@ -175,7 +173,7 @@ impl SpecFile {
         })
     }
 
-    /// A message with the file and the line.
+    /// A message with the file and the line; line 0 is the whole file.
     pub(super) fn at(&self, line: u64, what: &str) -> String {
         match line {
             0 => format!("{}: {what}", self.shown),
@@ -185,7 +183,7 @@ impl SpecFile {
 }
 
 impl CheckedSpec {
-    /// The definition with another value under a key.
+    /// The definition with the value of one key replaced.
     pub(super) fn with(&self, key: &str, value: Value) -> Value {
         let entries = self.definition.as_map().unwrap_or_default().iter();
         let others = entries.filter(|(known, _)| *known != in_spec(key)).cloned();
@@ -193,20 +191,20 @@ impl CheckedSpec {
     }
 }
 
-/// That a key is not known, and the known one that may be meant.
+/// The message for an unknown key, with the known key that may be meant.
 pub(super) fn unknown_key<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> String {
     let advice = did_you_mean(nearest(key, known));
     format!("unknown key {key:?}{advice}")
 }
 
-/// The end of a sentence about a word that is not known.
+/// The end of a message about an unknown word.
 pub(super) fn did_you_mean(word: Option<&str>) -> String {
     word.map_or_else(String::new, |word| format!(" (did you mean {word:?}?)"))
 }
 
-/// The word that is most like another one, if one is.
+/// The most similar word, if one is similar enough.
 pub(super) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    /// Between 0 and 1; that of `intervall` and `interval` is 0.98, that of `description` and `runtime` 0.5.
+    /// From 0 to 1: `intervall` and `interval` have 0.98, `description` and `runtime` 0.5.
     const SIMILARITY_MIN: f64 = 0.85;
     let similarities = words.map(|known| (strsim::jaro_winkler(known, word), known));
     similarities
@@ -215,19 +213,19 @@ pub(super) fn nearest<'w>(word: &str, words: impl Iterator<Item = &'w str>) -> O
         .map(|(_, word)| word)
 }
 
-/// A value in a work spec, as the Python command has it: texts of ASCII are byte strings, the others texts. Its
-/// worker imports by `module` and `run_function`, and can do so by byte strings only.
+/// A value in a work spec, encoded as by the Python command: ASCII strings are byte strings, other strings are text.
+/// The Python worker can only import `module` and `run_function` if they are byte strings.
 pub(super) fn spec_value(json: &Json) -> Result<Value, json::FromJsonError> {
-    Ok(as_python_has_it(json::from_json(json)?))
+    Ok(encoded_as_python(json::from_json(json)?))
 }
 
-fn as_python_has_it(value: Value) -> Value {
+fn encoded_as_python(value: Value) -> Value {
     match value {
         Value::Text(text) => in_spec(&text),
-        Value::Array(items) => Value::Array(items.into_iter().map(as_python_has_it).collect()),
+        Value::Array(items) => Value::Array(items.into_iter().map(encoded_as_python).collect()),
         Value::Map(entries) => {
             let entries = entries.into_iter();
-            let both = |(key, value)| (as_python_has_it(key), as_python_has_it(value));
+            let both = |(key, value)| (encoded_as_python(key), encoded_as_python(value));
             Value::Map(entries.map(both).collect())
         }
         other => other,
@@ -247,18 +245,18 @@ fn parse(text: &str) -> Result<Node, serde_saphyr::Error> {
 }
 
 impl Node {
-    /// Reads a value in YAML.
+    /// Parses a value in YAML.
     ///
     /// # Errors
-    /// What is wrong with it, in one line.
+    /// The error, in one line.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         parse(text).map_err(|error| {
             let error = error.to_string().replace('\n', " ");
-            format!("not readable as YAML: {error}")
+            format!("invalid YAML: {error}")
         })
     }
 
-    /// The value without its places.
+    /// The value without line numbers.
     pub(super) fn into_json(self) -> Json {
         match self.content {
             Content::Other(json) => json,
@@ -333,7 +331,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Content, E> {
-        // JSON, by way of which values are made, has neither NaN nor infinity.
+        // Values are made from JSON, which has neither NaN nor infinity.
         match serde_json::Number::from_f64(value) {
             Some(number) => Ok(Content::Other(number.into())),
             None => Err(E::custom(format!(

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::str::FromStr;
 
-/// What `work_specs` can be told.
+/// The arguments of `work_specs`.
 #[derive(clap::Args)]
 #[command(after_long_help = "JSON: a list of names.")]
 pub(in crate::cli) struct WorkSpecsArgs {
@@ -20,18 +20,18 @@ pub(in crate::cli) struct WorkSpecsArgs {
     server: Server,
 }
 
-/// What `work_spec` can be told.
+/// The arguments of `work_spec`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Prints the definition as it was set, as YAML unless --json is given. What neither has is shown in objects \
-with one key: byte strings that are not UTF-8 as {\"$bytes\": \"\\\\xff\"}, maps with other keys than \
-strings as {\"$map\": [[key, value], ...]}, tagged values as {\"$tag\": [tag, value]}. --meta adds how it \
-is scheduled now: status (runnable or paused), weight, interval, max_running, continuous.")]
+Prints the definition as it was set, as YAML or, with --json, as JSON. Values that these formats lack are shown as \
+objects with one key: a byte string that is not UTF-8 as {\"$bytes\": \"\\\\xff\"}, a map with keys that are not \
+strings as {\"$map\": [[key, value], ...]}, a tagged value as {\"$tag\": [tag, value]}. With --meta it prints the \
+current scheduling instead: status (runnable or paused), weight, interval, max_running, continuous.")]
 pub(in crate::cli) struct WorkSpecArgs {
     #[command(flatten)]
     spec: Spec,
 
-    /// Print how the work spec is scheduled now, instead of its definition
+    /// Print the current scheduling instead of the definition
     #[arg(long)]
     meta: bool,
 
@@ -42,7 +42,7 @@ pub(in crate::cli) struct WorkSpecArgs {
     server: Server,
 }
 
-/// What `pause` and `resume` can be told.
+/// The arguments of `pause` and `resume`.
 #[derive(clap::Args)]
 pub(in crate::cli) struct PauseArgs {
     /// The work spec
@@ -53,16 +53,16 @@ pub(in crate::cli) struct PauseArgs {
     server: Server,
 }
 
-/// What `control` can be told.
+/// The arguments of `control`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-`load` and `flow` keep what is set here, unless their file has a key for it; other programs that set the work spec may \
-not.")]
+`load` and `flow` keep these settings, unless their file has a key for them. Other programs that set the work spec may \
+reset them.")]
 pub(in crate::cli) struct ControlArgs {
     #[command(flatten)]
     spec: Spec,
 
-    /// Its share of the work, among work specs of the same priority
+    /// Share of the work among work specs of the same priority
     #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present_any = ["interval", "max_running", "continuous"])]
     weight: Option<i64>,
 
@@ -70,11 +70,11 @@ pub(in crate::cli) struct ControlArgs {
     #[arg(long, value_name = "SECONDS")]
     interval: Option<OrNone<f64>>,
 
-    /// How many of its units may be pending at once, or none for no limit
+    /// Maximum number of pending units, or none for no limit
     #[arg(long, value_name = "N")]
     max_running: Option<OrNone<u64>>,
 
-    /// Whether to make continuous units, if the definition allows it
+    /// Whether to create continuous units, if the definition allows it
     #[arg(long, value_name = "BOOL")]
     continuous: Option<bool>,
 
@@ -95,7 +95,7 @@ impl<T: FromStr> FromStr for OrNone<T> {
             text => text
                 .parse()
                 .map(|value| Self(Some(value)))
-                .map_err(|_| "write a number, or none"),
+                .map_err(|_| "expected a number or none"),
         }
     }
 }
@@ -111,7 +111,7 @@ pub(super) fn work_specs(args: &WorkSpecsArgs) -> Result<(), Box<dyn Error>> {
     Ok(output.flush()?)
 }
 
-/// Prints the definition of a work spec, or how it is scheduled.
+/// Prints the definition of a work spec, or its scheduling.
 pub(super) fn work_spec(args: &WorkSpecArgs) -> Result<(), Box<dyn Error>> {
     let name = args.spec.read()?;
     let mut client = args.server.connect()?.client;

@@ -1,4 +1,4 @@
-//! `summary` and `status`: how many units there are of each status, how fast they get done.
+//! `summary` and `status`: the number of units by status, and the rate at which they are completed.
 
 use super::names::{Spec, shown};
 use super::output::{Column, Format, Output, Shown, Tone, count, note, plain};
@@ -11,10 +11,10 @@ use std::error::Error;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often to look.
+/// The flags for repeated output and rates.
 #[derive(clap::Args)]
 struct Watch {
-    /// Look again and again, every 2s or as often as TIME says, until Ctrl-C
+    /// Repeat every TIME (2s by default) until Ctrl-C
     #[arg(
         long,
         value_name = "TIME",
@@ -26,26 +26,26 @@ struct Watch {
     )]
     watch: Option<Duration>,
 
-    /// Look twice, so far apart, to tell how fast units get done
+    /// Count twice, TIME apart, to measure the rate
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     rate: Option<Duration>,
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
-        Duration::ZERO => Err("write a span of time of more than nothing".to_owned()),
+        Duration::ZERO => Err("expected a duration greater than zero".to_owned()),
         span => Ok(span),
     }
 }
 
-/// What `summary` can be told.
+/// The arguments of `summary`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The rate, of units that were finished or failed, and the time that the rest takes at that rate need two \
-looks: --watch or --rate. On a narrow terminal the delayed units and the waiting time are left out.
+With --watch or --rate the table also has the rate of completed units (finished or failed) and the time left at that \
+rate. On a narrow terminal the columns for delayed units and waiting time are left out.
 
-JSON: an object with now, the time in seconds since 1970, and work_specs, an object with an entry for each work \
-spec, as `status` has it. With --watch a line each time.")]
+JSON: an object with now, the time in seconds since 1970, and work_specs, an object with an entry for each work spec, \
+in the form of `status --json`. With --watch one such object per line.")]
 pub(in crate::cli) struct SummaryArgs {
     #[command(flatten)]
     watch: Watch,
@@ -61,12 +61,12 @@ pub(in crate::cli) struct SummaryArgs {
     server: Server,
 }
 
-/// What `status` can be told.
+/// The arguments of `status`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-JSON: an object with num_available, num_pending, num_blocked (always 0), num_finished, num_failed and \
-num_tasks, the sum. Where the daemon tells it, num_delayed, how many of the available ones wait for their \
-time, and waiting_seconds, how long the oldest of the others has waited, or null. With --rate and --watch \
+JSON: an object with num_available, num_pending, num_blocked (always 0), num_finished, num_failed and num_tasks, the \
+total. If the daemon reports them, also num_delayed, the number of available units whose delay has not passed, and \
+waiting_seconds, how long the oldest other available unit has been waiting, or null. With --rate or --watch also \
 done_per_second and remaining_seconds, or null.")]
 pub(in crate::cli) struct StatusArgs {
     #[command(flatten)]
@@ -82,53 +82,53 @@ pub(in crate::cli) struct StatusArgs {
     server: Server,
 }
 
-/// What is known of a work spec.
-pub(super) struct Standing {
+/// The counts of a work spec.
+pub(super) struct SpecCounts {
     pub(super) name: Name,
     pub(super) counts: Counts,
-    /// What only this daemon tells.
+    /// Reported by this daemon, not by the originals.
     pub(super) details: Option<Details>,
-    /// Units done in a second; `None` if it was not measured.
+    /// Completed units per second; `None` if not measured.
     pub(super) rate: Option<f64>,
 }
 
 #[derive(Clone, Copy, Default)]
 pub(super) struct Details {
     pub(super) delayed: u64,
-    /// Seconds.
+    /// In seconds.
     pub(super) waiting: Option<f64>,
 }
 
-/// How long ago the look is with which a rate is measured.
-const RATE_LOOKS: usize = 15;
+/// The number of earlier counts to keep: a rate is measured from the oldest.
+const HISTORY_COUNTS: usize = 15;
 
-/// The counts of earlier looks, to measure rates.
+/// Earlier counts, to measure rates.
 #[derive(Default)]
 pub(super) struct History(VecDeque<(Instant, HashMap<Name, u64>)>);
 
 impl History {
-    /// Puts rates to what was seen now, and remembers it.
-    pub(super) fn measure(&mut self, seen: &mut [Standing]) {
+    /// Adds rates to the current counts, and remembers these counts.
+    pub(super) fn measure(&mut self, seen: &mut [SpecCounts]) {
         let now = Instant::now();
-        let done = |standing: &Standing| standing.counts.finished + standing.counts.failed;
+        let done = |spec: &SpecCounts| spec.counts.finished + spec.counts.failed;
         if let Some((then, before)) = self.0.front() {
             let seconds = (now - *then).as_secs_f64();
-            for standing in seen.iter_mut() {
-                // What was retried or deleted meanwhile would make it negative.
-                let before = before.get(&standing.name).copied().unwrap_or(0);
-                let more = done(standing).saturating_sub(before);
-                standing.rate = (seconds > 0.0).then(|| more as f64 / seconds);
+            for spec in seen.iter_mut() {
+                // Units that were retried or deleted meanwhile would make the rate negative.
+                let before = before.get(&spec.name).copied().unwrap_or(0);
+                let more = done(spec).saturating_sub(before);
+                spec.rate = (seconds > 0.0).then(|| more as f64 / seconds);
             }
         }
         let counts = seen.iter().map(|seen| (seen.name.clone(), done(seen)));
         self.0.push_back((now, counts.collect()));
-        if self.0.len() > RATE_LOOKS {
+        if self.0.len() > HISTORY_COUNTS {
             self.0.pop_front();
         }
     }
 }
 
-impl Standing {
+impl SpecCounts {
     pub(super) fn remaining_seconds(&self) -> Option<f64> {
         let left = self.counts.available + self.counts.pending;
         let rate = self.rate.filter(|rate| *rate > 0.0)?;
@@ -161,7 +161,7 @@ impl Standing {
             .map_or_else(String::new, |rate| format!("{rate:.1}/s"))
     }
 
-    /// A dash if it can't be told since nothing gets done, and nothing if nothing remains.
+    /// A dash if the rate is zero, and nothing if no units are left.
     fn shown_remaining(&self) -> String {
         match (self.counts.available + self.counts.pending, self.rate) {
             (0, _) | (_, None) => String::new(),
@@ -172,22 +172,22 @@ impl Standing {
     }
 }
 
-/// Prints how all work specs stand.
+/// Prints the counts of all work specs.
 pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
     let mut daemon = args.server.connect()?;
     let form = args.format.for_programs();
     if form.is_none() {
-        tell_what_is_missing(&daemon);
+        note_what_is_missing(&daemon);
     }
-    look(&args.watch, |history, output| {
-        let mut all = see_all(&mut daemon)?;
+    repeat(&args.watch, |history, output| {
+        let mut all = count_all(&mut daemon)?;
         history.measure(&mut all);
         match form {
             Some(form) => {
                 let specs = all.iter().map(|seen| (shown(&seen.name), seen.to_json()));
                 let specs: Map<String, Json> = specs.collect();
                 let object = json!({"now": now(), "work_specs": specs});
-                // A line for each look, so that programs can read it as it grows.
+                // One line each time, so that programs can read it as a stream.
                 match args.watch.watch {
                     Some(_) => output.item(form, &object),
                     None => output.document(form, &object),
@@ -198,16 +198,16 @@ pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Prints how one work spec stands.
+/// Prints the counts of one work spec.
 pub(super) fn status(args: &StatusArgs) -> Result<(), Box<dyn Error>> {
     let name = args.spec.read()?;
     let mut daemon = args.server.connect()?;
     let form = args.format.for_programs();
     if form.is_none() {
-        tell_what_is_missing(&daemon);
+        note_what_is_missing(&daemon);
     }
-    look(&args.watch, |history, output| {
-        let mut seen = [see_one(&mut daemon, &name)?];
+    repeat(&args.watch, |history, output| {
+        let mut seen = [count_one(&mut daemon, &name)?];
         history.measure(&mut seen);
         let [seen] = seen;
         match (form, args.watch.watch) {
@@ -218,26 +218,26 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Box<dyn Error>> {
     })
 }
 
-fn tell_what_is_missing(daemon: &Daemon) {
+fn note_what_is_missing(daemon: &Daemon) {
     if !daemon.has("summary") {
-        note("this server does not tell which units are delayed, nor how long they wait");
+        note("this server does not report delayed units and waiting times");
     }
 }
 
-/// Looks once, twice, or until somebody has seen enough.
-fn look(
+/// Counts once, twice, or until interrupted.
+fn repeat(
     watch: &Watch,
     mut show: impl FnMut(&mut History, &mut Output) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
     let (mut history, mut output) = (History::default(), Output::new());
     if let Some(rate) = watch.rate {
-        // The first look is only to compare with.
+        // The first count is only for comparison.
         show(&mut history, &mut Output::nowhere())?;
         thread::sleep(rate);
     }
     loop {
         if watch.watch.is_some() {
-            output.begin_picture()?;
+            output.clear_screen()?;
         }
         show(&mut history, &mut output)?;
         output.flush()?;
@@ -248,14 +248,14 @@ fn look(
     }
 }
 
-/// How all work specs stand, by name.
-pub(super) fn see_all(daemon: &mut Daemon) -> Result<Vec<Standing>, CallError> {
+/// The counts of all work specs, by name.
+pub(super) fn count_all(daemon: &mut Daemon) -> Result<Vec<SpecCounts>, CallError> {
     let names = daemon.client.work_spec_names()?;
     if !daemon.has("summary") {
         let mut all = Vec::new();
         for name in names {
             match daemon.client.count_work_units(&name) {
-                Ok(counts) => all.push(Standing {
+                Ok(counts) => all.push(SpecCounts {
                     name,
                     counts,
                     details: None,
@@ -275,7 +275,7 @@ pub(super) fn see_all(daemon: &mut Daemon) -> Result<Vec<Standing>, CallError> {
         .collect();
     let all = names.into_iter().map(|name| {
         let spec = counted.remove(&name);
-        Standing {
+        SpecCounts {
             name,
             counts: spec.as_ref().map(|spec| spec.counts).unwrap_or_default(),
             details: Some(spec.map_or_else(Details::default, |spec| Details {
@@ -288,7 +288,7 @@ pub(super) fn see_all(daemon: &mut Daemon) -> Result<Vec<Standing>, CallError> {
     Ok(all.collect())
 }
 
-fn see_one(daemon: &mut Daemon, name: &Name) -> Result<Standing, CallError> {
+fn count_one(daemon: &mut Daemon, name: &Name) -> Result<SpecCounts, CallError> {
     let counts = daemon.client.count_work_units(name)?;
     let mut details = None;
     if daemon.has("summary") {
@@ -299,7 +299,7 @@ fn see_one(daemon: &mut Daemon, name: &Name) -> Result<Standing, CallError> {
             waiting: spec.waiting,
         }));
     }
-    Ok(Standing {
+    Ok(SpecCounts {
         name: name.clone(),
         counts,
         details,
@@ -307,7 +307,7 @@ fn see_one(daemon: &mut Daemon, name: &Name) -> Result<Standing, CallError> {
     })
 }
 
-fn print_all(all: &[Standing], output: &mut Output) -> std::io::Result<()> {
+fn print_all(all: &[SpecCounts], output: &mut Output) -> std::io::Result<()> {
     let has_details = all.iter().any(|seen| seen.details.is_some());
     let has_rates = all.iter().any(|seen| seen.rate.is_some());
     let mut columns = vec![
@@ -324,7 +324,7 @@ fn print_all(all: &[Standing], output: &mut Output) -> std::io::Result<()> {
     if has_rates {
         columns.extend([Column::Number("Rate"), Column::Number("Left")]);
     }
-    let row = |seen: &Standing| {
+    let row = |seen: &SpecCounts| {
         let counts = &seen.counts;
         let mut row: Vec<Shown> = vec![
             plain(shown(&seen.name)),
@@ -349,7 +349,7 @@ fn print_all(all: &[Standing], output: &mut Output) -> std::io::Result<()> {
 
 fn print_one(
     daemon: &mut Daemon,
-    seen: &Standing,
+    seen: &SpecCounts,
     output: &mut Output,
 ) -> Result<(), Box<dyn Error>> {
     let counts = &seen.counts;
@@ -358,7 +358,7 @@ fn print_one(
         if details.delayed > 0 {
             available = format!("{} of them delayed", details.delayed);
         } else if let Some(waiting) = details.waiting {
-            available = format!("one has been waiting for {}", span(waiting));
+            available = format!("oldest waiting for {}", span(waiting));
         }
     }
     let rows = [
@@ -394,8 +394,8 @@ fn print_one(
 mod tests {
     use super::*;
 
-    fn seen(finished: u64, available: u64) -> Standing {
-        Standing {
+    fn seen(finished: u64, available: u64) -> SpecCounts {
+        SpecCounts {
             name: "a".into(),
             counts: Counts {
                 finished,
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_needs_two_looks_and_is_never_negative() {
+    fn a_rate_needs_two_counts_and_is_never_negative() {
         let mut history = History::default();
         let mut first = [seen(10, 5)];
         history.measure(&mut first);

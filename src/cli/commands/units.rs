@@ -1,4 +1,4 @@
-//! `work_units` and `work_unit`: looking at units.
+//! `work_units` and `work_unit`: list and show units.
 
 use super::WrongUsage;
 use super::listing::Listing;
@@ -12,31 +12,31 @@ use coordinated_client::{Attempt, Name, Status, Unit, UnitQuery, UnitStatus};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 
-/// What `work_units` can be told.
+/// The arguments of `work_units`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Prints a name in each line. Bytes that are not UTF-8, and control characters, are shown as \\xNN, \\n, \\r \
-or \\t, and a backslash as \\\\; all commands take names in that form.
+Prints one name per line. Control characters and bytes that are not UTF-8 are shown as \\xNN, \\n, \\r or \\t, and a \
+backslash as \\\\; all commands accept names in this form.
 
-JSON: an object for each unit, in a line of its own, with its key and its data. What JSON lacks is shown \
-as `work_spec --help` says; so is a key that is not UTF-8.")]
+JSON: one object per unit and line, with key and data. For values that JSON lacks, and keys that are not UTF-8, see \
+`work_spec --help`.")]
 pub(in crate::cli) struct WorkUnitsArgs {
     #[command(flatten)]
     spec: Spec,
 
-    /// Only N units
+    /// At most N units
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<u64>,
 
-    /// Only units that are available, pending, finished or failed
+    /// Only units with this status: available, pending, finished or failed
     #[arg(short, long, value_name = "STATUS", value_parser = parse_status)]
     status: Option<Status>,
 
-    /// Only units whose names begin so
+    /// Only units whose names begin with this text
     #[arg(long, value_name = "TEXT", value_parser = NameParser)]
     prefix: Option<Name>,
 
-    /// Print the data, too
+    /// Also print the data
     #[arg(long)]
     details: bool,
 
@@ -47,14 +47,14 @@ pub(in crate::cli) struct WorkUnitsArgs {
     server: Server,
 }
 
-/// What `work_unit` can be told.
+/// The arguments of `work_unit`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-JSON: a list of objects with key, status, worker, expiration (the end of the lease, or when the unit was \
-finished or failed; seconds since 1970), traceback, data, and attempts where the daemon keeps them: the last \
-one first, each with number, worker, status, start, end, expiration and data.
+JSON: a list of objects with key, status, worker, expiration (when the lease ends, or when the unit was finished or \
+failed; in seconds since 1970), traceback, data and, if the daemon keeps them, attempts: the last one first, each with \
+number, worker, status, start, end, expiration and data.
 
-The exit code is 1 if one of the units is not there.")]
+The exit code is 1 if one of the units does not exist.")]
 pub(in crate::cli) struct WorkUnitArgs {
     #[command(flatten)]
     units: SpecAndKeys,
@@ -66,7 +66,7 @@ pub(in crate::cli) struct WorkUnitArgs {
     server: Server,
 }
 
-/// Attempts that are shown of one unit.
+/// The most attempts shown of one unit.
 const ATTEMPTS_SHOWN: u64 = 20;
 
 /// Lists units.
@@ -88,10 +88,10 @@ pub(super) fn work_units(args: &WorkUnitsArgs) -> Result<(), Box<dyn Error>> {
                 None => output.line(shown(&unit.key))?,
             }
         }
-        // Whoever reads along gets it page by page, and an end of the reading is noticed.
+        // Flushed page by page, so that a reader sees progress and a closed pipe is noticed.
         Ok::<(), Box<dyn Error>>(output.flush()?)
     })?;
-    seen.tell();
+    seen.note_if_incomplete();
     Ok(())
 }
 
@@ -112,7 +112,7 @@ fn print_details(unit: &Unit, output: &mut Output) -> Result<(), Box<dyn Error>>
     Ok(())
 }
 
-/// Takes a traceback of several lines out of data, to be shown below them.
+/// Splits a traceback of several lines off the data, to print it below.
 fn split_traceback(data: &Value) -> (Value, Option<String>) {
     let traceback = data.get("traceback").and_then(Value::as_text_lossy);
     let (Some(text), Some(entries)) = (traceback, data.as_map()) else {
@@ -127,19 +127,19 @@ fn split_traceback(data: &Value) -> (Value, Option<String>) {
     )
 }
 
-/// What is known of one unit.
-struct Known {
+/// A unit with its status, data and attempts.
+struct UnitDetails {
     key: Name,
     status: UnitStatus,
     data: Option<Value>,
     attempts: Option<Vec<Attempt>>,
 }
 
-/// Shows single units.
+/// Shows units with their status, data and attempts.
 pub(super) fn work_unit(args: &WorkUnitArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
     if keys.is_empty() {
-        return Err(WrongUsage("no work unit is named").into());
+        return Err(WrongUsage("name at least one unit").into());
     }
     let mut daemon = args.server.connect()?;
     let mut known = Vec::new();
@@ -149,13 +149,15 @@ pub(super) fn work_unit(args: &WorkUnitArgs) -> Result<(), Box<dyn Error>> {
         .zip(daemon.client.get_work_unit_status(&spec, &keys)?)
     {
         match status {
-            Some(status) => known.push(ask(&mut daemon, &spec, key, status)?),
+            Some(status) => known.push(fetch(&mut daemon, &spec, key, status)?),
             None => missing.push(key),
         }
     }
     let mut output = Output::new();
     match args.format.for_programs() {
-        Some(form) => output.document(form, &known.iter().map(known_to_json).collect::<Json>())?,
+        Some(form) => {
+            output.document(form, &known.iter().map(details_to_json).collect::<Json>())?
+        }
         None => {
             for unit in &known {
                 print_unit(&mut daemon, unit, &mut output)?;
@@ -164,7 +166,7 @@ pub(super) fn work_unit(args: &WorkUnitArgs) -> Result<(), Box<dyn Error>> {
     }
     output.flush()?;
     if daemon.is_original() {
-        note("this server keeps no earlier attempts");
+        note("this server does not keep earlier attempts");
     }
     match missing.as_slice() {
         [] => Ok(()),
@@ -176,12 +178,12 @@ pub(super) fn work_unit(args: &WorkUnitArgs) -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn ask(
+fn fetch(
     daemon: &mut Daemon,
     spec: &Name,
     key: &Name,
     status: UnitStatus,
-) -> Result<Known, Box<dyn Error>> {
+) -> Result<UnitDetails, Box<dyn Error>> {
     let query = UnitQuery {
         keys: vec![key.clone()],
         ..UnitQuery::default()
@@ -195,7 +197,7 @@ fn ask(
         ),
         false => None,
     };
-    Ok(Known {
+    Ok(UnitDetails {
         key: key.clone(),
         status,
         data: unit.and_then(|unit| unit.data),
@@ -203,7 +205,7 @@ fn ask(
     })
 }
 
-fn known_to_json(unit: &Known) -> Json {
+fn details_to_json(unit: &UnitDetails) -> Json {
     let status = &unit.status;
     let mut object = json!({
         "key": as_json(&unit.key),
@@ -233,7 +235,7 @@ fn attempt_to_json(attempt: &Attempt) -> Json {
 
 fn print_unit(
     daemon: &mut Daemon,
-    unit: &Known,
+    unit: &UnitDetails,
     output: &mut Output,
 ) -> Result<(), Box<dyn Error>> {
     let status = &unit.status;
@@ -253,7 +255,7 @@ fn print_unit(
     }
     let (data, traceback) = split_traceback(unit.data.as_ref().unwrap_or(&Value::Null));
     output.line(format!("  Data: {}", to_json(&data)))?;
-    let reported = status.traceback.as_ref().map(in_reading);
+    let reported = status.traceback.as_ref().map(in_lines);
     if let Some(traceback) = traceback.or(reported) {
         output.line("  Traceback:")?;
         output.indented(&traceback)?;
@@ -268,13 +270,13 @@ fn print_unit(
     Ok(())
 }
 
-/// A traceback as people read it: with its lines.
-fn in_reading(traceback: &Value) -> String {
+/// A traceback with its lines, for people.
+fn in_lines(traceback: &Value) -> String {
     let text = traceback.as_text_lossy().map(|text| text.into_owned());
     text.unwrap_or_else(|| in_line(traceback))
 }
 
-/// Where a worker says that it runs.
+/// The host of a worker, from its environment.
 fn host_of(environment: &Value) -> Option<String> {
     let name = |key| environment.get_some(key).map(in_line);
     name("fqdn")

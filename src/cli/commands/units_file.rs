@@ -1,4 +1,4 @@
-//! A file of units, in any of the forms that it may have, read batch by batch.
+//! Reading a units file, in any of its formats, batch by batch.
 
 use super::batch::{Batch, Batches};
 use super::record::{Form, Problem, Record, encoded_meta};
@@ -11,18 +11,18 @@ use std::time::Duration;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// How a file of units is to be read.
+/// The flags for reading a units file.
 #[derive(clap::Args)]
 pub(super) struct UnitsArgs {
-    /// Each line is the name of a unit, without data
+    /// Each line is the name of a unit without data
     #[arg(long, conflicts_with = "null")]
     lines: bool,
 
-    /// The same, with NUL characters instead of line ends, as from `find -print0`
+    /// The same with NUL instead of line ends, as from `find -print0`
     #[arg(short = '0', long)]
     null: bool,
 
-    /// Begin with this line, as after a load that broke off
+    /// Start at this line, to continue an interrupted load
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     from_line: u64,
 
@@ -30,36 +30,36 @@ pub(super) struct UnitsArgs {
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     priority: Option<f64>,
 
-    /// How long the units must wait; the Python server does not know it
+    /// Time before the units can be handed out; the Python server ignores it
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) delay: Option<Duration>,
 
-    /// Units that are sent in one call
+    /// Number of units to send in one call
     #[arg(long, value_name = "N", default_value = "1000")]
     batch: NonZeroUsize,
 }
 
-/// A file of units that is being read.
+/// A units file that is being read.
 pub(super) struct UnitsFile {
     records: Records,
     form: Form,
     shown: String,
     skip: u64,
-    /// What follows each unit's data: its priority and delay, encoded.
+    /// The encoded priority and delay, which follow each unit's data.
     meta: Option<Vec<u8>>,
-    /// The record that was read last.
+    /// The last record read.
     record: Record,
     batches: Batches,
-    /// Why there is nothing more, to be told when what came before has been given.
+    /// An error in the file, which is returned after the batches before it.
     problem: Option<String>,
 }
 
 impl UnitsFile {
-    /// Opens it; `-` is standard input. From now on the first SIGINT or SIGTERM ends the reading, and the second
-    /// one the program.
+    /// Opens the file; `-` is standard input. From now on the first SIGINT or SIGTERM stops reading, and the second
+    /// one ends the program.
     ///
     /// # Errors
-    /// If it can't be read, with its name.
+    /// If it can't be opened, with its name.
     pub(super) fn open(path: &Path, args: &UnitsArgs) -> Result<Self, String> {
         let shown = match path.to_str() {
             Some("-") => "standard input".to_owned(),
@@ -87,7 +87,7 @@ impl UnitsFile {
     /// The next batch; `None` at the end.
     ///
     /// # Errors
-    /// What is wrong, and where. All before it has been given.
+    /// The error and its place, after all batches before it.
     pub(super) fn next_batch(&mut self) -> Result<Option<Batch>, String> {
         loop {
             if let Some(batch) = self.batches.next() {
@@ -123,13 +123,13 @@ impl UnitsFile {
                 return Ok(false);
             };
             let record = match (number, self.form) {
-                // Some editors begin a file of text with it.
+                // Some editors write it at the beginning of a text file.
                 (1, Form::Json | Form::Line) => {
                     record.strip_prefix(BYTE_ORDER_MARK).unwrap_or(record)
                 }
                 _ => record,
             };
-            // Whoever skips lines has had those before loaded, and need not hear of them again.
+            // Skipped lines were loaded before; errors in them don't matter now.
             if number > self.skip {
                 self.record.read(record, self.form, self.meta.as_deref())?;
                 return Ok(true);
@@ -137,17 +137,17 @@ impl UnitsFile {
         }
     }
 
-    /// How many records are passed over at the beginning.
+    /// The number of records skipped at the beginning.
     pub(super) fn skipped(&self) -> u64 {
         self.skip
     }
 
-    /// What the file is called, for people.
+    /// The name of the file for messages.
     pub(super) fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// Which records a batch is from, for people.
+    /// The records of a batch, for messages.
     pub(super) fn place(&self, batch: &Batch) -> String {
         let (word, (first, last)) = (self.form.word(), batch.records());
         match first == last {
@@ -156,7 +156,7 @@ impl UnitsFile {
         }
     }
 
-    /// How far reading has come: bytes, and how many there are, if that is known.
+    /// The bytes read so far, and the total if known.
     pub(super) fn position(&self) -> (u64, Option<u64>) {
         (self.records.bytes_read(), self.records.bytes_total)
     }

@@ -1,4 +1,4 @@
-//! `workers` and `worker_stats`.
+//! `workers` and `worker_stats`: lists and counts workers.
 
 use super::names::{as_json, shown};
 use super::output::{Column, Format, Output, in_line, plain};
@@ -9,19 +9,19 @@ use coordinated_client::cbor::json::to_json;
 use serde_json::{Value as Json, json};
 use std::error::Error;
 
-/// What `workers` can be told.
+/// The arguments of `workers`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Lists the workers that have given a sign of life in time.
+Lists the workers that are alive, which means that their last heartbeat has not expired.
 
-JSON: a list of objects with worker and mode, and with --details its environment, as it gave it, with \
-age_seconds since its last sign of life.")]
+JSON: a list of objects with worker and mode, and with --details environment, as the worker sent it, with \
+age_seconds, the time since its last heartbeat.")]
 pub(in crate::cli) struct WorkersArgs {
-    /// Print what the workers say of themselves, too
+    /// Also print the environment that each worker has sent
     #[arg(long)]
     details: bool,
 
-    /// Without effect: servers know no dead workers
+    /// Without effect: servers don't keep dead workers
     #[arg(long, hide = true)]
     all: bool,
 
@@ -32,7 +32,7 @@ pub(in crate::cli) struct WorkersArgs {
     server: Server,
 }
 
-/// What `worker_stats` can be told.
+/// The arguments of `worker_stats`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 JSON: an object with num_workers, num_children (those that have a parent) and num_expirable.")]

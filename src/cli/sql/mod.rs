@@ -1,4 +1,4 @@
-//! `coordinated sql`: a shell on a database file, which only reads.
+//! `coordinated sql`: a read-only SQL shell on a database file.
 
 mod prompt;
 mod result;
@@ -12,45 +12,43 @@ use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Bytes of queries that are read from standard input: far more than anybody writes.
+/// The most bytes of queries read from standard input: far more than hand-written queries need.
 const INPUT_BYTES_MAX: u64 = 16 << 20;
 
-/// What `sql` can be told.
+/// The arguments of `sql`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Runs SQL on the database file, of a running daemon or of none: the query of the command line, or those of \
-standard input, or on a terminal those that are typed, with line editing and a history until the end. \
-docs/sql.md has examples.
+Runs SQL on the database file, whether or not a daemon is running on it. Queries come from the command line, from \
+standard input, or on a terminal from a prompt with line editing and a history. docs/sql.md has examples.
 
-Nothing is ever changed: neither the database, nor is a file made or left beside it. SELECT, WITH, VALUES, \
-EXPLAIN and PRAGMAs that only tell something are allowed. The function cbor_json(BLOB) shows a column of CBOR, \
-as the data of work units are, as JSON; SQLite's json functions take what it returns, as in \
-`json_extract(cbor_json(data), '$.n')`.
+Nothing is changed: not the database, and no file is left beside it. SELECT, WITH, VALUES, EXPLAIN and PRAGMAs that \
+only read are allowed. The function cbor_json(BLOB) returns a CBOR column, such as the data of a work unit, as JSON, \
+which SQLite's JSON functions accept: `json_extract(cbor_json(data), '$.n')`.
 
-While a query runs, a daemon works on, but its write-ahead log (the file that ends in -wal) can't be reset and grows \
-by what is written, up to --max-wal: so look at large tables in a backup. Between two queries nothing is held. \
-Ctrl-C interrupts a query.
+While a query runs, the daemon keeps running, but its write-ahead log (the file that ends in -wal) can't be reset and \
+grows up to --max-wal: query large tables in a backup instead. Between two queries nothing is held open. Ctrl-C \
+interrupts a query.
 
-Tables show byte strings as names are shown: UTF-8 as text, the rest with \\xNN, and a backslash as \\\\. In \
-texts control characters are written so. A row that is wider than the terminal comes as a list of its columns. \
---json prints a line of JSON for each row, an object with its columns, in which a byte string that is not UTF-8 \
-is {\"$bytes\": \"...\"}; --csv prints the columns' names and then the rows, with nothing for NULL.
+Tables show byte strings in the same form as names: UTF-8 as text, other bytes as \\xNN, and a backslash as \\\\. \
+Control characters in text are escaped in the same way. A row that is wider than the terminal is shown as a list of \
+its columns. --json prints one JSON object per row and line; a byte string that is not UTF-8 is \
+{\"$bytes\": \"...\"}. --csv prints the column names and then the rows; NULL is an empty field.
 
-In the place of a query, on a line of its own, may stand
+Instead of a query, a line can be one of these commands:
 
-  .tables         the tables and views
-  .schema [NAME]  how all, or one of them, are defined
-  .help           this list
-  .quit           ends")]
+  .tables         list the tables and views
+  .schema [NAME]  show the definition of all of them, or of one
+  .help           list these commands
+  .quit           quit")]
 pub(super) struct Args {
-    /// The query; several with semicolons between them
+    /// The query, or several separated by semicolons
     #[arg(value_name = "QUERY")]
     query: Option<String>,
 
     #[command(flatten)]
     database: Database,
 
-    /// Print a line of JSON for each row
+    /// Print a JSON object per row
     #[arg(long, conflicts_with = "csv")]
     json: bool,
 
@@ -62,7 +60,7 @@ pub(super) struct Args {
 /// Runs queries.
 ///
 /// # Errors
-/// The first one that fails, but for those that are typed: there the next one can be right.
+/// The first query that fails. At the prompt errors are printed, and the next query is read.
 pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let form = match (args.json, args.csv) {
         (true, _) => Form::Json,
@@ -93,30 +91,33 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Runs what it is told, and prints the results.
+/// Runs queries and commands, and prints the results.
 struct Shell {
     queries: Queries,
     printer: Printer,
     is_interrupted: Arc<AtomicBool>,
 }
 
-/// Whether more is to be run.
+/// Whether to read more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     GoOn,
     Quit,
 }
 
-/// What the commands with a dot do.
+/// The commands that begin with a dot.
 const HELP: &[(&str, &str)] = &[
-    (".tables", "the tables and views"),
-    (".schema [NAME]", "how all, or one of them, are defined"),
-    (".help", "this list"),
-    (".quit", "ends; so does Ctrl-D"),
+    (".tables", "list the tables and views"),
+    (
+        ".schema [NAME]",
+        "show the definition of all of them, or of one",
+    ),
+    (".help", "list these commands"),
+    (".quit", "quit; so does Ctrl-D"),
 ];
 
 impl Shell {
-    /// Runs commands with a dot, each a line, and the queries between them.
+    /// Runs the commands, one per line, and the queries between them.
     fn run_script(&mut self, script: &str) -> Result<(), Box<dyn Error>> {
         signal_hook::flag::register(
             signal_hook::consts::SIGINT,
@@ -142,7 +143,7 @@ impl Shell {
     /// Runs queries.
     fn query(&mut self, sql: &str) -> Result<(), Box<dyn Error>> {
         let ran = self.queries.run(sql, &mut self.printer);
-        // What came before a failure is shown before it is told.
+        // Print the rows before the error.
         self.printer.flush()?;
         match ran {
             Err(QueryError::Output(error)) => Err(error.into()),
@@ -170,20 +171,22 @@ impl Shell {
                     .definitions(name)
                     .map_err(|error| error.to_string())?;
                 if let (Some(name), true) = (name, definitions.is_empty()) {
-                    return Err(format!("there is no {name}; .tables lists what there is").into());
+                    return Err(
+                        format!("there is no table or view {name}; .tables lists them").into(),
+                    );
                 }
                 for definition in definitions {
                     self.printer.line(&format!("{definition};"))?;
                 }
             }
-            _ => return Err(format!("'{line}' is no command; .help lists them").into()),
+            _ => return Err(format!("unknown command '{line}'; .help lists the commands").into()),
         }
         self.printer.flush()?;
         Ok(Next::GoOn)
     }
 }
 
-/// True for a line that is no SQL.
+/// True for a line with a command instead of SQL.
 fn is_command(line: &str) -> bool {
     line.trim_start().starts_with('.')
 }

@@ -1,4 +1,4 @@
-//! Queries that are typed on a terminal.
+//! The prompt for queries on a terminal.
 
 use super::{Next, Shell, is_command};
 use crate::cli::values::printable;
@@ -10,13 +10,13 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Asks for queries until the end of input. A query goes over lines, until a semicolon ends it.
+/// Reads and runs queries until the end of input. A query can have several lines and ends with a semicolon.
 pub(super) fn run(shell: &mut Shell, db: &Path) -> Result<(), Box<dyn Error>> {
     let mut editor = DefaultEditor::new()?;
-    // While a line is edited Ctrl-C is a key; while a query runs it is this signal.
+    // Ctrl-C is a key while a line is edited, and this signal while a query runs.
     signal_hook::flag::register(SIGINT, Arc::clone(&shell.is_interrupted))?;
     shell.printer.line(&format!(
-        "{}, only to be read. A query ends with a semicolon; .help says more, .quit ends.",
+        "{}, read-only. End a query with a semicolon; .help lists the commands, .quit quits.",
         db.display()
     ))?;
     shell.printer.flush()?;

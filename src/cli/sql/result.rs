@@ -1,4 +1,4 @@
-//! Results, in the form that is asked for, a row as soon as it comes.
+//! Printing results in the requested form, row by row.
 
 use super::table::{Cell, Table};
 use crate::cli::table::Screen;
@@ -25,7 +25,7 @@ pub(super) struct Printer {
     out: BufWriter<io::Stdout>,
     form: Form,
     is_terminal: bool,
-    /// The names of the columns, each only once.
+    /// Column names, made unique.
     columns: Vec<String>,
     table: Table,
     is_first: bool,
@@ -44,7 +44,7 @@ impl Printer {
         }
     }
 
-    /// A line of text, which may have several lines itself.
+    /// Prints text of one or several lines.
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         for line in text.lines() {
             writeln!(self.out, "{}", printable(line))?;
@@ -62,7 +62,7 @@ impl Printer {
         writer.flush()
     }
 
-    /// A field as it is, unless it could act on a terminal.
+    /// A field, with the characters escaped that could control a terminal if it is printed on one.
     fn csv_field(&self, value: ValueRef<'_>) -> Vec<u8> {
         match value {
             ValueRef::Null => Vec::new(),
@@ -132,7 +132,7 @@ impl Rows for Printer {
     }
 }
 
-/// The names with a number behind those that were there before, as in `SELECT a.name, b.name`.
+/// The names, with a number appended to repeated ones, as in `SELECT a.name, b.name`.
 fn distinct(columns: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(columns.len());
     for column in columns {
@@ -147,14 +147,14 @@ fn distinct(columns: &[String]) -> Vec<String> {
     names
 }
 
-/// A value in one line, for people.
+/// A value as one line for people.
 fn cell(value: ValueRef<'_>) -> Cell {
     match value {
         ValueRef::Null => Cell::null(),
         ValueRef::Integer(number) => Cell::number(number.to_string()),
         ValueRef::Real(number) => Cell::number(real(number)),
         ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-            // Texts have backslashes, JSON above all, and names hardly ever.
+            // Text often has backslashes, JSON above all, so here they are not doubled.
             Ok(text) => Cell::text(escape(text.as_bytes()).replace("\\\\", "\\")),
             Err(_) => Cell::text(escape(bytes)),
         },
@@ -162,12 +162,12 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
-/// With a point, so that nobody takes it for an integer.
+/// With a decimal point, to tell it from an integer.
 fn real(number: f64) -> String {
     format!("{number:?}")
 }
 
-/// By the rules of [`json`], so that what has no text in JSON has the same form everywhere.
+/// By the rules of [`json`], so that values that JSON lacks look the same everywhere.
 fn as_json(value: ValueRef<'_>) -> Json {
     json::to_json(&match value {
         ValueRef::Null => Value::Null,

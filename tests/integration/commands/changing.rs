@@ -51,7 +51,7 @@ fn units_that_are_added_to_a_paused_work_spec_are_told_to_wait() {
     );
     assert_eq!(
         exit.stderr,
-        "coordinated: ws is paused: its units are handed out after `coordinated resume ws`\n"
+        "coordinated: ws is paused: its units will be handed out after `coordinated resume ws`\n"
     );
 }
 
@@ -87,7 +87,7 @@ fn a_work_spec_is_created_without_a_file() {
         )
     );
     for (arguments, problem) in [
-        (&["plain"][..], "there is a work spec plain already"),
+        (&["plain"][..], "work spec plain already exists"),
         (
             &["x", "--set", "then=none"],
             "--set: x: then names \"none\"",

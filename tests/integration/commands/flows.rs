@@ -70,9 +70,9 @@ fn what_control_has_set_stays_unless_the_file_has_a_key_for_it() {
     let exit = flow(&server, content, &[]);
     assert_eq!(
         exit.stderr,
-        "coordinated: a keeps what was set by control: status paused, max_running 2\n\
+        "coordinated: a keeps what `control` has set: status paused, max_running 2\n\
          coordinated: a changes: weight from 7 to 3\n\
-         coordinated: b keeps what was set by control: status paused, weight 7, max_running 2\n"
+         coordinated: b keeps what `control` has set: status paused, weight 7, max_running 2\n"
     );
 }
 
@@ -110,11 +110,11 @@ fn nothing_is_set_if_anything_is_wrong() {
         ),
         (
             "flows:\n  a.b: {min_gb: 1}\n  a:\n    b: {min_gb: 1}\n",
-            ", line 4: a.b is there already, in line 2",
+            ", line 4: a.b is already defined in line 2",
         ),
         (
             "flows:\n  a: {min_gb: 1}\n  a: {min_gb: 1}\n",
-            ", line 3: not readable as YAML: the key \"a\" comes twice",
+            ", line 3: invalid YAML: duplicate key \"a\"",
         ),
         (
             "flows:\n  a: {min_gb: 1}\n  b: 5\n",
@@ -122,7 +122,7 @@ fn nothing_is_set_if_anything_is_wrong() {
         ),
         (
             "flow:\n  a: {min_gb: 1}\n",
-            ": expected a map with work specs under the key flows",
+            ": expected a map of work specs under the key flows",
         ),
         ("flows:\n  a: [1,\n", "flow.yaml, line "),
         ("- flows\n", ": expected a map"),
@@ -150,7 +150,7 @@ fn what_is_odd_is_told_and_does_no_harm() {
     let exit = flow(&server, content, &[]);
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "Set a.\n"));
     for warning in [
-        ", line 3: the work spec is named a, by its place, and not other",
+        ", line 3: the work spec is named a by its place in the file, not other",
         ", line 4: a: unknown key \"priorty\" (did you mean \"priority\"?)\n",
         ", line 5: a: unknown key \"mine\"\n",
         ", line 6: unknown key \"flowss\" (did you mean \"flows\"?)\n",

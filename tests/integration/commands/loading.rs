@@ -97,7 +97,7 @@ fn load_keeps_what_control_has_set_unless_the_file_has_a_key_for_it() {
         (exit.code, exit.stderr.as_str()),
         (
             Some(0),
-            "coordinated: ws keeps what was set by control: status paused, weight 7, interval 1.5\n\
+            "coordinated: ws keeps what `control` has set: status paused, weight 7, interval 1.5\n\
              coordinated: ws changes: max_running from 2 to 5\n"
         )
     );
@@ -112,9 +112,9 @@ fn load_keeps_what_control_has_set_unless_the_file_has_a_key_for_it() {
     );
     assert_eq!(
         exit.stderr,
-        "coordinated: ws keeps what was set by control: status paused, interval 1.5\n\
+        "coordinated: ws keeps what `control` has set: status paused, interval 1.5\n\
          coordinated: ws changes: weight from 7 to 15\n\
-         coordinated: ws is paused: its units are handed out after `coordinated resume ws`\n"
+         coordinated: ws is paused: its units will be handed out after `coordinated resume ws`\n"
     );
     let spec = file(
         &server,
@@ -165,20 +165,20 @@ fn a_work_spec_that_no_server_takes_is_told_with_file_and_line() {
             "name: x\nweight: heavy\n",
             ", line 2: x: work spec key \"weight\": expected an integer, got a text string",
         ),
-        (
-            "name: x\nlist: [1,\nother: 2\n",
-            ", line 2: not readable as YAML: ",
-        ),
+        ("name: x\nlist: [1,\nother: 2\n", ", line 2: invalid YAML: "),
         (
             "name: x\nmin_gb: 1\nmin_gb: 2\n",
-            ", line 3: not readable as YAML: the key \"min_gb\" comes twice",
+            ", line 3: invalid YAML: duplicate key \"min_gb\"",
         ),
         (
             "{\"name\": \"x\",\n \"then\": 5}",
             ", line 2: x: work spec key \"then\"",
         ),
-        ("min_gb: 1\n", ": there is no name"),
-        ("min_gb: 1\nname: 5\n", ", line 2: the name must be a text"),
+        ("min_gb: 1\n", ": the work spec has no name"),
+        (
+            "min_gb: 1\nname: 5\n",
+            ", line 2: the name must be a non-empty string",
+        ),
         ("- name\n", ", line 1: expected a work spec"),
     ] {
         let spec = file(&server, "spec.yaml", content);
@@ -226,10 +226,10 @@ fn what_is_wrong_in_a_line_is_told_with_its_place_and_all_before_it_is_added() {
         ("{\"x\": {\"n\": }}", "column 13: not JSON: expected value"),
         (
             "{\"x\": 1}",
-            "column 8: the data of \"x\" must be an object, and is an integer",
+            "column 8: the data of \"x\" must be an object, got an integer",
         ),
-        ("[1]", "expected a JSON object with names of units"),
-        ("nonsense", "add --lines"),
+        ("[1]", "expected a JSON object that maps names of units"),
+        ("nonsense", "use --lines"),
         ("{\"x\": {}", "not JSON: EOF"),
         ("{\"x\": {}} {}", "not JSON: trailing characters"),
         ("{\"x\": {\"$int\": 5}}", "\"$int\" must be"),
@@ -247,7 +247,7 @@ fn what_is_wrong_in_a_line_is_told_with_its_place_and_all_before_it_is_added() {
             "{message}"
         );
         assert!(
-            message.ends_with("added 1 work unit: --from-line 3 goes on from there"),
+            message.ends_with("added 1 work unit; continue with --from-line 3"),
             "{message}"
         );
         assert_eq!(client.state("ws", &name), AVAILABLE);
@@ -264,7 +264,7 @@ fn a_load_goes_on_from_a_line() {
     let message = not_added(server.address(), &["--batch", "2"], broken);
     assert!(message.contains("line 6: expected"), "{message}");
     assert!(
-        message.ends_with("added 5 work units: --from-line 6 goes on from there"),
+        message.ends_with("added 5 work units; continue with --from-line 6"),
         "{message}"
     );
     let mended = lines(0..8);
@@ -352,7 +352,10 @@ fn a_line_that_does_not_end_is_refused_before_memory_is() {
         "x".repeat(17 << 20)
     );
     let message = not_added(server.address(), &[], endless);
-    assert!(message.contains("line 2: longer than 16 MiB"), "{message}");
+    assert!(
+        message.contains("line 2: longer than the limit of 16 MiB"),
+        "{message}"
+    );
     assert!(message.contains("added 1 work unit"), "{message}");
 }
 
@@ -399,7 +402,7 @@ fn a_batch_that_the_server_refuses_is_told_with_its_lines() {
     );
     // Those behind it may have been on their way.
     assert!(
-        message.ends_with("--from-line 3 goes on from there"),
+        message.ends_with("continue with --from-line 3"),
         "{message}"
     );
     assert_eq!(client.state("ws", "0001"), AVAILABLE);
@@ -423,7 +426,7 @@ fn an_interrupted_load_says_how_far_it_got_and_can_be_repeated() {
     let message = exit.stderr.lines().last().unwrap_or_default();
     assert_eq!(exit.code, Some(1));
     assert!(
-        message.contains("interrupted; added 25 work units: --from-line 26 goes on from there"),
+        message.contains("interrupted; added 25 work units; continue with --from-line 26"),
         "{message}"
     );
     assert_eq!(added(&server, &[], lines(0..30)), "Added 30 work units.\n");
@@ -483,7 +486,7 @@ fn a_load_ends_when_the_daemon_gives_no_sign_of_life_any_more() {
     assert_eq!(exit.code, Some(1), "{message}");
     assert!(
         message.contains("has not answered add_work_units within 500ms")
-            && message.ends_with("--from-line 11 goes on from there"),
+            && message.ends_with("continue with --from-line 11"),
         "{message}"
     );
 }
@@ -515,11 +518,11 @@ fn a_batch_that_is_being_worked_on_is_not_sent_again() {
         "{message}"
     );
     assert!(
-        message.contains("added 0 work units, and perhaps"),
+        message.contains("added 0 work units and possibly"),
         "{message}"
     );
     assert!(
-        message.ends_with("--from-line 1 goes on from there"),
+        message.ends_with("continue with --from-line 1"),
         "{message}"
     );
     assert_eq!(client.state("ws", "0000"), FINISHED);

@@ -159,13 +159,17 @@ fn an_original_is_asked_what_it_can_do_and_the_rest_is_said_to_be_missing() {
         ["a", "2", "4", "3", "0", "9"]
     );
     assert!(
-        summary.stderr.contains("this server does not tell"),
+        summary.stderr.contains("this server does not report"),
         "{}",
         summary.stderr
     );
 
     let status = of_original(&["status", "a"]);
-    assert!(status.stderr.contains("does not tell"), "{}", status.stderr);
+    assert!(
+        status.stderr.contains("does not report"),
+        "{}",
+        status.stderr
+    );
 
     let failures = of_original(&["failed", "a"]);
     assert!(failures.stderr.contains("when"), "{}", failures.stderr);
@@ -204,7 +208,7 @@ fn an_original_is_asked_what_it_can_do_and_the_rest_is_said_to_be_missing() {
     let added = of_original(&["add", "a", "k"]);
     assert!(!added.stderr.contains("--delay"), "{}", added.stderr);
     let locks = bad(&Pretender::start(ORIGINAL).address, &["locks"]);
-    assert!(locks.contains("this server can't tell"), "{locks}");
+    assert!(locks.contains("this server can't list locks"), "{locks}");
 }
 
 #[test]

@@ -297,8 +297,8 @@ fn errors_name_what_is_wrong() {
         ("SELEC 1", r#"near "SELEC": syntax error"#),
         ("SELECT * FROM nowhere", "no such table: nowhere"),
         ("SELECT nonsense FROM units", "no such column: nonsense"),
-        (".schema nowhere", "there is no nowhere"),
-        (".nothing", "'.nothing' is no command; .help"),
+        (".schema nowhere", "there is no table or view nowhere"),
+        (".nothing", "unknown command '.nothing'; .help"),
     ] {
         let error = bad(&server, query);
         assert!(error.contains(words), "{words} in {error}");

@@ -374,7 +374,7 @@ fn a_wait_for_a_paused_work_spec_says_so_and_does_not_guess_how_long_it_takes() 
     client.done("control_work_spec", "'ws', {'status': 2}");
     let work = ["work", "--spec", "ws", "--until-empty", "--", "true"];
     let mut terminal = OnTerminal::start(100, server.address(), &work);
-    terminal.wait_for("ws is paused: its units are handed out after `coordinated resume ws`");
+    terminal.wait_for("ws is paused: its units will be handed out after `coordinated resume ws`");
     terminal.wait_until_shown("2/5      0.0/s    -  1 running");
     terminal.signal(libc::SIGTERM);
     terminal.end();

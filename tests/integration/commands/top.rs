@@ -165,7 +165,7 @@ fn a_server_that_tells_less_is_shown_as_far_as_it_tells() {
         "an original server",
         "= old",
         "w7",
-        "this server does not tell",
+        "not reported by this server",
     ] {
         terminal.wait_until_shown(text);
     }

@@ -127,8 +127,11 @@ fn broken_yaml_is_named_with_file_and_line() {
         "{message}"
     );
     for (spec, problem) in [
-        ("min_gb: 1\nname: 3\n", ", line 2: the name must be a text"),
-        ("name: a\nname: b\n", ", line 2: not readable as YAML"),
+        (
+            "min_gb: 1\nname: 3\n",
+            ", line 2: the name must be a non-empty string",
+        ),
+        ("name: a\nname: b\n", ", line 2: invalid YAML"),
         ("# nothing\n\n- ws\n", ", line 3: expected a work spec"),
     ] {
         std::fs::write(&path, spec).expect("write");
@@ -136,7 +139,7 @@ fn broken_yaml_is_named_with_file_and_line() {
         assert!(message.contains(&format!("{file}{problem}")), "{message}");
     }
     std::fs::write(&path, "min_gb: 1\n").expect("write");
-    assert!(bad(server.address(), &["status", "-w", &file]).contains("no name"));
+    assert!(bad(server.address(), &["status", "-w", &file]).contains("has no name"));
     assert!(bad(server.address(), &["status", "-w", "/none"]).contains("/none"));
 }
 

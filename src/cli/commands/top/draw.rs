@@ -1,9 +1,9 @@
-//! The picture of a state, for a screen of any size.
+//! Drawing the state on a screen of any size.
 
 use super::state::{Sort, State};
 use super::watcher::Details;
 use crate::cli::commands::names::{counted, shown, shown_or_dash};
-use crate::cli::commands::summary::Standing;
+use crate::cli::commands::summary::SpecCounts;
 use crate::cli::values::{now, printable, span};
 use coordinated_client::Counts;
 use coordinated_client::cbor::escape::escape;
@@ -13,27 +13,27 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, TableState, Wrap};
 
-/// Columns of the screen from which on details stand beside each other, and not below.
+/// Screen width from which the two tables of details stand side by side.
 const WIDE: u16 = 100;
 
-/// Rows of the screen that details need, beside the work specs.
+/// Screen height from which details are shown below the work specs.
 const DETAILS_ROWS_MIN: u16 = 14;
 
-/// Draws all of it.
+/// Draws the whole screen.
 pub(super) fn draw(state: &State, frame: &mut Frame<'_>) {
     let area = frame.area();
-    let has_details = state.picture.details.is_some() && area.height >= DETAILS_ROWS_MIN;
-    let specs_rows = u16::try_from(state.picture.specs.len()).unwrap_or(u16::MAX);
-    // A title and the rows, and no more than half of the screen.
+    let has_details = state.snapshot.details.is_some() && area.height >= DETAILS_ROWS_MIN;
+    let specs_rows = u16::try_from(state.snapshot.specs.len()).unwrap_or(u16::MAX);
+    // A title and the rows, but at most half of the screen.
     let specs = match has_details {
         true => Constraint::Length(specs_rows.saturating_add(1).min(area.height / 2)),
         false => Constraint::Min(1),
     };
     let details = Constraint::Min(0);
-    let trouble_rows = state.trouble.as_ref().map_or(0, |_| 3);
-    let [head, trouble, specs, details, foot] = Layout::vertical([
+    let error_rows = state.error.as_ref().map_or(0, |_| 3);
+    let [head, error, specs, details, foot] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(trouble_rows),
+        Constraint::Length(error_rows),
         specs,
         if has_details {
             details
@@ -44,49 +44,49 @@ pub(super) fn draw(state: &State, frame: &mut Frame<'_>) {
     ])
     .areas(area);
     draw_head(state, frame, head);
-    draw_trouble(state, frame, trouble);
+    draw_error(state, frame, error);
     draw_specs(state, frame, specs);
-    if let (Some(seen), true) = (&state.picture.details, has_details) {
+    if let (Some(seen), true) = (&state.snapshot.details, has_details) {
         draw_details(seen, frame, details);
     }
     draw_foot(state, frame, foot);
 }
 
 fn draw_head(state: &State, frame: &mut Frame<'_>, area: Rect) {
-    let picture = &state.picture;
-    let rate: f64 = picture.specs.iter().filter_map(|spec| spec.rate).sum();
-    let mut text = if picture.server.is_empty() {
+    let snapshot = &state.snapshot;
+    let rate: f64 = snapshot.specs.iter().filter_map(|spec| spec.rate).sum();
+    let mut text = if snapshot.server.is_empty() {
         state.address.clone()
     } else {
-        format!("{} at {}", picture.server, state.address)
+        format!("{} at {}", snapshot.server, state.address)
     };
-    if !picture.server.is_empty() {
-        let specs = counted(picture.specs.len() as u64, "work spec");
-        let workers = counted(picture.workers, "worker");
+    if !snapshot.server.is_empty() {
+        let specs = counted(snapshot.specs.len() as u64, "work spec");
+        let workers = counted(snapshot.workers, "worker");
         text = format!("{rate:.1}/s  {workers}  {specs}  {text}");
     }
     let style = Style::new().add_modifier(Modifier::REVERSED);
     frame.render_widget(Paragraph::new(printable(&text)).style(style), area);
 }
 
-fn draw_trouble(state: &State, frame: &mut Frame<'_>, area: Rect) {
-    if let Some(trouble) = &state.trouble {
-        let text = format!("{} - trying again", printable(trouble));
+fn draw_error(state: &State, frame: &mut Frame<'_>, area: Rect) {
+    if let Some(error) = &state.error {
+        let text = format!("{} - trying again", printable(error));
         let text = Paragraph::new(text).wrap(Wrap { trim: true });
         frame.render_widget(text.style(Style::new().fg(Color::Red)), area);
     }
 }
 
-/// A column of the work specs: its title, its width, and what stands in it.
+/// A column of the table of work specs: its title, width and content.
 struct Column {
     title: &'static str,
     width: u16,
     sort: Option<Sort>,
-    show: fn(&Standing) -> String,
+    show: fn(&SpecCounts) -> String,
     color: Option<Color>,
 }
 
-/// In the order in which they are left out, the last ones first, where the screen is narrow.
+/// By importance: on a narrow screen the last ones are left out first.
 const COLUMNS: &[Column] = &[
     Column {
         title: "Rate",
@@ -158,17 +158,17 @@ const COLUMNS: &[Column] = &[
     },
 ];
 
-/// Columns of the screen that a name and a bar have at least.
+/// The least width of a name and of a bar.
 const NAME_WIDTH_MIN: u16 = 10;
 const BAR_WIDTH_MIN: u16 = 10;
-/// Nobody needs a wider bar.
+/// The largest useful width of a bar.
 const BAR_WIDTH_MAX: u16 = 40;
 
 fn draw_specs(state: &State, frame: &mut Frame<'_>, area: Rect) {
-    let specs = &state.picture.specs;
+    let specs = &state.snapshot.specs;
     if specs.is_empty() {
-        let text = match (state.has_looked, &state.trouble) {
-            (false, _) => "looking ...",
+        let text = match (state.is_updated, &state.error) {
+            (false, _) => "waiting for data ...",
             (true, None) => "There are no work specs.",
             (true, Some(_)) => "",
         };
@@ -202,9 +202,9 @@ fn draw_specs(state: &State, frame: &mut Frame<'_>, area: Rect) {
         let text = Line::styled(column.title, style).alignment(Alignment::Right);
         Cell::from(text)
     }));
-    let row = |spec: &Standing| {
-        let is_paused = state.picture.paused.get(&spec.name) == Some(&true);
-        // Before the name, which may be cut.
+    let row = |spec: &SpecCounts| {
+        let is_paused = state.snapshot.paused.get(&spec.name) == Some(&true);
+        // Before the name, which may be cut off.
         let name = format!("{}{}", if is_paused { "= " } else { "" }, shown(&spec.name));
         let style = match is_paused {
             true => Style::new().add_modifier(Modifier::DIM),
@@ -234,8 +234,8 @@ fn draw_specs(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let table = Table::new(specs.iter().map(row), widths)
         .header(Row::new(titles))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let mut chosen = TableState::new().with_selected(state.chosen_index());
-    frame.render_stateful_widget(table, area, &mut chosen);
+    let mut selected = TableState::new().with_selected(state.selected_index());
+    frame.render_stateful_widget(table, area, &mut selected);
 }
 
 /// The units of a work spec by status: `█` finished, `▓` pending, `x` failed, `·` available.
@@ -253,8 +253,8 @@ fn bar(counts: &Counts, width: u16) -> Line<'static> {
     ];
     let spans = parts.map(|(count, character, color)| {
         passed += count;
-        // Where a part ends is rounded, not how wide it is, so that all together are as wide as the bar. What
-        // is not nought has a column at least, while there are some.
+        // The end of each part is rounded, not its width, so that the parts fill the bar. A part that is not zero
+        // has at least one column while there are columns left.
         let end =
             (u128::from(passed) * u128::from(width) + u128::from(total) / 2) / u128::from(total);
         let end = u16::try_from(end).unwrap_or(width).max(drawn);
@@ -270,7 +270,7 @@ fn bar(counts: &Counts, width: u16) -> Line<'static> {
     Line::from_iter(spans)
 }
 
-/// A count in five columns at the most.
+/// A count in at most five characters.
 fn count(number: u64) -> String {
     const STEPS: [(u64, &str); 4] = [
         (1_000_000_000_000, "T"),
@@ -334,7 +334,7 @@ fn draw_failures(details: &Details, name: &str, frame: &mut Frame<'_>, area: Rec
         known => {
             let text = match known {
                 Some(_) => "none",
-                None => "this server does not tell; `coordinated failed` goes through them",
+                None => "not reported by this server; `coordinated failed` lists them",
             };
             let text = Paragraph::new(text).wrap(Wrap { trim: true });
             frame.render_widget(text.block(block), area);
@@ -369,9 +369,9 @@ fn titled(title: String) -> Block<'static> {
 
 fn draw_foot(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let line = match (state.question(), &state.remark) {
+    let line = match (state.question(), &state.message) {
         (Some(question), _) => Line::styled(question, bold),
-        (None, Some(remark)) => Line::styled(printable(remark), bold),
+        (None, Some(message)) => Line::styled(printable(message), bold),
         (None, None) => {
             let keys = ["q quit", "p pause", "r resume", "t retry", "s sort"];
             Line::from(keys.join("  "))

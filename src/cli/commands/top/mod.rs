@@ -1,7 +1,7 @@
-//! `top`: a live view of a daemon, over the whole screen.
+//! `top`: a live view of a daemon on the whole screen.
 //!
-//! [`watcher`] asks the daemon, on a thread of its own, so that keys are heard while an answer is waited for;
-//! [`state`] is what is known and chosen; [`draw`] shows it. Only this file touches the terminal.
+//! [`watcher`] polls the daemon on its own thread, so that keys work while an answer is outstanding; [`state`] has the
+//! last answer and the selection; [`draw`] draws it. Only this file uses the terminal.
 
 mod draw;
 mod state;
@@ -12,36 +12,36 @@ mod watcher;
 use super::server::Server;
 use crate::cli::values::parse_duration;
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
+use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use state::{Deed, State};
+use state::{Action, State};
 use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
-use watcher::{Seen, Watcher};
+use watcher::{Update, Watcher};
 
-/// How often the picture is drawn although nothing has happened, for what changes with time.
+/// How often to redraw without an event, for values that change with time.
 const DRAW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What `top` can be told.
+/// The arguments of `top`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Shows the work specs with how far each has come (a bar of finished, pending, failed and available units), how \
-many units a second get done, and how long units have been waiting; and of the chosen one the running units \
-with their workers, and what went wrong of late. What a server can't tell is left out.
+Shows the work specs with their progress (a bar of finished, pending, failed and available units), the rate of \
+completed units and the waiting time, and for the selected work spec its running units with their workers and its \
+latest failures. Values that a server does not report are left out.
 
-  Up, Down, PgUp, PgDn, Home, End   choose a work spec
+  Up, Down, PgUp, PgDn, Home, End   select a work spec
   p, r                              pause it, resume it
-  t                                 retry its failed units, after a question
+  t                                 retry its failed units, after confirmation
   s                                 sort by the next column
   q, Ctrl-C                         quit
 
-Without a daemon it says so, and keeps trying.")]
+While no daemon answers it shows the error and keeps trying.")]
 pub(in crate::cli) struct TopArgs {
-    /// How often to look
+    /// Time between two updates
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
 
@@ -52,49 +52,46 @@ pub(in crate::cli) struct TopArgs {
 fn parse_interval(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         interval if interval < Duration::from_millis(10) => {
-            Err("write a span of time of at least 10ms".to_owned())
+            Err("expected a duration of at least 10ms".to_owned())
         }
         interval => Ok(interval),
     }
 }
 
-/// What can happen.
-enum Happening {
-    Seen(Seen),
+/// What the view reacts to.
+enum Event {
+    Update(Update),
     Key(KeyEvent),
-    /// The terminal has another size.
+    /// The terminal was resized.
     Resized,
-    /// A signal, or the end of the terminal.
+    /// A signal, or the terminal is gone.
     Quit,
 }
 
-/// Shows the view until somebody quits.
+/// Shows the view until the user quits.
 pub(super) fn top(args: &TopArgs) -> Result<(), Box<dyn Error>> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        return Err(
-            "top needs a terminal: `coordinated summary --watch` prints to anything".into(),
-        );
+        return Err("top needs a terminal; use `coordinated summary --watch` without one".into());
     }
-    let (happen, happenings) = channel();
-    hear_signals(happen.clone())?;
+    let (sender, events) = channel();
+    watch_signals(sender.clone())?;
     let watcher = Watcher::start(args.server.clone(), args.interval, {
-        let happen = happen.clone();
-        move |seen| happen.send(Happening::Seen(seen)).is_ok()
+        let sender = sender.clone();
+        move |update| sender.send(Event::Update(update)).is_ok()
     });
-    // The terminal's settings are put back at the end of this, however it comes. A panic prints its message
-    // after that: ratatui sees to it.
+    // `Screen` restores the terminal on every return. ratatui also restores it before a panic prints its message.
     let terminal = ratatui::try_init().inspect_err(|_| ratatui::restore());
     let mut screen = Screen(terminal?);
-    hear_keys(happen);
+    read_keys(sender);
     let mut state = State::new(args.server.address().to_string());
-    run(&mut screen.0, &mut state, &watcher, &happenings)
+    run(&mut screen.0, &mut state, &watcher, &events)
 }
 
 struct Screen(DefaultTerminal);
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // If the terminal is gone, there is nothing to be put back.
+        // If the terminal is gone, there is nothing to restore.
         let _ = ratatui::try_restore();
     }
 }
@@ -103,31 +100,31 @@ fn run(
     terminal: &mut DefaultTerminal,
     state: &mut State,
     watcher: &Watcher,
-    happenings: &Receiver<Happening>,
+    events: &Receiver<Event>,
 ) -> Result<(), Box<dyn Error>> {
     loop {
         terminal.draw(|frame| draw::draw(state, frame))?;
-        let first = match happenings.recv_timeout(DRAW_INTERVAL) {
-            Ok(happening) => Some(happening),
+        let first = match events.recv_timeout(DRAW_INTERVAL) {
+            Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         };
         if watcher.has_ended() {
-            return Err("the view ended: its own fault".into());
+            return Err("the thread that polls the daemon has crashed; this is a bug".into());
         }
-        // All that waits is taken before the next picture, which may be slow to draw.
-        for happening in first.into_iter().chain(happenings.try_iter()) {
-            match happening {
-                Happening::Quit => return Ok(()),
-                Happening::Resized => {}
-                Happening::Seen(seen) => {
-                    if let Some(order) = state.see(seen) {
-                        watcher.order(order);
+        // All waiting events are handled before the next frame, which may be slow to draw.
+        for event in first.into_iter().chain(events.try_iter()) {
+            match event {
+                Event::Quit => return Ok(()),
+                Event::Resized => {}
+                Event::Update(update) => {
+                    if let Some(command) = state.update(update) {
+                        watcher.send(command);
                     }
                 }
-                Happening::Key(key) => match state.press(key) {
-                    Some(Deed::Quit) => return Ok(()),
-                    Some(Deed::Order(order)) => watcher.order(order),
+                Event::Key(key) => match state.press(key) {
+                    Some(Action::Quit) => return Ok(()),
+                    Some(Action::Command(command)) => watcher.send(command),
                     None => {}
                 },
             }
@@ -135,12 +132,12 @@ fn run(
     }
 }
 
-/// Hears the signals that end programs. (In the view Ctrl-C is a key.)
-fn hear_signals(happen: Sender<Happening>) -> io::Result<()> {
+/// Quits on the signals that end programs. (In the view Ctrl-C is a key.)
+fn watch_signals(sender: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT])?;
     thread::spawn(move || {
         for _ in signals.forever() {
-            if happen.send(Happening::Quit).is_err() {
+            if sender.send(Event::Quit).is_err() {
                 return;
             }
         }
@@ -148,17 +145,17 @@ fn hear_signals(happen: Sender<Happening>) -> io::Result<()> {
     Ok(())
 }
 
-fn hear_keys(happen: Sender<Happening>) {
+fn read_keys(sender: Sender<Event>) {
     thread::spawn(move || {
         loop {
-            let happening = match event::read() {
-                Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => Happening::Key(key),
-                Ok(Event::Resize(..)) => Happening::Resized,
+            let event = match event::read() {
+                Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => Event::Key(key),
+                Ok(event::Event::Resize(..)) => Event::Resized,
                 Ok(_) => continue,
-                Err(_) => Happening::Quit,
+                Err(_) => Event::Quit,
             };
-            let is_end = matches!(happening, Happening::Quit);
-            if happen.send(happening).is_err() || is_end {
+            let is_end = matches!(event, Event::Quit);
+            if sender.send(event).is_err() || is_end {
                 return;
             }
         }

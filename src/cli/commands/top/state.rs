@@ -1,23 +1,23 @@
-//! What is known and what is chosen; keys change it. Nothing here touches the daemon or the terminal.
+//! The last answer and the selection, which keys change. This file uses neither the daemon nor the terminal.
 
-use super::watcher::{Order, Picture, Seen};
+use super::watcher::{Command, Snapshot, Update};
 use crate::cli::commands::names::{shown, units_of};
-use crate::cli::commands::summary::Standing;
+use crate::cli::commands::summary::SpecCounts;
 use coordinated_client::{Name, Status};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::cmp::Reverse;
 
-/// Rows that PgUp and PgDn go.
+/// Rows that PgUp and PgDn move.
 const PAGE_ROWS: usize = 10;
 
-/// What a key asks for beyond the view itself.
+/// What a key asks for outside of the state.
 #[derive(Debug, PartialEq)]
-pub(super) enum Deed {
+pub(super) enum Action {
     Quit,
-    Order(Order),
+    Command(Command),
 }
 
-/// By what the work specs are sorted, each but the name with the largest first.
+/// The sort key of the work specs. All but the name sort in descending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
     Name,
@@ -44,96 +44,95 @@ impl Sort {
     }
 }
 
-/// What is known of the daemon, and what somebody has chosen.
+/// The last snapshot of the daemon, and the user's selection.
 pub(super) struct State {
     pub(super) address: String,
-    /// The last one, also while no daemon answers. Its work specs are sorted.
-    pub(super) picture: Picture,
-    /// Why nothing newer is known; `None` while the daemon answers.
-    pub(super) trouble: Option<String>,
-    /// By name, so that it stays the same when the order changes.
-    pub(super) chosen: Option<Name>,
+    /// The last snapshot, also while no daemon answers. Its work specs are sorted.
+    pub(super) snapshot: Snapshot,
+    /// Why there is no newer snapshot; `None` while the daemon answers.
+    pub(super) error: Option<String>,
+    /// The selected work spec. Stored by name, so that it stays selected when the order changes.
+    pub(super) selected: Option<Name>,
     pub(super) sort: Sort,
-    /// The work spec whose failed units are to be retried, if the answer is yes.
+    /// The work spec whose failed units are retried if the user confirms.
     pub(super) question: Option<Name>,
-    /// What came of the last order.
-    pub(super) remark: Option<String>,
-    /// False until there is something to say.
-    pub(super) has_looked: bool,
+    /// The outcome of the last command.
+    pub(super) message: Option<String>,
+    /// False until the first update.
+    pub(super) is_updated: bool,
 }
 
 impl State {
     pub(super) fn new(address: String) -> Self {
         Self {
             address,
-            picture: Picture::default(),
-            trouble: None,
-            chosen: None,
+            snapshot: Snapshot::default(),
+            error: None,
+            selected: None,
             sort: Sort::Name,
             question: None,
-            remark: None,
-            has_looked: false,
+            message: None,
+            is_updated: false,
         }
     }
 
-    /// Takes note of what was seen. The first work spec takes the place of a chosen one that is gone, and is then
-    /// what the watcher is to look at.
-    pub(super) fn see(&mut self, seen: Seen) -> Option<Order> {
-        self.has_looked = true;
-        match seen {
-            Seen::Picture(picture) => {
-                self.trouble = None;
-                self.picture = picture;
-                self.arrange();
-                if self.chosen_index().is_none() {
-                    self.chosen = self.picture.specs.first().map(|spec| spec.name.clone());
-                    return self.chosen.clone().map(Order::Choose);
+    /// Takes an update. If the selected work spec is gone, the first one is selected, and the watcher needs to know.
+    pub(super) fn update(&mut self, update: Update) -> Option<Command> {
+        self.is_updated = true;
+        match update {
+            Update::Snapshot(snapshot) => {
+                self.error = None;
+                self.snapshot = snapshot;
+                self.sort_specs();
+                if self.selected_index().is_none() {
+                    self.selected = self.snapshot.specs.first().map(|spec| spec.name.clone());
+                    return self.selected.clone().map(Command::Select);
                 }
             }
-            Seen::Nothing(why) => self.trouble = Some(why),
-            Seen::Done(outcome) => self.remark = Some(outcome),
+            Update::Unavailable(why) => self.error = Some(why),
+            Update::Done(outcome) => self.message = Some(outcome),
         }
         None
     }
 
-    /// Does what a key says, or tells what is to be done elsewhere.
-    pub(super) fn press(&mut self, key: KeyEvent) -> Option<Deed> {
+    /// Handles a key. Returns what has to be done outside of the state.
+    pub(super) fn press(&mut self, key: KeyEvent) -> Option<Action> {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return (key.code == KeyCode::Char('c')).then_some(Deed::Quit);
+            return (key.code == KeyCode::Char('c')).then_some(Action::Quit);
         }
         if let Some(name) = self.question.take() {
             let is_yes = matches!(key.code, KeyCode::Char('y' | 'Y'));
-            let remark = if is_yes {
+            let message = if is_yes {
                 "retrying ..."
             } else {
                 "nothing was changed"
             };
-            self.remark = Some(remark.to_owned());
-            return is_yes.then_some(Deed::Order(Order::Retry(name)));
+            self.message = Some(message.to_owned());
+            return is_yes.then_some(Action::Command(Command::Retry(name)));
         }
-        self.remark = None;
-        let index = self.chosen_index();
-        let last = self.picture.specs.len().saturating_sub(1);
+        self.message = None;
+        let index = self.selected_index();
+        let last = self.snapshot.specs.len().saturating_sub(1);
         let at = index.unwrap_or(0);
         match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => Some(Deed::Quit),
-            KeyCode::Up | KeyCode::Char('k') => self.choose(at.saturating_sub(1)),
-            KeyCode::Down | KeyCode::Char('j') => self.choose((at + 1).min(last)),
-            KeyCode::PageUp => self.choose(at.saturating_sub(PAGE_ROWS)),
-            KeyCode::PageDown => self.choose((at + PAGE_ROWS).min(last)),
-            KeyCode::Home => self.choose(0),
-            KeyCode::End => self.choose(last),
+            KeyCode::Char('q') | KeyCode::Esc => Some(Action::Quit),
+            KeyCode::Up | KeyCode::Char('k') => self.select(at.saturating_sub(1)),
+            KeyCode::Down | KeyCode::Char('j') => self.select((at + 1).min(last)),
+            KeyCode::PageUp => self.select(at.saturating_sub(PAGE_ROWS)),
+            KeyCode::PageDown => self.select((at + PAGE_ROWS).min(last)),
+            KeyCode::Home => self.select(0),
+            KeyCode::End => self.select(last),
             KeyCode::Char('s') => {
                 self.sort = self.sort.next();
-                self.arrange();
+                self.sort_specs();
                 None
             }
             KeyCode::Char('p') => self.pause(true),
             KeyCode::Char('r') => self.pause(false),
             KeyCode::Char('t') => {
-                let spec = self.chosen_spec()?;
+                let spec = self.selected_spec()?;
                 if spec.counts.failed == 0 {
-                    self.remark = Some(format!("no unit of {} has failed", shown(&spec.name)));
+                    self.message = Some(format!("no unit of {} has failed", shown(&spec.name)));
                 } else {
                     self.question = Some(spec.name.clone());
                 }
@@ -143,50 +142,50 @@ impl State {
         }
     }
 
-    fn choose(&mut self, index: usize) -> Option<Deed> {
-        let name = self.picture.specs.get(index)?.name.clone();
-        self.chosen = Some(name.clone());
-        Some(Deed::Order(Order::Choose(name)))
+    fn select(&mut self, index: usize) -> Option<Action> {
+        let name = self.snapshot.specs.get(index)?.name.clone();
+        self.selected = Some(name.clone());
+        Some(Action::Command(Command::Select(name)))
     }
 
-    fn pause(&self, paused: bool) -> Option<Deed> {
-        let name = self.chosen_spec()?.name.clone();
-        Some(Deed::Order(Order::Pause(name, paused)))
+    fn pause(&self, paused: bool) -> Option<Action> {
+        let name = self.selected_spec()?.name.clone();
+        Some(Action::Command(Command::Pause(name, paused)))
     }
 
-    /// Where the chosen work spec stands among the sorted ones.
-    pub(super) fn chosen_index(&self) -> Option<usize> {
-        let chosen = self.chosen.as_ref()?;
-        let mut specs = self.picture.specs.iter();
-        specs.position(|spec| spec.name == *chosen)
+    /// The row of the selected work spec.
+    pub(super) fn selected_index(&self) -> Option<usize> {
+        let selected = self.selected.as_ref()?;
+        let mut specs = self.snapshot.specs.iter();
+        specs.position(|spec| spec.name == *selected)
     }
 
-    fn chosen_spec(&self) -> Option<&Standing> {
-        self.picture.specs.get(self.chosen_index()?)
+    fn selected_spec(&self) -> Option<&SpecCounts> {
+        self.snapshot.specs.get(self.selected_index()?)
     }
 
-    /// The question that waits for an answer.
+    /// The question to be confirmed.
     pub(super) fn question(&self) -> Option<String> {
         let name = self.question.as_ref()?;
-        let spec = self.picture.specs.iter().find(|spec| spec.name == *name);
+        let spec = self.snapshot.specs.iter().find(|spec| spec.name == *name);
         let failed = spec.map_or(0, |spec| spec.counts.failed);
         let failed = units_of(failed, Some(Status::Failed));
         Some(format!("Retry {failed} of {}? [y/N]", shown(name)))
     }
 
-    fn arrange(&mut self) {
+    fn sort_specs(&mut self) {
         let sort = self.sort;
-        let specs = &mut self.picture.specs;
-        // Those that are alike stay in the order of their names.
+        let specs = &mut self.snapshot.specs;
+        // The sorts below are stable: equal ones stay ordered by name.
         specs.sort_by(|a, b| a.name.cmp(&b.name));
-        let waiting = |spec: &Standing| spec.details.and_then(|details| details.waiting);
+        let waiting = |spec: &SpecCounts| spec.details.and_then(|details| details.waiting);
         match sort {
             Sort::Name => {}
             Sort::Available => specs.sort_by_key(|spec| Reverse(spec.counts.available)),
             Sort::Pending => specs.sort_by_key(|spec| Reverse(spec.counts.pending)),
             Sort::Failed => specs.sort_by_key(|spec| Reverse(spec.counts.failed)),
             Sort::Rate => specs.sort_by(|a, b| {
-                let rate = |spec: &Standing| spec.rate.unwrap_or(0.0);
+                let rate = |spec: &SpecCounts| spec.rate.unwrap_or(0.0);
                 rate(b).total_cmp(&rate(a))
             }),
             Sort::Waiting => specs.sort_by(|a, b| {

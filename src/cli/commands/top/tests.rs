@@ -1,19 +1,19 @@
-//! Pictures of states, and what keys make of them.
+//! What is drawn for a state, and what keys do.
 
 use super::draw::draw;
-use super::state::{Deed, Sort, State};
-use super::watcher::{Details, Order, Picture, Running, Seen};
+use super::state::{Action, Sort, State};
+use super::watcher::{Command, Details, Running, Snapshot, Update};
 use crate::cli::commands::names::shown;
-use crate::cli::commands::summary::{self, Standing};
+use crate::cli::commands::summary::{self, SpecCounts};
 use crate::cli::values::now;
 use coordinated_client::{Counts, FailureGroup, Name};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-fn standing(name: &str, counts: [u64; 4], rate: f64, waiting: Option<f64>) -> Standing {
+fn spec(name: &str, counts: [u64; 4], rate: f64, waiting: Option<f64>) -> SpecCounts {
     let [available, pending, finished, failed] = counts;
-    Standing {
+    SpecCounts {
         name: name.into(),
         counts: Counts {
             available,
@@ -30,7 +30,7 @@ fn standing(name: &str, counts: [u64; 4], rate: f64, waiting: Option<f64>) -> St
     }
 }
 
-fn picture() -> Picture {
+fn snapshot() -> Snapshot {
     let details = Details {
         work_spec: "b".into(),
         running: vec![Running {
@@ -45,12 +45,12 @@ fn picture() -> Picture {
             last_failed: Some(now() - 60.0),
         }]),
     };
-    Picture {
+    Snapshot {
         server: "coordinated 0.1.0".to_owned(),
         specs: vec![
-            standing("a", [50, 0, 50, 0], 1.5, Some(3.0)),
-            standing("b", [100, 1, 0, 7], 0.0, Some(90.0)),
-            standing("c", [0, 0, 0, 0], 9.0, None),
+            spec("a", [50, 0, 50, 0], 1.5, Some(3.0)),
+            spec("b", [100, 1, 0, 7], 0.0, Some(90.0)),
+            spec("c", [0, 0, 0, 0], 9.0, None),
         ],
         paused: [("a".into(), true), ("b".into(), false)].into(),
         workers: 12,
@@ -60,7 +60,7 @@ fn picture() -> Picture {
 
 fn state() -> State {
     let mut state = State::new("127.0.0.1:5932".to_owned());
-    state.see(Seen::Picture(picture()));
+    state.update(Update::Snapshot(snapshot()));
     state
 }
 
@@ -76,16 +76,16 @@ fn drawn(state: &State, columns: u16, rows: u16) -> Vec<String> {
         .collect()
 }
 
-fn press(state: &mut State, code: KeyCode) -> Option<Deed> {
+fn press(state: &mut State, code: KeyCode) -> Option<Action> {
     state.press(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
-fn letter(state: &mut State, letter: char) -> Option<Deed> {
+fn letter(state: &mut State, letter: char) -> Option<Action> {
     press(state, KeyCode::Char(letter))
 }
 
 fn names(state: &State) -> Vec<String> {
-    let specs = state.picture.specs.iter();
+    let specs = state.snapshot.specs.iter();
     specs.map(|spec| shown(&spec.name)).collect()
 }
 
@@ -165,9 +165,9 @@ fn a_narrow_screen_has_the_most_important_and_the_details_below_each_other() {
 #[test]
 fn any_size_can_be_drawn() {
     let mut state = state();
-    for with_trouble in [false, true] {
-        if with_trouble {
-            state.see(Seen::Nothing("no daemon answers".to_owned()));
+    for with_error in [false, true] {
+        if with_error {
+            state.update(Update::Unavailable("no daemon answers".to_owned()));
         }
         for columns in [1, 2, 10, 20, 39, 40, 80, 99, 100, 300] {
             for rows in [1, 2, 3, 5, 13, 14, 100] {
@@ -178,20 +178,20 @@ fn any_size_can_be_drawn() {
 }
 
 #[test]
-fn many_work_specs_are_scrolled_so_that_the_chosen_one_is_seen() {
+fn many_work_specs_are_scrolled_so_that_the_selected_one_is_seen() {
     let mut state = State::new("unix:/x".to_owned());
-    let specs = (0..500).map(|n| standing(&format!("spec{n:03}"), [1, 0, 0, 0], 0.0, None));
-    state.see(Seen::Picture(Picture {
+    let specs = (0..500).map(|n| spec(&format!("spec{n:03}"), [1, 0, 0, 0], 0.0, None));
+    state.update(Update::Snapshot(Snapshot {
         specs: specs.collect(),
-        ..Picture::default()
+        ..Snapshot::default()
     }));
     assert!(
         drawn(&state, 80, 20)
             .iter()
             .any(|line| line.contains("spec000"))
     );
-    let chosen = Some(Deed::Order(Order::Choose("spec499".into())));
-    assert_eq!(press(&mut state, KeyCode::End), chosen);
+    let selected = Some(Action::Command(Command::Select("spec499".into())));
+    assert_eq!(press(&mut state, KeyCode::End), selected);
     let lines = drawn(&state, 80, 20);
     assert!(
         lines.iter().any(|line| line.contains("spec499")),
@@ -199,13 +199,13 @@ fn many_work_specs_are_scrolled_so_that_the_chosen_one_is_seen() {
     );
     press(&mut state, KeyCode::PageUp);
     press(&mut state, KeyCode::Up);
-    assert_eq!(state.chosen, Some("spec488".into()));
+    assert_eq!(state.selected, Some("spec488".into()));
 }
 
 #[test]
-fn without_a_daemon_the_last_picture_stays_below_what_is_wrong() {
+fn without_a_daemon_the_last_snapshot_stays_below_the_error() {
     let mut state = state();
-    state.see(Seen::Nothing(
+    state.update(Update::Unavailable(
         "no daemon answers at 127.0.0.1:5932".to_owned(),
     ));
     let lines = drawn(&state, 100, 24);
@@ -214,22 +214,22 @@ fn without_a_daemon_the_last_picture_stays_below_what_is_wrong() {
         "{lines:?}"
     );
     assert!(lines.iter().any(|line| line.starts_with("= a ")));
-    state.see(Seen::Picture(picture()));
+    state.update(Update::Snapshot(snapshot()));
     assert!(!drawn(&state, 100, 24)[1].contains("trying again"));
     let nothing = State::new("x".to_owned());
-    assert!(drawn(&nothing, 40, 10)[1].contains("looking"));
+    assert!(drawn(&nothing, 40, 10)[1].contains("waiting for data"));
 }
 
 #[test]
-fn sorting_keeps_what_is_chosen() {
+fn sorting_keeps_what_is_selected() {
     let mut state = state();
     press(&mut state, KeyCode::Down);
-    assert_eq!(state.chosen, Some("b".into()));
+    assert_eq!(state.selected, Some("b".into()));
     let mut orders = Vec::new();
     for _ in 0..6 {
         letter(&mut state, 's');
         orders.push((state.sort, names(&state).concat()));
-        assert_eq!(state.chosen, Some("b".into()));
+        assert_eq!(state.selected, Some("b".into()));
     }
     let expected = [
         (Sort::Available, "bac"),
@@ -251,14 +251,14 @@ fn keys_become_orders_and_a_retry_is_asked_for() {
     let a = || Name::from("a");
     assert_eq!(
         letter(&mut state, 'p'),
-        Some(Deed::Order(Order::Pause(a(), true)))
+        Some(Action::Command(Command::Pause(a(), true)))
     );
     assert_eq!(
         letter(&mut state, 'r'),
-        Some(Deed::Order(Order::Pause(a(), false)))
+        Some(Action::Command(Command::Pause(a(), false)))
     );
     assert_eq!(letter(&mut state, 't'), None);
-    assert_eq!(state.remark.as_deref(), Some("no unit of a has failed"));
+    assert_eq!(state.message.as_deref(), Some("no unit of a has failed"));
     press(&mut state, KeyCode::Down);
     for (answer, deed) in [
         (KeyCode::Char('n'), None),
@@ -266,7 +266,7 @@ fn keys_become_orders_and_a_retry_is_asked_for() {
         (KeyCode::Char('q'), None),
         (
             KeyCode::Char('y'),
-            Some(Deed::Order(Order::Retry("b".into()))),
+            Some(Action::Command(Command::Retry("b".into()))),
         ),
     ] {
         assert_eq!(letter(&mut state, 't'), None);
@@ -275,27 +275,27 @@ fn keys_become_orders_and_a_retry_is_asked_for() {
         assert_eq!(press(&mut state, answer), deed);
         assert_eq!(state.question(), None);
     }
-    state.see(Seen::Done("retried 7 work units of b".to_owned()));
+    state.update(Update::Done("retried 7 work units of b".to_owned()));
     assert_eq!(drawn(&state, 80, 24)[23], "retried 7 work units of b");
-    assert_eq!(letter(&mut state, 'q'), Some(Deed::Quit));
+    assert_eq!(letter(&mut state, 'q'), Some(Action::Quit));
     let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     letter(&mut state, 't');
-    assert_eq!(state.press(ctrl_c), Some(Deed::Quit));
+    assert_eq!(state.press(ctrl_c), Some(Action::Quit));
 }
 
 #[test]
 fn a_work_spec_that_is_gone_gives_way_to_the_first() {
     let mut state = state();
     press(&mut state, KeyCode::End);
-    assert_eq!(state.chosen, Some("c".into()));
-    let mut fewer = picture();
+    assert_eq!(state.selected, Some("c".into()));
+    let mut fewer = snapshot();
     fewer.specs.pop();
-    let choose_a = Some(Order::Choose("a".into()));
-    assert_eq!(state.see(Seen::Picture(fewer)), choose_a);
-    assert_eq!(state.chosen, Some("a".into()));
-    assert_eq!(state.see(Seen::Picture(picture())), None);
-    assert_eq!(state.see(Seen::Picture(Picture::default())), None);
-    assert_eq!(state.chosen, None);
+    let select_a = Some(Command::Select("a".into()));
+    assert_eq!(state.update(Update::Snapshot(fewer)), select_a);
+    assert_eq!(state.selected, Some("a".into()));
+    assert_eq!(state.update(Update::Snapshot(snapshot())), None);
+    assert_eq!(state.update(Update::Snapshot(Snapshot::default())), None);
+    assert_eq!(state.selected, None);
     for code in [
         KeyCode::Down,
         KeyCode::End,

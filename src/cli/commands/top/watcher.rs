@@ -1,9 +1,9 @@
-//! Asking the daemon, on a thread of its own, again and again and whatever happens to it.
+//! Polling the daemon on its own thread, and reconnecting after errors.
 
 use crate::cli::commands::change::retry_failed;
 use crate::cli::commands::names::{shown, units};
 use crate::cli::commands::server::{Daemon, Server};
-use crate::cli::commands::summary::{History, Standing, see_all};
+use crate::cli::commands::summary::{History, SpecCounts, count_all};
 use crate::cli::values::now;
 use coordinated_client::{
     Control, Error as CallError, FailureGroup, Name, Options, Status, UnitQuery,
@@ -14,53 +14,53 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Running units, and groups of failures, that are asked for: more than fit on a screen.
+/// The most running units and groups of failures to ask for: more than fit on a screen.
 const DETAILS_MAX: u64 = 100;
 
-/// Work specs of which each is asked whether it is paused; of more, only the chosen one is.
+/// Up to this number of work specs, each is asked for whether it is paused; beyond it, only the selected one.
 const SPECS_ASKED_MAX: usize = 100;
 
-/// The details of a work spec are looked at again after so many times as long as that took: to find the few
-/// running units among millions is work for the daemon.
+/// After reading details, wait this many times as long as that took: finding the few running units among millions is
+/// expensive for the daemon.
 const REST_FACTOR: u32 = 20;
 
-/// How long to wait for an answer before it is said that none comes.
+/// How long to wait for an answer before showing an error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a look has shown.
-pub(super) enum Seen {
-    /// How things stand.
-    Picture(Picture),
-    /// Why nothing can be seen.
-    Nothing(String),
-    /// What came of an order.
+/// What the watcher reports.
+pub(super) enum Update {
+    /// The state of the daemon.
+    Snapshot(Snapshot),
+    /// Why the daemon can't be reached.
+    Unavailable(String),
+    /// The outcome of a command.
     Done(String),
 }
 
-/// How things stand.
+/// The state of the daemon at one time.
 #[derive(Default)]
-pub(super) struct Picture {
-    /// What the server calls itself.
+pub(super) struct Snapshot {
+    /// Name and version of the server.
     pub(super) server: String,
     /// By name.
-    pub(super) specs: Vec<Standing>,
-    /// Which work specs are paused, of those that are known.
+    pub(super) specs: Vec<SpecCounts>,
+    /// Whether work specs are paused, for those that were asked.
     pub(super) paused: HashMap<Name, bool>,
     pub(super) workers: u64,
-    /// Of the chosen work spec, if there is one.
+    /// Of the selected work spec, if any.
     pub(super) details: Option<Details>,
 }
 
-/// What runs of a work spec, and what went wrong.
+/// The running units and the failures of a work spec.
 #[derive(Clone)]
 pub(super) struct Details {
     pub(super) work_spec: Name,
     pub(super) running: Vec<Running>,
-    /// The last ones first; `None` if the server does not tell.
+    /// The latest first; `None` if the server does not report them.
     pub(super) failures: Option<Vec<FailureGroup>>,
 }
 
-/// A unit that a worker has.
+/// A unit held by a worker.
 #[derive(Clone)]
 pub(super) struct Running {
     pub(super) key: Name,
@@ -69,107 +69,107 @@ pub(super) struct Running {
     pub(super) lease_left: Option<f64>,
 }
 
-/// What the watcher can be told.
+/// A command for the watcher.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Order {
-    /// Show the details of this one.
-    Choose(Name),
+pub(super) enum Command {
+    /// Show the details of this work spec.
+    Select(Name),
     Pause(Name, bool),
     /// Make all failed units available.
     Retry(Name),
 }
 
-/// The thread.
+/// The polling thread.
 pub(super) struct Watcher {
-    orders: Sender<Order>,
+    commands: Sender<Command>,
     thread: JoinHandle<()>,
 }
 
 impl Watcher {
-    /// Starts to look, every `interval`. `tell` gets what is seen, and says whether it wants more.
+    /// Starts polling every `interval`. `report` gets the updates, and returns false to stop.
     pub(super) fn start(
         server: Server,
         interval: Duration,
-        tell: impl Fn(Seen) -> bool + Send + 'static,
+        report: impl Fn(Update) -> bool + Send + 'static,
     ) -> Self {
-        let (orders, given) = channel();
+        let (commands, received) = channel();
         let thread = std::thread::spawn(move || {
-            let mut look = Look::new(server);
-            while tell(look.look()) && look.obey(&given, interval, &tell) {}
+            let mut poller = Poller::new(server);
+            while report(poller.poll()) && poller.wait(&received, interval, &report) {}
         });
-        Self { orders, thread }
+        Self { commands, thread }
     }
 
-    /// True if the thread has ended, which it does not do by itself.
+    /// True if the thread has ended, which only a panic can cause.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    pub(super) fn order(&self, order: Order) {
-        // It is not heard if the thread has ended, which is noticed elsewhere.
-        let _ = self.orders.send(order);
+    pub(super) fn send(&self, command: Command) {
+        // Fails only if the thread has ended, which `has_ended` reports.
+        let _ = self.commands.send(command);
     }
 }
 
-struct Look {
+struct Poller {
     server: Server,
     daemon: Option<Daemon>,
     history: History,
-    chosen: Option<Name>,
+    selected: Option<Name>,
     details: Option<Details>,
-    /// When to look at the details again.
+    /// When to read the details again.
     next_details: Instant,
 }
 
-impl Look {
+impl Poller {
     fn new(server: Server) -> Self {
         Self {
             server,
             daemon: None,
             history: History::default(),
-            chosen: None,
+            selected: None,
             details: None,
             next_details: Instant::now(),
         }
     }
 
-    /// Waits for the time of the next look and does meanwhile what is asked for. False if nobody is there.
-    fn obey(
+    /// Waits for the time of the next poll, and runs commands meanwhile. False if the view is gone.
+    fn wait(
         &mut self,
-        orders: &Receiver<Order>,
+        commands: &Receiver<Command>,
         interval: Duration,
-        tell: &impl Fn(Seen) -> bool,
+        report: &impl Fn(Update) -> bool,
     ) -> bool {
-        match orders.recv_timeout(interval) {
+        match commands.recv_timeout(interval) {
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
-            Ok(order) => {
-                for order in std::iter::once(order).chain(orders.try_iter()) {
-                    if let Some(outcome) = self.carry_out(order)
-                        && !tell(Seen::Done(outcome))
+            Ok(command) => {
+                for command in std::iter::once(command).chain(commands.try_iter()) {
+                    if let Some(outcome) = self.run(command)
+                        && !report(Update::Done(outcome))
                     {
                         return false;
                     }
                 }
             }
         }
-        // What it has changed is shown at once.
+        // Poll now, to show the change.
         true
     }
 
-    /// What came of it, in a sentence, if it is worth one.
-    fn carry_out(&mut self, order: Order) -> Option<String> {
-        if let Order::Choose(name) = order {
-            self.choose(name);
+    /// Runs a command. Returns a message about the outcome, if there is something to say.
+    fn run(&mut self, command: Command) -> Option<String> {
+        if let Command::Select(name) = command {
+            self.select(name);
             return None;
         }
         let Some(daemon) = &mut self.daemon else {
             return Some("nothing was changed: no daemon answers".to_owned());
         };
         self.next_details = Instant::now();
-        let outcome = match order {
-            Order::Choose(_) => return None,
-            Order::Pause(name, paused) => {
+        let outcome = match command {
+            Command::Select(_) => return None,
+            Command::Pause(name, paused) => {
                 let control = Control {
                     paused: Some(paused),
                     ..Control::default()
@@ -179,33 +179,33 @@ impl Look {
                 done.map(|()| format!("{} is {what}", shown(&name)))
                     .map_err(Into::into)
             }
-            Order::Retry(name) => retry_failed(daemon, &name, |_| true, |_| {}, |_| {})
+            Command::Retry(name) => retry_failed(daemon, &name, |_| true, |_| {}, |_| {})
                 .map(|count| format!("retried {} of {}", units(count), shown(&name))),
         };
         Some(outcome.unwrap_or_else(|error: Box<dyn Error>| first_line(&*error)))
     }
 
-    fn choose(&mut self, name: Name) {
-        if self.chosen.as_ref() != Some(&name) {
-            self.chosen = Some(name);
+    fn select(&mut self, name: Name) {
+        if self.selected.as_ref() != Some(&name) {
+            self.selected = Some(name);
             self.details = None;
             self.next_details = Instant::now();
         }
     }
 
-    fn look(&mut self) -> Seen {
-        match self.picture() {
-            Ok(picture) => Seen::Picture(picture),
+    fn poll(&mut self) -> Update {
+        match self.snapshot() {
+            Ok(snapshot) => Update::Snapshot(snapshot),
             Err(error) => {
-                // Whatever it was, it may go with a new connection.
+                // A new connection may help.
                 self.daemon = None;
                 self.details = None;
-                Seen::Nothing(first_line(&*error))
+                Update::Unavailable(first_line(&*error))
             }
         }
     }
 
-    fn picture(&mut self) -> Result<Picture, Box<dyn Error>> {
+    fn snapshot(&mut self) -> Result<Snapshot, Box<dyn Error>> {
         let daemon = match &mut self.daemon {
             Some(daemon) => daemon,
             None => self.daemon.insert(self.server.connect_with(Options {
@@ -214,15 +214,15 @@ impl Look {
                 ..Options::default()
             })?),
         };
-        let mut specs = see_all(daemon)?;
+        let mut specs = count_all(daemon)?;
         self.history.measure(&mut specs);
         let is_there = |name: &Name| specs.iter().any(|spec| spec.name == *name);
-        if !self.chosen.as_ref().is_some_and(is_there) {
-            self.chosen = None;
+        if !self.selected.as_ref().is_some_and(is_there) {
+            self.selected = None;
             self.details = None;
         }
-        let is_known = self.details.is_some() && Instant::now() < self.next_details;
-        if let (Some(name), false) = (&self.chosen, is_known) {
+        let is_current = self.details.is_some() && Instant::now() < self.next_details;
+        if let (Some(name), false) = (&self.selected, is_current) {
             let begin = Instant::now();
             self.details = unless_refused(details(daemon, name))?;
             self.next_details = Instant::now() + begin.elapsed() * REST_FACTOR;
@@ -230,7 +230,7 @@ impl Look {
         let asked = if specs.len() <= SPECS_ASKED_MAX {
             specs.iter().map(|spec| spec.name.clone()).collect()
         } else {
-            Vec::from_iter(self.chosen.clone())
+            Vec::from_iter(self.selected.clone())
         };
         let mut paused = HashMap::new();
         for name in asked {
@@ -238,7 +238,7 @@ impl Look {
                 paused.insert(name, meta.paused);
             }
         }
-        Ok(Picture {
+        Ok(Snapshot {
             server: daemon.description(),
             paused,
             workers: daemon.client.worker_stats()?.workers,
@@ -248,7 +248,7 @@ impl Look {
     }
 }
 
-/// Nothing if the server says no: the work spec was deleted meanwhile.
+/// `None` if the server refuses: the work spec was deleted meanwhile.
 fn unless_refused<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
         Err(CallError::Refused { .. }) => Ok(None),
@@ -269,7 +269,7 @@ fn details(daemon: &mut Daemon, work_spec: &Name) -> Result<Details, CallError> 
         let keys: Vec<Name> = found.into_iter().map(|unit| unit.key).collect();
         let statuses = daemon.client.get_work_unit_status(work_spec, &keys)?;
         for (key, status) in keys.into_iter().zip(statuses) {
-            // Those that have ended meanwhile do not run any more.
+            // Some may have ended since the listing.
             if let Some(status) = status.filter(|status| status.status == Status::Pending) {
                 running.push(Running {
                     key,

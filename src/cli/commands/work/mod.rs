@@ -16,7 +16,7 @@ use super::WrongUsage;
 use super::names::{NameParser, SpecNameParser, shown, units_of};
 use super::output::note;
 use super::server::{Daemon, Place};
-use super::set_spec::tell_if_paused;
+use super::set_spec::note_if_paused;
 use crate::cli::values::parse_duration;
 use coordinated_client::worker::{self, Plan, RunnerPool, Stopper};
 use coordinated_client::{Name, Status};
@@ -241,7 +241,7 @@ fn served(args: &WorkArgs, daemon: &mut Daemon) -> Result<Served, Box<dyn Error>
                 if !runtimes.contains(&runtime) {
                     runtimes.push(runtime);
                 }
-                tell_if_paused(&mut daemon.client, name);
+                note_if_paused(&mut daemon.client, name);
             }
             None if args.until_empty => {
                 return Err(format!("there is no work spec {}", shown(name)).into());

@@ -2,7 +2,7 @@
 
 use super::lines::Lines;
 use super::programs::View;
-use crate::cli::commands::AlreadyTold;
+use crate::cli::commands::AlreadyReported;
 use crate::cli::commands::names::shown;
 use crate::cli::commands::output;
 use crate::cli::progress::bar_of;
@@ -118,7 +118,7 @@ impl Shown {
     ///
     /// # Errors
     /// If it has failed.
-    pub(super) fn end(&self, failure: Option<Box<dyn Error>>) -> Result<(), AlreadyTold> {
+    pub(super) fn end(&self, failure: Option<Box<dyn Error>>) -> Result<(), AlreadyReported> {
         let left_out = self.lines.finish();
         if left_out > 0 {
             self.note(&format!(
@@ -131,7 +131,7 @@ impl Shown {
         }
         self.notes.finish();
         match failure {
-            Some(_) => Err(AlreadyTold),
+            Some(_) => Err(AlreadyReported),
             None => Ok(()),
         }
     }
