@@ -143,7 +143,7 @@ impl HandedOut {
 /// Which unit was last handed out to each worker under each name, on whatever connection: a worker that says who it
 /// is may mean one that has been deleted since. Those that were remembered first are forgotten beyond a limit.
 #[derive(Debug)]
-pub struct HandedOutByWorker {
+pub(super) struct HandedOutByWorker {
     /// By a hash of the names of the worker, the work spec and the unit.
     units: HashMap<u64, WorkUnitId>,
     /// The keys in the order in which they came.
@@ -154,7 +154,7 @@ pub struct HandedOutByWorker {
 impl HandedOutByWorker {
     /// A memory for at most `limit` units.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             units: HashMap::new(),
             order: VecDeque::new(),
@@ -162,9 +162,9 @@ impl HandedOutByWorker {
         }
     }
 
-    /// Notes that `unit` was handed out to `worker`.
-    pub fn remember(&mut self, worker: &Name, unit: WorkUnitId, work_spec: &Name, name: &Name) {
-        let key = hash(&(worker, work_spec, name));
+    /// Remembers a unit that was handed out.
+    pub(super) fn remember(&mut self, handed_out: HandedOutUnit) {
+        let HandedOutUnit { key, unit } = handed_out;
         if self.units.insert(key, unit).is_some() {
             return;
         }
@@ -178,7 +178,7 @@ impl HandedOutByWorker {
 
     /// True if another unit than `unit` was handed out to `worker` under its name: one that has been deleted.
     #[must_use]
-    pub fn has_namesake_of(
+    pub(super) fn has_namesake_of(
         &self,
         worker: &Name,
         unit: WorkUnitId,
@@ -187,6 +187,22 @@ impl HandedOutByWorker {
     ) -> bool {
         let given = self.units.get(&hash(&(worker, work_spec, name)));
         given.is_some_and(|given| *given != unit)
+    }
+}
+
+/// A unit that was handed out to a worker, as [`HandedOutByWorker`] remembers it.
+#[derive(Debug)]
+pub(super) struct HandedOutUnit {
+    /// A hash of the names of the worker, the work spec and the unit.
+    key: u64,
+    unit: WorkUnitId,
+}
+
+impl HandedOutUnit {
+    /// `unit`, which `worker` got under these names.
+    pub(super) fn new(worker: &Name, unit: WorkUnitId, work_spec: &Name, name: &Name) -> Self {
+        let key = hash(&(worker, work_spec, name));
+        Self { key, unit }
     }
 }
 
@@ -301,7 +317,7 @@ mod tests {
         let mut by_worker = HandedOutByWorker::new(2);
         for number in [1, 2] {
             let (id, name) = unit(number);
-            by_worker.remember(&worker, id, &spec, &name);
+            by_worker.remember(HandedOutUnit::new(&worker, id, &spec, &name));
         }
         let (id, name) = unit(2);
         assert!(!by_worker.has_namesake_of(&worker, id, &spec, &name));
@@ -309,9 +325,14 @@ mod tests {
         assert!(by_worker.has_namesake_of(&worker, id, &spec, &name));
         assert!(!by_worker.has_namesake_of(&other, id, &spec, &name));
         assert!(!by_worker.has_namesake_of(&worker, id, &other_spec, &name));
-        by_worker.remember(&other, WorkUnitId(4), &spec, &name);
+        by_worker.remember(HandedOutUnit::new(&other, WorkUnitId(4), &spec, &name));
         assert!(by_worker.has_namesake_of(&worker, id, &spec, &name));
-        by_worker.remember(&other, WorkUnitId(5), &other_spec, &name);
+        by_worker.remember(HandedOutUnit::new(
+            &other,
+            WorkUnitId(5),
+            &other_spec,
+            &name,
+        ));
         assert!(!by_worker.has_namesake_of(&worker, id, &spec, &name));
         assert!(by_worker.has_namesake_of(&other, id, &spec, &name));
     }

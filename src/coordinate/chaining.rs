@@ -1,8 +1,9 @@
 //! Chaining: the output of a finished unit becomes units of the next work spec.
 
+use super::attempt::AttemptId;
 use super::new_unit::NewUnit;
 use super::number::is_true;
-use super::storage::{OutputSlice, OutputSliceId, Storage};
+use super::storage::{OutputSlice, Storage};
 use super::work_unit::WorkUnit;
 use super::{Operation, Result, WorkSpecId};
 use crate::cbor::item::{Entries, Items};
@@ -14,8 +15,9 @@ use crate::limits::{self, RequestLimits};
 pub struct Chained {
     units: usize,
     bytes: usize,
-    /// The last slice of an output that was kept for [`Operation::chain_slice`].
-    pub last_slice: Option<OutputSliceId>,
+    /// The attempt of whose output slices were kept for [`Operation::chain_slice_of`]. There is at most one in an
+    /// operation that does nothing more once that is enough.
+    pub unfinished: Option<AttemptId>,
 }
 
 impl Chained {
@@ -33,7 +35,7 @@ impl Chained {
 
 impl<S: Storage> Operation<'_, S> {
     /// Adds the units that a unit which has just become finished names in its `output`. Of a long one it adds a
-    /// slice, and keeps the others for [`Operation::chain_slice`]. `reported` are the data of the report that
+    /// slice, and keeps the others for later steps. `reported` are the data of the report that
     /// finished it, if it had some.
     ///
     /// What can't be added is left out and logged: the work is done all the same.
@@ -69,6 +71,9 @@ impl<S: Storage> Operation<'_, S> {
         if output.is_longer_than(max) {
             tracing::warn!(%then, max, "items of an output beyond the limit dropped (--max-items)");
         }
+        let Some(attempt) = unit.active else {
+            return Ok(());
+        };
         let mut output = output.take(max);
         let slice = next_slice(&mut output);
         self.chained.count(&slice);
@@ -79,30 +84,47 @@ impl<S: Storage> Operation<'_, S> {
                 return Ok(());
             }
             self.chained.count(&slice);
-            let kept = self.store.put_output_slice(&OutputSlice {
+            self.store.put_output_slice(&OutputSlice {
+                attempt: Some(attempt),
                 work_spec: successor,
                 priority: unit.priority,
                 units: encode(&slice),
             })?;
-            self.chained.last_slice = Some(kept);
+            self.chained.unfinished = Some(attempt);
         }
     }
 
-    /// Adds the units of the slice of an output that has been kept for longest, unless their work spec is gone.
-    /// Gives which one it was; `None` if there was none.
+    /// Adds the units of the next slice of what an attempt left as its output. True if there are no more of them.
     ///
     /// # Errors
     /// `Storage`.
-    pub fn chain_slice(&mut self) -> Result<Option<OutputSliceId>> {
-        let Some((id, slice)) = self.store.take_output_slice()? else {
-            return Ok(None);
+    pub fn chain_slice_of(&mut self, attempt: AttemptId) -> Result<bool> {
+        if let Some(slice) = self.store.take_output_slice_of(attempt)? {
+            self.add_slice(&slice)?;
+        }
+        Ok(!self.store.has_output_slices_of(attempt)?)
+    }
+
+    /// Adds the units of the slice that was kept first, of whatever output. False if there was none.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn chain_slice(&mut self) -> Result<bool> {
+        let Some(slice) = self.store.take_output_slice()? else {
+            return Ok(false);
         };
+        self.add_slice(&slice)?;
+        Ok(true)
+    }
+
+    /// Adds the units of a slice, unless their work spec is gone.
+    fn add_slice(&mut self, slice: &OutputSlice) -> Result<()> {
         if self.store.get_work_spec(slice.work_spec).is_some()
             && let Some(output) = Output::from_item(Item::from_checked(&slice.units))
         {
             self.add_output(slice.work_spec, slice.priority, output)?;
         }
-        Ok(Some(id))
+        Ok(())
     }
 
     fn add_output<'o>(

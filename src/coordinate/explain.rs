@@ -233,44 +233,13 @@ fn in_words(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(seconds))
 }
 
-/// When the daemon was last asked for work.
-#[derive(Clone, Copy, Debug)]
-pub struct LastAsked {
-    /// By anybody; `None` if nobody has asked since the start.
-    pub at: Option<Timestamp>,
-    /// When the daemon was started.
-    pub started: Timestamp,
-}
-
-impl LastAsked {
-    fn nobody(self, now: Timestamp, alive: u64) -> Option<Reason> {
-        let after = match alive {
-            0 => NOBODY_ALIVE_ASKS_AFTER,
-            _ => NOBODY_ASKS_AFTER,
-        };
-        match self.at {
-            Some(at) if now.since(at) < after => None,
-            at => Some(Reason::NoWorker {
-                alive,
-                since: at.unwrap_or(self.started),
-                asked_before: at.is_some(),
-            }),
-        }
-    }
-}
-
 impl<S: Storage> Operation<'_, S> {
     /// Why a unit is not handed out now, or, without a name, why none of the work spec is: what decides
     /// most comes first. There is at least one reason.
     ///
     /// # Errors
     /// `NoSuchWorkSpec`, `Storage`.
-    pub fn explain_work(
-        &mut self,
-        work_spec: &Name,
-        name: Option<&Name>,
-        last_asked: LastAsked,
-    ) -> Result<Vec<Reason>> {
+    pub fn explain_work(&mut self, work_spec: &Name, name: Option<&Name>) -> Result<Vec<Reason>> {
         let spec = self.work_spec(work_spec)?.clone();
         let mut reasons = Vec::new();
         let unit = match name {
@@ -293,7 +262,7 @@ impl<S: Storage> Operation<'_, S> {
             reasons.extend(scheduler::lack_of_work(&spec, self.now));
         }
         let alive = self.worker_stats()?.workers;
-        reasons.extend(last_asked.nobody(self.now, alive));
+        reasons.extend(self.nobody_asks(alive));
         if let Some((_, unit)) = &unit
             && let Some(max) = spec.meta.max_retries
             && self.has_had_all_retries(unit, max)?
@@ -315,10 +284,26 @@ impl<S: Storage> Operation<'_, S> {
             }
         }
         if reasons.is_empty() {
-            let asked = last_asked.at.unwrap_or(last_asked.started);
+            let asked = self.memory.asked_for_work.unwrap_or(self.memory.started);
             reasons.push(Reason::Next { alive, asked });
         }
         Ok(reasons)
+    }
+
+    /// That nobody has asked for work for a while, if so. `alive` workers are registered.
+    fn nobody_asks(&self, alive: u64) -> Option<Reason> {
+        let after = match alive {
+            0 => NOBODY_ALIVE_ASKS_AFTER,
+            _ => NOBODY_ASKS_AFTER,
+        };
+        match self.memory.asked_for_work {
+            Some(at) if self.now.since(at) < after => None,
+            at => Some(Reason::NoWorker {
+                alive,
+                since: at.unwrap_or(self.memory.started),
+                asked_before: at.is_some(),
+            }),
+        }
     }
 
     /// Who has a unit, or has completed it.

@@ -4,6 +4,7 @@
 //! and a [`storage::Storage`], and is called by whatever speaks a protocol. Data dictionaries are
 //! CBOR bytes, of which it reads single fields.
 
+mod archive;
 mod attempt;
 mod chaining;
 mod error;
@@ -12,6 +13,7 @@ mod explain;
 mod failure;
 mod lease;
 mod lock;
+mod memory;
 mod new_unit;
 pub mod number;
 mod report;
@@ -23,16 +25,18 @@ mod work_spec;
 mod work_unit;
 mod worker;
 
-pub use attempt::{Attempt, AttemptId, AttemptStatus, HandedOut, HandedOutByWorker};
+pub use archive::ArchivePass;
+pub use attempt::{Attempt, AttemptId, AttemptStatus, HandedOut};
 pub use chaining::Chained;
 pub use error::{Error, Result, StorageError};
-pub use explain::{LastAsked, Reason};
+pub use explain::Reason;
 pub use failure::{FailureGroup, group_failures};
 pub use lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
 pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
+pub use memory::{Effects, Memory};
 pub use new_unit::NewUnit;
-pub use report::{Outcome, Report, Wish};
-pub use retention::{Archival, Retention};
+pub use report::{Outcome, Report, ReportKind};
+pub use retention::Retention;
 pub use scheduler::Candidates;
 pub use work::{Assignment, WorkRequest};
 pub use work_spec::{Control, Counts, Meta, WorkSpec, WorkSpecId, limit_from_integer};
@@ -53,7 +57,8 @@ use rand::Rng;
 pub struct NamespaceId(pub i64);
 
 /// One operation: what it works on. It is begun and ended by [`storage::Storage::operation`], and
-/// either happens whole or not at all.
+/// either happens whole or not at all. It may be run again from its start, so what it changes beside the store is
+/// returned, or is among its effects.
 pub struct Operation<'a, S> {
     /// Where everything is kept.
     pub store: &'a mut S,
@@ -65,10 +70,11 @@ pub struct Operation<'a, S> {
     pub limits: &'a RequestLimits,
     /// What its finishes have chained so far.
     pub chained: Chained,
-    /// What was handed out to each worker. What an operation notes there stays when it is undone. That does no harm: an
-    /// id is never used for another unit.
-    pub handed_out: &'a mut HandedOutByWorker,
-    /// The source of chance. It borrows nothing, so an operation may be lent for as short as one likes.
+    /// What is remembered beside the store.
+    pub memory: &'a Memory,
+    /// What the operation adds to that.
+    pub effects: &'a mut Effects,
+    /// The source of chance. Numbers that were drawn stay drawn when the operation is run again. It borrows nothing, so an operation may be lent for as short as one likes.
     pub random: &'a mut (dyn Rng + 'static),
 }
 

@@ -16,7 +16,7 @@ const ATTEMPTS_SEARCHED_MAX: usize = 1_000;
 
 /// What a report wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum ReportKind {
     /// Give the unit back, or retry it.
     Available,
     /// Take the unit, or keep it.
@@ -33,7 +33,7 @@ pub enum Wish {
 #[derive(Debug)]
 pub struct Report<'a> {
     /// What it wants.
-    pub wish: Wish,
+    pub kind: ReportKind,
     /// The new lease, if one is given.
     pub lease: Option<Lease>,
     /// The new data dictionary, if one is given.
@@ -75,7 +75,8 @@ impl<S: Storage> Operation<'_, S> {
         let (own, has_namesake) = match &report.worker {
             Some(worker) => (
                 self.last_attempt_by(&unit, worker)?,
-                self.handed_out
+                self.memory
+                    .handed_out
                     .has_namesake_of(worker, unit.id, work_spec, name),
             ),
             None => (
@@ -144,26 +145,28 @@ impl<S: Storage> Operation<'_, S> {
         by_holder: bool,
     ) -> Result<()> {
         use UnitStatus as Is;
-        match (unit.status, report.wish) {
-            (Is::Available | Is::Delayed, Wish::Available | Wish::Renew) => {
+        match (unit.status, report.kind) {
+            (Is::Available | Is::Delayed, ReportKind::Available | ReportKind::Renew) => {
                 self.amend(unit, report)
             }
-            (Is::Pending, Wish::Available) => self.give_back(unit, active, report, by_holder),
-            (Is::Finished | Is::Failed, Wish::Available) => self.retry(unit, report),
+            (Is::Pending, ReportKind::Available) => self.give_back(unit, active, report, by_holder),
+            (Is::Finished | Is::Failed, ReportKind::Available) => self.retry(unit, report),
 
-            (Is::Pending, Wish::Pending | Wish::Renew) => match report.lease {
+            (Is::Pending, ReportKind::Pending | ReportKind::Renew) => match report.lease {
                 Some(Lease::Over) => self.give_back(unit, active, report, by_holder),
                 _ => self.renew(active, report),
             },
-            (_, Wish::Pending) => self.take(unit, report),
-            (Is::Finished | Is::Failed, Wish::Renew) => Ok(()),
+            (_, ReportKind::Pending) => self.take(unit, report),
+            (Is::Finished | Is::Failed, ReportKind::Renew) => Ok(()),
 
-            (Is::Finished, Wish::Finished) | (Is::Failed, Wish::Failed) => {
+            (Is::Finished, ReportKind::Finished) | (Is::Failed, ReportKind::Failed) => {
                 self.amend_completed(active, report)
             }
-            (Is::Finished, Wish::Failed) => Ok(()),
-            (_, Wish::Finished) => self.complete(unit, active, AttemptStatus::Finished, report),
-            (_, Wish::Failed) => self.complete(unit, active, AttemptStatus::Failed, report),
+            (Is::Finished, ReportKind::Failed) => Ok(()),
+            (_, ReportKind::Finished) => {
+                self.complete(unit, active, AttemptStatus::Finished, report)
+            }
+            (_, ReportKind::Failed) => self.complete(unit, active, AttemptStatus::Failed, report),
         }
     }
 
@@ -175,7 +178,7 @@ impl<S: Storage> Operation<'_, S> {
         name: &Name,
         report: &Report<'_>,
     ) -> Result<Outcome> {
-        if report.wish == Wish::Available && unit.status.is_completed() {
+        if report.kind == ReportKind::Available && unit.status.is_completed() {
             self.retry(unit, report)?;
             return Ok(Outcome::Accepted);
         }
@@ -185,17 +188,17 @@ impl<S: Storage> Operation<'_, S> {
         self.note_late_data(&mut own, report)?;
         if unit
             .superseded
-            .is_some_and(|superseded| own.id <= superseded)
+            .is_some_and(|superseded| own.number <= superseded)
         {
             return Ok(Outcome::Refused(format!(
                 "work unit {name} was added again with new data since it was handed out: ask for it anew"
             )));
         }
-        match (unit.status, report.wish) {
-            (UnitStatus::Available | UnitStatus::Delayed, wish) => {
+        match (unit.status, report.kind) {
+            (UnitStatus::Available | UnitStatus::Delayed, kind) => {
                 let ends_now = report.lease == Some(Lease::Over)
-                    && matches!(wish, Wish::Pending | Wish::Renew);
-                if wish == Wish::Available || ends_now {
+                    && matches!(kind, ReportKind::Pending | ReportKind::Renew);
+                if kind == ReportKind::Available || ends_now {
                     // It is given back already; what is left to do is to let it wait.
                     self.delay(unit, report)?;
                     return Ok(Outcome::Accepted);
@@ -204,9 +207,10 @@ impl<S: Storage> Operation<'_, S> {
                 self.report_in_turn(unit, Some(own), report, true)?;
                 Ok(Outcome::Accepted)
             }
-            (UnitStatus::Finished | UnitStatus::Failed, Wish::Finished | Wish::Failed) => {
-                Ok(Outcome::Accepted)
-            }
+            (
+                UnitStatus::Finished | UnitStatus::Failed,
+                ReportKind::Finished | ReportKind::Failed,
+            ) => Ok(Outcome::Accepted),
             _ => {
                 let active = self.active_attempt(&unit)?;
                 let holder = match active.and_then(|attempt| attempt.worker) {
@@ -226,7 +230,7 @@ impl<S: Storage> Operation<'_, S> {
             self.store_attempt_data(own, data)?;
         }
         let has_let_go = report.lease == Some(Lease::Over)
-            || !matches!(report.wish, Wish::Pending | Wish::Renew);
+            || !matches!(report.kind, ReportKind::Pending | ReportKind::Renew);
         if own.held && has_let_go {
             own.held = false;
             self.store.update_attempt(own)?;
@@ -365,6 +369,7 @@ impl<S: Storage> Operation<'_, S> {
             _ => UnitStatus::Failed,
         };
         self.store.update_work_unit(self.now, before, &unit)?;
+        self.effects.completed += 1;
         if unit.status == UnitStatus::Finished {
             self.chain_output(&unit, report.data)?;
         }
@@ -392,6 +397,7 @@ impl<S: Storage> Operation<'_, S> {
         self.store.update_attempt(&attempt)?;
         self.store_attempt_data(&attempt, TOO_MANY_RETRIES)?;
         unit.status = UnitStatus::Failed;
+        self.effects.completed += 1;
         Ok(self
             .store
             .update_work_unit(self.now, UnitStatus::Available, &unit)?)

@@ -16,12 +16,19 @@ use super::{Name, NamespaceId};
 use crate::clock::{ClockStep, Timestamp};
 use std::ops::RangeInclusive;
 
-/// The write-ahead log of an engine.
+/// What an engine tells about itself, for logs and metrics. What it does not have is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorageStatistics {
+    /// Its write-ahead log.
+    pub wal: Option<WalPages>,
+}
+
+/// The pages of a write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogPages {
-    /// Pages in it.
+pub struct WalPages {
+    /// Pages in the log.
     pub pages: u64,
-    /// Those of them that are in the file, too.
+    /// How many of them are in the file too.
     pub in_file: u64,
 }
 
@@ -153,13 +160,11 @@ pub struct CompletedUnits {
     pub is_all: bool,
 }
 
-/// Identifies a slice of an output. Of those that are there, the one that was put first has the lowest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OutputSliceId(pub i64);
-
 /// Units of an output that are still to be added.
 #[derive(Debug)]
 pub struct OutputSlice {
+    /// The attempt that left the output; `None` if an earlier version kept the slice.
+    pub attempt: Option<AttemptId>,
     /// The work spec that gets them.
     pub work_spec: WorkSpecId,
     /// The priority of those that state none.
@@ -278,7 +283,9 @@ pub trait Lister {
 pub trait Storage:
     WorkSpecStore
     + WorkUnitStore
+    + QueueStore
     + AttemptStore
+    + ArchiveStore
     + OutputStore
     + WorkerStore
     + LockStore
@@ -291,12 +298,15 @@ pub trait Storage:
     /// Runs one operation in the current batch, which is begun if need be. If it fails, all that it
     /// wrote is undone, and the rest of the batch stands.
     ///
+    /// An engine may undo what `run` did and call it again, for instance if it lost a race with another daemon. So
+    /// whatever `run` changes beside the store begins anew with each call, and counts only when this has returned.
+    ///
     /// # Errors
     /// What `run` fails with, or `Storage` if the batch could not be begun; see [`Self::begin_to_write`].
     fn operation<T>(
         &mut self,
         access: Access,
-        run: impl FnOnce(&mut Self) -> Result<T>,
+        run: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<T>;
 
     /// Begins to write in the current batch, unless that was begun. Waits for nobody.
@@ -337,12 +347,8 @@ pub trait Storage:
     /// Any [`StorageError`].
     fn move_times(&mut self, step: ClockStep) -> StorageResult<()>;
 
-    /// How many rows were written since the store was opened: a measure of what was done. Costs no query.
-    fn rows_written(&self) -> u64;
-
-    /// How many pages of the write-ahead log, if the engine has one, and how many of these are in the
-    /// file too. For statistics; callable at any time.
-    fn log_pages(&mut self) -> StorageResult<Option<LogPages>>;
+    /// What the engine tells about itself. Callable at any time.
+    fn statistics(&mut self) -> StorageResult<StorageStatistics>;
 
     /// A way to read committed state on another thread, if the engine has one.
     fn reader(&self) -> Option<Self::Reader>;
@@ -464,35 +470,6 @@ pub trait WorkUnitStore {
     /// Deletes a unit with its attempts.
     fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()>;
 
-    /// Finished or failed units in the order of their active attempts, the oldest first. What was once found
-    /// to be passed over is not looked at again.
-    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits>;
-
-    /// Deletes a completed unit with its attempts, and counts it as archived.
-    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()>;
-
-    /// Counts the archived units of a spec that are in this status no longer; gives how many these were.
-    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64>;
-
-    /// The available units with the highest priority, those with the lowest names first: at most
-    /// `limit`, and fewer if together they have more than `bytes_max` of data or if finding the others
-    /// takes another look.
-    fn best_available_units(
-        &mut self,
-        spec: WorkSpecId,
-        limit: usize,
-        bytes_max: usize,
-    ) -> StorageResult<BestUnits>;
-
-    /// How many available units come before an available one in the queue of their work spec. Looks at
-    /// `limit` units of each kind at the most.
-    fn units_ahead(
-        &mut self,
-        unit: &WorkUnit,
-        name: &Name,
-        limit: usize,
-    ) -> StorageResult<UnitsAhead>;
-
     /// The last name of a unit of a work spec.
     fn last_name(&mut self, spec: WorkSpecId) -> StorageResult<Option<Name>>;
 
@@ -507,13 +484,48 @@ pub trait WorkUnitStore {
     ) -> StorageResult<Vec<WorkUnit>>;
 }
 
+/// The queue: which available units come next.
+pub trait QueueStore {
+    /// The available units with the highest priority, those with the lowest names first: at most
+    /// `limit`, and fewer if together they have more than `bytes_max` of data or if finding the others
+    /// takes another look.
+    fn best_available_units(
+        &mut self,
+        spec: WorkSpecId,
+        limit: usize,
+        bytes_max: usize,
+    ) -> StorageResult<BestUnits>;
+
+    /// How many available units come before an available one in the queue of their work spec. Looks at
+    /// at most `limit` units of each kind.
+    fn units_ahead(
+        &mut self,
+        unit: &WorkUnit,
+        name: &Name,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead>;
+}
+
+/// Archiving: the oldest completed units, and the counts of those that were archived.
+pub trait ArchiveStore {
+    /// Finished or failed units in the order of their active attempts, the oldest first. Attempts that once were
+    /// skipped are not looked at again.
+    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits>;
+
+    /// Deletes a completed unit with its attempts, and counts it as archived.
+    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()>;
+
+    /// Sets the count of archived units of a spec in this status to 0; gives what it was.
+    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64>;
+
+    /// The attempt id that was given out last, whether or not that attempt still exists. Costs no query.
+    fn newest_attempt(&self) -> AttemptId;
+}
+
 /// Attempts.
 pub trait AttemptStore {
     /// Adds an attempt; its `id` is disregarded, and a new one given back.
     fn insert_attempt(&mut self, attempt: &Attempt) -> StorageResult<AttemptId>;
-
-    /// The id that was given out last, whether or not that attempt is there. Costs no query.
-    fn newest_attempt(&self) -> AttemptId;
 
     /// An attempt.
     fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>>;
@@ -549,11 +561,17 @@ pub trait AttemptStore {
 
 /// What long outputs name, until it is added.
 pub trait OutputStore {
-    /// Keeps a slice, behind those that are there.
-    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<OutputSliceId>;
+    /// Keeps a slice.
+    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<()>;
 
-    /// Removes the slice that was put first, and gives it.
-    fn take_output_slice(&mut self) -> StorageResult<Option<(OutputSliceId, OutputSlice)>>;
+    /// Removes a slice of any output and gives it: of those of one output the one that was put first.
+    fn take_output_slice(&mut self) -> StorageResult<Option<OutputSlice>>;
+
+    /// Removes the slice of an attempt's output that was put first, and gives it.
+    fn take_output_slice_of(&mut self, attempt: AttemptId) -> StorageResult<Option<OutputSlice>>;
+
+    /// True if there are slices of an attempt's output.
+    fn has_output_slices_of(&mut self, attempt: AttemptId) -> StorageResult<bool>;
 
     /// True if there may be a slice. Costs no query.
     fn has_output_slices(&self) -> bool;

@@ -1,6 +1,6 @@
 //! Handing out work.
 
-use super::attempt::AttemptId;
+use super::attempt::{AttemptId, HandedOutUnit};
 use super::scheduler::Candidates;
 use super::storage::{AvailableUnit, BestUnits, Storage};
 use super::work_spec::{WorkSpec, WorkSpecId};
@@ -21,7 +21,7 @@ const GIVEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a worker asks for.
 #[derive(Debug)]
 pub struct WorkRequest<'a> {
-    /// How many units at the most. All of them will be of one work spec.
+    /// At most this many units, and no more than the limit on one call. All of them will be of one work spec.
     pub max_units: usize,
     /// For how long.
     pub lease: Duration,
@@ -67,14 +67,16 @@ impl<S: Storage> Operation<'_, S> {
         worker: &Name,
         request: &WorkRequest<'_>,
     ) -> Result<Option<Vec<Assignment>>> {
+        self.effects.asked_for_work = Some(self.now);
         let (mut given, mut failed) = (Vec::new(), 0);
+        let max_units = request.max_units.min(self.limits.get_work_units_max);
         let wanted = self.wanted(request);
         while let Some(id) = self.choose_work_spec(&wanted) {
             let Some(spec) = self.store.get_work_spec(id) else {
                 break;
             };
             let (work_spec, max_retries) = (spec.name.clone(), spec.meta.max_retries);
-            let count = units_allowed(spec, request.max_units);
+            let count = units_allowed(spec, max_units);
             if spec.counts.available == 0 {
                 let unit = self.make_continuous_unit(id)?;
                 given.push(self.hand_out(unit, work_spec, worker, request.lease)?);
@@ -174,7 +176,9 @@ impl<S: Storage> Operation<'_, S> {
             data,
         } = unit;
         let attempt = self.open_attempt(&mut unit, Some(worker), lease)?.id;
-        self.handed_out.remember(worker, unit.id, &work_spec, &name);
+        self.effects
+            .handed_out
+            .push(HandedOutUnit::new(worker, unit.id, &work_spec, &name));
         self.store
             .update_work_unit(self.now, UnitStatus::Available, &unit)?;
         Ok(Assignment {

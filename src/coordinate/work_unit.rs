@@ -95,8 +95,9 @@ pub struct WorkUnit {
     pub active: Option<AttemptId>,
     /// The newest attempt.
     pub last: Option<AttemptId>,
-    /// The newest attempt from before the unit was added again.
-    pub superseded: Option<AttemptId>,
+    /// The number of the newest attempt from before the unit was added again, if it was: that one and those before
+    /// it are superseded.
+    pub superseded: Option<u64>,
     /// How many attempts there were when the unit was last added again or retried: these don't count
     /// towards `max_retries`.
     pub attempts_before: u64,
@@ -137,7 +138,7 @@ pub enum Deletion<'a> {
 }
 
 /// The deletion of all units of a work spec that are in some statuses, which is done in steps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DeletionInStatus {
     work_spec: Name,
     statuses: Vec<UnitStatus>,
@@ -146,6 +147,7 @@ pub struct DeletionInStatus {
     /// The last name when it began: what is added behind it is not looked at, so that there is an end.
     until: Option<Name>,
     deleted: u64,
+    is_over: bool,
 }
 
 impl DeletionInStatus {
@@ -153,6 +155,12 @@ impl DeletionInStatus {
     #[must_use]
     pub fn deleted(&self) -> u64 {
         self.deleted
+    }
+
+    /// True if nothing is left to do.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 }
 
@@ -213,8 +221,8 @@ impl<S: Storage> Operation<'_, S> {
         }
         unit.priority = priority;
         unit.not_before = not_before;
-        unit.superseded = unit.last;
         unit.attempts_before = self.attempts_so_far(&unit)?;
+        unit.superseded = unit.last.map(|_| unit.attempts_before);
         unit.make_available(self.now);
         self.store.update_work_unit(self.now, before, &unit)?;
         self.store.set_work_unit_data(unit.id, new.data.bytes())?;
@@ -329,28 +337,30 @@ impl<S: Storage> Operation<'_, S> {
     pub fn begin_deletion(
         &mut self,
         work_spec: &Name,
-        statuses: Vec<UnitStatus>,
+        statuses: &[UnitStatus],
     ) -> Result<DeletionInStatus> {
         let spec = self.work_spec(work_spec)?.id;
         Ok(DeletionInStatus {
             work_spec: work_spec.clone(),
-            statuses,
+            statuses: statuses.to_vec(),
             after: None,
             until: self.store.last_name(spec)?,
             deleted: 0,
+            is_over: false,
         })
     }
 
-    /// Goes on with a deletion: of `units_max` units, or for some milliseconds of looking for them. True if that
-    /// was all. Those that were archived in one of the statuses are among what is deleted last.
+    /// Does a step of a deletion: deletes `units_max` units, or looks for them for some milliseconds. Gives what is
+    /// left of it. Those that were archived in one of the statuses are among what is deleted last.
     ///
     /// # Errors
     /// `NoSuchWorkSpec`, `Storage`.
     pub fn delete_some(
         &mut self,
-        deletion: &mut DeletionInStatus,
+        deletion: &DeletionInStatus,
         units_max: usize,
-    ) -> Result<bool> {
+    ) -> Result<DeletionInStatus> {
+        let mut deletion = deletion.clone();
         let spec = self.work_spec(&deletion.work_spec)?.id;
         if let Some(until) = &deletion.until {
             let found = self.store.work_units_in(&InStatusQuery {
@@ -367,13 +377,14 @@ impl<S: Storage> Operation<'_, S> {
             }
             if found.looked_to.is_some() {
                 deletion.after = found.looked_to;
-                return Ok(false);
+                return Ok(deletion);
             }
         }
         let statuses = deletion.statuses.iter().copied();
         for status in statuses.filter_map(Completed::from_status) {
             deletion.deleted += self.store.forget_archived(spec, status)?;
         }
-        Ok(true)
+        deletion.is_over = true;
+        Ok(deletion)
     }
 }

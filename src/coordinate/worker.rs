@@ -72,7 +72,7 @@ pub struct HeldUnit {
 }
 
 /// A heartbeat.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Heartbeat<'a> {
     /// Who is alive.
     pub worker: &'a Name,

@@ -12,8 +12,7 @@ pub use statistics::Statistics;
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
-    Chained, Error, HandedOutByWorker, LastAsked, NamespaceId, Operation, Result, Retention,
-    StorageError,
+    Chained, Effects, Error, Memory, NamespaceId, Operation, Result, Retention, StorageError,
 };
 use crate::limits::{self, Pace, RequestLimits};
 use archiver::Archiver;
@@ -41,11 +40,9 @@ pub struct Engine<S: Storage> {
     namespace: NamespaceId,
     random: Box<dyn Rng>,
     settings: Settings,
-    started: Timestamp,
-    last_asked_for_work: Option<Timestamp>,
+    memory: Memory,
     batch: Batch,
     archiver: Archiver,
-    handed_out: HandedOutByWorker,
     /// When the next cleanup step may be taken.
     next_cleanup: Timestamp,
     totals: Totals,
@@ -101,11 +98,9 @@ impl<S: Storage> Engine<S> {
             namespace,
             random,
             settings,
-            started: now,
-            last_asked_for_work: None,
+            memory: Memory::new(now),
             batch: Batch::default(),
             archiver: Archiver::default(),
-            handed_out: HandedOutByWorker::new(limits::REMEMBERED_BY_WORKER_MAX),
             next_cleanup: now,
             totals: Totals::default(),
         })
@@ -120,26 +115,6 @@ impl<S: Storage> Engine<S> {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// When it was started.
-    #[must_use]
-    pub fn started(&self) -> Timestamp {
-        self.started
-    }
-
-    /// When somebody last asked for work.
-    #[must_use]
-    pub fn last_asked(&self) -> LastAsked {
-        LastAsked {
-            at: self.last_asked_for_work,
-            started: self.started,
-        }
-    }
-
-    /// Notes that somebody has asked for work.
-    pub fn note_asked_for_work(&mut self, now: Timestamp) {
-        self.last_asked_for_work = Some(now);
     }
 
     /// A way to read committed state on another thread, if the store has one.
@@ -158,7 +133,7 @@ impl<S: Storage> Engine<S> {
 
     /// Runs one operation in the open batch, which begins by itself. Before it, expires what is due; but while another
     /// program keeps the store from writing, that stays as it is. If the operation fails, all that it wrote is undone,
-    /// and the rest of the batch stands.
+    /// and the rest of the batch stands. `run` may be called again: see [`Storage::operation`].
     ///
     /// # Errors
     /// What `run` fails with, or `Storage`.
@@ -166,7 +141,7 @@ impl<S: Storage> Engine<S> {
         &mut self,
         access: Access,
         now: Timestamp,
-        run: impl FnOnce(Operation<'_, S>) -> Result<T>,
+        run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
         self.open_batch();
         self.batch.operations += 1;
@@ -181,22 +156,28 @@ impl<S: Storage> Engine<S> {
         &mut self,
         access: Access,
         now: Timestamp,
-        run: impl FnOnce(Operation<'_, S>) -> Result<T>,
+        mut run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
         self.batch.may_write |= access == Access::Write;
         let (namespace, random) = (self.namespace, &mut *self.random);
-        let (limits, handed_out) = (&self.settings.limits, &mut self.handed_out);
-        self.store.operation(access, |store| {
+        let (limits, memory) = (&self.settings.limits, &self.memory);
+        let mut effects = Effects::default();
+        let result = self.store.operation(access, |store| {
+            effects = Effects::default();
             run(Operation {
                 store,
                 namespace,
                 now,
                 limits,
                 chained: Chained::default(),
-                handed_out,
+                memory,
+                effects: &mut effects,
                 random,
             })
-        })
+        })?;
+        self.archiver.note_completed(effects.completed);
+        self.memory.apply(effects);
+        Ok(result)
     }
 
     /// Expires due leases, delays, workers and locks. If they are too many for one step, it does one step in each
@@ -283,12 +264,8 @@ impl<S: Storage> Engine<S> {
             .operation(Access::Write, |store| Ok(store.move_times(step)?));
         self.commit()?;
         moved.map_err(into_storage)?;
-        let own = [
-            &mut self.started,
-            &mut self.next_cleanup,
-            &mut self.archiver.next,
-        ];
-        for time in own.into_iter().chain(&mut self.last_asked_for_work) {
+        self.memory.move_times(step);
+        for time in [&mut self.next_cleanup, &mut self.archiver.next] {
             *time = time.moved(step);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::params::Params;
 use crate::coordinate::storage::{Lister, Storage};
-use crate::coordinate::{Assignment, HandedOut, LastAsked, Operation, Result, Retention};
+use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention};
 use crate::limits;
 use std::collections::HashMap;
 
@@ -16,7 +16,10 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) message: &'a [u8],
     /// True if it did not come in a list of requests.
     pub(super) is_alone: bool,
-    pub(super) effects: Effects,
+    /// Answers to the items of the call's list so far, one after the other.
+    pub(super) answers: &'a mut Vec<u8>,
+    /// Units that the step gives to the connection, which remembers them once the step has succeeded.
+    pub(super) given: Vec<Assignment>,
 }
 
 /// The facts about the daemon that methods may ask for.
@@ -25,17 +28,6 @@ pub(super) struct Daemon<'a> {
     pub(super) config: &'a [u8],
     pub(super) retention: &'a Retention,
     pub(super) calls: &'a HashMap<&'static str, u64>,
-    /// When somebody last asked for work, and when the daemon was started.
-    pub(super) last_asked: LastAsked,
-}
-
-/// What a step changes besides the store, once it has succeeded.
-#[derive(Default)]
-pub(super) struct Effects {
-    /// Units that the connection has been given.
-    pub(super) given: Vec<Assignment>,
-    /// True if somebody has asked for work.
-    pub(super) asked_for_work: bool,
 }
 
 /// How far a call has come with a step.
@@ -49,15 +41,15 @@ pub(super) enum Progress<S: Storage> {
 }
 
 /// A long read, which writes the result of a call.
-pub(super) type Read = Box<dyn FnOnce(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send>;
+pub(super) type Read = Box<dyn Fn(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send>;
 
 /// What is left of a call that is done in several steps, so that others get their turns in between.
 pub(super) trait Continuation<S: Storage> {
-    /// Does the next step.
+    /// Does the next step, and gives what is left after it. It may be run again, so it changes nothing of its own.
     ///
     /// # Errors
     /// What the operation fails with. The steps before this one stand.
-    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>>;
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>>;
 
     /// Bytes that it keeps, other than a few.
     fn held(&self) -> usize {
@@ -80,7 +72,7 @@ impl<S: Storage> Call<'_, S> {
         &mut self,
         may_be_long: bool,
         out: &mut Vec<u8>,
-        write: impl FnOnce(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send + 'static,
+        write: impl Fn(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send + 'static,
     ) -> Result<Progress<S>> {
         if may_be_long {
             return Ok(Progress::Read(Box::new(write)));

@@ -13,8 +13,8 @@ use crate::coordinate::storage::Storage;
 use crate::coordinate::{Error, Name, Result};
 use crate::limits::{self, RequestLimits};
 
-/// What a call does with the items of its list. It keeps what it has to answer.
-pub(super) trait ListAction<S: Storage>: 'static {
+/// What a call does with the items of its list.
+pub(super) trait ListAction<S: Storage>: Clone + 'static {
     /// How many items make a slice.
     const SLICE_LEN: usize;
     /// What stands for "nothing" in a failed answer.
@@ -26,33 +26,29 @@ pub(super) trait ListAction<S: Storage>: 'static {
     /// `Invalid` if it can't.
     fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()>;
 
-    /// Takes the next items, at most a slice, and at least one if there is one.
+    /// Takes the next items, at most a slice, and at least one if there is one. What is answered for each goes to
+    /// [`Call::answers`].
     ///
     /// # Errors
     /// What the operation fails with.
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()>;
 
-    /// Does a step of what is left to do when all items have been taken. True if that was all.
+    /// Does a step of what is left to do for the items that have been taken.
     ///
     /// # Errors
     /// What the operation fails with.
-    fn finish(&mut self, call: &mut Call<'_, S>) -> Result<bool> {
+    fn finish(&mut self, call: &mut Call<'_, S>) -> Result<()> {
         let _ = call;
-        Ok(true)
+        Ok(())
     }
 
-    /// True if [`ListAction::finish`] has something to do.
+    /// True if [`ListAction::finish`] has something to do before more items are taken.
     fn has_more(&self) -> bool {
         false
     }
 
-    /// Bytes that it keeps of the answer.
-    fn held(&self) -> usize {
-        0
-    }
-
-    /// Writes the answer, when all `count` items have been taken.
-    fn write_answer(&self, count: usize, out: &mut Vec<u8>);
+    /// Writes the answer, when all `count` items have been taken. `answers` are those to the items.
+    fn write_answer(&self, count: usize, answers: &[u8], out: &mut Vec<u8>);
 }
 
 /// One item of a list.
@@ -121,6 +117,7 @@ impl<'a> ListItems<'a> {
 }
 
 /// What is left of a call on a list.
+#[derive(Clone)]
 struct ListCall<A> {
     action: A,
     /// How the list is called in messages.
@@ -145,7 +142,7 @@ pub(super) fn call_on_list<S: Storage>(
     list: &Param<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    Box::new(ListCall::new(action, list, call.message)?).step(call, out)
+    ListCall::new(action, list, call.message)?.advance(call, out)
 }
 
 impl<A> ListCall<A> {
@@ -169,7 +166,21 @@ impl<A> ListCall<A> {
 }
 
 impl<S: Storage, A: ListAction<S>> Continuation<S> for ListCall<A> {
-    fn step(mut self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        self.clone().advance(call, out)
+    }
+}
+
+impl<A> ListCall<A> {
+    /// Does the next step.
+    fn advance<S: Storage>(
+        mut self,
+        call: &mut Call<'_, S>,
+        out: &mut Vec<u8>,
+    ) -> Result<Progress<S>>
+    where
+        A: ListAction<S>,
+    {
         let message = call.message;
         let mut items = ListItems {
             items: self.rest.items(message),
@@ -185,12 +196,10 @@ impl<S: Storage, A: ListAction<S>> Continuation<S> for ListCall<A> {
                 (self.rest, self.begin, self.taken) = (begin, None, 0);
                 self.is_checked = true;
             }
-            return Ok(Progress::More(self));
+            return Ok(Progress::More(Box::new(self)));
         }
-        if !items.items.are_more_than(0) && self.action.has_more() {
-            if !self.action.finish(call)? {
-                return Ok(Progress::More(self));
-            }
+        if self.action.has_more() {
+            self.action.finish(call)?;
         } else {
             let taken = self.action.take(&mut items, call);
             let taken = taken.map_err(|error| earlier_stand(error, self.taken));
@@ -204,16 +213,12 @@ impl<S: Storage, A: ListAction<S>> Continuation<S> for ListCall<A> {
                 self.is_checked = true;
             }
             (self.rest, self.taken) = (items.items.place_in(message), items.index);
-            if items.items.are_more_than(0) || self.action.has_more() {
-                return Ok(Progress::More(self));
-            }
         }
-        self.action.write_answer(self.taken, out);
+        if items.items.are_more_than(0) || self.action.has_more() {
+            return Ok(Progress::More(Box::new(self)));
+        }
+        self.action.write_answer(self.taken, call.answers, out);
         Ok(Progress::Done)
-    }
-
-    fn held(&self) -> usize {
-        self.action.held()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages: a request alone, or a list of requests. One that takes long is handled in several turns of its
 //! connection, each step of it in another batch, and others get their turns in between.
 
-use super::call::{Call, Continuation, Daemon, Effects, Progress, Read};
+use super::call::{Call, Continuation, Daemon, Progress, Read};
 use super::method::{Method, MethodInfo};
 use super::params::{Params, shown};
 use super::{JobServer, Session, batch_error, log};
@@ -109,8 +109,17 @@ struct Begun<S: Storage> {
     method: &'static MethodInfo,
     /// What is left, or why its last step was lost.
     rest: std::result::Result<Box<dyn Continuation<S>>, String>,
+    /// The call's answers so far, see [`Call::answers`].
+    answers: Vec<u8>,
     /// True if steps before the last one have been committed.
     had_steps: bool,
+}
+
+impl<S: Storage> Begun<S> {
+    /// Bytes that it keeps.
+    fn held(&self) -> usize {
+        self.answers.capacity() + self.rest.as_ref().map_or(0, |rest| rest.held())
+    }
 }
 
 impl<S: Storage> InFlight<S> {
@@ -142,11 +151,7 @@ impl<S: Storage> InFlight<S> {
 
     /// Bytes that it keeps of the answer, and of the message.
     fn held(&self) -> usize {
-        let rest = self
-            .begun
-            .as_ref()
-            .and_then(|begun| begun.rest.as_ref().ok());
-        self.responses.capacity() + rest.map_or(0, |rest| rest.held())
+        self.responses.capacity() + self.begun.as_ref().map_or(0, Begun::held)
     }
 
     /// Lets its requests fail where it would wait.
@@ -306,9 +311,13 @@ impl<S: Storage> JobServer<S> {
             format!("request: expected a map, got {}", request.kind_name())
         } else {
             envelope::begin_success(out, fields.id_bytes());
-            let progress = match begun {
-                Some(begun) => self.go_on(session, begun, turn, out),
-                None => self.begin(session, fields, turn, out),
+            let (rest, mut answers) = match begun {
+                Some(begun) => (Some((begun.method, begun.rest)), begun.answers),
+                None => (None, Vec::new()),
+            };
+            let progress = match rest {
+                Some((method, rest)) => self.go_on(session, method, rest, turn, &mut answers, out),
+                None => self.begin(session, fields, turn, &mut answers, out),
             };
             match progress {
                 Ok((_, Progress::Done)) => return Outcome::Answered,
@@ -321,6 +330,7 @@ impl<S: Storage> JobServer<S> {
                     return Outcome::Begun(Begun {
                         method,
                         rest: Ok(rest),
+                        answers,
                         had_steps,
                     });
                 }
@@ -341,6 +351,7 @@ impl<S: Storage> JobServer<S> {
         session: &mut Session<S>,
         request: &Request<'_>,
         turn: &Turn<'_>,
+        answers: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> std::result::Result<Step<S>, String> {
         let begin = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
@@ -348,7 +359,7 @@ impl<S: Storage> JobServer<S> {
         let method = found.as_ref().ok().map(|method| &method.info);
         let found = found.map_err(|error| ("request", error));
         let result = found.and_then(|method| {
-            let progress = self.call(session, method, request, turn, out);
+            let progress = self.call(session, method, request, turn, answers, out);
             progress.map_err(|error| (method.info.name, error))
         });
         if let Some(begin) = begin {
@@ -364,12 +375,15 @@ impl<S: Storage> JobServer<S> {
     fn go_on(
         &mut self,
         session: &mut Session<S>,
-        begun: Begun<S>,
+        method: &'static MethodInfo,
+        rest: std::result::Result<Box<dyn Continuation<S>>, String>,
         turn: &Turn<'_>,
+        answers: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> std::result::Result<Step<S>, String> {
-        let (method, rest) = (begun.method, begun.rest?);
-        self.run(session, method, turn, out, |call, out| rest.step(call, out))
+        let rest = rest?;
+        let step = |call: &mut Call<'_, S>, out: &mut Vec<u8>| rest.step(call, out);
+        self.run(session, method, turn, answers, out, step)
             .map_err(|error| format!("{}: {error}", method.name))
     }
 
@@ -379,6 +393,7 @@ impl<S: Storage> JobServer<S> {
         method: &'static Method<S>,
         request: &Request<'_>,
         turn: &Turn<'_>,
+        answers: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Step<S>> {
         *self.calls.entry(method.info.name).or_default() += 1;
@@ -388,7 +403,7 @@ impl<S: Storage> JobServer<S> {
             params, required, ..
         } = method.info;
         let params = Params::assign(params, required, request.params, &limits)?;
-        self.run(session, &method.info, turn, out, |call, out| {
+        self.run(session, &method.info, turn, answers, out, |call, out| {
             (method.run)(call, &params, out)
         })
     }
@@ -399,35 +414,36 @@ impl<S: Storage> JobServer<S> {
         session: &mut Session<S>,
         method: &'static MethodInfo,
         turn: &Turn<'_>,
+        answers: &mut Vec<u8>,
         out: &mut Vec<u8>,
-        step: impl FnOnce(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
+        step: impl Fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
     ) -> Result<Step<S>> {
         let retention = self.engine.settings().retention;
         let daemon = Daemon {
             config: &self.settings.config,
             retention: &retention,
             calls: &self.calls,
-            last_asked: self.engine.last_asked(),
         };
         let handed_out = &session.handed_out;
-        let (progress, effects) = self.engine.run(method.access, turn.now, |operation| {
+        let (answers_start, out_start) = (answers.len(), out.len());
+        let (progress, given) = self.engine.run(method.access, turn.now, |operation| {
+            answers.truncate(answers_start);
+            out.truncate(out_start);
             let mut call = Call {
                 operation,
                 handed_out,
                 daemon,
                 message: turn.message,
                 is_alone: turn.is_alone,
-                effects: Effects::default(),
+                answers: &mut *answers,
+                given: Vec::new(),
             };
-            Ok((step(&mut call, out)?, call.effects))
+            Ok((step(&mut call, out)?, call.given))
         })?;
-        for given in &effects.given {
+        for given in &given {
             session
                 .handed_out
                 .remember(given.unit, given.attempt, &given.work_spec, &given.name);
-        }
-        if effects.asked_for_work {
-            self.engine.note_asked_for_work(turn.now);
         }
         Ok((method, progress))
     }
@@ -441,8 +457,10 @@ impl<S: Storage> JobServer<S> {
         turn: &Turn<'_>,
         out: &mut Vec<u8>,
     ) {
+        let start = out.len();
         let result = self.engine.run(Access::Read, turn.now, |operation| {
-            write_read(method, request.id_bytes(), read, operation.store, out);
+            out.truncate(start);
+            write_read(method, request.id_bytes(), &read, operation.store, out);
             Ok(())
         });
         if let Err(error) = result {
@@ -481,7 +499,7 @@ fn wait<S: Storage>(session: &mut Session<S>, in_flight: InFlight<S>) -> Handled
 fn write_read(
     method: &MethodInfo,
     id: &[u8],
-    read: Read,
+    read: &Read,
     lister: &mut dyn Lister,
     out: &mut Vec<u8>,
 ) {
@@ -502,7 +520,7 @@ fn into_job(
 ) -> Job {
     Box::new(move || {
         let mut response = Vec::new();
-        write_read(method, &id, read, &mut reader, &mut response);
+        write_read(method, &id, &read, &mut reader, &mut response);
         let mut frame = Vec::new();
         envelope::write_frame(&mut frame, &response);
         frame

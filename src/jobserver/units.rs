@@ -35,6 +35,7 @@ pub(super) fn add_work_units<S: Storage>(
     call_on_list(call, AddUnits { work_spec }, &units, out)
 }
 
+#[derive(Clone)]
 struct AddUnits {
     work_spec: Name,
 }
@@ -58,7 +59,7 @@ impl<S: Storage> ListAction<S> for AddUnits {
         call.operation.add_work_units(&self.work_spec, &units)
     }
 
-    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_answer(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -107,8 +108,7 @@ pub(super) fn get_work_units<S: Storage>(
         .optional_list()?
         .is_some_and(|names| names.are_more_than(0))
     {
-        let action = UnitData(Asked::about(name));
-        return call_on_list(call, action, &names, out);
+        return call_on_list(call, UnitData(name), &names, out);
     }
     let query = UnitQuery {
         statuses: options.get("state").optional_statuses()?,
@@ -169,40 +169,25 @@ pub(super) fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8
     }
 }
 
-/// What a call that asks about units by their names is answered.
-struct Asked {
-    work_spec: Name,
-    /// The answers, one after the other.
-    answers: Vec<u8>,
+/// Writes an answer for each of the names of units that make a slice.
+fn answer_each<S: Storage>(
+    work_spec: &Name,
+    items: &mut ListItems<'_>,
+    call: &mut Call<'_, S>,
+    answer: impl Fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let names = items.names(limits::SLICE_LOOKED_UP)?;
+    let spec = call.operation.work_spec(work_spec)?.id;
+    for name in &names {
+        answer(&mut call.operation, spec, name, call.answers)?;
+        check_answer_length(call.answers.len())?;
+    }
+    Ok(())
 }
 
-impl Asked {
-    fn about(work_spec: Name) -> Self {
-        Self {
-            work_spec,
-            answers: Vec::new(),
-        }
-    }
-
-    /// Writes an answer for each of the names that make a slice.
-    fn answer<S: Storage>(
-        &mut self,
-        items: &mut ListItems<'_>,
-        call: &mut Call<'_, S>,
-        answer: impl Fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -> Result<()>,
-    ) -> Result<()> {
-        let names = items.names(limits::SLICE_LOOKED_UP)?;
-        let spec = call.operation.work_spec(&self.work_spec)?.id;
-        for name in &names {
-            answer(&mut call.operation, spec, name, &mut self.answers)?;
-            check_answer_length(self.answers.len())?;
-        }
-        Ok(())
-    }
-}
-
-/// The data of units.
-struct UnitData(Asked);
+/// The data of units of a work spec.
+#[derive(Clone)]
+struct UnitData(Name);
 
 impl<S: Storage> ListAction<S> for UnitData {
     const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
@@ -213,21 +198,16 @@ impl<S: Storage> ListAction<S> for UnitData {
     }
 
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
-        self.0
-            .answer(items, call, |operation, spec, name, answers| {
-                let data = operation.find_work_unit_data(spec, name)?;
-                check_answer_length(answers.len() + data.as_ref().map_or(0, Vec::len))?;
-                write_unit(&mut Writer::new(answers), name, data.as_deref());
-                Ok(())
-            })
+        answer_each(&self.0, items, call, |operation, spec, name, answers| {
+            let data = operation.find_work_unit_data(spec, name)?;
+            check_answer_length(answers.len() + data.as_ref().map_or(0, Vec::len))?;
+            write_unit(&mut Writer::new(answers), name, data.as_deref());
+            Ok(())
+        })
     }
 
-    fn held(&self) -> usize {
-        self.0.answers.capacity()
-    }
-
-    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
-        ok_list(out, count, &self.0.answers);
+    fn write_answer(&self, count: usize, answers: &[u8], out: &mut Vec<u8>) {
+        ok_list(out, count, answers);
     }
 }
 
@@ -236,12 +216,13 @@ pub(super) fn get_work_unit_status<S: Storage>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    let action = UnitStatuses(Asked::about(params.get("work_spec_name").name()?));
+    let action = UnitStatuses(params.get("work_spec_name").name()?);
     call_on_list(call, action, &params.get("work_unit_keys"), out)
 }
 
-/// Where units stand.
-struct UnitStatuses(Asked);
+/// Where units of a work spec stand.
+#[derive(Clone)]
+struct UnitStatuses(Name);
 
 impl<S: Storage> ListAction<S> for UnitStatuses {
     const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
@@ -252,24 +233,19 @@ impl<S: Storage> ListAction<S> for UnitStatuses {
     }
 
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
-        self.0
-            .answer(items, call, |operation, spec, name, answers| {
-                let report = operation.work_unit_report(spec, name)?;
-                let mut writer = Writer::new(answers);
-                match report {
-                    Some(report) => write_report(&mut writer, &report),
-                    None => writer.null(),
-                }
-                Ok(())
-            })
+        answer_each(&self.0, items, call, |operation, spec, name, answers| {
+            let report = operation.work_unit_report(spec, name)?;
+            let mut writer = Writer::new(answers);
+            match report {
+                Some(report) => write_report(&mut writer, &report),
+                None => writer.null(),
+            }
+            Ok(())
+        })
     }
 
-    fn held(&self) -> usize {
-        self.0.answers.capacity()
-    }
-
-    fn write_answer(&self, count: usize, out: &mut Vec<u8>) {
-        ok_list(out, count, &self.0.answers);
+    fn write_answer(&self, count: usize, answers: &[u8], out: &mut Vec<u8>) {
+        ok_list(out, count, answers);
     }
 }
 
@@ -323,6 +299,7 @@ pub(super) fn prioritize_work_units<S: Storage>(
 }
 
 /// Gives units another priority; without a change they stay as they are.
+#[derive(Clone)]
 struct Prioritize {
     work_spec: Name,
     change: Option<PriorityChange>,
@@ -346,7 +323,7 @@ impl<S: Storage> ListAction<S> for Prioritize {
         Ok(())
     }
 
-    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_answer(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -374,8 +351,8 @@ pub(super) fn del_work_units<S: Storage>(
             };
             return call_on_list(call, action, &names, out);
         }
-        (_, None, Some(statuses)) => match call.operation.begin_deletion(&spec, statuses) {
-            Ok(deletion) => return Box::new(DeleteInStatus(deletion)).step(call, out),
+        (_, None, Some(statuses)) => match call.operation.begin_deletion(&spec, &statuses) {
+            Ok(deletion) => return DeleteInStatus(deletion).step(call, out),
             Err(error) => Err(error),
         },
         (_, None, None) => call.operation.work_spec(&spec).and_then(|_| {
@@ -390,6 +367,7 @@ pub(super) fn del_work_units<S: Storage>(
 }
 
 /// Deletes units by their names if they are in one of these statuses, if some are given.
+#[derive(Clone)]
 struct DeleteNamed {
     work_spec: Name,
     statuses: Option<Vec<UnitStatus>>,
@@ -411,7 +389,7 @@ impl<S: Storage> ListAction<S> for DeleteNamed {
         Ok(())
     }
 
-    fn write_answer(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_answer(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         ok_pair(out, |writer| writer.unsigned(self.deleted));
     }
 }
@@ -420,13 +398,13 @@ impl<S: Storage> ListAction<S> for DeleteNamed {
 struct DeleteInStatus(DeletionInStatus);
 
 impl<S: Storage> Continuation<S> for DeleteInStatus {
-    fn step(mut self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
-        let is_over = call
-            .operation
-            .delete_some(&mut self.0, limits::SWEEP_REMOVED);
-        match answer_in_band(out, Nothing::Zero, is_over)? {
-            Some(false) => return Ok(Progress::More(self)),
-            Some(true) => ok_pair(out, |writer| writer.unsigned(self.0.deleted())),
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        let deletion = call.operation.delete_some(&self.0, limits::SWEEP_REMOVED);
+        match answer_in_band(out, Nothing::Zero, deletion)? {
+            Some(deletion) if deletion.is_over() => {
+                ok_pair(out, |writer| writer.unsigned(deletion.deleted()));
+            }
+            Some(deletion) => return Ok(Progress::More(Box::new(Self(deletion)))),
             None => {}
         }
         Ok(Progress::Done)

@@ -10,8 +10,10 @@ use super::SqliteStore;
 use super::statement::statements;
 use super::units::row_to_unit;
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{CompletedQuery, CompletedUnit, CompletedUnits, StorageResult};
-use crate::coordinate::{AttemptId, Completed, UnitStatus, WorkUnit};
+use crate::coordinate::storage::{
+    ArchiveStore, CompletedQuery, CompletedUnit, CompletedUnits, StorageResult, WorkUnitStore,
+};
+use crate::coordinate::{AttemptId, Completed, UnitStatus, WorkSpecId, WorkUnit};
 use rusqlite::named_params;
 
 statements! {
@@ -19,7 +21,7 @@ statements! {
     /// active one has. Of data only the length is taken, which needs none of their pages.
     COMPLETED = "
         SELECT work_unit.id, work_spec_id, work_unit.status, priority, not_before_us, active_attempt_id,
-               last_attempt_id, superseded_attempt_id, attempts_before,
+               last_attempt_id, superseded_number, attempts_before,
                attempt.id, start_us, end_us, number,
                length(work_unit.data) + coalesce(length(attempt.data), 0) * number
           FROM attempt
@@ -29,12 +31,8 @@ statements! {
          ORDER BY attempt.id";
 }
 
-impl SqliteStore {
-    /// See [`crate::coordinate::storage::WorkUnitStore::completed_units`].
-    pub(super) fn oldest_completed(
-        &mut self,
-        query: &CompletedQuery,
-    ) -> StorageResult<CompletedUnits> {
+impl ArchiveStore for SqliteStore {
+    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits> {
         let oldest = self.specs.completed_after(query.spec, query.status);
         let after = query.after.unwrap_or(oldest);
         let found = self.completed_behind(after, query)?;
@@ -50,6 +48,25 @@ impl SqliteStore {
         Ok(found)
     }
 
+    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()> {
+        self.delete_work_unit(unit)?;
+        if let Some(archived) = self.archived_to_change(unit.work_spec, status) {
+            *archived += 1;
+        }
+        Ok(())
+    }
+
+    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64> {
+        let archived = self.archived_to_change(spec, status);
+        Ok(archived.map_or(0, std::mem::take))
+    }
+
+    fn newest_attempt(&self) -> AttemptId {
+        AttemptId(self.next_attempt_id - 1)
+    }
+}
+
+impl SqliteStore {
     fn completed_behind(
         &mut self,
         after: AttemptId,

@@ -16,7 +16,7 @@ use super::open::{BUSY_TIMEOUT, Options, Synchronous, set_synchronous};
 use super::statement::Statements;
 use super::{SqliteStore, full_if_beyond_limit};
 use crate::coordinate::StorageError;
-use crate::coordinate::storage::LogPages;
+use crate::coordinate::storage::{StorageResult, WalPages};
 use rusqlite::{Connection, OpenFlags, ffi};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -313,22 +313,26 @@ impl SqliteStore {
         }
     }
 
-    /// The length of the log; `None` if there is none.
-    pub(super) fn look_at_log_pages(&mut self) -> rusqlite::Result<Option<LogPages>> {
+    /// The pages of the write-ahead log; `None` if there is none, as for a database in memory.
+    ///
+    /// # Errors
+    /// Any [`StorageError`].
+    pub fn wal_pages(&mut self) -> StorageResult<Option<WalPages>> {
         if self.checkpointer.is_none() {
             return Ok(None);
         }
-        self.statements.prepared(LOOK)?.query_row(&[], |row| {
+        let pages = self.statements.prepared(LOOK)?.query_row(&[], |row| {
             // -1 before the log is used for the first time.
             let pages = |name| {
                 row.get::<_, i64>(name)
                     .map(|pages| u64::try_from(pages).unwrap_or(0))
             };
-            Ok(Some(LogPages {
+            Ok(Some(WalPages {
                 pages: pages("log")?,
                 in_file: pages("checkpointed")?,
             }))
-        })
+        });
+        Ok(pages?)
     }
 
     fn look_at_log(&mut self) -> rusqlite::Result<()> {

@@ -592,8 +592,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Supposes that there are deleted specs and slices of outputs, until somebody has looked.
-    pub(super) fn suppose_steps(&mut self) {
+    /// Assumes that there are deleted specs and slices of outputs to clean up, until the next cleanup has looked.
+    pub(super) fn assume_cleanup_pending(&mut self) {
         self.specs.has_deleted = true;
         self.has_output_slices = true;
     }
@@ -804,7 +804,7 @@ impl WorkSpecStore for SqliteStore {
                 }
             }
         };
-        if self.delete_units_of(deleted, limit)? && !self.delete_output_slice_of(deleted)? {
+        if self.delete_units_of(deleted, limit)? && !self.delete_output_slice_for(deleted)? {
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
                 self.statements
                     .prepared(sql)?

@@ -4,7 +4,7 @@ use super::checkpoint::Checkpointer;
 use super::specs::Undo;
 use super::{Reader, SqliteStore, full_if_beyond_limit};
 use crate::clock::{ClockStep, Timestamp};
-use crate::coordinate::storage::{Access, LogPages, Storage, StorageResult};
+use crate::coordinate::storage::{Access, Storage, StorageResult, StorageStatistics};
 use crate::coordinate::{Error, Result, StorageError};
 use rusqlite::OptionalExtension;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Storage for SqliteStore {
     fn operation<T>(
         &mut self,
         access: Access,
-        run: impl FnOnce(&mut Self) -> Result<T>,
+        mut run: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
         if let Some(error) = &self.batch.broken {
             return Err(error.clone().into());
@@ -111,8 +111,8 @@ impl Storage for SqliteStore {
             }
         };
         self.batch.stale = true;
-        // Nobody would look if it seemed that nothing is to be done in steps.
-        self.suppose_steps();
+        // The batch may have removed what is there again now.
+        self.assume_cleanup_pending();
         // What had ended in the batch has not, and nobody would look if it seemed that nothing is due.
         if let Some(due) = self.batch.due_before {
             self.note_due(due);
@@ -155,12 +155,10 @@ impl Storage for SqliteStore {
         self.move_all_times(step)
     }
 
-    fn rows_written(&self) -> u64 {
-        self.statements.connection().total_changes()
-    }
-
-    fn log_pages(&mut self) -> StorageResult<Option<LogPages>> {
-        Ok(self.look_at_log_pages()?)
+    fn statistics(&mut self) -> StorageResult<StorageStatistics> {
+        Ok(StorageStatistics {
+            wal: self.wal_pages()?,
+        })
     }
 
     fn reader(&self) -> Option<Reader> {

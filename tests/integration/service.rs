@@ -218,7 +218,7 @@ fn sigusr1_writes_statistics_to_the_log() {
         "uptime=",
         "operations=8",
         "operations_per_commit=1.0",
-        "work_specs=2 available=2 delayed=0 pending=1 finished=1 failed=0 archived_finished=0 archived_failed=0 log_pages=",
+        "work_specs=2 available=2 delayed=0 pending=1 finished=1 failed=0 archived_finished=0 archived_failed=0 wal_pages=",
         "method=\"set_work_spec\" count=2",
         "method=\"get_work\" count=2",
     ] {
