@@ -4,15 +4,15 @@
 //! `cargo bench --bench codec`. The last of each message's benchmarks is all of that as the daemon does it:
 //! a whole request, of which the operation finds at once that there is nothing to do.
 
-use coordinated::cbor::{Item, Writer, scan};
-use coordinated::cborrpc::envelope::{self, Message, Request};
-use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
 use coordinated::coordinate::{Name, NewUnit};
 use coordinated::engine::Engine;
 use coordinated::jobserver::{JobServer, Settings};
 use coordinated::limits::RequestLimits;
 use coordinated::server::{Handled, Service};
 use coordinated::store::SqliteStore;
+use coordinated_client::cbor::{Item, Writer, scan};
+use coordinated_client::cborrpc::envelope::{self, Message, Request};
+use coordinated_client::cborrpc::framing::{Frame, FrameLimits, Framer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;

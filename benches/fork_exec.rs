@@ -5,8 +5,8 @@
 //! leave processors idle that wait for each other; so there is one of four, too:
 //! cargo bench --bench fork_exec
 
-use coordinated::cbor::Value;
-use coordinated::client::{Address, Coordinate, NewUnit};
+use coordinated_client::cbor::Value;
+use coordinated_client::{Address, Coordinate, NewUnit};
 use std::error::Error;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};

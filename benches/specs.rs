@@ -2,9 +2,9 @@
 //!
 //! `cargo bench --bench specs`. Nothing waits for the disk. Figures are in benches/README.md.
 
-use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Storage};
 use coordinated::coordinate::{Assignment, LEASE_DEFAULT, Name, NewUnit, ReportKind, WorkRequest};
+use coordinated_client::cbor::Item;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rusqlite::Connection;
 use serde_json::json;

@@ -7,12 +7,12 @@
 
 pub mod operations;
 
-use coordinated::cbor::Item;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::Storage;
 use coordinated::coordinate::{
     Deletion, HandedOut, LEASE_DEFAULT, Name, NewUnit, Report, ReportKind, WorkRequest,
 };
+use coordinated_client::cbor::Item;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;

@@ -4,11 +4,11 @@ use super::{
     Meter, Queue, SHORT, SPEC, STRIDE, add, data, delete_named, encoded, hand_out, new_units,
     numbered, report, worker,
 };
-use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery};
 use coordinated::coordinate::{
     Heartbeat, LEASE_DEFAULT, Lease, LockPath, Name, PriorityChange, Report, ReportKind,
 };
+use coordinated_client::cbor::Item;
 use serde_json::json;
 use std::time::Duration;
 use test_support::world::{World, cbor, name, report_of};

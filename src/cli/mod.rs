@@ -1,10 +1,10 @@
 //! The command line: one file a subcommand.
 
 mod backup;
-mod bench;
 mod check;
 mod commands;
 mod compact;
+mod config;
 mod pid_file;
 mod progress;
 mod restore;
@@ -45,7 +45,7 @@ enum Command {
     /// Ask a database with SQL, which changes nothing
     Sql(sql::Args),
     /// Load a server and measure it: this one, or any other that speaks CBOR-RPC
-    Bench(bench::Args),
+    Bench(coordinated_bench::Args),
     #[command(flatten)]
     Client(commands::Command),
 }
@@ -65,7 +65,7 @@ pub fn run() -> ExitCode {
         },
         Command::Compact(args) => compact::run(&args),
         Command::Sql(args) => sql::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => coordinated_bench::run(&args, progress::bar_of),
         Command::Client(command) => command.run(),
     };
     match result {

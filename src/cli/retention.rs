@@ -1,9 +1,9 @@
 //! Which completed units the daemon keeps: by flags, or as the Python daemon's configuration says it.
 
 use super::values::parse_duration;
-use crate::cbor::{Item, Kind};
 use crate::coordinate::Retention;
 use crate::coordinate::number::{as_float, duration_from_seconds};
+use coordinated_client::cbor::{Item, Kind};
 use std::time::Duration;
 
 /// The flags of `serve` for it.
@@ -74,7 +74,7 @@ fn configured(config: &[u8]) -> Result<Retention, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cborrpc::config::encode_yaml;
+    use crate::cli::config::encode_yaml;
 
     fn of_yaml(job_queue: &str) -> Result<Retention, String> {
         let yaml = format!("coordinate:\n  job_queue: {job_queue}\n");

@@ -1,11 +1,8 @@
 //! `coordinated serve`: the daemon.
 
+use super::config;
 use super::pid_file::PidFile;
 use super::values::{parse_bytes, parse_duration, parse_mode};
-use crate::address::Address;
-use crate::cbor::EMPTY_MAP;
-use crate::cborrpc::config;
-use crate::cborrpc::framing::FrameLimits;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
 use crate::jobserver::{JobServer, Settings};
@@ -13,6 +10,9 @@ use crate::limits::{Pace, RequestLimits};
 use crate::server::{Admission, Limits, Network, Server, ServerError, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
+use coordinated_client::Address;
+use coordinated_client::cbor::EMPTY_MAP;
+use coordinated_client::cborrpc::framing::FrameLimits;
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

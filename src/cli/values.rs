@@ -1,8 +1,8 @@
 //! How values are written on the command line, and shown to people: sizes as `64MiB`, spans of time as `30s`,
 //! data as YAML or JSON; and which database a command is about.
 
-use crate::cbor::escape::is_deceptive;
-use crate::cbor::{Value, json};
+use coordinated_client::cbor::escape::is_deceptive;
+use coordinated_client::cbor::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -3,8 +3,8 @@
 use super::storage::Storage;
 use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
 use super::{Name, Operation, Result};
-use crate::cbor::Item;
 use crate::clock::Timestamp;
+use coordinated_client::cbor::Item;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

@@ -6,9 +6,9 @@ use super::number::is_true;
 use super::storage::{OutputSlice, Storage};
 use super::work_unit::WorkUnit;
 use super::{Operation, Result, WorkSpecId};
-use crate::cbor::item::{Entries, Items};
-use crate::cbor::{Item, Kind, Writer};
 use crate::limits::{self, RequestLimits};
+use coordinated_client::cbor::item::{Entries, Items};
+use coordinated_client::cbor::{Item, Kind, Writer};
 
 /// What the finishes of one operation have chained.
 #[derive(Clone, Copy, Debug, Default)]

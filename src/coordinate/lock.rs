@@ -3,9 +3,9 @@
 use super::number::duration_from_seconds;
 use super::storage::Storage;
 use super::{Error, Name, Operation, Result};
-use crate::cbor::{Item, Kind, Writer, scan};
 use crate::clock::Timestamp;
 use crate::limits::{self, RequestLimits};
+use coordinated_client::cbor::{Item, Kind, Writer, scan};
 use std::time::Duration;
 
 /// A place in the tree of locks: the labels that lead to it from the root, which is the empty path.

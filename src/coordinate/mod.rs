@@ -46,7 +46,7 @@ pub use work_unit::{
 };
 pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
 
-pub use crate::name::Name;
+pub use coordinated_client::Name;
 
 use crate::clock::Timestamp;
 use crate::limits::RequestLimits;
@@ -79,4 +79,4 @@ pub struct Operation<'a, S> {
 }
 
 #[cfg(test)]
-pub(crate) const EMPTY_DEFINITION: &[u8] = crate::cbor::EMPTY_MAP;
+pub(crate) const EMPTY_DEFINITION: &[u8] = coordinated_client::cbor::EMPTY_MAP;

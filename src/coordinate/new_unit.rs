@@ -2,8 +2,8 @@
 
 use super::number;
 use super::{Error, Name, Result};
-use crate::cbor::{EMPTY_MAP, Item};
 use crate::limits::RequestLimits;
+use coordinated_client::cbor::{EMPTY_MAP, Item};
 use std::time::Duration;
 
 /// A unit to be added.

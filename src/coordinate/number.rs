@@ -1,6 +1,6 @@
 //! Numbers as loosely typed clients send them.
 
-use crate::cbor::{Item, Kind};
+use coordinated_client::cbor::{Item, Kind};
 use std::time::Duration;
 
 /// The longest span of time that is kept, in seconds: a hundred years.

@@ -313,7 +313,7 @@ mod tests {
     use super::super::work_spec::{Counts, Meta};
     use super::super::{EMPTY_DEFINITION, Name};
     use super::*;
-    use crate::cbor::Item;
+    use coordinated_client::cbor::Item;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;

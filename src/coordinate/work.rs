@@ -6,7 +6,7 @@ use super::storage::{AvailableUnit, BestUnits, Storage};
 use super::work_spec::{WorkSpec, WorkSpecId};
 use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
 use super::{Name, Operation, Result};
-use crate::cbor::EMPTY_MAP;
+use coordinated_client::cbor::EMPTY_MAP;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -4,8 +4,8 @@ use super::number::{self, is_true};
 use super::storage::Storage;
 use super::work_unit::Completed;
 use super::{Error, Name, Operation, Result};
-use crate::cbor::Item;
 use crate::clock::Timestamp;
+use coordinated_client::cbor::Item;
 use std::time::Duration;
 
 /// Identifies a work spec in the file. A spec that is deleted and set again gets another one.

@@ -4,9 +4,9 @@ use super::attempt::AttemptId;
 use super::new_unit::NewUnit;
 use super::storage::{InStatusQuery, Storage};
 use super::{Error, Name, Operation, Result, WorkSpecId};
-use crate::cbor::Item;
 use crate::clock::Timestamp;
 use crate::limits;
+use coordinated_client::cbor::Item;
 use std::collections::HashMap;
 
 /// Identifies a work unit in the file. Never used again while the daemon runs.

@@ -2,9 +2,9 @@
 
 use super::call::{Call, Progress};
 use super::params::Params;
-use crate::cbor::Writer;
 use crate::coordinate::Result;
 use crate::coordinate::storage::Storage;
+use coordinated_client::cbor::Writer;
 
 /// The version of the protocol's additions that this daemon speaks.
 const PROTOCOL: u64 = 1;

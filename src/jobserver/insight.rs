@@ -6,12 +6,12 @@ use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, write_name, write_time,
 };
 use super::units::{shown_counts, status_number};
-use crate::cbor::Writer;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Attempt, AttemptStatus, Counts, Error, FailureGroup, Name, Result, UnitStatus, group_failures,
 };
 use crate::limits;
+use coordinated_client::cbor::Writer;
 use std::time::Duration;
 
 pub(super) fn summary<S: Storage>(

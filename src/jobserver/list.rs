@@ -7,11 +7,11 @@
 use super::call::{Call, Continuation, Progress};
 use super::params::{Label, Param};
 use super::reply::{Nothing, answer_in_band};
-use crate::cbor::Item;
-use crate::cbor::item::{Items, Place};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Error, Name, Result};
 use crate::limits::{self, RequestLimits};
+use coordinated_client::cbor::Item;
+use coordinated_client::cbor::item::{Items, Place};
 
 /// What a call does with the items of its list.
 pub(super) trait ListAction<S: Storage>: Clone + 'static {

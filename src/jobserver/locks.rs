@@ -6,10 +6,10 @@ use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, true_pair, write_name,
     write_time,
 };
-use crate::cbor::{Item, Writer};
 use crate::coordinate::storage::{LockQuery, Storage};
 use crate::coordinate::{Error, Lock, LockPath, Name, Result, lock_timeout};
 use crate::limits::{self, RequestLimits};
+use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
 
 /// The parameters that the methods which change locks share.

@@ -3,11 +3,11 @@
 use super::call::Progress;
 use super::method::MethodInfo;
 use super::params::shown;
-use crate::cbor::Item;
-use crate::cborrpc::envelope::Request;
 use crate::coordinate::Error;
 use crate::coordinate::storage::Storage;
 use crate::engine::Statistics;
+use coordinated_client::cbor::Item;
+use coordinated_client::cborrpc::envelope::Request;
 use std::collections::HashMap;
 use std::time::Duration;
 

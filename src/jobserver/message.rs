@@ -5,14 +5,14 @@ use super::call::{Call, Continuation, Daemon, Progress, Read};
 use super::method::{Method, MethodInfo};
 use super::params::{Params, shown};
 use super::{JobServer, Session, batch_error, log};
-use crate::cbor::item::{Items, Place};
-use crate::cbor::{Item, Writer};
-use crate::cborrpc::envelope::{self, Request};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
 use crate::coordinate::{Error, Result, StorageError};
 use crate::limits;
 use crate::server::{BatchError, Handled, Job};
+use coordinated_client::cbor::item::{Items, Place};
+use coordinated_client::cbor::{Item, Writer};
+use coordinated_client::cborrpc::envelope::{self, Request};
 use std::time::Instant;
 
 /// An answer that waits for its batch.

@@ -23,13 +23,13 @@ mod workers;
 pub use message::Answer;
 pub use method::MethodInfo;
 
-use crate::cborrpc::envelope::{self, Message};
-use crate::cborrpc::framing::FrameError;
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{HandedOut, StorageError};
 use crate::engine::Engine;
 use crate::server::{BatchError, Handled, Service};
+use coordinated_client::cborrpc::envelope::{self, Message};
+use coordinated_client::cborrpc::framing::FrameError;
 use message::InFlight;
 use method::Method;
 use std::collections::HashMap;
@@ -196,10 +196,10 @@ fn batch_error(error: StorageError) -> BatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cbor::Writer;
     use crate::engine;
     use crate::limits::Pace;
     use crate::store::{Options, SqliteStore};
+    use coordinated_client::cbor::Writer;
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
     use std::path::Path;

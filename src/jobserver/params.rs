@@ -1,10 +1,10 @@
 //! Reading parameters and options, with errors that name them.
 
-use crate::cbor::item::Items;
-use crate::cbor::{Item, Kind};
 use crate::coordinate::number::{as_float, as_integer_or_numeral};
 use crate::coordinate::{Error, Name, Result, UnitStatus};
 use crate::limits::{self, RequestLimits};
+use coordinated_client::cbor::item::Items;
+use coordinated_client::cbor::{Item, Kind};
 use std::borrow::Cow;
 
 /// Characters of a name that are shown.

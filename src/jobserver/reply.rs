@@ -1,9 +1,9 @@
 //! The forms that results take on the wire.
 
-use crate::cbor::Writer;
 use crate::clock::Timestamp;
 use crate::coordinate::{Error, Name, Result};
 use crate::limits;
+use coordinated_client::cbor::Writer;
 
 /// What stands for "nothing" in the failed pair of a method: each has its own.
 #[derive(Clone, Copy)]

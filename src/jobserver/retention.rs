@@ -2,10 +2,10 @@
 
 use super::call::{Call, Continuation, Progress};
 use super::params::{Options, Params};
-use crate::cbor::Writer;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{ArchivePass, Result};
 use crate::limits;
+use coordinated_client::cbor::Writer;
 
 /// Removes completed units beyond the configured limits; without any it does nothing. The answer waits until
 /// all is done.

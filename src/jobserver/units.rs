@@ -7,13 +7,13 @@ use super::reply::{
     Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, true_pair,
     write_name, write_time,
 };
-use crate::cbor::Writer;
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
     Completed, Counts, Deletion, DeletionInStatus, Error, Name, NamespaceId, NewUnit, Operation,
     PriorityChange, Result, UnitReport, UnitStatus, WorkSpecId,
 };
 use crate::limits::{self, RequestLimits};
+use coordinated_client::cbor::Writer;
 
 /// The number by which clients know a status. To them a delayed unit is an available one.
 pub(super) fn status_number(status: UnitStatus) -> u64 {

@@ -5,9 +5,9 @@ use super::params::Params;
 use super::reply::{
     Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_name, write_time,
 };
-use crate::cbor::{EMPTY_MAP, Item, Writer};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Heartbeat, HeldUnit, Name, Result, worker_lifetime};
+use coordinated_client::cbor::{EMPTY_MAP, Item, Writer};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

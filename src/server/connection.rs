@@ -4,7 +4,7 @@ use super::limits::{IDLE_BUFFER_BYTES, MESSAGES_PER_TURN};
 use super::room::Held;
 use super::service::Job;
 use super::socket::{Peer, Socket};
-use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
+use coordinated_client::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use mio::event::Event;
 use std::io::{self, ErrorKind};
 use std::ops::Range;

@@ -1,7 +1,6 @@
 //! Every limit of the loop, each with its unit and its reason.
 
-use crate::cborrpc::framing::FrameLimits;
-use std::io;
+use coordinated_client::cborrpc::framing::FrameLimits;
 use std::time::Duration;
 
 /// What a peer, or all of them together, may take from the daemon.
@@ -135,38 +134,15 @@ pub(super) const DELIVERY_LOOK: Duration = Duration::from_millis(5);
 /// Open files beside the connections: the database and its readers, listeners, logs.
 const OTHER_FILES: u64 = 100;
 
-/// Raises this process's soft limit of open files to the hard one, and says how many that is.
+/// Raises the soft limit of open files to the hard one, and warns if that is too low for `limits`.
 ///
-/// The soft limit is 1,024 on most systems, for the sake of old programs that use `select`, and
-/// each connection is an open file.
-///
-/// # Errors
-/// If the system refuses. The old limit then still holds.
-pub fn raise_open_files_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a valid rlimit for the call to fill in.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: `limit` is a valid rlimit that the call only reads.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
-}
-
-/// Raises the limit of open files and warns if it is too low for `limits`.
+/// The soft limit is 1,024 on most systems, for the sake of old programs that use `select`, and each connection is an
+/// open file.
 pub(super) fn make_room_for(limits: &Limits) {
     let wanted = u64::try_from(limits.connections_max)
         .unwrap_or(u64::MAX)
         .saturating_add(OTHER_FILES);
-    match raise_open_files_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) if files < wanted => tracing::warn!(
             "at most {files} files can be open, too few for {} connections: raise the hard limit \
              (ulimit -Hn, LimitNOFILE=)",

@@ -4,7 +4,7 @@ use super::admission::Admission;
 use super::limits::BACKLOG;
 use super::socket::{Peer, Socket};
 use super::unix_socket::{self, SocketFile};
-use crate::address::Address;
+use coordinated_client::Address;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};

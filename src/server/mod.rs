@@ -36,13 +36,13 @@ mod waiting;
 
 pub use admission::{Admission, Network, ParseNetworkError};
 pub use inbox::{Inbox, Reply, SubmitError, Task, TaskProgress, Tasks};
-pub use limits::{Limits, raise_open_files_limit};
+pub use limits::Limits;
 pub use listen::BindError;
 pub use service::{BatchError, Handled, Job, Service};
 pub use service_manager::ServiceManager;
 
-use crate::address::Address;
 use crate::clock::Clock;
+use coordinated_client::Address;
 use listen::Listener;
 use mio::{Interest, Poll, Token, Waker};
 use pool::Pool;

@@ -6,8 +6,8 @@ use super::limits::ROOM_PATIENCE;
 use super::service::Service;
 use super::table::Key;
 use super::turn::{EventLoop, enqueue};
-use crate::cborrpc::framing::FrameError;
 use crate::clock::Clock;
+use coordinated_client::cborrpc::framing::FrameError;
 use std::cmp::Reverse;
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! What the loop serves: the boundary between bytes and jobs.
 
-use crate::cborrpc::framing::FrameError;
 use crate::clock::{ClockStep, Timestamp};
+use coordinated_client::cborrpc::framing::FrameError;
 use std::time::Duration;
 
 /// A piece of work that may run beside the loop, on a thread of its own: it reads committed state

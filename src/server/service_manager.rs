@@ -3,7 +3,7 @@
 //! A few datagrams to a socket that the environment names. The well-kept crate for it (sd-notify) does
 //! not know the abstract sockets that containers use.
 
-use crate::address::Address;
+use coordinated_client::Address;
 use std::env;
 use std::ffi::OsStr;
 use std::io;

@@ -1,7 +1,7 @@
 //! Unix sockets as listeners: whose file is in the way, who may connect, and the file's end.
 
 use super::listen::{BindError, bind_error};
-use crate::address::Address;
+use coordinated_client::Address;
 use mio::net::UnixListener;
 use std::ffi::CString;
 use std::fs;

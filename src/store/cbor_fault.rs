@@ -1,6 +1,6 @@
 //! The SQL function `cbor_fault(kind, blob)`, by which a check looks at stored CBOR.
 
-use crate::cbor::{Item, scan};
+use coordinated_client::cbor::{Item, scan};
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error};

@@ -7,7 +7,6 @@ mod archive;
 mod attempts;
 mod backup;
 mod cbor_fault;
-mod cbor_json;
 pub mod check;
 mod checkpoint;
 mod compact;

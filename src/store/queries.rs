@@ -1,9 +1,9 @@
 //! Queries by people on a database file, which they can't change: see `coordinated sql`.
 
-use super::cbor_json;
 use super::database_file::DatabaseFile;
 use super::open::{OpenError, as_ours, open_to_read};
 use super::owner_lock::OwnerLock;
+use coordinated_client::sqlite::define_cbor_json;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;
@@ -151,7 +151,7 @@ impl Queries {
         self.is_interrupted.store(false, Ordering::Relaxed);
         let view = View::open(&self.path)?;
         let prepare = || -> rusqlite::Result<()> {
-            cbor_json::define(&view.connection)?;
+            define_cbor_json(&view.connection)?;
             let is_interrupted = self.interrupter();
             let look = move || is_interrupted.load(Ordering::Relaxed);
             view.connection

@@ -1,28 +1,8 @@
-//! Values between SQLite and Rust.
+//! Values between SQLite and Rust. Those of names are in [`coordinated_client::sqlite`].
 
 use crate::clock::Timestamp;
-use crate::coordinate::{AttemptStatus, Name, UnitStatus};
+use crate::coordinate::{AttemptStatus, UnitStatus};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-
-/// Names are kept as they came, as TEXT or BLOB. Where one is compared, its bytes are bound instead.
-impl ToSql for Name {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self.as_text() {
-            Some(text) => ValueRef::Text(text.as_bytes()),
-            None => ValueRef::Blob(self.bytes()),
-        }))
-    }
-}
-
-impl FromSql for Name {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        match value {
-            ValueRef::Text(_) => Ok(Self::from_text(value.as_str()?)),
-            ValueRef::Blob(bytes) => Ok(Self::from_bytes(bytes)),
-            _ => Err(FromSqlError::InvalidType),
-        }
-    }
-}
 
 impl ToSql for Timestamp {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -7,7 +7,6 @@
 //! there by halves.
 
 use super::disk::{Disk, Image};
-use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
     Deletion, Error, Heartbeat, LockPath, Memory, NewUnit, PriorityChange, Report, ReportKind,
@@ -15,6 +14,7 @@ use coordinated::coordinate::{
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore};
+use coordinated_client::cbor::Item;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::{Value, json};

@@ -3,9 +3,6 @@
 //! The fuzz targets (`tests/fuzz/`) and the tests of this folder run the same functions.
 
 use super::shaper::Shaper;
-use coordinated::cbor::{Item, Kind, Writer, scan};
-use coordinated::cborrpc::envelope::{self, Message, Request};
-use coordinated::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::Retention;
 use coordinated::engine::{self, Engine};
@@ -13,6 +10,9 @@ use coordinated::jobserver::{JobServer, Settings};
 use coordinated::limits::RequestLimits;
 use coordinated::server::{Handled, Service};
 use coordinated::store::{Options, SqliteStore};
+use coordinated_client::cbor::{Item, Kind, Writer, scan};
+use coordinated_client::cborrpc::envelope::{self, Message, Request};
+use coordinated_client::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::cell::Cell;

@@ -294,14 +294,12 @@ fn a_large_message_may_come_a_byte_at_a_time() {
             let frame = framer.next(&message[..end]);
             assert_eq!(
                 frame,
-                Ok(coordinated::cborrpc::framing::Frame::Incomplete),
+                Ok(coordinated_client::cborrpc::framing::Frame::Incomplete),
                 "{what}"
             );
         }
-        assert!(
-            framer
-                .next(&message)
-                .is_ok_and(|frame| { frame != coordinated::cborrpc::framing::Frame::Incomplete })
-        );
+        assert!(framer.next(&message).is_ok_and(|frame| {
+            frame != coordinated_client::cborrpc::framing::Frame::Incomplete
+        }));
     }
 }

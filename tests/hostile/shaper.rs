@@ -1,7 +1,7 @@
 //! Makes well-formed requests of any bytes, so that a fuzzer's or a random source's bytes get past the
 //! checks of the form and into what the methods do with them.
 
-use coordinated::cbor::Writer;
+use coordinated_client::cbor::Writer;
 
 /// Words that mean something to some method, so that they are hit more often than by chance.
 const WORDS: [&str; 44] = [

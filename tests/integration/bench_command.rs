@@ -1,9 +1,11 @@
 //! `coordinated bench` against a real daemon, in small sizes: what it counts must be right, however
 //! long it takes. And against servers that do wrong: it must notice.
 
-use coordinated::cbor::{Item, Writer};
-use coordinated::cborrpc::envelope::{Message, Request, begin_success, write_failure, write_frame};
-use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
+use coordinated_client::cbor::{Item, Writer};
+use coordinated_client::cborrpc::envelope::{
+    Message, Request, begin_success, write_failure, write_frame,
+};
+use coordinated_client::cborrpc::framing::{Frame, FrameLimits, Framer};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -7,10 +7,6 @@ use std::process::Command;
 use std::sync::OnceLock;
 use test_support::{Server, run_to_end, server_with_spec};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// The built extension, as sqlite3 loads it; `None` where there is no sqlite3 to load it.
 fn extension() -> Option<&'static Path> {
     static EXTENSION: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -26,8 +22,9 @@ fn extension() -> Option<&'static Path> {
         eprintln!("sqlite3 {}", String::from_utf8_lossy(&version.stdout));
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("extension");
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--manifest-path"])
-            .arg(root().join("extension/Cargo.toml"))
+            .args(["build", "--locked", "--package", "coordinated-extension"])
+            .arg("--manifest-path")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
             .arg("--target-dir")
             .arg(&target)
             .output()
@@ -110,43 +107,4 @@ fn what_is_no_cbor_is_an_error_that_says_so_and_null_is_null() {
     }
     let null = ask(extension, &server.db(), "SELECT cbor_json(NULL) IS NULL");
     assert_eq!(null.0, "1\n", "{}", null.1);
-}
-
-/// The name and version of each package in a lock file.
-fn packages(lock: &Path) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(lock).expect("a lock file");
-    let value = |line: &str, key| {
-        let value = line.strip_prefix(key)?.strip_suffix('"')?;
-        Some(value.to_owned())
-    };
-    let lines: Vec<&str> = text.lines().collect();
-    let pairs = lines.windows(2);
-    pairs
-        .filter_map(|pair| {
-            Some((
-                value(pair[0], "name = \"")?,
-                value(pair[1], "version = \"")?,
-            ))
-        })
-        .collect()
-}
-
-#[test]
-fn the_extension_is_built_of_the_same_versions_as_the_daemon() {
-    let daemon = packages(&root().join("Cargo.lock"));
-    let extension = packages(&root().join("extension/Cargo.lock"));
-    let shared = ["rusqlite", "libsqlite3-sys", "serde_json", "thiserror"];
-    for name in shared {
-        let versions = |packages: &[(String, String)]| -> Vec<String> {
-            let found = packages.iter().filter(|(found, _)| found == name);
-            found.map(|(_, version)| version.clone()).collect()
-        };
-        // A dependency of the daemon may have an older one beside it.
-        let (ours, theirs) = (versions(&extension), versions(&daemon));
-        assert!(!ours.is_empty(), "{name}");
-        assert!(
-            ours.iter().all(|version| theirs.contains(version)),
-            "{name}: {ours:?} {theirs:?}"
-        );
-    }
 }

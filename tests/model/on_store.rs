@@ -2,7 +2,6 @@
 
 use super::answer::{self, Answer, Failure, Line, Work, encoded};
 use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Which};
-use coordinated::cbor::Item;
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
     self, Assignment, Chained, Deletion, Effects, Error, HandedOut, LockPath, Name, Outcome,
@@ -10,6 +9,7 @@ use coordinated::coordinate::{
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
+use coordinated_client::cbor::Item;
 use serde_json::json;
 use test_support::world::{self, World};
 

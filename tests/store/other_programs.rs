@@ -25,7 +25,7 @@ fn add(world: &mut World, unit: &str) -> Result<(), StorageError> {
     let data = cbor(&json!({}));
     let units = [NewUnit {
         name: name(unit),
-        data: coordinated::cbor::Item::from_checked(&data),
+        data: coordinated_client::cbor::Item::from_checked(&data),
         priority: None,
         delay: None,
     }];

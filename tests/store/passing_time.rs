@@ -1,11 +1,11 @@
 //! What happens when time passes, on a store with a hand-set clock.
 
-use coordinated::cbor::Item;
 use coordinated::coordinate::{
     Control, Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LockPath, Operation, Outcome,
     ReportKind, UnitReport, WorkRequest,
 };
 use coordinated::store::SqliteStore;
+use coordinated_client::cbor::Item;
 use serde_json::json;
 use std::time::Duration;
 use test_support::world::{self, World, cbor, name, nobody, report_of};

@@ -197,7 +197,7 @@ fn furnished_database(path: &Path) {
         .unwrap();
     let lock = world::cbor(&json!(["a", "b"]));
     let limits = world.limits;
-    let item = coordinated::cbor::Item::from_checked(&lock);
+    let item = coordinated_client::cbor::Item::from_checked(&lock);
     let lock = coordinated::coordinate::LockPath::from_item(item, &limits);
     let locks = [lock.unwrap()];
     world
@@ -350,7 +350,7 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
             let units: Vec<NewUnit<'_>> = units
                 .iter()
                 .map(|unit| {
-                    NewUnit::from_item(coordinated::cbor::Item::from_checked(unit), &limits)
+                    NewUnit::from_item(coordinated_client::cbor::Item::from_checked(unit), &limits)
                 })
                 .collect::<Result<_, _>>()?;
             world.run(|op| op.add_work_units(&name(&spec_name(*spec)), &units))?;
@@ -674,7 +674,7 @@ fn what_a_failed_operation_has_added_or_taken_does_not_count_for_the_scheduler()
     let failed = world.run(|op| {
         let unit = NewUnit {
             name: name("undone"),
-            data: coordinated::cbor::Item::from_checked(&data),
+            data: coordinated_client::cbor::Item::from_checked(&data),
             priority: None,
             delay: None,
         };
@@ -706,7 +706,7 @@ fn an_operation_that_fails_leaves_the_rest_of_its_batch_standing() {
     let (data, spec) = (world::cbor(&json!({})), name("spec"));
     let unit = |text: &str| NewUnit {
         name: name(text),
-        data: coordinated::cbor::Item::from_checked(&data),
+        data: coordinated_client::cbor::Item::from_checked(&data),
         priority: None,
         delay: None,
     };
@@ -740,7 +740,7 @@ fn reads_see_what_the_same_batch_has_written() {
     world.set_spec(&json!({"name": "spec"}));
     let definition = world::cbor(&json!({"name": "other"}));
     world
-        .operation(|op| op.set_work_spec(coordinated::cbor::Item::from_checked(&definition)))
+        .operation(|op| op.set_work_spec(coordinated_client::cbor::Item::from_checked(&definition)))
         .unwrap();
     let found = world.store.operation(Access::Read, |store| {
         use coordinated::coordinate::storage::WorkSpecStore;

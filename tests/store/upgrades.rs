@@ -5,10 +5,10 @@
 //! is what [`furnish`] makes. When a schema is to be released, the file for it is made by
 //! `COORDINATED_KEEP_SCHEMA=tests/data/schemas/0002.db cargo test --test store upgrades`.
 
-use coordinated::cbor::Item;
 use coordinated::coordinate::{Heartbeat, LockPath, Name, Outcome, Report, ReportKind};
 use coordinated::limits::RequestLimits;
 use coordinated::store::{OpenError, Options, SqliteStore};
+use coordinated_client::cbor::Item;
 use rusqlite::Connection;
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use super::output::Output;
 use super::server::Server;
 use super::set_spec::tell_if_paused;
 use crate::cli::values::{parse_duration, parse_yaml, text_of};
-use crate::client::{Name, NewUnit, Priority};
+use coordinated_client::{Name, NewUnit, Priority};
 use std::error::Error;
 use std::ffi::OsString;
 use std::time::Duration;

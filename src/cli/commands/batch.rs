@@ -1,7 +1,7 @@
 //! Batches: units that are added in one call.
 
-use crate::cbor::{Item, Writer};
-use crate::client::{Name, Request};
+use coordinated_client::cbor::{Item, Writer};
+use coordinated_client::{Name, Request};
 use std::collections::VecDeque;
 use std::mem::take;
 use std::num::NonZeroUsize;

@@ -9,8 +9,10 @@ use super::names::{
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
 use crate::cli::progress::bar_of;
-use crate::client::{Counts, Deletion, Error as CallError, Name, Status, Unit, UnitQuery, Update};
 use clap::builder::NonEmptyStringValueParser;
+use coordinated_client::{
+    Counts, Deletion, Error as CallError, Name, Status, Unit, UnitQuery, Update,
+};
 use indicatif::ProgressBar;
 use std::error::Error;
 
@@ -310,7 +312,7 @@ fn count_named(
     let fits = |unit: &&_| match (unit, status) {
         (None, _) => false,
         (Some(_), None) => true,
-        (Some(crate::client::UnitStatus { status, .. }), Some(wanted)) => *status == wanted,
+        (Some(coordinated_client::UnitStatus { status, .. }), Some(wanted)) => *status == wanted,
     };
     Ok(known.iter().filter(fits).count() as u64)
 }

@@ -5,7 +5,7 @@ use super::output::{Output, note};
 use super::server::Server;
 use super::set_spec::check_successors;
 use super::spec_file::{Key, Node, SpecFile};
-use crate::client::Name;
+use coordinated_client::Name;
 use std::error::Error;
 
 /// What `create` can be told.

@@ -3,10 +3,10 @@
 use super::names::{NameParser, as_json, shown};
 use super::output::{Column, ForPrograms, Format, Output, in_line, plain, yaml};
 use super::server::{Daemon, Server};
-use crate::cbor::json::to_json;
-use crate::cbor::{Value, json};
 use crate::cli::values::{now, parse_yaml, span, text_of};
-use crate::client::{Error as CallError, HeldLock, ListLocks, LockPath, Name, Request};
+use coordinated_client::cbor::json::to_json;
+use coordinated_client::cbor::{Value, json};
+use coordinated_client::{Error as CallError, HeldLock, ListLocks, LockPath, Name, Request};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::ffi::OsString;

@@ -6,7 +6,7 @@ use super::names::{Spec, SpecAndKeys, as_json, shown, shown_or_dash, units};
 use super::output::{Column, Format, Output, Tone, count, in_line, note, plain};
 use super::server::{Daemon, Server};
 use crate::cli::values::moment;
-use crate::client::{Error as CallError, FailureGroup, Meta, Name, Reason, Status, Unit};
+use coordinated_client::{Error as CallError, FailureGroup, Meta, Name, Reason, Status, Unit};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::error::Error;
@@ -95,7 +95,7 @@ fn print_groups(groups: &[FailureGroup], output: &mut Output) -> std::io::Result
     let row = |group: &FailureGroup| {
         let message = match group.message.as_str() {
             "" => "(no traceback)".to_owned(),
-            message => crate::cbor::escape::escape(message.as_bytes()),
+            message => coordinated_client::cbor::escape::escape(message.as_bytes()),
         };
         vec![
             count(group.count, Tone::Bad),

@@ -5,7 +5,7 @@ use super::output::{Output, note};
 use super::server::Server;
 use super::set_spec::{check_successors, set_work_spec};
 use super::spec_file::{CheckedSpec, Content, Key, Node, SpecFile, spec_value, unknown_key};
-use crate::cbor::Value;
+use coordinated_client::cbor::Value;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -213,7 +213,7 @@ mod tests {
             map(r#"{"a": {"y": 3, "z": 4}, "b": [5], "c": null, "d": null}"#),
         );
         assert_eq!(
-            crate::cbor::json::to_json(&whole),
+            coordinated_client::cbor::json::to_json(&whole),
             serde_json::json!({"a": {"x": 1, "y": 3, "z": 4}, "b": [5]})
         );
     }

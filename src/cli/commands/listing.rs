@@ -2,7 +2,7 @@
 
 use super::output::note;
 use super::server::Daemon;
-use crate::client::{Error, Name, Status, Unit, UnitQuery};
+use coordinated_client::{Error, Name, Status, Unit, UnitQuery};
 
 /// Units in a page: what takes some milliseconds.
 pub(super) const PAGE_UNITS: u64 = 1_000;

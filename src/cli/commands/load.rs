@@ -7,7 +7,7 @@ use super::server::{Daemon, Server};
 use super::set_spec::{check_successors, set_work_spec, tell_if_paused};
 use super::spec_file::SpecFile;
 use super::units_file::{UnitsArgs, UnitsFile};
-use crate::client::Name;
+use coordinated_client::Name;
 use std::error::Error;
 use std::path::PathBuf;
 

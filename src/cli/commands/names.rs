@@ -2,9 +2,9 @@
 
 use super::WrongUsage;
 use super::spec_file::SpecFile;
-use crate::cbor::escape::{UnescapeError, escape, unescape};
-use crate::cbor::{Value, json};
-use crate::client::{Name, Status};
+use coordinated_client::cbor::escape::{UnescapeError, escape, unescape};
+use coordinated_client::cbor::{Value, json};
+use coordinated_client::{Name, Status};
 use serde_json::Value as Json;
 use std::error::Error;
 use std::ffi::OsStr;
@@ -105,7 +105,7 @@ impl SpecAndKeys {
     }
 }
 
-/// Reads a name as [`crate::cbor::escape`] writes it. UTF-8 goes out as text, like the names of what is loaded
+/// Reads a name as [`coordinated_client::cbor::escape`] writes it. UTF-8 goes out as text, like the names of what is loaded
 /// from JSON; the rest as a byte string.
 #[derive(Clone)]
 pub(super) struct NameParser;

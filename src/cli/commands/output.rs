@@ -1,11 +1,11 @@
 //! What commands print: tables for people, JSON and YAML for programs.
 
-use crate::cbor::escape::is_deceptive;
-use crate::cbor::{Value, json};
 use crate::cli::values::{printable, printable_json};
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
+use coordinated_client::cbor::escape::is_deceptive;
+use coordinated_client::cbor::{Value, json};
 use serde_json::Value as Json;
 use std::error::Error;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -303,7 +303,7 @@ pub(super) fn note(text: impl AsRef<str>) {
 pub(super) fn in_line(value: &Value) -> String {
     match value {
         Value::Text(_) | Value::Bytes(_) => {
-            crate::cbor::escape::escape(value.as_string_bytes().unwrap_or_default())
+            coordinated_client::cbor::escape::escape(value.as_string_bytes().unwrap_or_default())
         }
         other => json::to_json(other).to_string(),
     }

@@ -1,8 +1,8 @@
 //! Records: the units that a line stands for, or what is wrong with it.
 
-use crate::cbor::json_text::ToCbor;
-use crate::cbor::{Item, Writer};
-use crate::client::Name;
+use coordinated_client::Name;
+use coordinated_client::cbor::json_text::ToCbor;
+use coordinated_client::cbor::{Item, Writer};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use std::fmt;

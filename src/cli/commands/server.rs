@@ -1,9 +1,9 @@
 //! Which daemon a command talks to.
 
 use super::output::note;
-use crate::address::Address;
 use crate::cli::values::parse_duration;
-use crate::client::{Connection, Coordinate, Error as CallError, Options, ServerInfo};
+use coordinated_client::Address;
+use coordinated_client::{Connection, Coordinate, Error as CallError, Options, ServerInfo};
 use std::error::Error;
 use std::time::Duration;
 

@@ -7,9 +7,9 @@ use super::names::shown;
 use super::output::note;
 use super::server::Daemon;
 use super::spec_file::{CheckedSpec, SpecFile, did_you_mean, nearest};
-use crate::cbor::{Item, Value};
-use crate::client::{Control, Coordinate, Error as CallError, Meta, Name};
 use crate::coordinate;
+use coordinated_client::cbor::{Item, Value};
+use coordinated_client::{Control, Coordinate, Error as CallError, Meta, Name};
 use std::error::Error;
 
 /// Sets a work spec, and tells people what stays as it was set by control, and what is different now.

@@ -1,8 +1,8 @@
 //! Work specs as people write them: YAML or JSON, of which is known on which line each thing stands.
 
-use crate::cbor::{Item, Value, json};
-use crate::client::Name;
 use crate::coordinate::Meta;
+use coordinated_client::Name;
+use coordinated_client::cbor::{Item, Value, json};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;

@@ -3,8 +3,8 @@
 use super::names::{Spec, SpecNameParser, as_json, shown};
 use super::output::{ForPrograms, Format, Output};
 use super::server::Server;
-use crate::cbor::json::to_json;
-use crate::client::{Control, Name};
+use coordinated_client::cbor::json::to_json;
+use coordinated_client::{Control, Name};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::str::FromStr;

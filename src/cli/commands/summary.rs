@@ -4,7 +4,7 @@ use super::names::{Spec, shown};
 use super::output::{Column, Format, Output, Shown, Tone, count, note, plain};
 use super::server::{Daemon, Server};
 use crate::cli::values::{now, parse_duration, span};
-use crate::client::{Counts, Error as CallError, Name};
+use coordinated_client::{Counts, Error as CallError, Name};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;

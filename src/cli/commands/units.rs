@@ -5,10 +5,10 @@ use super::listing::Listing;
 use super::names::{NameParser, Spec, SpecAndKeys, as_json, parse_status, shown, shown_or_dash};
 use super::output::{Column, Format, Output, Tone, in_line, note, plain};
 use super::server::{Daemon, Server};
-use crate::cbor::Value;
-use crate::cbor::json::to_json;
 use crate::cli::values::{moment, span};
-use crate::client::{Attempt, Name, Status, Unit, UnitQuery, UnitStatus};
+use coordinated_client::cbor::Value;
+use coordinated_client::cbor::json::to_json;
+use coordinated_client::{Attempt, Name, Status, Unit, UnitQuery, UnitStatus};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 

@@ -3,9 +3,9 @@
 use super::names::{as_json, shown};
 use super::output::{Column, Format, Output, in_line, plain};
 use super::server::Server;
-use crate::cbor::Value;
-use crate::cbor::json::to_json;
 use crate::cli::values::span;
+use coordinated_client::cbor::Value;
+use coordinated_client::cbor::json::to_json;
 use serde_json::{Value as Json, json};
 use std::error::Error;
 

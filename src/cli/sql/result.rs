@@ -1,10 +1,10 @@
 //! Results, in the form that is asked for, a row as soon as it comes.
 
 use super::table::{Cell, Table};
-use crate::cbor::escape::escape;
-use crate::cbor::{Value, json};
 use crate::cli::values::{printable, printable_json};
 use crate::store::{Rows, ValueRef};
+use coordinated_client::cbor::escape::escape;
+use coordinated_client::cbor::{Value, json};
 use serde_json::{Map, Value as Json};
 use std::io::{self, BufWriter, IsTerminal, Write};
 

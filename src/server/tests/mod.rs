@@ -8,9 +8,9 @@ mod messages;
 mod waiting;
 
 use super::{Admission, BatchError, Handled, Inbox, Limits, Server, ServerError, Service, Stopper};
-use crate::address::Address;
-use crate::cborrpc::framing::FrameError;
 use crate::clock::{Clock, ClockStep, SystemClock, Timestamp};
+use coordinated_client::Address;
+use coordinated_client::cborrpc::framing::FrameError;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Servers that break off, say nothing, or say nonsense; and answers in the forms of the originals.
 
-use coordinated::cbor::Value;
-use coordinated::client::{
+use coordinated_client::cbor::Value;
+use coordinated_client::{
     Address, Connection, Coordinate, Deletion, Error, GetWork, ListLocks, Options, Request, Resend,
     Status, UnitQuery, Update,
 };

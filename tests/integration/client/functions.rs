@@ -1,7 +1,7 @@
 //! Each typed function does what its method does.
 
-use coordinated::cbor::Value;
-use coordinated::client::{
+use coordinated_client::cbor::Value;
+use coordinated_client::{
     Address, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, ListSpecs, Name, NewUnit,
     Priority, Request, Status, UnitQuery, Update,
 };

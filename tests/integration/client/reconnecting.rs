@@ -1,7 +1,7 @@
 //! Connections that break and are made again, and pipelines.
 
-use coordinated::cbor::Value;
-use coordinated::client::{Address, Connection, Coordinate, Error, NewUnit, Options, Request};
+use coordinated_client::cbor::Value;
+use coordinated_client::{Address, Connection, Coordinate, Error, NewUnit, Options, Request};
 use std::thread;
 use std::time::Duration;
 use test_support::Server;

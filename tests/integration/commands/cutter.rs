@@ -1,6 +1,6 @@
 //! Stands between a command and a daemon, and cuts the connection at the wrong moment.
 
-use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
+use coordinated_client::cborrpc::framing::{Frame, FrameLimits, Framer};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;

@@ -1,6 +1,6 @@
 //! A server that answers what a test says.
 
-use coordinated::cborrpc::framing::{Frame, FrameLimits, Framer};
+use coordinated_client::cborrpc::framing::{Frame, FrameLimits, Framer};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;

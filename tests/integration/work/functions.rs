@@ -1,9 +1,9 @@
-//! Functions that are run by `coordinated::worker`.
+//! Functions that are run by `coordinated_client::worker`.
 
 use super::{data, traceback};
-use coordinated::cbor::Value;
-use coordinated::client::{Address, Error};
-use coordinated::worker::{Cancellation, Context, Outcome, Tally, Worker};
+use coordinated_client::cbor::Value;
+use coordinated_client::worker::{Cancellation, Context, Outcome, Tally, Worker};
+use coordinated_client::{Address, Error};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;

@@ -1,4 +1,4 @@
-//! Workers: the real `coordinated work` against the real daemon, and functions run by `coordinated::worker`.
+//! Workers: the real `coordinated work` against the real daemon, and functions run by `coordinated_client::worker`.
 
 mod ending;
 mod functions;
@@ -6,8 +6,8 @@ mod output_files;
 mod running;
 mod storm;
 
-use coordinated::cbor::json;
-use coordinated::client::{Coordinate, Name, UnitQuery};
+use coordinated_client::cbor::json;
+use coordinated_client::{Coordinate, Name, UnitQuery};
 use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};

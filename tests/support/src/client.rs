@@ -297,12 +297,7 @@ impl Client {
             .collect()
     }
 
-    pub fn update(
-        &mut self,
-        spec: &str,
-        key: &str,
-        options: &str,
-    ) -> (bool, Option<String>) {
+    pub fn update(&mut self, spec: &str, key: &str, options: &str) -> (bool, Option<String>) {
         let (value, message) =
             self.pair("update_work_unit", &format!("'{spec}', '{key}', {options}"));
         match value {

@@ -4,6 +4,7 @@
 
 pub mod cbor;
 mod client;
+pub mod example;
 mod server;
 pub mod state;
 pub mod world;
@@ -13,7 +14,7 @@ pub use client::{
     AVAILABLE, Client, FAILED, FINISHED, PENDING, Reply, UnitStatus, Work, frame, into_pair, reply,
     unframe, work,
 };
-pub use server::{binary, Exit, Running, Server, run_and_kill, run_to_end, run_with_input};
+pub use server::{Exit, Running, Server, binary, run_and_kill, run_to_end, run_with_input};
 
 use std::time::{Duration, Instant};
 

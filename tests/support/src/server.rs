@@ -60,11 +60,7 @@ impl Server {
 
     /// Starts a daemon with a whole command line and environment, in `folder`, and waits until it
     /// listens on all that `--listen` or the environment names.
-    pub fn start_in(
-        folder: TempDir,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Server {
+    pub fn start_in(folder: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
         let listeners = arguments
             .iter()
             .filter(|argument| **argument == "--listen")

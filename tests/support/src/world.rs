@@ -1,13 +1,13 @@
 //! A store with a clock that is set by hand and a seeded source of chance, for tests of operations.
-use coordinated::cbor::Item;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Assignment, Chained, Counts, Effects, HandedOut, LEASE_DEFAULT, Memory, Name, NamespaceId, NewUnit, Operation,
-    Outcome, Report, ReportKind, Result, Retention, UnitStatus, WorkRequest,
+    Assignment, Chained, Counts, Effects, HandedOut, LEASE_DEFAULT, Memory, Name, NamespaceId,
+    NewUnit, Operation, Outcome, Report, ReportKind, Result, Retention, UnitStatus, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore, Synchronous};
+use coordinated_client::cbor::Item;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::Value;

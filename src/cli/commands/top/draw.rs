@@ -2,11 +2,11 @@
 
 use super::state::{Sort, State};
 use super::watcher::Details;
-use crate::cbor::escape::escape;
 use crate::cli::commands::names::{counted, shown, shown_or_dash};
 use crate::cli::commands::summary::Standing;
 use crate::cli::values::{now, printable, span};
-use crate::client::Counts;
+use coordinated_client::Counts;
+use coordinated_client::cbor::escape::escape;
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};

@@ -3,7 +3,7 @@
 use super::watcher::{Order, Picture, Seen};
 use crate::cli::commands::names::{shown, units_of};
 use crate::cli::commands::summary::Standing;
-use crate::client::{Name, Status};
+use coordinated_client::{Name, Status};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::cmp::Reverse;
 

@@ -6,7 +6,7 @@ use super::watcher::{Details, Order, Picture, Running, Seen};
 use crate::cli::commands::names::shown;
 use crate::cli::commands::summary::{self, Standing};
 use crate::cli::values::now;
-use crate::client::{Counts, FailureGroup, Name};
+use coordinated_client::{Counts, FailureGroup, Name};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

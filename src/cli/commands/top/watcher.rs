@@ -5,7 +5,9 @@ use crate::cli::commands::names::{shown, units};
 use crate::cli::commands::server::{Daemon, Server};
 use crate::cli::commands::summary::{History, Standing, see_all};
 use crate::cli::values::now;
-use crate::client::{Control, Error as CallError, FailureGroup, Name, Options, Status, UnitQuery};
+use coordinated_client::{
+    Control, Error as CallError, FailureGroup, Name, Options, Status, UnitQuery,
+};
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -18,9 +18,8 @@ use super::output::note;
 use super::server::{Daemon, Place};
 use super::set_spec::tell_if_paused;
 use crate::cli::values::parse_duration;
-use crate::client::{Name, Status};
-use crate::server::raise_open_files_limit;
-use crate::worker::{self, Crew, Plan, Stopper};
+use coordinated_client::worker::{self, Crew, Plan, Stopper};
+use coordinated_client::{Name, Status};
 use output_files::OutputFiles;
 use output_rule::Takes;
 use process::Limits;
@@ -137,12 +136,12 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let command = command(args)?;
     let mut daemon = args.server.connect()?;
     let served = served(args, &mut daemon)?;
-    let crew = Arc::new(Crew::new());
+    let crew = Arc::new(Crew::default());
     let stopper = Stopper::of(&crew);
     let shown = Shown::start(stopper.clone(), args.server.address(), &served);
     obey_signals(stopper, shown.clone())?;
     // Each program takes some. Where the limit stays too low, units are given back.
-    let _ = raise_open_files_limit();
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let programs = Programs {
         command,
         limits: Limits {

@@ -1,6 +1,6 @@
 //! Waits for the end of processes that nobody else waits for, as the first process of a container has to.
 
-use crate::client::{Error, Result};
+use coordinated_client::{Error, Result};
 use rustix::process::{WaitOptions, wait};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;

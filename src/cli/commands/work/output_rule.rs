@@ -1,9 +1,9 @@
 //! What of a program's output is a result, and what is wrong with one that can't be read.
 
 use super::collected::{Collected, RESULT_BYTES_MAX};
-use crate::cbor::escape::escape;
-use crate::cbor::{Value, json};
-use crate::client::Name;
+use coordinated_client::Name;
+use coordinated_client::cbor::escape::escape;
+use coordinated_client::cbor::{Value, json};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use std::fmt;

@@ -2,14 +2,14 @@
 
 use super::lines::Lines;
 use super::programs::View;
-use crate::address::Address;
 use crate::cli::commands::AlreadyTold;
 use crate::cli::commands::names::shown;
 use crate::cli::commands::output;
 use crate::cli::progress::bar_of;
 use crate::cli::values::{printable, span};
-use crate::client::{self, Connection, Coordinate, Counts, Name, Options};
-use crate::worker::{Context, Ending, Stopper, work_specs_with_runtimes};
+use coordinated_client::Address;
+use coordinated_client::worker::{Context, Ending, Stopper, work_specs_with_runtimes};
+use coordinated_client::{Connection, Coordinate, Counts, Name, Options};
 use indicatif::ProgressBar;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -30,7 +30,7 @@ pub(super) struct Served {
 
 impl Served {
     /// Their names now.
-    pub(super) fn names(&self, client: &mut Coordinate) -> client::Result<Vec<Name>> {
+    pub(super) fn names(&self, client: &mut Coordinate) -> coordinated_client::Result<Vec<Name>> {
         match self.work_specs.is_empty() {
             false => Ok(self.work_specs.clone()),
             true => work_specs_with_runtimes(client, &self.runtimes),
@@ -38,7 +38,7 @@ impl Served {
     }
 
     /// Their units, counted together.
-    pub(super) fn count(&self, client: &mut Coordinate) -> client::Result<Counts> {
+    pub(super) fn count(&self, client: &mut Coordinate) -> coordinated_client::Result<Counts> {
         let mut all = Counts::default();
         for name in self.names(client)? {
             let counts = client.count_work_units(&name)?;

@@ -1,7 +1,7 @@
 //! The command that is run for a unit, with places for what the unit is.
 
-use crate::cbor::{Value, json};
-use crate::worker::Context;
+use coordinated_client::cbor::{Value, json};
+use coordinated_client::worker::Context;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -114,7 +114,7 @@ fn fill(word: &[Part], unit: &Context) -> Result<OsString, TemplateError> {
         }
     }
     if filled.contains(&0) {
-        let shown = crate::cbor::escape::escape(&filled);
+        let shown = coordinated_client::cbor::escape::escape(&filled);
         return Err(TemplateError::Nul(shown));
     }
     Ok(OsString::from_vec(filled))

@@ -1,0 +1,114 @@
+//! A client of a running daemon: this one, or any other that speaks CBOR-RPC.
+//!
+//! [`Coordinate`] has a function for each method. It stands on a [`Connection`], which calls any method with
+//! [`Value`]s, and which can send several requests before the first answer ([`Connection::pipeline`]). Both
+//! block; use one for each thread.
+//!
+//! Names may be text or byte strings, and come back as they went in ([`Name`]). What only this daemon has is
+//! said where it is; [`Coordinate::server_info`] tells whether it is there.
+//!
+//! ```
+//! use coordinated_client::cbor::Value;
+//! use coordinated_client::{Coordinate, GetWork, NewUnit, Update};
+//!
+//! # test_support::example::with_daemon(|address| {
+//! let mut daemon = Coordinate::connect(address)?;
+//! daemon.set_work_spec(&Value::map([("name", Value::from("squares"))]))?;
+//! daemon.add_work_units(&"squares".into(), [NewUnit::new("n7", Value::map([("n", Value::from(7))]))])?;
+//!
+//! let work = daemon.get_work(&"worker-1".into(), &GetWork::default())?;
+//! for unit in &work {
+//!     let n = unit.data.get("n").and_then(Value::as_i64).unwrap_or(0);
+//!     let data = Value::map([("square", Value::from(n * n))]);
+//!     daemon.update_work_unit(&unit.work_spec, &unit.key, &Update::finished().with_data(data))?;
+//! }
+//! assert_eq!(daemon.count_work_units(&"squares".into())?.finished, 1);
+//! # Ok::<(), coordinated_client::Error>(())
+//! # }).unwrap();
+//! ```
+
+mod answer;
+mod connection;
+mod daemon;
+mod error;
+mod link;
+mod locks;
+mod pipeline;
+mod request;
+mod specs;
+mod units;
+mod work;
+mod workers;
+
+pub use connection::{Connection, Options, Resend};
+pub use daemon::ServerInfo;
+pub use error::{Error, Result};
+pub use locks::{HeldLock, ListLocks, LockPath};
+pub use pipeline::Pipeline;
+pub use request::Request;
+pub use specs::{Control, ListSpecs, Meta, SpecSummary};
+pub use units::{
+    Attempt, Counts, Deletion, FailureGroup, NewUnit, ParseStatusError, Priority, Reason, Status,
+    Unit, UnitQuery, UnitStatus,
+};
+pub use work::{GetWork, Update, Work};
+pub use workers::{Heartbeat, HeldUnit, WorkerStats};
+
+use crate::cbor::Value;
+use crate::{Address, Name};
+use answer::Answer;
+
+/// A server's methods, each as a function.
+///
+/// # Errors
+/// All of them fail as [`Connection::call`] does, and with [`Error::Refused`] if the server says no within its
+/// answer: there is no such work spec, the lease is lost, a lock is held.
+#[derive(Debug)]
+pub struct Coordinate {
+    connection: Connection,
+}
+
+impl Coordinate {
+    /// Connects, with the default [`Options`].
+    ///
+    /// # Errors
+    /// `Unreachable` if nobody answers there.
+    pub fn connect(address: &Address) -> Result<Self> {
+        Connection::open(address.clone(), Options::default()).map(Self::new)
+    }
+
+    /// Calls by a connection.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    /// The connection, for what has no function here.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    fn call(&mut self, request: &Request) -> Result<Answer> {
+        let value = self.connection.call(request)?;
+        Ok(Answer::new(request.method(), value))
+    }
+
+    fn call_with<const N: usize>(&mut self, method: &str, params: [Value; N]) -> Result<Answer> {
+        self.call(&Request::new(method, params))
+    }
+}
+
+/// The options of a call: those that are there.
+fn options<const N: usize>(options: [(&str, Option<Value>); N]) -> Value {
+    let given = options.into_iter();
+    Value::map(given.filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// Names as a list.
+fn names<'n>(names: impl IntoIterator<Item = &'n Name>) -> Value {
+    names
+        .into_iter()
+        .map(Value::from)
+        .collect::<Vec<_>>()
+        .into()
+}

@@ -1,0 +1,522 @@
+//! Work units.
+
+use super::answer::Answer;
+use super::{Coordinate, Name, Request, Result, names, options};
+use crate::cbor::Value;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How far a work unit, or an attempt at one, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It can be handed out, be it now or when its delay is over.
+    Available,
+    /// No server uses this; listing such units gives none.
+    Blocked,
+    /// A worker has it.
+    Pending,
+    /// It is done.
+    Finished,
+    /// A worker has reported that it can't be done.
+    Failed,
+    /// Of an attempt: its lease ran out, or its worker gave it back.
+    Expired,
+    /// Of an attempt: its worker gave it back, to be tried again after a while.
+    Retryable,
+}
+
+impl Status {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Available, "available"),
+        (Self::Blocked, "blocked"),
+        (Self::Pending, "pending"),
+        (Self::Finished, "finished"),
+        (Self::Failed, "failed"),
+        (Self::Expired, "expired"),
+        (Self::Retryable, "retryable"),
+    ];
+
+    /// The number that requests and answers have for it.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Available => 1,
+            Self::Blocked => 2,
+            Self::Pending => 3,
+            Self::Finished => 4,
+            Self::Failed => 5,
+            Self::Expired => 6,
+            Self::Retryable => 7,
+        }
+    }
+
+    /// The name, in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let mut all = Self::ALL.iter();
+        all.find(|(status, _)| *status == self)
+            .map_or("", |(_, name)| name)
+    }
+
+    pub(super) fn from_answer(answer: &Answer) -> Result<Self> {
+        let number = answer.integer()?;
+        let mut all = Self::ALL.iter();
+        all.find(|(status, _)| i64::from(status.number()) == number)
+            .map(|(status, _)| *status)
+            .ok_or_else(|| answer.unexpected("the number of a status"))
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text that is no status.
+#[derive(Debug, thiserror::Error)]
+#[error("write available, pending, finished or failed")]
+pub struct ParseStatusError;
+
+impl FromStr for Status {
+    type Err = ParseStatusError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut all = Self::ALL.iter();
+        let found = all.find(|(_, name)| *name == text);
+        found.map(|(status, _)| *status).ok_or(ParseStatusError)
+    }
+}
+
+/// A work unit to add.
+#[derive(Clone, Debug)]
+pub struct NewUnit {
+    /// Its name.
+    pub key: Name,
+    /// Its data: a map.
+    pub data: Value,
+    /// Units of higher priority are handed out first; `None` is 0.
+    pub priority: Option<f64>,
+    /// How long it must wait. Only this daemon and the last Go one know it.
+    pub delay: Option<Duration>,
+}
+
+impl NewUnit {
+    /// A unit of no special priority, available at once.
+    pub fn new(key: impl Into<Name>, data: Value) -> Self {
+        Self {
+            key: key.into(),
+            data,
+            priority: None,
+            delay: None,
+        }
+    }
+
+    fn write(&self, writer: &mut crate::cbor::Writer<'_>) {
+        let meta = options([
+            ("priority", self.priority.map(Value::from)),
+            ("delay", self.delay.map(|delay| delay.as_secs_f64().into())),
+        ]);
+        let has_meta = meta != Value::EMPTY_MAP;
+        writer.tuple(if has_meta { 3 } else { 2 });
+        self.key.write(writer);
+        self.data.write(writer);
+        if has_meta {
+            meta.write(writer);
+        }
+    }
+}
+
+/// A work unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unit {
+    /// Its name.
+    pub key: Name,
+    /// Its data; `None` if it was asked for by name and there is no such unit.
+    pub data: Option<Value>,
+}
+
+/// Which units to list.
+///
+/// ```
+/// use coordinated_client::cbor::Value;
+/// use coordinated_client::{Coordinate, Name, NewUnit, Status, UnitQuery};
+/// # test_support::example::with_daemon(|address| {
+/// let mut daemon = Coordinate::connect(address)?;
+/// let spec = Name::from("ws");
+/// daemon.set_work_spec(&Value::map([("name", Value::from("ws"))]))?;
+/// let units = ["a", "b", "c"].map(|key| NewUnit::new(key, Value::EMPTY_MAP));
+/// daemon.add_work_units(&spec, units)?;
+/// let query = UnitQuery {
+///     statuses: vec![Status::Available],
+///     start: Some("b".into()),
+///     ..UnitQuery::default()
+/// };
+/// assert_eq!(daemon.get_work_units(&spec, &query)?.len(), 2);
+/// # Ok::<(), coordinated_client::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct UnitQuery {
+    /// Exactly these, in this order, whatever the rest says. An empty list is none given.
+    pub keys: Vec<Name>,
+    /// Those with one of these; all if there is none.
+    pub statuses: Vec<Status>,
+    /// Begin with the first one that is not before this name.
+    pub start: Option<Name>,
+    /// List so many at the most: 1,000 if `None`, and no more than 10,000.
+    pub limit: Option<u64>,
+}
+
+/// How a unit stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnitStatus {
+    /// How far it has come; delayed units count as available.
+    pub status: Status,
+    /// When its lease ends or, if it is finished or failed, when it ended: seconds since 1970.
+    pub expiration: Option<f64>,
+    /// Who has it, or had it last.
+    pub worker: Option<Name>,
+    /// What its worker said of a failure.
+    pub traceback: Option<Value>,
+}
+
+/// How many units there are of each status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that can be handed out, be it now or when their delay is over.
+    pub available: u64,
+    /// Those that a worker has.
+    pub pending: u64,
+    /// Those that are done.
+    pub finished: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Of none of these.
+    pub other: u64,
+}
+
+impl Counts {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.available + self.pending + self.finished + self.failed + self.other
+    }
+
+    pub(super) fn of(&mut self, status: Status) -> &mut u64 {
+        match status {
+            Status::Available => &mut self.available,
+            Status::Pending => &mut self.pending,
+            Status::Finished => &mut self.finished,
+            Status::Failed => &mut self.failed,
+            Status::Blocked | Status::Expired | Status::Retryable => &mut self.other,
+        }
+    }
+}
+
+/// What to make of units' priorities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Priority {
+    /// This.
+    Set(f64),
+    /// So much more than it was.
+    Adjust(f64),
+}
+
+/// Which units to delete.
+#[derive(Clone, Debug)]
+pub enum Deletion {
+    /// All of the work spec.
+    All,
+    /// Those with these names, if they have this status.
+    Named(Vec<Name>, Option<Status>),
+    /// All that have this status.
+    InStatus(Status),
+}
+
+/// One try at a unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// The how manieth it is of this unit, from 1 on.
+    pub number: Option<u64>,
+    /// Who tried.
+    pub worker: Option<Name>,
+    /// How far it came.
+    pub status: Status,
+    /// When it began, in seconds since 1970.
+    pub start: Option<f64>,
+    /// When it ended.
+    pub end: Option<f64>,
+    /// When its lease ends, or ended.
+    pub expiration: Option<f64>,
+    /// The data as it left them, if it changed them.
+    pub data: Option<Value>,
+}
+
+/// Failed units with the same message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailureGroup {
+    /// The last line of their tracebacks.
+    pub message: String,
+    /// How many there are.
+    pub count: u64,
+    /// One of them.
+    pub first_key: Name,
+    /// When the last one failed, in seconds since 1970.
+    pub last_failed: Option<f64>,
+}
+
+/// A reason why work is not done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// A word for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub text: String,
+}
+
+impl Coordinate {
+    /// Adds units to a work spec. Those that are there already get the new data, and become available again
+    /// unless they are so.
+    ///
+    /// All or none of up to 1,000 units, in up to 4 MiB, are added. Of more, this daemon adds some in each step, and if
+    /// a step fails, those of the steps before are there.
+    pub fn add_work_units(
+        &mut self,
+        work_spec: &Name,
+        units: impl IntoIterator<Item = NewUnit>,
+    ) -> Result<()> {
+        self.call(&Self::adding(work_spec, units))?.done()
+    }
+
+    /// The request that adds units, to be sent in a [`super::Pipeline`]; [`Coordinate::added`] reads the answer.
+    pub fn adding(work_spec: &Name, units: impl IntoIterator<Item = NewUnit>) -> Request {
+        let (mut encoded, mut count) = (Vec::new(), 0);
+        for unit in units {
+            unit.write(&mut crate::cbor::Writer::new(&mut encoded));
+            count += 1;
+        }
+        Request::with_params("add_work_units", |writer| {
+            writer.array(2);
+            work_spec.write(writer);
+            writer.array(count);
+            writer.encoded(&encoded);
+        })
+    }
+
+    /// Reads the answer to a request that adds units.
+    ///
+    /// # Errors
+    /// `Refused` if the server said no: there is no such work spec, and so none of the units.
+    pub fn added(answer: Value) -> Result<()> {
+        Answer::new("add_work_units", answer).done()
+    }
+
+    /// Counts a work spec's units.
+    pub fn count_work_units(&mut self, work_spec: &Name) -> Result<Counts> {
+        let answer = self
+            .call_with("count_work_units", [work_spec.into()])?
+            .accepted()?;
+        let mut counts = Counts::default();
+        for (status, count) in answer.entries()? {
+            *counts.of(Status::from_answer(&status)?) += count.count()?;
+        }
+        Ok(counts)
+    }
+
+    /// Lists units by name. (With a status the Python server lists them by priority instead, so that `start`
+    /// is of no use there.)
+    pub fn get_work_units(&mut self, work_spec: &Name, query: &UnitQuery) -> Result<Vec<Unit>> {
+        let numbers = |statuses: &[Status]| {
+            let numbers = statuses.iter().map(|status| status.number().into());
+            Value::Array(numbers.collect())
+        };
+        let options = options([
+            (
+                "work_unit_keys",
+                (!query.keys.is_empty()).then(|| names(&query.keys)),
+            ),
+            (
+                "state",
+                (!query.statuses.is_empty()).then(|| numbers(&query.statuses)),
+            ),
+            ("start", query.start.as_ref().map(Value::from)),
+            ("limit", query.limit.map(Value::from)),
+        ]);
+        let answer = self
+            .call_with("get_work_units", [work_spec.into(), options])?
+            .accepted()?;
+        let mut units = Vec::new();
+        for item in answer.items()? {
+            let [key, data] = item.exactly()?;
+            units.push(Unit {
+                key: key.name()?,
+                data: data.optional().map(Answer::value),
+            });
+        }
+        Ok(units)
+    }
+
+    /// How some units stand, in the same order; `None` for those that are not there.
+    pub fn get_work_unit_status(
+        &mut self,
+        work_spec: &Name,
+        keys: &[Name],
+    ) -> Result<Vec<Option<UnitStatus>>> {
+        let answer = self
+            .call_with("get_work_unit_status", [work_spec.into(), names(keys)])?
+            .accepted()?;
+        let mut statuses = Vec::new();
+        for item in answer.items()? {
+            let read = |item: Answer| {
+                Ok(UnitStatus {
+                    status: Status::from_answer(&item.field("status"))?,
+                    expiration: item.field("expiration").optional_number()?,
+                    worker: item.field("worker_id").optional_name()?,
+                    traceback: item.field("traceback").optional().map(Answer::value),
+                })
+            };
+            statuses.push(item.optional().map(read).transpose()?);
+        }
+        Ok(statuses)
+    }
+
+    /// Changes units' priorities; unknown names are passed over.
+    pub fn prioritize_work_units(
+        &mut self,
+        work_spec: &Name,
+        keys: &[Name],
+        priority: Priority,
+    ) -> Result<()> {
+        let (set, adjust) = match priority {
+            Priority::Set(priority) => (Some(priority.into()), None),
+            Priority::Adjust(adjustment) => (None, Some(adjustment.into())),
+        };
+        let options = options([
+            ("work_unit_keys", Some(names(keys))),
+            ("priority", set),
+            ("adjustment", adjust),
+        ]);
+        self.call_with("prioritize_work_units", [work_spec.into(), options])?
+            .done()
+    }
+
+    /// Deletes units. Gives how many there were.
+    pub fn del_work_units(&mut self, work_spec: &Name, which: &Deletion) -> Result<u64> {
+        // The Go servers delete all units if nothing says which.
+        if let Deletion::Named(keys, _) = which
+            && keys.is_empty()
+        {
+            return Ok(0);
+        }
+        let number = |status: Status| Value::from(status.number());
+        let options = match which {
+            Deletion::All => options([("all", Some(true.into()))]),
+            Deletion::Named(keys, status) => options([
+                ("work_unit_keys", Some(names(keys))),
+                ("state", status.map(number)),
+            ]),
+            Deletion::InStatus(status) => options([("state", Some(number(*status)))]),
+        };
+        self.call_with("del_work_units", [work_spec.into(), options])?
+            .accepted()?
+            .count()
+    }
+
+    /// The attempts at a unit, the last one first. Only this daemon has it.
+    pub fn get_attempts(
+        &mut self,
+        work_spec: &Name,
+        key: &Name,
+        limit: Option<u64>,
+    ) -> Result<Vec<Attempt>> {
+        let options = options([("limit", limit.map(Value::from))]);
+        let answer = self
+            .call_with("get_attempts", [work_spec.into(), key.into(), options])?
+            .accepted()?;
+        let mut attempts = Vec::new();
+        for item in answer.items()? {
+            let number = item.field("number").optional();
+            attempts.push(Attempt {
+                number: number.map(|number| number.count()).transpose()?,
+                worker: item.field("worker_id").optional_name()?,
+                status: Status::from_answer(&item.field("status"))?,
+                start: item.field("start").optional_number()?,
+                end: item.field("end").optional_number()?,
+                expiration: item.field("expiration").optional_number()?,
+                data: item.field("data").optional().map(Answer::value),
+            });
+        }
+        Ok(attempts)
+    }
+
+    /// The numbers of the last attempts at units, as for [`Coordinate::get_attempts`], for many in one go.
+    pub fn attempt_numbers(&mut self, units: &[super::Work]) -> Result<Vec<Option<u64>>> {
+        // So few are on their way at once that neither side has to wait for the other to read.
+        const AT_ONCE: usize = 100;
+        let mut numbers = Vec::with_capacity(units.len());
+        for units in units.chunks(AT_ONCE) {
+            let mut pipeline = self.connection.pipeline();
+            for unit in units {
+                let limit = options([("limit", Some(1.into()))]);
+                let params = [(&unit.work_spec).into(), (&unit.key).into(), limit];
+                pipeline.send(&Request::new("get_attempts", params))?;
+            }
+            while let Some(value) = pipeline.receive() {
+                let answer = Answer::new("get_attempts", value?).pair()?.0;
+                // There is none if the unit was deleted meanwhile.
+                let number = match answer.optional() {
+                    None => None,
+                    Some(attempts) => attempts
+                        .items()?
+                        .first()
+                        .and_then(|last| last.field("number").optional()),
+                };
+                numbers.push(number.map(|number| number.count()).transpose()?);
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Failed units, grouped by the last line of their tracebacks. Only this daemon has it.
+    pub fn list_failures(
+        &mut self,
+        work_spec: &Name,
+        limit: Option<u64>,
+    ) -> Result<Vec<FailureGroup>> {
+        let options = options([("limit", limit.map(Value::from))]);
+        let answer = self
+            .call_with("list_failures", [work_spec.into(), options])?
+            .accepted()?;
+        let mut groups = Vec::new();
+        for item in answer.items()? {
+            groups.push(FailureGroup {
+                message: item.field("message").text()?,
+                count: item.field("count").count()?,
+                first_key: item.field("first_key").name()?,
+                last_failed: item.field("last_failed").optional_number()?,
+            });
+        }
+        Ok(groups)
+    }
+
+    /// Why a unit, or any of a work spec's, does not run now: the most decisive reason first. Only this daemon
+    /// has it.
+    pub fn explain_work(&mut self, work_spec: &Name, key: Option<&Name>) -> Result<Vec<Reason>> {
+        let answer = self
+            .call_with(
+                "explain_work",
+                [work_spec.into(), key.map_or(Value::Null, Value::from)],
+            )?
+            .accepted()?;
+        let mut reasons = Vec::new();
+        for item in answer.items()? {
+            reasons.push(Reason {
+                code: item.field("code").text()?,
+                text: item.field("text").text()?,
+            });
+        }
+        Ok(reasons)
+    }
+}

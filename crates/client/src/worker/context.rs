@@ -1,0 +1,118 @@
+//! What a function knows of its unit.
+
+use crate::cbor::Value;
+use crate::{Name, Work};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Why a unit should not be worked on any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// Its lease was lost to another worker, or it was deleted. Whatever the outcome, it does not count.
+    LeaseLost,
+    /// The worker is to stop at once. The outcome counts; [`super::Outcome::given_back`] leaves the unit to
+    /// another worker.
+    Stopping,
+}
+
+/// A unit that is worked on.
+#[derive(Clone, Debug)]
+pub struct Context(Arc<Unit>);
+
+#[derive(Debug)]
+struct Unit {
+    id: u64,
+    work: Work,
+    definition: Arc<Value>,
+    attempt: u64,
+    signal: Signal,
+}
+
+/// Tells a function to stop.
+#[derive(Debug, Default)]
+struct Signal(AtomicU8);
+
+const LEASE_LOST: u8 = 1;
+const STOPPING: u8 = 2;
+
+impl Signal {
+    fn set(&self, cancellation: Cancellation) {
+        let bit = match cancellation {
+            Cancellation::LeaseLost => LEASE_LOST,
+            Cancellation::Stopping => STOPPING,
+        };
+        self.0.fetch_or(bit, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Cancellation> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            bits if bits & LEASE_LOST != 0 => Some(Cancellation::LeaseLost),
+            _ => Some(Cancellation::Stopping),
+        }
+    }
+}
+
+impl Context {
+    /// A unit with a lease of its own, which `id` tells from all others of this worker.
+    pub(super) fn new(id: u64, work: Work, definition: Arc<Value>, attempt: u64) -> Self {
+        Self(Arc::new(Unit {
+            id,
+            work,
+            definition,
+            attempt,
+            signal: Signal::default(),
+        }))
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    pub(super) fn cancel(&self, cancellation: Cancellation) {
+        self.0.signal.set(cancellation);
+    }
+
+    /// The name of its work spec.
+    #[must_use]
+    pub fn work_spec(&self) -> &Name {
+        &self.0.work.work_spec
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn key(&self) -> &Name {
+        &self.0.work.key
+    }
+
+    /// Its data.
+    #[must_use]
+    pub fn data(&self) -> &Value {
+        &self.0.work.data
+    }
+
+    /// Its work spec's definition, as it was when the unit was handed out.
+    #[must_use]
+    pub fn definition(&self) -> &Value {
+        &self.0.definition
+    }
+
+    /// The how manieth attempt at the unit this is, from 1 on. The original daemons don't tell: with them it
+    /// counts those of this worker since it was started.
+    #[must_use]
+    pub fn attempt(&self) -> u64 {
+        self.0.attempt
+    }
+
+    /// True if the function should end soon; look at it every now and then. [`Context::cancellation`] tells why.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancellation().is_some()
+    }
+
+    /// Why the function should end soon, if it should.
+    #[must_use]
+    pub fn cancellation(&self) -> Option<Cancellation> {
+        self.0.signal.get()
+    }
+}

@@ -1,8 +1,0 @@
-//! The wire of CBOR-RPC: framing, envelopes, and the forms that values take in them.
-//!
-//! Pure functions over bytes. Knows neither sockets nor jobs.
-
-#[cfg(feature = "daemon")]
-pub mod config;
-pub mod envelope;
-pub mod framing;
