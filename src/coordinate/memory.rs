@@ -1,6 +1,6 @@
 //! What is remembered from one operation to the next beside the store, and what an operation adds to it.
 
-use super::attempt::{HandedOutByWorker, HandedOutUnit};
+use super::handed_out::{HandedOutByWorker, HandedOutUnit};
 use crate::clock::{ClockStep, Timestamp};
 use crate::limits;
 

@@ -1,4 +1,4 @@
-//! Retention: which finished and failed units stay. [`super::archive`] removes the others.
+//! Retention: which finished and failed units stay. The others are archived: see [`super::operations`].
 
 use std::time::Duration;
 

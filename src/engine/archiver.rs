@@ -35,7 +35,7 @@ impl Archiver {
 
 impl<S: Storage> Engine<S> {
     /// Does a step of archiving, if a pass is due: the more units were completed since the last step, the more it
-    /// archives, within bounds. Gives the time of the next step, which is now if there is more to do; `None` if there
+    /// archives, within bounds. Returns the time of the next step, which is now if there is more to do; `None` if there
     /// are no limits.
     pub(super) fn archive(&mut self, now: Timestamp) -> Result<Option<Timestamp>> {
         let retention = self.settings.retention;

@@ -1,7 +1,7 @@
-//! Runs operations: whoever speaks a protocol asks here.
+//! Runs operations for every interface.
 //!
 //! The engine owns the store, the batch that is open, the source of chance, and what the daemon does by itself:
-//! it expires what is due, removes what was deleted, adds what long outputs name, and archives. It knows no wire and
+//! it expires what is due, removes what was deleted, adds the units of long outputs, and archives. It knows no wire and
 //! no sockets.
 
 mod archiver;
@@ -33,8 +33,8 @@ pub struct Settings {
     pub retention: Retention,
 }
 
-/// What runs operations on a store, in batches: each operation either happens whole or not at all, and all of a batch
-/// are committed together.
+/// Runs operations on a store, in batches: each operation happens whole or not at all, and a batch is committed
+/// as one.
 pub struct Engine<S: Storage> {
     store: S,
     namespace: NamespaceId,
@@ -59,7 +59,7 @@ struct Batch {
     answer_bytes: usize,
     /// True if it may have written, so that its answers depend on its commit.
     may_write: bool,
-    /// True if so much was due that the rest of it is left to the next batch.
+    /// True if more was due than one step expires: the rest is left to the next batch.
     had_sweep: bool,
     /// True if nothing more should join it.
     is_closed: bool,
@@ -74,8 +74,8 @@ const BATCH_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the loop may sleep when nothing is due.
 const TICK_MAX: Duration = Duration::from_secs(60);
 
-/// How long the daemon waits between two steps of what it does by itself (removing units of deleted specs,
-/// archiving, adding what long outputs name): others get their turns in between.
+/// How long the daemon waits between two steps of its own work (removing units of deleted specs,
+/// archiving, adding the units of long outputs): clients get their turns in between.
 const CLEANUP_PAUSE: Duration = Duration::from_millis(1);
 
 impl<S: Storage> Engine<S> {
@@ -123,7 +123,7 @@ impl<S: Storage> Engine<S> {
         self.store.reader()
     }
 
-    /// Begins to write in the open batch, unless that was begun. Waits for nobody.
+    /// Makes sure that the open batch can write. Does not wait.
     ///
     /// # Errors
     /// As [`Storage::begin_to_write`].
@@ -131,8 +131,8 @@ impl<S: Storage> Engine<S> {
         self.store.begin_to_write()
     }
 
-    /// Runs one operation in the open batch, which begins by itself. Before it, expires what is due; but while another
-    /// program keeps the store from writing, that stays as it is. If the operation fails, all that it wrote is undone,
+    /// Runs one operation in the open batch, or in a new one. Expires what is due before it, except while another
+    /// program keeps the store from writing. If the operation fails, all that it wrote is undone,
     /// and the rest of the batch stands. `run` may be called again: see [`Storage::operation`].
     ///
     /// # Errors
@@ -209,12 +209,12 @@ impl<S: Storage> Engine<S> {
         self.batch.may_write
     }
 
-    /// Lets nothing more join the open batch: what was done in it may be as much as many calls.
+    /// Closes the open batch to further operations: what was done in it may be as much work as many calls.
     pub fn close_batch(&mut self) {
         self.batch.is_closed = true;
     }
 
-    /// True if the open batch should be committed before anything else joins it.
+    /// True if the open batch should be committed before another operation joins it.
     #[must_use]
     pub fn batch_is_full(&self) -> bool {
         let batch = &self.batch;
@@ -230,15 +230,15 @@ impl<S: Storage> Engine<S> {
     /// Commits the open batch. What it wrote is on disk when this returns `Ok`. Cheap if it wrote nothing.
     ///
     /// # Errors
-    /// `Unknown` if nobody can know what is on the disk now; otherwise nothing of the batch stands.
+    /// `Unknown` if it can't be known what is on the disk now; otherwise nothing of the batch stands.
     pub fn commit(&mut self) -> std::result::Result<(), StorageError> {
         let batch = std::mem::take(&mut self.batch);
         self.totals.count(batch.operations, batch.may_write);
         self.store.commit()
     }
 
-    /// Does what is due by itself, in a batch of its own that is committed when this returns. Gives how long it may
-    /// take until the next call, unless [`Engine::due`] says otherwise by then.
+    /// Does what is due, in a batch of its own that is committed when this returns. Returns how long the caller may
+    /// wait until the next call, unless [`Engine::due`] says otherwise by then.
     ///
     /// # Errors
     /// As [`Engine::commit`].
@@ -254,7 +254,7 @@ impl<S: Storage> Engine<S> {
     }
 
     /// Moves all times that are kept to be compared with the present by `step`, in a batch of its own that is committed
-    /// when this returns: by so much the clock is set next.
+    /// when this returns. The caller then sets the clock by the same step.
     ///
     /// # Errors
     /// As [`Engine::commit`]. No time has been moved then.
@@ -271,7 +271,7 @@ impl<S: Storage> Engine<S> {
         Ok(())
     }
 
-    /// A time before which [`Engine::tick`] has nothing to do, and at which it may have.
+    /// When [`Engine::tick`] may next have something to do; `None` if that is not known.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         let cleanup = self.has_cleanup().then_some(self.next_cleanup);

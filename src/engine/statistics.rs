@@ -58,7 +58,7 @@ impl Statistics {
 }
 
 impl<S: Storage> Engine<S> {
-    /// What it has done, and what is in its queue. Costs a look at each work spec, and no query of units.
+    /// What it has done, and what is in its queue. Goes through the work specs in memory, and queries no units.
     pub fn statistics(&mut self) -> Statistics {
         let store = self.store.statistics();
         let store =

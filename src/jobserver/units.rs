@@ -338,7 +338,7 @@ pub(super) fn del_work_units<S: Storage>(
     let all = options
         .get("all")
         .item()
-        .is_some_and(crate::coordinate::number::is_true);
+        .is_some_and(crate::number::is_true);
     let names = options.get("work_unit_keys");
     let statuses = options.get("state").optional_statuses()?;
     let deleted = match (all, names.item(), statuses) {

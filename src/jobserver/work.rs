@@ -4,12 +4,12 @@ use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
 use super::reply::{Nothing, answer_in_band, failed_pair, ok_list, ok_pair, true_pair};
-use crate::coordinate::number::duration_from_seconds;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WorkRequest,
 };
 use crate::limits::{self, RequestLimits};
+use crate::number::duration_from_seconds;
 use coordinated_client::cbor::{Item, Writer};
 use std::rc::Rc;
 use std::time::Duration;

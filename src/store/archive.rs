@@ -1,9 +1,9 @@
 //! The oldest finished and failed units of a work spec: those that may be archived.
 //!
-//! No index has them in their order. The attempts have: their ids grow. So they are gone through from the
-//! attempt behind which all finished units of the spec, or all failed ones, have their active ones. It moves
-//! on over all that is passed, so that one attempt is passed once for each of the two and each work spec;
-//! and it goes back if the unit of an attempt that was passed is completed after all. Like the name that
+//! No index has them in their order, but the attempts are in it: their ids grow. So a search goes through the attempts
+//! from a mark after which all finished units of the spec, or all failed ones, have their active attempts. The mark
+//! moves forward with each search, so that each attempt is passed once for each status and each work spec,
+//! and back if the unit of an attempt that was passed is completed after all. Like the name that
 //! get_work has passed (queue.rs) it is kept with the counts: in memory, and written with each batch.
 
 use super::SqliteStore;
@@ -17,8 +17,8 @@ use crate::coordinate::{AttemptId, Completed, UnitStatus, WorkSpecId, WorkUnit};
 use rusqlite::named_params;
 
 statements! {
-    /// Goes through the attempts, and looks at the unit only if the attempt has the status, which that of an
-    /// active one has. Of data only the length is taken, which needs none of their pages.
+    /// Goes through the attempts, and reads the unit only if the attempt has the unit's status, as an active one
+    /// has. Only the length of data is taken, which needs none of their pages.
     COMPLETED = "
         SELECT work_unit.id, work_spec_id, work_unit.status, priority, not_before_us, active_attempt_id,
                last_attempt_id, superseded_number, attempts_before,
@@ -35,7 +35,7 @@ impl ArchiveStore for SqliteStore {
     fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits> {
         let oldest = self.specs.completed_after(query.spec, query.status);
         let after = query.after.unwrap_or(oldest);
-        let found = self.completed_behind(after, query)?;
+        let found = self.completed_after_attempt(after, query)?;
         if after <= oldest {
             let passed = match found.units.first() {
                 Some(first) => AttemptId(first.attempt.0 - 1),
@@ -67,7 +67,7 @@ impl ArchiveStore for SqliteStore {
 }
 
 impl SqliteStore {
-    fn completed_behind(
+    fn completed_after_attempt(
         &mut self,
         after: AttemptId,
         query: &CompletedQuery,
@@ -117,7 +117,7 @@ impl SqliteStore {
         Ok(found)
     }
 
-    /// Sees to it that a unit that is completed now will be found.
+    /// Makes sure that a unit that is completed now will be found.
     pub(super) fn note_completion(&mut self, unit: &WorkUnit) {
         if let (Some(status), Some(active)) = (Completed::from_status(unit.status), unit.active)
             && active <= self.specs.completed_after(unit.work_spec, status)

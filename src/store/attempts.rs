@@ -212,7 +212,7 @@ impl AttemptStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Notes that a worker is busy with nothing any more. Gives with how many attempts it was.
+    /// Notes that a worker holds no attempts any more. Returns how many it held.
     pub(super) fn release_attempts(
         &mut self,
         namespace: NamespaceId,

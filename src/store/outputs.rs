@@ -32,7 +32,7 @@ statements! {
 }
 
 impl SqliteStore {
-    /// Finds out anew whether there are slices.
+    /// Reads whether there are slices.
     pub(super) fn load_output_slices(&mut self) -> StorageResult<()> {
         self.has_output_slices = self.statements.prepared(FIND_OUTPUT_SLICE)?.exists(&[])?;
         Ok(())

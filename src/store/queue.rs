@@ -11,8 +11,8 @@
 use super::SqliteStore;
 use super::statement::statements;
 use super::units::row_to_unit;
-use crate::coordinate::storage::{AvailableUnit, BestUnits, QueueStore, StorageResult, UnitsAhead};
-use crate::coordinate::{Name, UnitStatus, WorkSpecId, WorkUnit};
+use crate::coordinate::storage::{AvailableUnit, BestUnits, QueueStore, StorageResult};
+use crate::coordinate::{Name, UnitStatus, UnitsAhead, WorkSpecId, WorkUnit};
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, named_params};
 
@@ -62,15 +62,15 @@ statements! {
          ORDER BY CAST(name AS BLOB)";
 }
 
-/// Names that one look passes at the most: some milliseconds. Only units that were never handed out in
+/// At most how many names one search passes: some milliseconds. Only units that were never handed out in
 /// the order of names (they had a priority or a delay, or were reported on without being handed out)
-/// make it pass more than what was handed out since the last look.
+/// make it pass more than what was handed out since the last search.
 const PASSED_MAX: usize = 5_000;
 
 /// What going through the names gave.
 struct InNameOrder {
     units: Vec<AvailableUnit>,
-    /// False if there may be more behind them.
+    /// False if there may be more after them.
     is_all: bool,
 }
 
@@ -82,7 +82,7 @@ fn row_to_available(row: &Row<'_>) -> rusqlite::Result<AvailableUnit> {
     })
 }
 
-/// How many queued units come before all in name order, if those have names behind this one, or from it
+/// How many queued units come before all in name order, if those have names after this one, or from it
 /// on: two units never have the same.
 fn count_before(queued: &[AvailableUnit], name: Option<&[u8]>) -> usize {
     queued.partition_point(|queued| {

@@ -15,9 +15,9 @@ pub(super) struct Batch {
     open: Open,
     /// True until the first operation that may write.
     is_untouched: bool,
-    /// Why nothing of the batch can stand, once something went wrong for all of it.
+    /// Why the whole batch has to be rolled back, once it has to.
     broken: Option<StorageError>,
-    /// True if what is kept in memory has to be loaded anew.
+    /// True if what is kept in memory has to be loaded again.
     stale: bool,
     /// `PRAGMA data_version` when it was loaded.
     data_version: i64,
@@ -113,7 +113,7 @@ impl Storage for SqliteStore {
         self.batch.stale = true;
         // The batch may have removed what is there again now.
         self.assume_cleanup_pending();
-        // What had ended in the batch has not, and nobody would look if it seemed that nothing is due.
+        // What the batch expired is due again.
         if let Some(due) = self.batch.due_before {
             self.note_due(due);
         }
@@ -121,7 +121,7 @@ impl Storage for SqliteStore {
         if !self.statements.connection().is_autocommit()
             && let Err(error) = self.execute("ROLLBACK")
         {
-            // A connection that can't even roll back is of no use any more: start anew.
+            // A connection that can't roll back is unusable: the process has to start again.
             return Err(StorageError::Unknown(format!("{broken}; then {error}")));
         }
         Err(broken)
@@ -213,7 +213,7 @@ impl SqliteStore {
         self.load_if_changed()
     }
 
-    /// Loads what is kept in memory if somebody else wrote to the file.
+    /// Loads what is kept in memory if another program wrote to the file.
     fn load_if_changed(&mut self) -> StorageResult<()> {
         let version = self.data_version()?;
         if self.batch.stale || version != self.batch.data_version {

@@ -63,7 +63,7 @@ statements! {
         DELETE FROM attempt WHERE id IN (SELECT id FROM chain)
         RETURNING id, previous_attempt_id";
 
-    /// Leaves a unit to a work spec that is deleted, and so to nobody, with the attempts that it has still.
+    /// Moves a unit to a deleted work spec, with the attempts that it still has.
     LEAVE_UNIT = "
         UPDATE work_unit
            SET work_spec_id = :spec, status = 1, not_before_us = NULL, active_attempt_id = NULL,
@@ -205,8 +205,8 @@ impl SqliteStore {
         Ok(is_all)
     }
 
-    /// Deletes the attempts at a unit from the last one back, but not more than [`ATTEMPTS_AT_ONCE`]. Gives how
-    /// many they were, and the last one of those that are left.
+    /// Deletes the attempts at a unit from the last one back, at most [`ATTEMPTS_AT_ONCE`]. Returns how
+    /// many it deleted, and the last one of those that are left.
     fn delete_attempts(
         &mut self,
         last: Option<AttemptId>,

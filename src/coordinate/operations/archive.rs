@@ -5,11 +5,8 @@
 //! reports. So the oldest unit is the one whose last attempt began first. That differs from the one that ended first
 //! only for units that were worked on at the same time.
 
-use super::attempt::AttemptId;
-use super::retention::Retention;
-use super::storage::{CompletedQuery, Storage};
-use super::work_unit::Completed;
-use super::{Name, Operation, Result, WorkSpecId};
+use crate::coordinate::storage::{CompletedQuery, Storage};
+use crate::coordinate::{AttemptId, Completed, Name, Operation, Result, Retention, WorkSpecId};
 use crate::limits;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,7 +102,7 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Does a step of archiving: about `rows_max` rows of units and attempts, or some milliseconds of searching for
-    /// them. Gives what is left of the pass.
+    /// them. Returns what is left of the pass.
     ///
     /// # Errors
     /// `Storage`.

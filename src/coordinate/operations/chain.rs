@@ -1,37 +1,11 @@
 //! Chaining: the output of a finished unit becomes units of the next work spec.
 
-use super::attempt::AttemptId;
-use super::new_unit::NewUnit;
-use super::number::is_true;
-use super::storage::{OutputSlice, Storage};
-use super::work_unit::WorkUnit;
-use super::{Operation, Result, WorkSpecId};
+use crate::coordinate::storage::{OutputSlice, Storage};
+use crate::coordinate::{AttemptId, NewUnit, Operation, Result, WorkSpecId, WorkUnit};
 use crate::limits::{self, RequestLimits};
+use crate::number::is_true;
 use coordinated_client::cbor::item::{Entries, Items};
 use coordinated_client::cbor::{Item, Kind, Writer};
-
-/// What the finishes of one operation have chained.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Chained {
-    units: usize,
-    bytes: usize,
-    /// The attempt of whose output slices were kept for [`Operation::chain_slice_of`]. There is at most one in an
-    /// operation that does nothing more once that is enough.
-    pub unfinished: Option<AttemptId>,
-}
-
-impl Chained {
-    /// True if that is as much as one operation should do.
-    #[must_use]
-    pub fn is_enough(&self) -> bool {
-        self.units >= limits::SLICE_ITEMS || self.bytes >= limits::SLICE_BYTES
-    }
-
-    fn count(&mut self, slice: &[OutputItem<'_>]) {
-        self.units += slice.len();
-        self.bytes += slice.iter().map(OutputItem::len).sum::<usize>();
-    }
-}
 
 impl<S: Storage> Operation<'_, S> {
     /// Adds the units that a unit which has just become finished names in its `output`. Of a long one it adds a
@@ -49,7 +23,7 @@ impl<S: Storage> Operation<'_, S> {
         } else {
             stored = self.effective_data(unit)?;
             // To read them is work as well, whatever is in them.
-            self.chained.bytes += stored.len();
+            self.chained.count(0, stored.len());
             &stored
         };
         let Some(output) = Item::from_checked(data)
@@ -69,21 +43,21 @@ impl<S: Storage> Operation<'_, S> {
         };
         let max = self.limits.list_items_max;
         if output.is_longer_than(max) {
-            tracing::warn!(%then, max, "items of an output beyond the limit dropped (--max-items)");
+            tracing::warn!(%then, max, "items of an output beyond the limit of items dropped");
         }
         let Some(attempt) = unit.active else {
             return Ok(());
         };
         let mut output = output.take(max);
         let slice = next_slice(&mut output);
-        self.chained.count(&slice);
+        self.chained.count(slice.len(), bytes_of(&slice));
         self.add_output(successor, unit.priority, slice)?;
         loop {
             let slice = next_slice(&mut output);
             if slice.is_empty() {
                 return Ok(());
             }
-            self.chained.count(&slice);
+            self.chained.count(slice.len(), bytes_of(&slice));
             self.store.put_output_slice(&OutputSlice {
                 attempt: Some(attempt),
                 work_spec: successor,
@@ -215,9 +189,13 @@ impl<'a> OutputItem<'a> {
     }
 }
 
-/// So many items of an output as are added in one step; none if that were all.
+/// The items of an output that are added in one step; none if there are no more.
 fn next_slice<'a>(output: &mut impl Iterator<Item = OutputItem<'a>>) -> Vec<OutputItem<'a>> {
     limits::slice_of(output, limits::SLICE_ITEMS, OutputItem::len)
+}
+
+fn bytes_of(slice: &[OutputItem<'_>]) -> usize {
+    slice.iter().map(OutputItem::len).sum()
 }
 
 /// Writes items as an output of the same meaning.
