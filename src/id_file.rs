@@ -3,6 +3,7 @@
 //! They often stand in folders where others can write, so opening one must never touch another file: no link is
 //! followed, and what holds anything but a process id is refused.
 
+use rustix::process::{Pid, getpid};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -14,7 +15,7 @@ const BYTES_MAX: u64 = 32;
 /// An open file that holds a process id, or nothing yet.
 pub(crate) struct IdFile {
     file: File,
-    id: Option<libc::pid_t>,
+    id: Option<Pid>,
 }
 
 impl IdFile {
@@ -65,7 +66,7 @@ impl IdFile {
     }
 
     /// The process id that it held when it was opened.
-    pub(crate) fn id(&self) -> Option<libc::pid_t> {
+    pub(crate) fn id(&self) -> Option<Pid> {
         self.id
     }
 
@@ -80,29 +81,27 @@ impl IdFile {
     pub(crate) fn write_own(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
-        writeln!(self.file, "{}", own_id())
+        writeln!(self.file, "{}", getpid())
     }
 }
 
 /// The process id in the file at a path, if there is such a file and it has one.
-pub(crate) fn read(path: &Path) -> Option<libc::pid_t> {
+pub(crate) fn read(path: &Path) -> Option<Pid> {
     let file = IdFile::open_existing(path, OpenOptions::new().read(true));
     file.ok()?.id
 }
 
 /// Reads the process id that a file holds; `None` if it is empty.
-fn read_id(file: &File) -> io::Result<Option<libc::pid_t>> {
+fn read_id(file: &File) -> io::Result<Option<Pid>> {
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text)?;
     match text.trim_end() {
         "" => Ok(None),
-        id => id.parse().map(Some).map_err(io::Error::other),
+        id => match id.parse().ok().filter(|id| *id > 0).and_then(Pid::from_raw) {
+            None => Err(ErrorKind::InvalidData.into()),
+            id => Ok(id),
+        },
     }
-}
-
-/// Our own process id.
-pub(crate) fn own_id() -> libc::pid_t {
-    std::process::id().cast_signed()
 }
 
 fn unusable(path: &Path, why: &str) -> io::Error {
@@ -112,6 +111,7 @@ fn unusable(path: &Path, why: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -134,9 +134,7 @@ mod tests {
         refused("hard link");
         std::fs::copy(&notes, &path).expect("copy");
         refused("other than a process id");
-        let pipe = std::ffi::CString::new(path.to_str().expect("UTF-8")).expect("no nul");
-        // SAFETY: the name is a string that ends with a nul.
-        assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
         refused("not a regular file");
     }
 
@@ -146,7 +144,7 @@ mod tests {
         let path = folder.path().join("id");
         std::fs::write(&path, "1234567890\n").expect("write");
         let mut file = IdFile::open(&path, 0o600).expect("open");
-        assert_eq!(file.id(), Some(1_234_567_890));
+        assert_eq!(file.id(), Pid::from_raw(1_234_567_890));
         file.write_own().expect("write");
         let text = std::fs::read_to_string(&path).expect("read");
         assert_eq!(text, format!("{}\n", std::process::id()));

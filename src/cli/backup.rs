@@ -17,7 +17,7 @@ The copy is the database's state at one moment, as one file that nobody but its 
 takes its name only when it is on the disk, whole and checked: SQLite's integrity check, the kept \
 counts, and whether all stored CBOR can be decoded. A signal leaves nothing behind; a kill or a crash, at most a file whose name ends in .partial.
 
-The daemon goes on meanwhile. Its log (the file that ends in -wal) grows by what it writes until the \
+The daemon goes on meanwhile. Its write-ahead log (the file that ends in -wal) grows by what it writes until the \
 copy is made; afterwards that space is used again.
 
 `coordinated restore` brings a backup back; so does copying it to the database's place while no daemon \

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[command(after_long_help = "\
 Checks the file itself (SQLite's integrity check), references between tables, the kept counts against a \
 recount, what must be true of work units and their attempts, and that all stored CBOR can be decoded. It reads the file several times over, \
-in the state of one moment, and works while a daemon runs: that goes on, but its log (the file that ends \
+in the state of one moment, and works while a daemon runs: that goes on, but its write-ahead log (the file that ends \
 in -wal) grows by what it writes until the check's end.
 
 --repair counts kept counts anew (but not archived units, which are counted nowhere else), has units found \

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod advice;
 mod backup;
 mod check;
 mod commands;
@@ -11,6 +12,7 @@ mod restore;
 mod retention;
 mod serve;
 mod sql;
+mod table;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -83,15 +85,16 @@ fn is_closed_output(error: &(dyn Error + 'static)) -> bool {
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
+fn fail(error: &(dyn Error + 'static), code: ExitCode) -> ExitCode {
     let message = error.to_string();
     // The Python server sends a traceback with each error, behind what it is.
     let first_line = message.lines().next().unwrap_or_default();
     // Not with eprintln!, which panics where there is nobody to tell.
     let _ = writeln!(
         std::io::stderr(),
-        "coordinated: {}",
-        values::printable(first_line)
+        "coordinated: {}{}",
+        values::printable(first_line),
+        advice::advice(error)
     );
     code
 }

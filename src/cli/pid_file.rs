@@ -4,6 +4,7 @@
 //! other file is not.
 
 use crate::id_file::{self, IdFile};
+use rustix::process::getpid;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         // Somebody may have begun another daemon with the same file.
-        let is_ours = id_file::read(&self.path) == Some(id_file::own_id());
+        let is_ours = id_file::read(&self.path) == Some(getpid());
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             let path = self.path.display();
             tracing::warn!(%path, "the file with the process id can't be removed: {error}");

@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
 use crate::jobserver::{JobServer, Settings};
 use crate::limits::{Pace, RequestLimits};
-use crate::server::{Admission, Limits, Network, Server, ServerError, ServiceManager};
+use crate::server::{Admission, BindError, Limits, Network, Server, ServerError, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
 use clap::ValueEnum;
 use coordinated_client::Address;
@@ -194,10 +194,14 @@ struct LimitArgs {
     #[arg(long, env = "COORDINATED_MAX_SPEC_NAME", value_name = "SIZE", default_value = "1KiB", value_parser = parse_bytes)]
     max_spec_name: usize,
 
-    /// Size of the write-ahead log beside the database, which goes beyond some dozen MiB only while another
-    /// program reads in a transaction that does not end; beyond it, nothing is written
-    #[arg(long, env = "COORDINATED_MAX_LOG", value_name = "SIZE", default_value = "8GiB", value_parser = parse_bytes)]
-    max_log: usize,
+    /// Size of the write-ahead log (WAL) beside the database; beyond it, nothing is written. It grows to more than
+    /// 128MiB only while another program reads in a transaction that does not end. 8GiB if not given
+    #[arg(long, env = "COORDINATED_MAX_WAL", value_name = "SIZE", value_parser = parse_bytes)]
+    max_wal: Option<usize>,
+
+    /// The former name of --max-wal
+    #[arg(long, env = "COORDINATED_MAX_LOG", value_name = "SIZE", value_parser = parse_bytes, hide = true)]
+    max_log: Option<usize>,
 
     /// Work units that one get_work hands out: others wait meanwhile
     #[arg(
@@ -258,6 +262,10 @@ enum SynchronousMode {
     Off,
 }
 
+/// What to do about [`BindError::NobodyAllowed`].
+const ALLOW_HINT: &str = "so add --allow with the networks that may connect, for example \
+    --allow 127.0.0.0/8,10.0.0.0/8 (everybody: --allow 0.0.0.0/0,::/0)";
+
 /// Serves until a signal ends it.
 ///
 /// # Errors
@@ -281,7 +289,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             SynchronousMode::Off => Synchronous::Off,
         },
         lease_grace: args.lease_grace,
-        log_bytes_max: u64::try_from(args.limits.max_log).unwrap_or(u64::MAX),
+        wal_bytes_max: args.limits.wal_bytes_max(),
     };
     let store = SqliteStore::open(&args.db, &options, now)?;
     let limits = &args.limits;
@@ -316,9 +324,13 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             busy_poll_max: args.busy_poll,
             ..limits.for_server()
         },
-    )?;
-    server.heed_signals()?;
-    server.report_to(ServiceManager::from_environment());
+    )
+    .map_err(|error| match error {
+        BindError::NobodyAllowed { .. } => format!("{error}, {ALLOW_HINT}").into(),
+        error => Box::<dyn Error>::from(error),
+    })?;
+    server.handle_signals()?;
+    server.notify(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     tracing::debug!(db = %args.db.display(), "database is open");
     if retention.has_limits() {
@@ -332,7 +344,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     let backups = args.backups.start(&args.db)?;
     let served = server.run(&mut service, &mut clock);
-    // A backup that is being made reads the database: it would hold the log up.
+    // A backup that is being made reads the database, so the WAL could not be moved into it.
     drop(backups);
     log_calls(&service);
     let store = service.into_store();
@@ -354,6 +366,11 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 impl LimitArgs {
+    fn wal_bytes_max(&self) -> u64 {
+        let given = self.max_wal.or(self.max_log);
+        given.map_or(Options::default().wal_bytes_max, |bytes| bytes as u64)
+    }
+
     fn for_server(&self) -> Limits {
         Limits {
             frame: FrameLimits {
@@ -406,5 +423,30 @@ fn log_calls(service: &JobServer<SqliteStore>) {
     calls.sort();
     for (method, count) in calls {
         tracing::debug!(method, count, "calls served");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Limits {
+        #[command(flatten)]
+        args: LimitArgs,
+    }
+
+    #[test]
+    fn the_limit_of_the_wal_can_be_given_by_its_former_name() {
+        for (arguments, expected) in [
+            (&[][..], 8 << 30),
+            (&["--max-log", "1MiB"], 1 << 20),
+            (&["--max-wal", "2MiB"], 2 << 20),
+            (&["--max-log", "1MiB", "--max-wal", "2MiB"], 2 << 20),
+        ] {
+            let parsed = Limits::try_parse_from(["serve"].iter().chain(arguments)).expect("limits");
+            assert_eq!(parsed.args.wal_bytes_max(), expected, "{arguments:?}");
+        }
     }
 }

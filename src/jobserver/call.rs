@@ -9,65 +9,62 @@ use std::collections::HashMap;
 /// What a step of a call works with. Each step is one operation.
 pub(super) struct Call<'a, S: Storage> {
     pub(super) operation: Operation<'a, S>,
-    /// What was handed out on the connection before this step.
+    /// The units that the connection was given before this step.
     pub(super) handed_out: &'a HandedOut,
-    pub(super) daemon: Daemon<'a>,
+    /// The result of `get_config`, encoded.
+    pub(super) config: &'a [u8],
+    pub(super) retention: &'a Retention,
+    /// How often each method was called.
+    pub(super) calls: &'a HashMap<&'static str, u64>,
     /// The content of the message that the call came in.
     pub(super) message: &'a [u8],
-    /// True if it did not come in a list of requests.
-    pub(super) is_alone: bool,
-    /// Answers to the items of the call's list so far, one after the other.
-    pub(super) answers: &'a mut Vec<u8>,
+    /// True if it came as a single request, false if it came in a list of requests.
+    pub(super) is_single: bool,
+    /// The results of the items of the call's list so far, one after the other.
+    pub(super) results: &'a mut Vec<u8>,
     /// Units that the step gives to the connection, which remembers them once the step has succeeded.
     pub(super) given: Vec<Assignment>,
 }
 
-/// The facts about the daemon that methods may ask for.
-#[derive(Clone, Copy)]
-pub(super) struct Daemon<'a> {
-    pub(super) config: &'a [u8],
-    pub(super) retention: &'a Retention,
-    pub(super) calls: &'a HashMap<&'static str, u64>,
-}
-
-/// How far a call has come with a step.
+/// How far a call has come after a step.
 pub(super) enum Progress<S: Storage> {
     /// Its result has been written.
     Done,
-    /// A long read is to write its result: beside the loop, if the call came alone.
+    /// A long read is to write its result: beside the loop, if the call came as a single request.
     Read(Read),
-    /// More is to be done, in later batches.
+    /// There are further steps, in later batches.
     More(Box<dyn Continuation<S>>),
 }
 
 /// A long read, which writes the result of a call.
 pub(super) type Read = Box<dyn Fn(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send>;
 
-/// What is left of a call that is done in several steps, so that others get their turns in between.
+/// What is left of a call that takes several steps, so that other connections get their turns in between.
 pub(super) trait Continuation<S: Storage> {
-    /// Does the next step, and gives what is left after it. It may be run again, so it changes nothing of its own.
+    /// Runs the next step, and returns what is left after it. An operation may be run again, so a step changes nothing
+    /// of its own.
     ///
     /// # Errors
-    /// What the operation fails with. The steps before this one stand.
+    /// What the operation fails with. The steps before this one are committed.
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>>;
 
-    /// Bytes that it keeps, other than a few.
+    /// Bytes that it keeps in memory, if they are more than a few.
     fn held(&self) -> usize {
         0
     }
 }
 
-/// Does the first step of a call, or all of it, and writes its result if that is known.
+/// Runs the first step of a call, or all of it, and writes its result if that is known.
 pub(super) type Run<S> = fn(&mut Call<'_, S>, &Params<'_>, &mut Vec<u8>) -> Result<Progress<S>>;
 
 impl<S: Storage> Call<'_, S> {
-    /// True if there are so many work specs that going through them would hold others up.
+    /// True if there are so many work specs that going through all of them would delay other connections.
     pub(super) fn has_many_work_specs(&self) -> bool {
         let mut specs = self.operation.work_specs();
         specs.nth(limits::LIST_INLINE_MAX).is_some()
     }
 
-    /// Writes a list: now, or by a long read.
+    /// Writes a list: now, or in a long read.
     pub(super) fn list(
         &mut self,
         may_be_long: bool,

@@ -1,4 +1,4 @@
-//! What the daemon says of itself.
+//! Methods about the daemon itself.
 
 use super::call::{Call, Progress};
 use super::params::Params;
@@ -6,10 +6,10 @@ use crate::coordinate::Result;
 use crate::coordinate::storage::Storage;
 use coordinated_client::cbor::Writer;
 
-/// The version of the protocol's additions that this daemon speaks.
+/// The version of the additions to the protocol that this daemon supports.
 const PROTOCOL: u64 = 1;
 
-/// The additions to the originals' protocol that are there.
+/// The additions to the original protocol that this daemon supports.
 const FEATURES: &[&str] = &[
     "server_info",
     "runtimes",
@@ -28,7 +28,7 @@ pub(super) fn get_config<S: Storage>(
     _: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    super::reply::ok_pair(out, |writer| writer.encoded(call.daemon.config));
+    super::reply::ok_pair(out, |writer| writer.encoded(call.config));
     Ok(Progress::Done)
 }
 
@@ -64,8 +64,8 @@ pub(super) fn server_info<S: Storage>(
     writer.bytes(b"now");
     writer.float(call.operation.now.as_seconds());
     writer.bytes(b"calls");
-    writer.map(call.daemon.calls.len());
-    for (method, count) in call.daemon.calls {
+    writer.map(call.calls.len());
+    for (method, count) in call.calls {
         writer.bytes(method.as_bytes());
         writer.unsigned(*count);
     }

@@ -1,9 +1,9 @@
-//! Methods that tell people how the queue stands: what waits, what failed, and why.
+//! Methods for people who look at the queue: what waits, what failed, and why.
 
 use super::call::{Call, Progress};
 use super::params::{Options, Params};
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, write_name, write_time,
+    FailedValue, check_answer_length, ok_list, ok_pair, write_in_band, write_name, write_time,
 };
 use super::units::{shown_counts, status_number};
 use crate::coordinate::storage::Storage;
@@ -34,7 +34,7 @@ pub(super) fn summary<S: Storage>(
     })
 }
 
-/// Writes an entry for each status in which a work spec has units; gives how many.
+/// Writes an entry for each status in which a work spec has units. Returns the number of entries.
 fn write_summary(
     writer: &mut Writer<'_>,
     work_spec: &Name,
@@ -82,7 +82,7 @@ pub(super) fn get_attempts<S: Storage>(
             write_attempt(&mut Writer::new(&mut list), attempt, data);
             Ok(())
         });
-        if answer_in_band(out, Nothing::Null, listed)?.is_some() {
+        if write_in_band(out, FailedValue::Null, listed)?.is_some() {
             ok_list(out, count, &list);
         }
         Ok(())
@@ -110,8 +110,8 @@ fn write_attempt(writer: &mut Writer<'_>, attempt: &Attempt, data: Option<&[u8]>
     }
 }
 
-/// The number by which clients know the status of an attempt: that of the unit while it is the active
-/// one, and others for those that never are.
+/// The number of an attempt's status on the wire. Statuses of active attempts have the number of the unit's status,
+/// others have numbers of their own.
 fn attempt_status_number(status: AttemptStatus) -> u64 {
     match status {
         AttemptStatus::Pending => status_number(UnitStatus::Pending),
@@ -134,19 +134,19 @@ pub(super) fn list_failures<S: Storage>(
         .operation
         .work_spec(&name)
         .map(|spec| spec.counts.failed);
-    let Some(failed) = answer_in_band(out, Nothing::Null, failed)? else {
+    let Some(failed) = write_in_band(out, FailedValue::Null, failed)? else {
         return Ok(Progress::Done);
     };
     let is_long = failed > limits::LIST_INLINE_MAX as u64;
-    if is_long && !call.is_alone {
+    if is_long && !call.is_single {
         return Err(Error::Invalid(format!(
-            "{failed} failed units are too many to go through within a list of requests: send this one alone"
+            "listing the failures of {failed} failed units is not allowed in a list of requests; send it as a single request"
         )));
     }
     let namespace = call.operation.namespace;
     call.list(is_long, out, move |lister, out| {
         let groups = group_failures(lister, namespace, &name);
-        if let Some(mut groups) = answer_in_band(out, Nothing::Null, groups)? {
+        if let Some(mut groups) = write_in_band(out, FailedValue::Null, groups)? {
             groups.truncate(limit);
             write_failures(out, &groups)?;
         }
@@ -181,7 +181,7 @@ pub(super) fn explain_work<S: Storage>(
     let spec = params.get("work_spec_name").name()?;
     let unit = params.get("work_unit_key").optional_unit_name()?;
     let reasons = call.operation.explain_work(&spec, unit.as_ref());
-    let Some(reasons) = answer_in_band(out, Nothing::Null, reasons)? else {
+    let Some(reasons) = write_in_band(out, FailedValue::Null, reasons)? else {
         return Ok(Progress::Done);
     };
     let now = call.operation.now;

@@ -1,12 +1,12 @@
-//! Calls on a list of items, which is taken in slices: a client that sends a million units in one message has sent a
-//! thousand calls of a thousand.
+//! Calls on a list of items, which are processed in slices: a message with a million units takes as much as a thousand
+//! calls with a thousand units each.
 //!
-//! A list that makes one slice is taken whole, in one operation. A longer one is first checked, in slices as well, so
-//! that an item which can't be taken changes nothing.
+//! A list of one slice is processed in one operation. A longer one is checked first, also in slices, so that an invalid
+//! item changes nothing.
 
 use super::call::{Call, Continuation, Progress};
 use super::params::{Label, Param};
-use super::reply::{Nothing, answer_in_band};
+use super::reply::{FailedValue, write_in_band};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Error, Name, Result};
 use crate::limits::{self, RequestLimits};
@@ -17,23 +17,23 @@ use coordinated_client::cbor::item::{Items, Place};
 pub(super) trait ListAction<S: Storage>: Clone + 'static {
     /// How many items make a slice.
     const SLICE_LEN: usize;
-    /// What stands for "nothing" in a failed answer.
-    const NOTHING: Nothing;
+    /// The value of a failed result.
+    const FAILED: FailedValue;
 
-    /// Finds out whether an item can be taken.
+    /// Checks an item.
     ///
     /// # Errors
-    /// `Invalid` if it can't.
+    /// `Invalid` if the item can't be processed.
     fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()>;
 
-    /// Takes the next items, at most a slice, and at least one if there is one. What is answered for each goes to
-    /// [`Call::answers`].
+    /// Processes the next items: at most a slice, and at least one if there is one. Their results go to
+    /// [`Call::results`].
     ///
     /// # Errors
     /// What the operation fails with.
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()>;
 
-    /// Does a step of what is left to do for the items that have been taken.
+    /// Does a step of what is left to do for the items that have been processed.
     ///
     /// # Errors
     /// What the operation fails with.
@@ -42,13 +42,13 @@ pub(super) trait ListAction<S: Storage>: Clone + 'static {
         Ok(())
     }
 
-    /// True if [`ListAction::finish`] has something to do before more items are taken.
+    /// True if [`ListAction::finish`] has something to do before more items are processed.
     fn has_more(&self) -> bool {
         false
     }
 
-    /// Writes the answer, when all `count` items have been taken. `answers` are those to the items.
-    fn write_answer(&self, count: usize, answers: &[u8], out: &mut Vec<u8>);
+    /// Writes the result, after all `count` items, from their `results`.
+    fn write_result(&self, count: usize, results: &[u8], out: &mut Vec<u8>);
 }
 
 /// One item of a list.
@@ -60,15 +60,15 @@ pub(super) struct ListItem<'a> {
 }
 
 impl<'a> ListItem<'a> {
-    /// The error that it can't be taken.
+    /// The error that it is invalid.
     pub(super) fn invalid(self, problem: impl std::fmt::Display) -> Error {
         Error::Invalid(format!("{}: item {}: {problem}", self.list, self.index))
     }
 
-    /// The name that it is.
+    /// The item as a name.
     ///
     /// # Errors
-    /// `Invalid` if it is none.
+    /// `Invalid` if it is not a string.
     pub(super) fn name(self) -> Result<Name> {
         Name::from_item(self.item).ok_or_else(|| {
             let found = self.item.kind_name();
@@ -77,11 +77,11 @@ impl<'a> ListItem<'a> {
     }
 }
 
-/// The items of a list that are still to be taken.
+/// The items of a list that have not been processed yet.
 #[derive(Clone)]
 pub(super) struct ListItems<'a> {
     items: Items<'a>,
-    /// How many came before these.
+    /// The index of the first of them.
     index: usize,
     list: Label,
 }
@@ -102,12 +102,12 @@ impl<'a> Iterator for ListItems<'a> {
 }
 
 impl<'a> ListItems<'a> {
-    /// Takes off the items that make a slice.
+    /// Takes the items of a slice.
     pub(super) fn slice(&mut self, len_max: usize) -> Vec<ListItem<'a>> {
         limits::slice_of(self, len_max, |listed| listed.item.bytes().len())
     }
 
-    /// The names that make a slice.
+    /// Takes the names of a slice.
     pub(super) fn names(&mut self, len_max: usize) -> Result<Vec<Name>> {
         self.slice(len_max)
             .into_iter()
@@ -120,22 +120,22 @@ impl<'a> ListItems<'a> {
 #[derive(Clone)]
 struct ListCall<A> {
     action: A,
-    /// How the list is called in messages.
+    /// The list's name in messages.
     list: Label,
-    /// Where the list begins, while it is checked.
+    /// The start of the list, while the list is being checked.
     begin: Option<Place>,
-    /// Which of its items are still to come.
+    /// The items that have not been processed yet.
     rest: Place,
-    /// How many came before these.
+    /// How many items came before these.
     taken: usize,
-    /// True if all items can be taken.
+    /// True if all items are known to be valid.
     is_checked: bool,
 }
 
-/// Begins a call that does something with each item of a list.
+/// Begins a call that processes each item of a list.
 ///
 /// # Errors
-/// `Invalid` if the parameter is no list or has too many items; what the first step fails with.
+/// `Invalid` if the parameter is not a list or has too many items; what the first step fails with.
 pub(super) fn call_on_list<S: Storage>(
     call: &mut Call<'_, S>,
     action: impl ListAction<S>,
@@ -172,7 +172,7 @@ impl<S: Storage, A: ListAction<S>> Continuation<S> for ListCall<A> {
 }
 
 impl<A> ListCall<A> {
-    /// Does the next step.
+    /// Runs the next step.
     fn advance<S: Storage>(
         mut self,
         call: &mut Call<'_, S>,
@@ -202,8 +202,8 @@ impl<A> ListCall<A> {
             self.action.finish(call)?;
         } else {
             let taken = self.action.take(&mut items, call);
-            let taken = taken.map_err(|error| earlier_stand(error, self.taken));
-            if answer_in_band(out, A::NOTHING, taken)?.is_none() {
+            let taken = taken.map_err(|error| with_earlier_items(error, self.taken));
+            if write_in_band(out, A::FAILED, taken)?.is_none() {
                 return Ok(Progress::Done);
             }
             if !self.is_checked {
@@ -217,13 +217,13 @@ impl<A> ListCall<A> {
         if items.items.are_more_than(0) || self.action.has_more() {
             return Ok(Progress::More(Box::new(self)));
         }
-        self.action.write_answer(self.taken, call.answers, out);
+        self.action.write_result(self.taken, call.results, out);
         Ok(Progress::Done)
     }
 }
 
-/// Adds to an error how many items were taken in earlier steps.
-fn earlier_stand(error: Error, taken: usize) -> Error {
+/// Adds to an error how many items were processed in earlier steps.
+fn with_earlier_items(error: Error, taken: usize) -> Error {
     match error {
         Error::Invalid(problem) if taken > 0 => Error::Invalid(format!(
             "{problem}; the {taken} items of earlier steps are committed"

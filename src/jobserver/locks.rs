@@ -3,7 +3,7 @@
 use super::call::{Call, Continuation, Progress};
 use super::params::{Options, Param, Params};
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, ok_list, ok_pair, true_pair, write_name,
+    FailedValue, check_answer_length, ok_list, ok_pair, true_pair, write_in_band, write_name,
     write_time,
 };
 use crate::coordinate::storage::{LockQuery, Storage};
@@ -12,7 +12,7 @@ use crate::limits::{self, RequestLimits};
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
 
-/// The parameters that the methods which change locks share.
+/// The parameters of methods that set or renew locks.
 struct LockRequest<'a> {
     owner: Name,
     timeout: Duration,
@@ -30,7 +30,7 @@ impl<'a> LockRequest<'a> {
     }
 }
 
-/// Paths, and the items that they came as.
+/// Paths of locks, and the items that they were read from.
 struct Keys<'a> {
     items: Vec<Item<'a>>,
     paths: Vec<LockPath>,
@@ -69,7 +69,7 @@ pub(super) fn lock<S: Storage>(
     let locked = call
         .operation
         .lock(&request.owner, request.timeout, &request.keys.paths);
-    if answer_in_band(out, Nothing::False, locked)?.is_some() {
+    if write_in_band(out, FailedValue::False, locked)?.is_some() {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -106,7 +106,7 @@ pub(super) fn renew<S: Storage>(
     let renewed = call
         .operation
         .renew_locks(&request.owner, request.timeout, &request.keys.paths);
-    if answer_in_band(out, Nothing::False, renewed)?.is_some() {
+    if write_in_band(out, FailedValue::False, renewed)?.is_some() {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -135,7 +135,7 @@ pub(super) fn unlock<S: Storage>(
     let owner = params.get("locker_id").name()?;
     let keys = Keys::read(params.get("keys"), call.operation.limits)?;
     let unlocked = call.operation.unlock(&owner, &keys.paths);
-    if answer_in_band(out, Nothing::False, unlocked)?.is_some() {
+    if write_in_band(out, FailedValue::False, unlocked)?.is_some() {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -178,7 +178,7 @@ fn write_lock(writer: &mut Writer<'_>, path: &LockPath, lock: &Lock) {
     write_time(writer, Some(lock.expiration));
 }
 
-/// A path, if it is there.
+/// Reads an optional path.
 fn read_path(param: Param<'_>, limits: &RequestLimits) -> Result<Option<LockPath>> {
     let Some(item) = param.item() else {
         return Ok(None);
@@ -187,7 +187,7 @@ fn read_path(param: Param<'_>, limits: &RequestLimits) -> Result<Option<LockPath
     Ok(Some(path.map_err(|error| param.error(error))?))
 }
 
-/// Removes locks only, whatever its name says.
+/// Removes only locks, in spite of its name.
 pub(super) fn delete_namespace<S: Storage>(
     call: &mut Call<'_, S>,
     params: &Params<'_>,
@@ -197,7 +197,7 @@ pub(super) fn delete_namespace<S: Storage>(
     DeleteLocksUnder(LockPath::top_level(&prefix)).step(call, out)
 }
 
-/// Removes the locks of a path and of all below it.
+/// Removes the locks of a path and of all paths below it.
 struct DeleteLocksUnder(LockPath);
 
 impl<S: Storage> Continuation<S> for DeleteLocksUnder {

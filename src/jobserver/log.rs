@@ -1,4 +1,4 @@
-//! What is logged: of a request who asked for what and how it ended, but nothing of its data; and statistics.
+//! What is logged: for each request the peer, the method and the outcome, but no data; and statistics.
 
 use super::call::Progress;
 use super::method::MethodInfo;
@@ -11,12 +11,12 @@ use coordinated_client::cborrpc::envelope::Request;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Writes a line about a request that was run, at the level debug. The peer is named by the span that
-/// the loop has put around the message.
+/// Writes a line about the first step of a request, at the level debug. The loop's span around the message
+/// names the peer.
 pub(super) fn request<S: Storage>(
     method: Option<&MethodInfo>,
     request: &Request<'_>,
-    result: &Result<(&'static MethodInfo, Progress<S>), (&'static str, Error)>,
+    result: Result<&Progress<S>, &Error>,
     duration: Duration,
 ) {
     let spec = method.and_then(|method| work_spec(method, request));
@@ -25,10 +25,10 @@ pub(super) fn request<S: Storage>(
     let method = method.map(|method| method.name);
     let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let outcome = match result {
-        Ok((_, Progress::Done)) => "ok",
-        Ok((_, Progress::Read(_))) => "deferred",
-        Ok((_, Progress::More(_))) => "not yet",
-        Err((_, error)) => {
+        Ok(Progress::Done) => "ok",
+        Ok(Progress::Read(_)) => "deferred",
+        Ok(Progress::More(_)) => "not yet",
+        Err(error) => {
             tracing::debug!(method, spec, duration_us, outcome = "failed", %error, "request");
             return;
         }
@@ -36,7 +36,7 @@ pub(super) fn request<S: Storage>(
     tracing::debug!(method, spec, duration_us, outcome, "request");
 }
 
-/// Writes what the engine has done, what is in its queue, and how often each method was called.
+/// Writes the engine's statistics, and how often each method was called.
 pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, u64>) {
     tracing::info!(
         operations = statistics.operations,
@@ -66,7 +66,7 @@ pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, 
     }
 }
 
-/// The name of the work spec that a request is about, if it names one.
+/// The name of the work spec in a request, if it has one.
 fn work_spec<'a>(method: &MethodInfo, request: &Request<'a>) -> Option<Item<'a>> {
     let params = request.params?;
     let param = |name| {

@@ -1,136 +1,159 @@
-//! Messages: a request alone, or a list of requests. One that takes long is handled in several turns of its
-//! connection, each step of it in another batch, and others get their turns in between.
+//! Messages: a single request, or a list of requests. A message that takes long is handled in several turns of its
+//! connection, each in another batch, so that other connections get their turns in between.
 
-use super::call::{Call, Continuation, Daemon, Progress, Read};
+use super::call::{Call, Continuation, Progress, Read};
+use super::job_server::{JobServer, Turn};
+use super::log;
 use super::method::{Method, MethodInfo};
-use super::params::{Params, shown};
-use super::{JobServer, Session, batch_error, log};
+use super::params::Params;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
-use crate::coordinate::{Error, Result, StorageError};
+use crate::coordinate::{Error, HandedOut, Result, StorageError};
 use crate::limits;
-use crate::server::{BatchError, Handled, Job};
+use crate::server::{BatchError, Handled, LongRead};
 use coordinated_client::cbor::item::{Items, Place};
 use coordinated_client::cbor::{Item, Writer};
 use coordinated_client::cborrpc::envelope::{self, Request};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// An answer that waits for its batch.
+/// What is remembered for one connection.
+pub struct Session<S: Storage> {
+    handed_out: HandedOut,
+    /// The message that is to be handled again.
+    pub(super) in_flight: Option<InFlight<S>>,
+}
+
+impl<S: Storage> Session<S> {
+    /// A new session, which remembers at most `attempts_max` of the attempts that it is given.
+    pub(super) fn new(attempts_max: usize) -> Self {
+        Self {
+            handed_out: HandedOut::new(attempts_max),
+            in_flight: None,
+        }
+    }
+}
+
+/// The responses to the requests of a message. The last ones may depend on the current batch.
 pub struct Answer {
-    response: Vec<u8>,
-    unsure: Unsure,
+    /// The responses, one after the other.
+    responses: Vec<u8>,
+    /// Bytes of those that do not depend on the current batch.
+    settled: usize,
+    /// The ids of the requests whose responses come after these.
+    unsettled_ids: Vec<Vec<u8>>,
+    /// True if the first of these has done steps in earlier batches.
+    has_earlier_steps: bool,
 }
 
 impl Answer {
-    /// The answer that nothing of a message was run.
+    /// An answer that begins with bytes that depend on no batch.
+    fn beginning(responses: Vec<u8>) -> Self {
+        Self {
+            settled: responses.len(),
+            responses,
+            unsettled_ids: Vec::new(),
+            has_earlier_steps: false,
+        }
+    }
+
+    /// The answer to a message of which nothing was run.
     pub(super) fn failure(problem: &str) -> Self {
         let mut response = Vec::new();
         envelope::write_failure(&mut response, envelope::NULL, problem);
-        Self {
-            unsure: Unsure::behind(response.len()),
-            response,
-        }
+        Self::beginning(response)
     }
 
-    /// The response, given what became of the batch.
-    pub(super) fn into_response(self, outcome: &std::result::Result<(), BatchError>) -> Vec<u8> {
-        let mut response = self.response;
+    /// Notes that no response depends on the current batch.
+    fn settle(&mut self) {
+        self.settled = self.responses.len();
+        self.unsettled_ids.clear();
+    }
+
+    /// Notes that the response that was written last depends on the current batch.
+    fn note_unsettled(&mut self, id: &[u8], has_earlier_steps: bool) {
+        if self.unsettled_ids.is_empty() {
+            self.has_earlier_steps = has_earlier_steps;
+        }
+        self.unsettled_ids.push(id.to_vec());
+    }
+
+    /// Replaces the responses that depend on the current batch by failures, since it was rolled back.
+    fn roll_back(&mut self, error: &BatchError) {
+        self.responses.truncate(self.settled);
+        for (index, id) in self.unsettled_ids.drain(..).enumerate() {
+            let has_earlier_steps = index == 0 && self.has_earlier_steps;
+            let problem = rollback_message(error, has_earlier_steps);
+            envelope::write_failure(&mut self.responses, &id, &problem);
+        }
+        self.settled = self.responses.len();
+    }
+
+    /// The bytes of the answer, given what became of the batch.
+    pub(super) fn into_response(
+        mut self,
+        outcome: &std::result::Result<(), BatchError>,
+    ) -> Vec<u8> {
         if let Err(error) = outcome {
-            self.unsure.fail(&mut response, error);
+            self.roll_back(error);
         }
-        response
+        self.responses
     }
 }
 
-/// The responses of a message that depend on the open batch: the last ones.
-struct Unsure {
-    /// Bytes of the responses before them.
-    start: usize,
-    /// The ids of the requests that they answer.
-    ids: Vec<Vec<u8>>,
-    /// True if the first of these has done steps in earlier batches.
-    first_had_steps: bool,
-}
-
-impl Unsure {
-    /// None yet, behind so many bytes of responses.
-    fn behind(start: usize) -> Self {
-        Self {
-            start,
-            ids: Vec::new(),
-            first_had_steps: false,
-        }
-    }
-
-    fn add(&mut self, id: &[u8], had_steps: bool) {
-        if self.ids.is_empty() {
-            self.first_had_steps = had_steps;
-        }
-        self.ids.push(id.to_vec());
-    }
-
-    /// Replaces them by failures, since the batch was lost.
-    fn fail(&self, responses: &mut Vec<u8>, error: &BatchError) {
-        responses.truncate(self.start);
-        for (index, id) in self.ids.iter().enumerate() {
-            let had_steps = index == 0 && self.first_had_steps;
-            envelope::write_failure(responses, id, &rolled_back(error, had_steps));
-        }
-    }
-}
-
-/// What is said of a request whose batch was lost.
-fn rolled_back(error: &BatchError, had_steps: bool) -> String {
+/// The message of a request whose last step was rolled back.
+fn rollback_message(error: &BatchError, has_earlier_steps: bool) -> String {
     match error {
-        BatchError::RolledBack(reason) if had_steps => format!(
+        BatchError::RolledBack(reason) if has_earlier_steps => format!(
             "{reason}; the last step of this call was rolled back, its earlier steps are committed"
         ),
         error => error.to_string(),
     }
 }
 
-/// What is left of a message, between two of its turns.
+/// Why the loop's batch failed, when the store's did.
+pub(super) fn batch_error(error: StorageError) -> BatchError {
+    match error {
+        StorageError::Unknown(reason) => BatchError::Unknown(reason),
+        StorageError::Gone(reason) => BatchError::Gone(reason),
+        StorageError::Full(_) | StorageError::Busy(_) | StorageError::Other(_) => {
+            BatchError::RolledBack(error.to_string())
+        }
+    }
+}
+
+/// A message between two turns of its connection.
 pub(super) struct InFlight<S: Storage> {
-    /// True for a request alone, false for a list.
-    is_alone: bool,
+    /// True for a single request, false for a list.
+    is_single: bool,
     /// The requests that have not been answered.
     next: Place,
-    /// What is left of the first of them, if it has been begun.
-    begun: Option<Begun<S>>,
-    /// The responses to those before it, one after the other.
-    responses: Vec<u8>,
-    unsure: Unsure,
-    /// True if it has waited for long enough to write.
+    /// The first of them, if some of its steps have been done.
+    started: Option<Started<S>>,
+    /// The responses to the requests before it.
+    answer: Answer,
+    /// True if it has waited to write for as long as it may.
     has_waited: bool,
 }
 
 /// A call of which some steps have been done.
-struct Begun<S: Storage> {
-    method: &'static MethodInfo,
-    /// What is left, or why its last step was lost.
+struct Started<S: Storage> {
+    method: &'static Method<S>,
+    /// What is left to do, or why the last step was rolled back.
     rest: std::result::Result<Box<dyn Continuation<S>>, String>,
-    /// The call's answers so far, see [`Call::answers`].
-    answers: Vec<u8>,
+    /// See [`Call::results`].
+    results: Vec<u8>,
     /// True if steps before the last one have been committed.
-    had_steps: bool,
-}
-
-impl<S: Storage> Begun<S> {
-    /// Bytes that it keeps.
-    fn held(&self) -> usize {
-        self.answers.capacity() + self.rest.as_ref().map_or(0, |rest| rest.held())
-    }
+    has_earlier_steps: bool,
 }
 
 impl<S: Storage> InFlight<S> {
     /// A request that is all of `message`.
     pub(super) fn single(request: Item<'_>, message: &[u8]) -> Self {
         Self {
-            is_alone: true,
+            is_single: true,
             next: request.alone().place_in(message),
-            begun: None,
-            responses: Vec::new(),
-            unsure: Unsure::behind(0),
+            started: None,
+            answer: Answer::beginning(Vec::new()),
             has_waited: false,
         }
     }
@@ -140,43 +163,36 @@ impl<S: Storage> InFlight<S> {
         let mut responses = Vec::new();
         Writer::new(&mut responses).array(count);
         Self {
-            is_alone: false,
+            is_single: false,
             next: requests.place_in(message),
-            begun: None,
-            unsure: Unsure::behind(responses.len()),
-            responses,
+            started: None,
+            answer: Answer::beginning(responses),
             has_waited: false,
         }
     }
 
-    /// Bytes that it keeps of the answer, and of the message.
+    /// Bytes that it keeps in memory.
     fn held(&self) -> usize {
-        self.responses.capacity() + self.begun.as_ref().map_or(0, Begun::held)
+        let started_held = self.started.as_ref().map_or(0, |started| {
+            let rest_held = started.rest.as_ref().map_or(0, |rest| rest.held());
+            started.results.capacity() + rest_held
+        });
+        self.answer.responses.capacity() + started_held
     }
 
-    /// Lets its requests fail where it would wait.
+    /// Lets its requests fail instead of waiting to write.
     pub(super) fn end_waiting(&mut self) {
         self.has_waited = true;
     }
 
-    /// Takes note that the batch of the last step was lost.
+    /// Notes that the batch of the last step was rolled back.
     pub(super) fn rolled_back(&mut self, error: &BatchError) {
-        self.unsure.fail(&mut self.responses, error);
-        if let Some(begun) = &mut self.begun {
-            begun.rest = Err(rolled_back(error, begun.had_steps));
+        self.answer.roll_back(error);
+        if let Some(started) = &mut self.started {
+            started.rest = Err(rollback_message(error, started.has_earlier_steps));
         }
     }
 }
-
-/// One turn of a message.
-struct Turn<'a> {
-    message: &'a [u8],
-    is_alone: bool,
-    now: Timestamp,
-}
-
-/// A method, and how far a call of it has come with a step.
-type Step<S> = (&'static MethodInfo, Progress<S>);
 
 /// What came of a step of a request.
 enum Outcome<S: Storage> {
@@ -184,12 +200,14 @@ enum Outcome<S: Storage> {
     Answered,
     /// A long read is to write its result.
     Read(&'static MethodInfo, Read),
-    /// There is more to do.
-    Begun(Begun<S>),
+    /// It has further steps.
+    Started(Started<S>),
+    /// It has to wait until the service can write.
+    Wait,
 }
 
 impl<S: Storage> JobServer<S> {
-    /// Runs the requests of a message from where it was left, as many as make a step.
+    /// Runs the requests of a message from where it was left, as many as fit into a step.
     pub(super) fn handle_in_flight(
         &mut self,
         session: &mut Session<S>,
@@ -199,23 +217,20 @@ impl<S: Storage> JobServer<S> {
     ) -> Handled<Answer> {
         let turn = Turn {
             message,
-            is_alone: in_flight.is_alone,
+            is_single: in_flight.is_single,
             now,
         };
         self.engine.open_batch();
-        let began = (!turn.is_alone).then(Instant::now);
+        let began = (!turn.is_single).then(Instant::now);
         let step_time = self.engine.settings().pace.list_step;
         let mut requests = in_flight.next.items(message);
-        in_flight.unsure = Unsure::behind(in_flight.responses.len());
+        in_flight.answer.settle();
         let mut answered = 0;
         loop {
             let here = requests.clone();
             let Some(request) = requests.next() else {
-                self.engine.note_answer(in_flight.responses.len());
-                return Handled::Answer(Answer {
-                    response: in_flight.responses,
-                    unsure: in_flight.unsure,
-                });
+                self.engine.note_answer(in_flight.answer.responses.len());
+                return Handled::Answer(in_flight.answer);
             };
             let is_enough = answered >= limits::LIST_STEP_REQUESTS
                 || answered > 0 && began.is_some_and(|began| began.elapsed() >= step_time);
@@ -224,60 +239,40 @@ impl<S: Storage> JobServer<S> {
                 return self.handle_again(session, in_flight);
             }
             let fields = Request::from_map(request);
-            let locked = self.locked(in_flight.begun.as_ref(), &fields);
-            if locked.is_some() && !in_flight.has_waited {
-                in_flight.next = here.place_in(message);
-                return wait(session, in_flight);
-            }
-            let begun = in_flight.begun.take();
-            let had_steps = begun.is_some();
-            let responses = &mut in_flight.responses;
-            let outcome = match locked {
-                Some(error) => {
-                    let problem = rolled_back(&error, had_steps);
-                    envelope::write_failure(responses, fields.id_bytes(), &problem);
-                    Outcome::Answered
-                }
-                None => self.step(session, request, &fields, begun, &turn, responses),
-            };
-            match outcome {
+            let has_earlier_steps = in_flight.started.is_some();
+            match self.step(session, &mut in_flight, request, &fields, &turn) {
                 Outcome::Answered => {}
                 Outcome::Read(method, read) => match self.engine.reader() {
-                    Some(reader) if turn.is_alone => {
+                    Some(reader) if turn.is_single => {
                         let id = fields.id_bytes().to_vec();
-                        return Handled::Later(into_job(method, id, read, reader));
+                        return Handled::Later(long_read(method, id, read, reader));
                     }
                     // The responses of a list keep their order.
-                    _ => self.read_now(method, &fields, read, &turn, responses),
+                    _ => {
+                        let out = &mut in_flight.answer.responses;
+                        self.read_now(method, &fields, read, &turn, out);
+                    }
                 },
-                Outcome::Begun(begun) => {
-                    in_flight.begun = Some(begun);
+                Outcome::Started(started) => {
+                    in_flight.started = Some(started);
                     in_flight.next = here.place_in(message);
                     return self.handle_again(session, in_flight);
+                }
+                Outcome::Wait => {
+                    // It has written nothing in the current batch, so this stays open for others.
+                    in_flight.next = here.place_in(message);
+                    let held = in_flight.held();
+                    session.in_flight = Some(in_flight);
+                    return Handled::Wait { held };
                 }
             }
             answered += 1;
             if self.engine.batch_may_write() {
-                in_flight.unsure.add(fields.id_bytes(), had_steps);
+                let id = fields.id_bytes();
+                in_flight.answer.note_unsettled(id, has_earlier_steps);
             } else {
-                in_flight.unsure = Unsure::behind(in_flight.responses.len());
+                in_flight.answer.settle();
             }
-        }
-    }
-
-    /// Why the next step of a request can't be done now: it writes, and another program keeps us from writing.
-    fn locked(&mut self, begun: Option<&Begun<S>>, request: &Request<'_>) -> Option<BatchError> {
-        let access = match begun {
-            Some(begun) => begun.method.access,
-            None => self.find_method(request).ok()?.info.access,
-        };
-        if access == Access::Read {
-            return None;
-        }
-        match self.engine.begin_to_write() {
-            Err(error @ StorageError::Busy(_)) => Some(batch_error(error)),
-            // What else may be wrong, the operation says.
-            _ => None,
         }
     }
 
@@ -293,159 +288,135 @@ impl<S: Storage> JobServer<S> {
         Handled::Again { held }
     }
 
-    /// Does the first step of a request, or the next one of what has been begun.
+    /// Runs the next step of a request, which may be its first one.
     fn step(
         &mut self,
         session: &mut Session<S>,
+        in_flight: &mut InFlight<S>,
         request: Item<'_>,
         fields: &Request<'_>,
-        begun: Option<Begun<S>>,
         turn: &Turn<'_>,
-        out: &mut Vec<u8>,
     ) -> Outcome<S> {
-        let start = out.len();
-        let had_steps = begun.is_some();
-        let problem = if start > limits::ANSWER_BYTES_MAX && !had_steps {
-            "request: not run, since the answers before it are too long together".to_owned()
-        } else if request.as_map().is_none() {
-            format!("request: expected a map, got {}", request.kind_name())
-        } else {
-            envelope::begin_success(out, fields.id_bytes());
-            let (rest, mut answers) = match begun {
-                Some(begun) => (Some((begun.method, begun.rest)), begun.answers),
-                None => (None, Vec::new()),
-            };
-            let progress = match rest {
-                Some((method, rest)) => self.go_on(session, method, rest, turn, &mut answers, out),
-                None => self.begin(session, fields, turn, &mut answers, out),
-            };
-            match progress {
-                Ok((_, Progress::Done)) => return Outcome::Answered,
-                Ok((method, Progress::Read(read))) => {
-                    out.truncate(start);
-                    return Outcome::Read(method, read);
-                }
-                Ok((method, Progress::More(rest))) => {
-                    out.truncate(start);
-                    return Outcome::Begun(Begun {
-                        method,
-                        rest: Ok(rest),
-                        answers,
-                        had_steps,
-                    });
-                }
-                Err(problem) => problem,
+        let method = match &in_flight.started {
+            Some(started) => Ok(started.method),
+            None => self.method_of(request, fields),
+        };
+        let method = match method {
+            Ok(method) => method,
+            Err(error) => {
+                log::request::<S>(None, fields, Err(&error), Duration::ZERO);
+                let problem = format!("request: {error}");
+                envelope::write_failure(
+                    &mut in_flight.answer.responses,
+                    fields.id_bytes(),
+                    &problem,
+                );
+                return Outcome::Answered;
             }
         };
-        out.truncate(start);
-        envelope::write_failure(out, fields.id_bytes(), &problem);
-        Outcome::Answered
-    }
-
-    /// Does the first step of a request.
-    ///
-    /// # Errors
-    /// What its failure says.
-    fn begin(
-        &mut self,
-        session: &mut Session<S>,
-        request: &Request<'_>,
-        turn: &Turn<'_>,
-        answers: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-    ) -> std::result::Result<Step<S>, String> {
-        let begin = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        let found = self.find_method(request);
-        let method = found.as_ref().ok().map(|method| &method.info);
-        let found = found.map_err(|error| ("request", error));
-        let result = found.and_then(|method| {
-            let progress = self.call(session, method, request, turn, answers, out);
-            progress.map_err(|error| (method.info.name, error))
-        });
-        if let Some(begin) = begin {
-            log::request(method, request, &result, begin.elapsed());
+        let lock = self.lock_by_others(method.info.access);
+        if lock.is_some() && !in_flight.has_waited {
+            return Outcome::Wait;
         }
-        result.map_err(|(name, error)| format!("{name}: {error}"))
+        let started = in_flight.started.take();
+        let has_earlier_steps = started.is_some();
+        let (rest, mut results) = match started {
+            Some(Started { rest, results, .. }) => (Some(rest), results),
+            None => (None, Vec::new()),
+        };
+        let out = &mut in_flight.answer.responses;
+        let start = out.len();
+        let progress = if let Some(error) = lock {
+            Err(rollback_message(&error, has_earlier_steps))
+        } else if start > limits::ANSWER_BYTES_MAX && !has_earlier_steps {
+            Err("request: not run, because the answers before it are too long".to_owned())
+        } else {
+            envelope::begin_success(out, fields.id_bytes());
+            let info = &method.info;
+            match rest {
+                None => self.begin(session, method, fields, turn, &mut results, out),
+                Some(Ok(rest)) => {
+                    let go_on = |call: &mut Call<'_, S>, out: &mut Vec<u8>| rest.step(call, out);
+                    self.run_step(
+                        &mut session.handed_out,
+                        info,
+                        turn,
+                        &mut results,
+                        out,
+                        go_on,
+                    )
+                    .map_err(|error| format!("{}: {error}", info.name))
+                }
+                Some(Err(problem)) => Err(problem),
+            }
+        };
+        if !matches!(progress, Ok(Progress::Done)) {
+            out.truncate(start);
+        }
+        match progress {
+            Ok(Progress::Done) => Outcome::Answered,
+            Ok(Progress::Read(read)) => Outcome::Read(&method.info, read),
+            Ok(Progress::More(rest)) => Outcome::Started(Started {
+                method,
+                rest: Ok(rest),
+                results,
+                has_earlier_steps,
+            }),
+            Err(problem) => {
+                envelope::write_failure(out, fields.id_bytes(), &problem);
+                Outcome::Answered
+            }
+        }
     }
 
-    /// Goes on with a request.
+    fn method_of(&self, request: Item<'_>, fields: &Request<'_>) -> Result<&'static Method<S>> {
+        if request.as_map().is_none() {
+            let found = request.kind_name();
+            return Err(Error::Invalid(format!("expected a map, got {found}")));
+        }
+        self.find_method(fields.method)
+    }
+
+    /// The error of a call that writes while another program keeps the service from writing.
+    fn lock_by_others(&mut self, access: Access) -> Option<BatchError> {
+        if access == Access::Read {
+            return None;
+        }
+        match self.engine.begin_to_write() {
+            Err(error @ StorageError::Busy(_)) => Some(batch_error(error)),
+            // Other errors show in the operation.
+            _ => None,
+        }
+    }
+
+    /// Runs the first step of a call.
     ///
     /// # Errors
-    /// What its failure says.
-    fn go_on(
-        &mut self,
-        session: &mut Session<S>,
-        method: &'static MethodInfo,
-        rest: std::result::Result<Box<dyn Continuation<S>>, String>,
-        turn: &Turn<'_>,
-        answers: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-    ) -> std::result::Result<Step<S>, String> {
-        let rest = rest?;
-        let step = |call: &mut Call<'_, S>, out: &mut Vec<u8>| rest.step(call, out);
-        self.run(session, method, turn, answers, out, step)
-            .map_err(|error| format!("{}: {error}", method.name))
-    }
-
-    fn call(
+    /// The message of its failure.
+    fn begin(
         &mut self,
         session: &mut Session<S>,
         method: &'static Method<S>,
         request: &Request<'_>,
         turn: &Turn<'_>,
-        answers: &mut Vec<u8>,
+        results: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<Step<S>> {
-        *self.calls.entry(method.info.name).or_default() += 1;
-        // Its own, since the parameters are in use while the engine runs the operation.
+    ) -> std::result::Result<Progress<S>, String> {
+        let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
+        let info = &method.info;
+        *self.calls.entry(info.name).or_default() += 1;
+        // A copy, since the parameters are in use while the engine runs the operation.
         let limits = self.engine.settings().limits;
-        let MethodInfo {
-            params, required, ..
-        } = method.info;
-        let params = Params::assign(params, required, request.params, &limits)?;
-        self.run(session, &method.info, turn, answers, out, |call, out| {
-            (method.run)(call, &params, out)
-        })
-    }
-
-    /// Runs a step as an operation, and remembers for the connection what it has been given.
-    fn run(
-        &mut self,
-        session: &mut Session<S>,
-        method: &'static MethodInfo,
-        turn: &Turn<'_>,
-        answers: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-        step: impl Fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
-    ) -> Result<Step<S>> {
-        let retention = self.engine.settings().retention;
-        let daemon = Daemon {
-            config: &self.settings.config,
-            retention: &retention,
-            calls: &self.calls,
-        };
-        let handed_out = &session.handed_out;
-        let (answers_start, out_start) = (answers.len(), out.len());
-        let (progress, given) = self.engine.run(method.access, turn.now, |operation| {
-            answers.truncate(answers_start);
-            out.truncate(out_start);
-            let mut call = Call {
-                operation,
-                handed_out,
-                daemon,
-                message: turn.message,
-                is_alone: turn.is_alone,
-                answers: &mut *answers,
-                given: Vec::new(),
-            };
-            Ok((step(&mut call, out)?, call.given))
-        })?;
-        for given in &given {
-            session
-                .handed_out
-                .remember(given.unit, given.attempt, &given.work_spec, &given.name);
+        let params = Params::assign(info.params, info.required, request.params, &limits);
+        let progress = params.and_then(|params| {
+            let first =
+                |call: &mut Call<'_, S>, out: &mut Vec<u8>| (method.run)(call, &params, out);
+            self.run_step(&mut session.handed_out, info, turn, results, out, first)
+        });
+        if let Some(began) = began {
+            log::request(Some(info), request, progress.as_ref(), began.elapsed());
         }
-        Ok((method, progress))
+        progress.map_err(|error| format!("{}: {error}", info.name))
     }
 
     /// Runs a long read within the loop, and writes its response.
@@ -458,69 +429,36 @@ impl<S: Storage> JobServer<S> {
         out: &mut Vec<u8>,
     ) {
         let start = out.len();
+        envelope::begin_success(out, request.id_bytes());
+        let result_start = out.len();
         let result = self.engine.run(Access::Read, turn.now, |operation| {
-            out.truncate(start);
-            write_read(method, request.id_bytes(), &read, operation.store, out);
-            Ok(())
+            out.truncate(result_start);
+            read(operation.store, out)
         });
-        if let Err(error) = result {
-            let problem = format!("{}: {error}", method.name);
-            envelope::write_failure(out, request.id_bytes(), &problem);
-        }
-    }
-
-    fn find_method(&self, request: &Request<'_>) -> Result<&'static Method<S>> {
-        let Some(name) = request.method else {
-            return Err(Error::Invalid(
-                "no method named: expected a map with a method".to_owned(),
-            ));
-        };
-        let Some(bytes) = name.as_string_bytes() else {
-            let found = name.kind_name();
-            return Err(Error::Invalid(format!(
-                "method: expected a string, got {found}"
-            )));
-        };
-        self.methods.get(&*bytes).copied().ok_or_else(|| {
-            let shown = shown(name);
-            Error::Invalid(format!("unknown method {shown}"))
-        })
+        end_read(method, request.id_bytes(), result, start, out);
     }
 }
 
-/// Keeps what is left of a message until the service can write. It has written nothing in the open batch.
-fn wait<S: Storage>(session: &mut Session<S>, in_flight: InFlight<S>) -> Handled<Answer> {
-    let held = in_flight.held();
-    session.in_flight = Some(in_flight);
-    Handled::Wait { held }
-}
-
-/// Runs a long read, and appends its response.
-fn write_read(
-    method: &MethodInfo,
-    id: &[u8],
-    read: &Read,
-    lister: &mut dyn Lister,
-    out: &mut Vec<u8>,
-) {
-    let start = out.len();
-    envelope::begin_success(out, id);
-    if let Err(error) = read(lister, out) {
+/// Replaces the response that begins at `start` by a failure, if its long read failed.
+fn end_read(method: &MethodInfo, id: &[u8], result: Result<()>, start: usize, out: &mut Vec<u8>) {
+    if let Err(error) = result {
         out.truncate(start);
         envelope::write_failure(out, id, &format!("{}: {error}", method.name));
     }
 }
 
 /// A long read as the loop runs it: gives the frame of its response.
-fn into_job(
+fn long_read(
     method: &'static MethodInfo,
     id: Vec<u8>,
     read: Read,
     mut reader: impl Lister + Send + 'static,
-) -> Job {
+) -> LongRead {
     Box::new(move || {
         let mut response = Vec::new();
-        write_read(method, &id, &read, &mut reader, &mut response);
+        envelope::begin_success(&mut response, &id);
+        let result = read(&mut reader, &mut response);
+        end_read(method, &id, result, 0, &mut response);
         let mut frame = Vec::new();
         envelope::write_frame(&mut frame, &response);
         frame

@@ -4,16 +4,16 @@ use super::call::Run;
 use super::{daemon, insight, locks, retention, specs, units, work, workers};
 use crate::coordinate::storage::{Access, Storage};
 
-/// What a method looks like from outside.
+/// What clients see of a method.
 #[derive(Debug)]
 pub struct MethodInfo {
     /// Its name on the wire.
     pub name: &'static str,
     /// The names of its parameters, in order.
     pub params: &'static [&'static str],
-    /// How many of them must be given.
+    /// How many of them are required.
     pub required: usize,
-    /// Whether it may change anything.
+    /// Whether it may write.
     pub access: Access,
 }
 
@@ -51,7 +51,7 @@ const fn writes<S: Storage>(
 }
 
 impl<S: Storage> Method<S> {
-    /// The same method with so many of its parameters optional, the last ones.
+    /// The same method with its last `count` parameters optional.
     const fn optional(mut self, count: usize) -> Self {
         self.info.required -= count;
         self

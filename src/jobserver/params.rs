@@ -1,4 +1,4 @@
-//! Reading parameters and options, with errors that name them.
+//! Reading parameters and options. Errors name the parameter or option.
 
 use crate::coordinate::{Error, Name, Result, UnitStatus};
 use crate::limits::{self, RequestLimits};
@@ -7,7 +7,7 @@ use coordinated_client::cbor::item::Items;
 use coordinated_client::cbor::{Item, Kind};
 use std::borrow::Cow;
 
-/// Characters of a name that are shown.
+/// How many characters of a name messages show.
 const NAME_CHARS_MAX: usize = 100;
 
 /// The parameters of a call, in the order in which its method declares them.
@@ -19,8 +19,11 @@ pub(super) struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Assigns what came, a list by position or a map by name, to the parameters of a method, of
-    /// which the first `required` must be there.
+    /// Assigns the given values to the parameters of a method: a list by position, a map by name. The first `required`
+    /// parameters must be given.
+    ///
+    /// # Errors
+    /// `Invalid`, with the parameters that the method has.
     pub(super) fn assign(
         names: &'static [&'static str],
         required: usize,
@@ -104,7 +107,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// How a parameter or an option is called in messages.
+/// The name of a parameter or an option in messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Label(&'static str, &'static str);
 
@@ -114,7 +117,7 @@ impl std::fmt::Display for Label {
     }
 }
 
-/// A parameter or an option: its name, and its value if it is there.
+/// A parameter or an option: its name, and its value if it was given.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Param<'a> {
     label: Label,
@@ -123,12 +126,12 @@ pub(super) struct Param<'a> {
 }
 
 impl<'a> Param<'a> {
-    /// How it is called.
+    /// Its name in messages.
     pub(super) fn label(&self) -> Label {
         self.label
     }
 
-    /// The error that its value is wrong in some way.
+    /// An error about its value.
     pub(super) fn error(&self, problem: impl std::fmt::Display) -> Error {
         Error::Invalid(format!("{}: {problem}", self.label))
     }
@@ -138,12 +141,12 @@ impl<'a> Param<'a> {
         self.error(format_args!("expected {expected}, got {found}"))
     }
 
-    /// The value, with null taken for absent.
+    /// The value. Null counts as absent.
     pub(super) fn item(&self) -> Option<Item<'a>> {
         self.value.filter(|value| !value.is_null())
     }
 
-    /// True if there is a value, be it null.
+    /// True if there is a value, which may be null.
     pub(super) fn is_given(&self) -> bool {
         self.value.is_some()
     }
@@ -165,7 +168,7 @@ impl<'a> Param<'a> {
         value.ok_or_else(|| self.mismatch(expected))
     }
 
-    /// A name of at most so many bytes.
+    /// A name of at most `bytes_max` bytes.
     fn short_name(&self, bytes_max: usize) -> Result<Option<Name>> {
         let name = self.convert("a string", Name::from_item)?;
         match &name {
@@ -184,17 +187,17 @@ impl<'a> Param<'a> {
         self.short_name(self.limits.spec_name_bytes_max)
     }
 
-    /// As [`Param::optional_name`], but it must be there.
+    /// As [`Param::optional_name`], but required.
     pub(super) fn name(&self) -> Result<Name> {
         self.required("a string", self.optional_name()?)
     }
 
-    /// A work unit's name. One that is longer than any unit's finds none, and is no error.
+    /// A work unit's name. One that is too long for any unit is not an error: it finds none.
     pub(super) fn unit_name(&self) -> Result<Name> {
         self.required("a string", self.convert("a string", Name::from_item)?)
     }
 
-    /// As [`Param::unit_name`], if it is there.
+    /// As [`Param::unit_name`], but optional.
     pub(super) fn optional_unit_name(&self) -> Result<Option<Name>> {
         self.convert("a string", Name::from_item)
     }
@@ -204,7 +207,7 @@ impl<'a> Param<'a> {
         self.required("a list", self.optional_list()?)
     }
 
-    /// A list or tuple, if it is there.
+    /// An optional list or tuple.
     pub(super) fn optional_list(&self) -> Result<Option<Items<'a>>> {
         let items = self.convert("a list", Item::as_list)?;
         let max = self.limits.list_items_max;
@@ -216,7 +219,7 @@ impl<'a> Param<'a> {
         }
     }
 
-    /// A list of strings, if it is there.
+    /// An optional list of strings.
     pub(super) fn optional_names(&self) -> Result<Option<Vec<Name>>> {
         let Some(items) = self.optional_list()? else {
             return Ok(None);
@@ -237,22 +240,22 @@ impl<'a> Param<'a> {
         self.required("a map", self.optional_map()?)
     }
 
-    /// A map, if it is there.
+    /// An optional map.
     pub(super) fn optional_map(&self) -> Result<Option<Item<'a>>> {
         self.convert("a map", |value| value.as_map().map(|_| value))
     }
 
-    /// An integer, if it is there; numerals are taken too.
+    /// An optional integer; numerals are accepted too.
     pub(super) fn optional_integer(&self) -> Result<Option<i64>> {
         self.convert("an integer of 64 bits", as_integer_or_numeral)
     }
 
-    /// How many items to list at the most.
+    /// The highest number of items to list.
     pub(super) fn list_limit(&self) -> Result<usize> {
         Ok(limits::list_limit(self.optional_integer()?))
     }
 
-    /// A number that is one, if it is there.
+    /// An optional number; NaN is an error.
     pub(super) fn optional_number(&self) -> Result<Option<f64>> {
         match self.convert("a number", as_float)? {
             Some(number) if number.is_nan() => Err(self.error("expected a number, got NaN")),
@@ -260,13 +263,13 @@ impl<'a> Param<'a> {
         }
     }
 
-    /// A number that is one.
+    /// A number; NaN is an error.
     pub(super) fn number(&self) -> Result<f64> {
         self.required("a number", self.optional_number()?)
     }
 
-    /// Work unit statuses as clients number them, one or a list, if there are any. BLOCKED, and
-    /// numbers that mean nothing, match no unit.
+    /// Optional statuses of work units, as clients number them: one or a list. BLOCKED and unknown numbers match no
+    /// unit.
     pub(super) fn optional_statuses(&self) -> Result<Option<Vec<UnitStatus>>> {
         let Some(value) = self.item() else {
             return Ok(None);
@@ -276,7 +279,7 @@ impl<'a> Param<'a> {
         let mut add = |item: Item<'_>| {
             let number = as_integer_or_numeral(item).ok_or_else(|| self.mismatch(expected))?;
             for status in statuses_of(number) {
-                // Each unit that is looked at is compared with all of them.
+                // Without duplicates, since each unit is compared with all of them.
                 if !statuses.contains(status) {
                     statuses.push(*status);
                 }
@@ -291,7 +294,7 @@ impl<'a> Param<'a> {
     }
 }
 
-/// The statuses that a client means by a number: delayed units look available to it.
+/// The statuses that a client means by a number. To clients, delayed units are available.
 fn statuses_of(number: i64) -> &'static [UnitStatus] {
     match number {
         1 => &[UnitStatus::Available, UnitStatus::Delayed],
@@ -302,7 +305,7 @@ fn statuses_of(number: i64) -> &'static [UnitStatus] {
     }
 }
 
-/// An options map; null is one without options.
+/// A map of options; null counts as an empty one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options<'a> {
     map: Option<Item<'a>>,
@@ -310,7 +313,7 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Reads a parameter that holds options.
+    /// The options in a parameter.
     pub(super) fn read(param: Param<'a>) -> Result<Self> {
         Ok(Self {
             map: param.optional_map()?,
@@ -318,7 +321,7 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// The options that a map holds.
+    /// The options in a map.
     pub(super) fn from_map(map: Item<'a>, limits: &'a RequestLimits) -> Self {
         Self {
             map: Some(map),
@@ -337,8 +340,8 @@ impl<'a> Options<'a> {
     }
 }
 
-/// A name as it is shown in logs and messages: its beginning, however long it is, and nothing that could
-/// be taken for another line. Of what is no string, only the kind.
+/// A name as logs and messages show it: its first characters, with control characters escaped. For an item that is not
+/// a string, only the kind of it.
 pub(super) fn shown(name: Item<'_>) -> String {
     match name.as_string_bytes() {
         Some(bytes) => bytes

@@ -5,15 +5,15 @@ use crate::coordinate::{Error, Name, Result};
 use crate::limits;
 use coordinated_client::cbor::Writer;
 
-/// What stands for "nothing" in the failed pair of a method: each has its own.
+/// The value in the pair of a failed call. Which one it is depends on the method.
 #[derive(Clone, Copy)]
-pub(super) enum Nothing {
+pub(super) enum FailedValue {
     False,
     Null,
     Zero,
 }
 
-/// Most results are pairs of a value and a message, which is null if all is well.
+/// Writes a pair of a value and null: the result of most successful calls. Failed ones have a message instead of null.
 pub(super) fn ok_pair(out: &mut Vec<u8>, value: impl FnOnce(&mut Writer<'_>)) {
     let mut writer = Writer::new(out);
     writer.array(2);
@@ -21,7 +21,7 @@ pub(super) fn ok_pair(out: &mut Vec<u8>, value: impl FnOnce(&mut Writer<'_>)) {
     writer.null();
 }
 
-/// The pair of a list, whose items are written already.
+/// Writes the pair of a list whose items are encoded already.
 pub(super) fn ok_list(out: &mut Vec<u8>, count: usize, items: &[u8]) {
     ok_pair(out, |writer| {
         writer.array(count);
@@ -29,28 +29,28 @@ pub(super) fn ok_list(out: &mut Vec<u8>, count: usize, items: &[u8]) {
     });
 }
 
-/// The pair that most changes answer.
+/// Writes the pair of true: the result of most calls that change something.
 pub(super) fn true_pair(out: &mut Vec<u8>) {
     ok_pair(out, |writer| writer.boolean(true));
 }
 
-/// A pair with a message. That is a byte string, since Python 2 can't print every text.
-pub(super) fn failed_pair(out: &mut Vec<u8>, nothing: Nothing, message: &str) {
+/// Writes the pair of a failed call. Its message is a byte string, since Python 2 can't print every text.
+pub(super) fn failed_pair(out: &mut Vec<u8>, value: FailedValue, message: &str) {
     let mut writer = Writer::new(out);
     writer.array(2);
-    match nothing {
-        Nothing::False => writer.boolean(false),
-        Nothing::Null => writer.null(),
-        Nothing::Zero => writer.unsigned(0),
+    match value {
+        FailedValue::False => writer.boolean(false),
+        FailedValue::Null => writer.null(),
+        FailedValue::Zero => writer.unsigned(0),
     }
     writer.bytes(message.as_bytes());
 }
 
-/// Tells failures that are answered within a result from those that fail the request. `None` if the
-/// failure has been answered.
-pub(super) fn answer_in_band<T>(
+/// Writes a failed pair for an error that clients expect as a result, and returns `None`. Other errors fail the
+/// request, and are returned.
+pub(super) fn write_in_band<T>(
     out: &mut Vec<u8>,
-    nothing: Nothing,
+    value: FailedValue,
     result: Result<T>,
 ) -> Result<Option<T>> {
     match result {
@@ -61,25 +61,25 @@ pub(super) fn answer_in_band<T>(
             | Error::NoSuchWorker(_)
             | Error::Refused(_)),
         ) => {
-            failed_pair(out, nothing, &error.to_string());
+            failed_pair(out, value, &error.to_string());
             Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Refuses to go on with an answer that has become too long.
+/// Fails if a result has become too long.
 pub(super) fn check_answer_length(len: usize) -> Result<()> {
     let max = limits::ANSWER_BYTES_MAX;
     if len > max {
         return Err(Error::Invalid(format!(
-            "the answer would be longer than {max} bytes: ask for less at a time"
+            "the answer would be longer than {max} bytes; ask for less at a time"
         )));
     }
     Ok(())
 }
 
-/// A name in the form in which it came, or null.
+/// Writes a name in the form in which it came, or null.
 pub(super) fn write_name(writer: &mut Writer<'_>, name: Option<&Name>) {
     match name {
         Some(name) => name.write(writer),
@@ -87,7 +87,7 @@ pub(super) fn write_name(writer: &mut Writer<'_>, name: Option<&Name>) {
     }
 }
 
-/// A time in seconds, or null.
+/// Writes a time in seconds, or null.
 pub(super) fn write_time(writer: &mut Writer<'_>, time: Option<Timestamp>) {
     match time {
         Some(time) => writer.float(time.as_seconds()),
@@ -95,7 +95,7 @@ pub(super) fn write_time(writer: &mut Writer<'_>, time: Option<Timestamp>) {
     }
 }
 
-/// A limit, or null if there is none.
+/// Writes a limit, or null if there is none.
 pub(super) fn write_limit(writer: &mut Writer<'_>, limit: Option<u64>) {
     match limit {
         Some(limit) => writer.unsigned(limit),

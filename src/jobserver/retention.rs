@@ -1,4 +1,4 @@
-//! Archiving completed units when a client asks for it.
+//! The method that archives completed units.
 
 use super::call::{Call, Continuation, Progress};
 use super::params::{Options, Params};
@@ -7,8 +7,8 @@ use crate::coordinate::{ArchivePass, Result};
 use crate::limits;
 use coordinated_client::cbor::Writer;
 
-/// Removes completed units beyond the configured limits; without any it does nothing. The answer waits until
-/// all is done.
+/// Archives completed units beyond the limits of the retention policy; without limits it does nothing. It is answered
+/// when all are archived.
 pub(super) fn archive<S: Storage>(
     call: &mut Call<'_, S>,
     params: &Params<'_>,
@@ -16,7 +16,7 @@ pub(super) fn archive<S: Storage>(
 ) -> Result<Progress<S>> {
     let options = Options::read(params.get("options"))?;
     let names = options.get("work_spec_names").optional_names()?;
-    if !call.daemon.retention.has_limits() {
+    if !call.retention.has_limits() {
         Writer::new(out).null();
         return Ok(Progress::Done);
     }
@@ -28,7 +28,7 @@ struct Archive(ArchivePass);
 
 impl<S: Storage> Continuation<S> for Archive {
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
-        let (retention, rows_max) = (call.daemon.retention, limits::SWEEP_REMOVED);
+        let (retention, rows_max) = (call.retention, limits::SWEEP_REMOVED);
         let pass = call.operation.archive_some(retention, &self.0, rows_max)?;
         if !pass.is_over() {
             return Ok(Progress::More(Box::new(Self(pass))));

@@ -3,7 +3,7 @@
 use super::call::{Call, Progress};
 use super::params::{Options, Params};
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_limit, write_name,
+    FailedValue, check_answer_length, ok_pair, true_pair, write_in_band, write_limit, write_name,
 };
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Control, Error, Meta, Result, limit_from_integer};
@@ -40,8 +40,8 @@ pub(super) fn get_work_spec<S: Storage>(
     Ok(Progress::Done)
 }
 
-/// Writes a work spec dictionary. Its `module` and `run_function` go out as byte strings: the Python
-/// 2 worker imports by them, and that refuses text.
+/// Writes a work spec dictionary, with `module` and `run_function` as byte strings: the Python 2 worker imports by these
+/// names, and its import does not accept text.
 fn write_definition(writer: &mut Writer<'_>, definition: &[u8]) {
     let item = Item::from_checked(definition);
     let must_be_bytes = |key: Item<'_>, value: Item<'_>| {
@@ -97,7 +97,7 @@ pub(super) fn list_work_specs<S: Storage>(
         writer.array(2);
         writer.array(count);
         writer.encoded(&list);
-        // The Python client goes on asking, for less and less, until it gets a page without a next name.
+        // The Python client keeps asking, for fewer each time, until it gets a page without a next name.
         write_name(&mut writer, next.filter(|_| limit > 0).as_ref());
         Ok(())
     })
@@ -111,7 +111,7 @@ pub(super) fn control_work_spec<S: Storage>(
     let name = params.get("work_spec_name").name()?;
     let control = read_control(Options::read(params.get("options"))?)?;
     let controlled = call.operation.control_work_spec(&name, &control);
-    if answer_in_band(out, Nothing::False, controlled)?.is_some() {
+    if write_in_band(out, FailedValue::False, controlled)?.is_some() {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -129,7 +129,7 @@ fn read_control(options: Options<'_>) -> Result<Control> {
             )));
         }
     };
-    // For these two null is a wish: no interval, no limit.
+    // For these two, null has a meaning: no interval, no limit.
     let (interval, max_running) = (options.get("interval"), options.get("max_running"));
     let interval_seconds = interval.optional_number()?;
     let running = max_running.optional_integer()?;
@@ -156,7 +156,7 @@ pub(super) fn get_work_spec_meta<S: Storage>(
         .operation
         .work_spec(&name)
         .map(|spec| spec.meta.clone());
-    if let Some(meta) = answer_in_band(out, Nothing::Null, meta)? {
+    if let Some(meta) = write_in_band(out, FailedValue::Null, meta)? {
         ok_pair(out, |writer| write_meta(writer, &meta));
     }
     Ok(Progress::Done)
@@ -176,7 +176,7 @@ fn write_meta(writer: &mut Writer<'_>, meta: &Meta) {
     writer.integer(meta.weight);
 }
 
-/// A span of time in seconds, as an integer where it is one.
+/// Writes a duration in seconds, as an integer if it is one; or null.
 fn write_seconds(writer: &mut Writer<'_>, span: Option<Duration>) {
     match span {
         None => writer.null(),
@@ -192,7 +192,7 @@ pub(super) fn del_work_spec<S: Storage>(
 ) -> Result<Progress<S>> {
     let name = params.get("work_spec_name").name()?;
     let deleted = call.operation.delete_work_spec(&name);
-    if answer_in_band(out, Nothing::False, deleted)?.is_some() {
+    if write_in_band(out, FailedValue::False, deleted)?.is_some() {
         true_pair(out);
     }
     Ok(Progress::Done)

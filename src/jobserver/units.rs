@@ -4,7 +4,7 @@ use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, failed_pair, ok_list, ok_pair, true_pair,
+    FailedValue, check_answer_length, failed_pair, ok_list, ok_pair, true_pair, write_in_band,
     write_name, write_time,
 };
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
@@ -15,7 +15,7 @@ use crate::coordinate::{
 use crate::limits::{self, RequestLimits};
 use coordinated_client::cbor::Writer;
 
-/// The number by which clients know a status. To them a delayed unit is an available one.
+/// The number of a status on the wire. To clients, delayed units are available.
 pub(super) fn status_number(status: UnitStatus) -> u64 {
     match status {
         UnitStatus::Available | UnitStatus::Delayed => 1,
@@ -46,7 +46,7 @@ fn new_unit<'a>(item: ListItem<'a>, limits: &RequestLimits) -> Result<NewUnit<'a
 
 impl<S: Storage> ListAction<S> for AddUnits {
     const SLICE_LEN: usize = limits::SLICE_ITEMS;
-    const NOTHING: Nothing = Nothing::False;
+    const FAILED: FailedValue = FailedValue::False;
 
     fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()> {
         new_unit(item, limits).map(drop)
@@ -59,7 +59,7 @@ impl<S: Storage> ListAction<S> for AddUnits {
         call.operation.add_work_units(&self.work_spec, &units)
     }
 
-    fn write_answer(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn count_work_units<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let counts = call.operation.work_spec(&spec).map(|spec| spec.counts);
-    if let Some(counts) = answer_in_band(out, Nothing::False, counts)? {
+    if let Some(counts) = write_in_band(out, FailedValue::False, counts)? {
         ok_pair(out, |writer| write_counts(writer, &counts));
     }
     Ok(Progress::Done)
@@ -85,7 +85,7 @@ fn write_counts(writer: &mut Writer<'_>, counts: &Counts) {
     }
 }
 
-/// The counts that are not zero, by the statuses that clients know.
+/// The counts that are not zero, by the statuses that clients see.
 pub(super) fn shown_counts(counts: &Counts) -> impl Iterator<Item = (UnitStatus, u64)> {
     let by_status = [
         (UnitStatus::Available, counts.available + counts.delayed),
@@ -108,7 +108,11 @@ pub(super) fn get_work_units<S: Storage>(
         .optional_list()?
         .is_some_and(|names| names.are_more_than(0))
     {
-        return call_on_list(call, UnitData(name), &names, out);
+        let action = LookUp {
+            work_spec: name,
+            write: find_data,
+        };
+        return call_on_list(call, action, &names, out);
     }
     let query = UnitQuery {
         statuses: options.get("state").optional_statuses()?,
@@ -116,13 +120,13 @@ pub(super) fn get_work_units<S: Storage>(
         limit: options.get("limit").list_limit()?,
     };
     let counts = call.operation.work_spec(&name).map(|spec| spec.counts);
-    let Some(counts) = answer_in_band(out, Nothing::Null, counts)? else {
+    let Some(counts) = write_in_band(out, FailedValue::Null, counts)? else {
         return Ok(Progress::Done);
     };
     let (units, units_max) = (counts.there(), limits::LIST_INLINE_PASSED_MAX);
-    if query.statuses.is_some() && units > units_max && !call.is_alone {
+    if query.statuses.is_some() && units > units_max && !call.is_single {
         return Err(Error::Invalid(format!(
-            "{units} units are too many to look for those in a state within a list of requests: send this one alone"
+            "listing by state over {units} units is not allowed in a list of requests; send it as a single request"
         )));
     }
     let namespace = call.operation.namespace;
@@ -131,8 +135,8 @@ pub(super) fn get_work_units<S: Storage>(
     })
 }
 
-/// True if listing may take long enough to hold others up. One by status may have to pass over any
-/// number of units in other ones.
+/// True if listing may take long enough to delay other connections. Listing by status may pass over any number of units
+/// in other statuses.
 fn is_long(query: &UnitQuery) -> bool {
     query.limit > limits::LIST_INLINE_MAX || query.statuses.is_some()
 }
@@ -153,13 +157,13 @@ fn write_units(
         Ok(())
     };
     let listed = lister.list_work_units(namespace, work_spec, query, &mut visit);
-    if answer_in_band(out, Nothing::Null, listed)?.is_some() {
+    if write_in_band(out, FailedValue::Null, listed)?.is_some() {
         ok_list(out, count, &list);
     }
     Ok(())
 }
 
-/// Writes a unit's name with its data; null if there is no such unit.
+/// Writes a unit's name and data; null for the data if there is no such unit.
 pub(super) fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8]>) {
     writer.tuple(2);
     name.write(writer);
@@ -169,46 +173,58 @@ pub(super) fn write_unit(writer: &mut Writer<'_>, name: &Name, data: Option<&[u8
     }
 }
 
-/// Writes an answer for each of the names of units that make a slice.
-fn answer_each<S: Storage>(
-    work_spec: &Name,
-    items: &mut ListItems<'_>,
-    call: &mut Call<'_, S>,
-    answer: impl Fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -> Result<()>,
-) -> Result<()> {
-    let names = items.names(limits::SLICE_LOOKED_UP)?;
-    let spec = call.operation.work_spec(work_spec)?.id;
-    for name in &names {
-        answer(&mut call.operation, spec, name, call.answers)?;
-        check_answer_length(call.answers.len())?;
-    }
-    Ok(())
+/// Writes what a call asks about one unit.
+type WriteUnit<S> = fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -> Result<()>;
+
+/// Looks units up by their names.
+struct LookUp<S: Storage> {
+    work_spec: Name,
+    write: WriteUnit<S>,
 }
 
-/// The data of units of a work spec.
-#[derive(Clone)]
-struct UnitData(Name);
+impl<S: Storage> Clone for LookUp<S> {
+    fn clone(&self) -> Self {
+        Self {
+            work_spec: self.work_spec.clone(),
+            write: self.write,
+        }
+    }
+}
 
-impl<S: Storage> ListAction<S> for UnitData {
+impl<S: Storage> ListAction<S> for LookUp<S> {
     const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
-    const NOTHING: Nothing = Nothing::Null;
+    const FAILED: FailedValue = FailedValue::Null;
 
     fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
         item.name().map(drop)
     }
 
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
-        answer_each(&self.0, items, call, |operation, spec, name, answers| {
-            let data = operation.find_work_unit_data(spec, name)?;
-            check_answer_length(answers.len() + data.as_ref().map_or(0, Vec::len))?;
-            write_unit(&mut Writer::new(answers), name, data.as_deref());
-            Ok(())
-        })
+        let names = items.names(limits::SLICE_LOOKED_UP)?;
+        let spec = call.operation.work_spec(&self.work_spec)?.id;
+        for name in &names {
+            (self.write)(&mut call.operation, spec, name, call.results)?;
+            check_answer_length(call.results.len())?;
+        }
+        Ok(())
     }
 
-    fn write_answer(&self, count: usize, answers: &[u8], out: &mut Vec<u8>) {
-        ok_list(out, count, answers);
+    fn write_result(&self, count: usize, results: &[u8], out: &mut Vec<u8>) {
+        ok_list(out, count, results);
     }
+}
+
+/// Writes the name of a unit and its data.
+fn find_data<S: Storage>(
+    operation: &mut Operation<'_, S>,
+    spec: WorkSpecId,
+    name: &Name,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let data = operation.find_work_unit_data(spec, name)?;
+    check_answer_length(out.len() + data.as_ref().map_or(0, Vec::len))?;
+    write_unit(&mut Writer::new(out), name, data.as_deref());
+    Ok(())
 }
 
 pub(super) fn get_work_unit_status<S: Storage>(
@@ -216,41 +232,31 @@ pub(super) fn get_work_unit_status<S: Storage>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    let action = UnitStatuses(params.get("work_spec_name").name()?);
+    let action = LookUp {
+        work_spec: params.get("work_spec_name").name()?,
+        write: find_status,
+    };
     call_on_list(call, action, &params.get("work_unit_keys"), out)
 }
 
-/// Where units of a work spec stand.
-#[derive(Clone)]
-struct UnitStatuses(Name);
-
-impl<S: Storage> ListAction<S> for UnitStatuses {
-    const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
-    const NOTHING: Nothing = Nothing::Null;
-
-    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
-        item.name().map(drop)
+/// Writes the status of a unit; null if there is no such unit.
+fn find_status<S: Storage>(
+    operation: &mut Operation<'_, S>,
+    spec: WorkSpecId,
+    name: &Name,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let report = operation.work_unit_report(spec, name)?;
+    let mut writer = Writer::new(out);
+    match report {
+        Some(report) => write_status(&mut writer, &report),
+        None => writer.null(),
     }
-
-    fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
-        answer_each(&self.0, items, call, |operation, spec, name, answers| {
-            let report = operation.work_unit_report(spec, name)?;
-            let mut writer = Writer::new(answers);
-            match report {
-                Some(report) => write_report(&mut writer, &report),
-                None => writer.null(),
-            }
-            Ok(())
-        })
-    }
-
-    fn write_answer(&self, count: usize, answers: &[u8], out: &mut Vec<u8>) {
-        ok_list(out, count, answers);
-    }
+    Ok(())
 }
 
-/// Writes where a unit stands.
-pub(super) fn write_report(writer: &mut Writer<'_>, report: &UnitReport) {
+/// Writes the status of a unit.
+fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
     let optional = [report.worker.is_some(), report.traceback.is_some()];
     writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
     writer.bytes(b"status");
@@ -284,11 +290,11 @@ pub(super) fn prioritize_work_units<S: Storage>(
         .optional_number()?
         .map(PriorityChange::Adjust);
     let known = call.operation.work_spec(&spec).map(|_| ());
-    if answer_in_band(out, Nothing::False, known)?.is_none() {
+    if write_in_band(out, FailedValue::False, known)?.is_none() {
         return Ok(Progress::Done);
     }
     if names.item().is_none() {
-        failed_pair(out, Nothing::False, "missing work_unit_keys");
+        failed_pair(out, FailedValue::False, "missing work_unit_keys");
         return Ok(Progress::Done);
     }
     let action = Prioritize {
@@ -298,7 +304,7 @@ pub(super) fn prioritize_work_units<S: Storage>(
     call_on_list(call, action, &names, out)
 }
 
-/// Gives units another priority; without a change they stay as they are.
+/// Changes the priority of units, if a change is given.
 #[derive(Clone)]
 struct Prioritize {
     work_spec: Name,
@@ -307,7 +313,7 @@ struct Prioritize {
 
 impl<S: Storage> ListAction<S> for Prioritize {
     const SLICE_LEN: usize = limits::SLICE_ITEMS;
-    const NOTHING: Nothing = Nothing::False;
+    const FAILED: FailedValue = FailedValue::False;
 
     fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
         item.name().map(drop)
@@ -323,7 +329,7 @@ impl<S: Storage> ListAction<S> for Prioritize {
         Ok(())
     }
 
-    fn write_answer(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -360,13 +366,13 @@ pub(super) fn del_work_units<S: Storage>(
             Err(Error::Refused(problem.to_owned()))
         }),
     };
-    if let Some(count) = answer_in_band(out, Nothing::Zero, deleted)? {
+    if let Some(count) = write_in_band(out, FailedValue::Zero, deleted)? {
         ok_pair(out, |writer| writer.unsigned(count));
     }
     Ok(Progress::Done)
 }
 
-/// Deletes units by their names if they are in one of these statuses, if some are given.
+/// Deletes units by their names. If statuses are given, only units in one of these.
 #[derive(Clone)]
 struct DeleteNamed {
     work_spec: Name,
@@ -376,7 +382,7 @@ struct DeleteNamed {
 
 impl<S: Storage> ListAction<S> for DeleteNamed {
     const SLICE_LEN: usize = limits::SWEEP_REMOVED;
-    const NOTHING: Nothing = Nothing::Zero;
+    const FAILED: FailedValue = FailedValue::Zero;
 
     fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
         item.name().map(drop)
@@ -389,18 +395,18 @@ impl<S: Storage> ListAction<S> for DeleteNamed {
         Ok(())
     }
 
-    fn write_answer(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         ok_pair(out, |writer| writer.unsigned(self.deleted));
     }
 }
 
-/// Deletes the units that are in some statuses.
+/// Deletes all units in certain statuses.
 struct DeleteInStatus(DeletionInStatus);
 
 impl<S: Storage> Continuation<S> for DeleteInStatus {
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         let deletion = call.operation.delete_some(&self.0, limits::SWEEP_REMOVED);
-        match answer_in_band(out, Nothing::Zero, deletion)? {
+        match write_in_band(out, FailedValue::Zero, deletion)? {
             Some(deletion) if deletion.is_over() => {
                 ok_pair(out, |writer| writer.unsigned(deletion.deleted()));
             }

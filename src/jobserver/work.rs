@@ -1,9 +1,9 @@
-//! Methods of workers at work: getting units, and reporting on them.
+//! Methods for workers: getting units, and reporting on them.
 
 use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
-use super::reply::{Nothing, answer_in_band, failed_pair, ok_list, ok_pair, true_pair};
+use super::reply::{FailedValue, failed_pair, ok_list, ok_pair, true_pair, write_in_band};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WorkRequest,
@@ -14,7 +14,7 @@ use coordinated_client::cbor::{Item, Writer};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a worker asks for, until it has been found.
+/// A request for work whose search takes several steps.
 struct GetWork {
     worker: Name,
     max_jobs: i64,
@@ -58,7 +58,7 @@ pub(super) fn get_work<S: Storage>(
 }
 
 impl<S: Storage> Continuation<S> for Rc<GetWork> {
-    /// How far the search has come is known to the store.
+    /// Continues the search. The store knows how far it has come.
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         let request = WorkRequest {
             max_units: usize::try_from(self.max_jobs).unwrap_or(1),
@@ -119,16 +119,16 @@ pub(super) fn update_work_unit<S: Storage>(
             .report(call.handed_out, &spec, &unit, &report)
     });
     if let Some(attempt) = call.operation.chained.unfinished {
-        return Ok(Progress::More(Box::new(Chain(attempt))));
+        return Ok(Progress::More(Box::new(AddOutput(attempt))));
     }
     write_outcome(out, outcome)?;
     Ok(Progress::Done)
 }
 
-/// Adds the units that the output of a finished attempt names and that are not added yet.
-struct Chain(AttemptId);
+/// Adds the rest of the units that the output of a finished attempt names.
+struct AddOutput(AttemptId);
 
-impl<S: Storage> Continuation<S> for Chain {
+impl<S: Storage> Continuation<S> for AddOutput {
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         if !call.operation.chain_slice_of(self.0)? {
             return Ok(Progress::More(Box::new(Self(self.0))));
@@ -138,7 +138,7 @@ impl<S: Storage> Continuation<S> for Chain {
     }
 }
 
-/// Many updates in one call: all are taken in order, and each has its own answer.
+/// Processes many updates in order. Each has its own result.
 pub(super) fn update_work_units<S: Storage>(
     call: &mut Call<'_, S>,
     params: &Params<'_>,
@@ -146,7 +146,7 @@ pub(super) fn update_work_units<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let known = call.operation.work_spec(&spec).map(|_| ());
-    if answer_in_band(out, Nothing::Null, known)?.is_none() {
+    if write_in_band(out, FailedValue::Null, known)?.is_none() {
         return Ok(Progress::Done);
     }
     let action = Updates {
@@ -156,7 +156,7 @@ pub(super) fn update_work_units<S: Storage>(
     call_on_list(call, action, &params.get("updates"), out)
 }
 
-/// Updates of units, each of which is answered.
+/// Updates of units, each with its own result.
 #[derive(Clone)]
 struct Updates {
     work_spec: Name,
@@ -166,7 +166,7 @@ struct Updates {
 
 impl<S: Storage> ListAction<S> for Updates {
     const SLICE_LEN: usize = limits::SLICE_ITEMS;
-    const NOTHING: Nothing = Nothing::Null;
+    const FAILED: FailedValue = FailedValue::Null;
 
     fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()> {
         match read_update(item, limits)?.1 {
@@ -175,7 +175,7 @@ impl<S: Storage> ListAction<S> for Updates {
         }
     }
 
-    /// Takes fewer than a slice if they chain enough.
+    /// Processes fewer than a slice if their outputs add enough units.
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
         call.operation.work_spec(&self.work_spec)?;
         let (mut count, mut bytes) = (0, 0);
@@ -189,7 +189,7 @@ impl<S: Storage> ListAction<S> for Updates {
                 call.operation
                     .report(call.handed_out, &self.work_spec, &name, &report)
             });
-            write_outcome(call.answers, outcome).map_err(|error| match error {
+            write_outcome(call.results, outcome).map_err(|error| match error {
                 Error::Invalid(problem) => item.invalid(problem),
                 other => other,
             })?;
@@ -213,12 +213,12 @@ impl<S: Storage> ListAction<S> for Updates {
         Ok(())
     }
 
-    fn write_answer(&self, count: usize, answers: &[u8], out: &mut Vec<u8>) {
-        ok_list(out, count, answers);
+    fn write_result(&self, count: usize, results: &[u8], out: &mut Vec<u8>) {
+        ok_list(out, count, results);
     }
 }
 
-/// The name of a unit, and what is reported on it.
+/// The name of a unit, and the report on it.
 fn read_update<'a>(
     item: ListItem<'a>,
     limits: &'a RequestLimits,
@@ -233,20 +233,20 @@ fn read_update<'a>(
     Err(item.invalid("expected a list of a key and options"))
 }
 
-/// Writes how an update ended.
+/// Writes the result of an update.
 fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
-    match answer_in_band(out, Nothing::False, outcome)? {
+    match write_in_band(out, FailedValue::False, outcome)? {
         Some(Outcome::Accepted) => true_pair(out),
-        Some(Outcome::Refused(reason)) => failed_pair(out, Nothing::False, &reason),
+        Some(Outcome::Refused(reason)) => failed_pair(out, FailedValue::False, &reason),
         None => {}
     }
     Ok(())
 }
 
-/// What is reported on a unit.
+/// Reads a report on a unit.
 ///
 /// # Errors
-/// `Refused` if nothing is; `Invalid`.
+/// `Refused` if the options report nothing; `Invalid`.
 fn read_report(options: Options<'_>) -> Result<Report<'_>> {
     let lease = options.get("lease_time").optional_number()?;
     let lease = lease.map(Lease::to_renew);

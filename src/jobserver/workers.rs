@@ -1,9 +1,9 @@
-//! Methods of and about workers.
+//! Methods on workers.
 
 use super::call::{Call, Progress};
 use super::params::Params;
 use super::reply::{
-    Nothing, answer_in_band, check_answer_length, ok_pair, true_pair, write_name, write_time,
+    FailedValue, check_answer_length, ok_pair, true_pair, write_in_band, write_name, write_time,
 };
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Heartbeat, HeldUnit, Name, Result, worker_lifetime};
@@ -45,7 +45,7 @@ pub(super) fn worker_unregister<S: Storage>(
 ) -> Result<Progress<S>> {
     let worker = params.get("worker_id").name()?;
     let unregistered = call.operation.unregister_worker(&worker);
-    if answer_in_band(out, Nothing::False, unregistered)?.is_some() {
+    if write_in_band(out, FailedValue::False, unregistered)?.is_some() {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -135,7 +135,7 @@ pub(super) fn worker_stats<S: Storage>(
     writer.unsigned(stats.workers);
     writer.bytes(b"num_children");
     writer.unsigned(stats.children);
-    // Every worker expires some time.
+    // Every worker expires.
     writer.bytes(b"num_expirable");
     writer.unsigned(stats.workers);
     Ok(Progress::Done)

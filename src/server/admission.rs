@@ -1,4 +1,4 @@
-//! Who may connect: the networks of TCP peers, and the rights to the files of Unix sockets.
+//! Who may connect: networks of TCP peers, and permissions of the files of Unix sockets.
 
 use ipnet::{IpNet, Ipv4Net};
 use std::fmt;
@@ -8,15 +8,15 @@ use std::str::FromStr;
 /// Who may connect.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// The networks from which peers may connect over TCP, and no others; loopback has to be among them
-    /// like any other. If it is empty, loopback alone may, and nothing else can be listened at.
+    /// The networks from which peers may connect over TCP. Loopback has to be in the list, like any other network. If
+    /// the list is empty, only loopback may connect, and the daemon can listen only there.
     pub allow: Vec<Network>,
-    /// The permission bits of the files of Unix sockets. Whoever may write to one can connect.
+    /// The permission bits of the files of Unix sockets. Users who may write to the file can connect.
     pub socket_mode: u32,
 }
 
 impl Default for Admission {
-    /// This machine over TCP, and this user over Unix sockets.
+    /// Only this machine over TCP, and only this user over Unix sockets.
     fn default() -> Self {
         Self {
             allow: Vec::new(),
@@ -36,8 +36,8 @@ impl Admission {
         self.allow.iter().any(|network| network.0.contains(&peer))
     }
 
-    /// True if an address may be listened at: either nobody from elsewhere can reach it, or somebody
-    /// has said who may.
+    /// True if the daemon may listen at an address: either other machines can't reach it, or there is a list of
+    /// networks.
     pub(super) fn may_listen(&self, address: IpAddr) -> bool {
         !self.allow.is_empty() || address.to_canonical().is_loopback()
     }
@@ -47,13 +47,13 @@ impl Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
 
-/// A text that is no [`Network`].
+/// Why a text is not a [`Network`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseNetworkError {
-    /// Something else.
+    /// It is something else.
     #[error("write a network as 10.0.0.0/8 or fd00::/8, or a single address")]
     NotANetwork,
-    /// An address within a network, which may be a slip of either number.
+    /// It is an address within a network: either the address or the length of the prefix may be wrong.
     #[error(
         "{address} is within a network, not its beginning: write {network}, or {address} alone"
     )]
@@ -83,7 +83,7 @@ impl FromStr for Network {
     }
 }
 
-/// The same network in IPv4, if that is what it is: peers are compared in that form.
+/// The network in IPv4 form if it is one of IPv4 addresses in IPv6: peers are compared in that form.
 fn canonical(network: IpNet) -> IpNet {
     let prefix = network.prefix_len().checked_sub(96);
     match (network.addr().to_canonical(), prefix) {

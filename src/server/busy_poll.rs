@@ -1,30 +1,29 @@
-//! Looking for events for a moment before the system is asked to sleep until there are some.
+//! Polling for a moment before the loop sleeps until there are events.
 //!
-//! To be woken up takes a process longer than many a request: 30 to 60 µs on a virtual machine, where the
-//! processor has gone to sleep too. A client that asks one thing after the other waits for that each
-//! time. So while the events of few connections follow each other closely, the loop looks again and again
-//! for a moment, and lets other processes run in between. Otherwise it sleeps at once: the more there
-//! is to do when it wakes up, the more shares the next commit.
+//! Waking a process up takes longer than many requests: 30 to 60 µs on a virtual machine, where the processor has gone
+//! to sleep too. A client that sends its next request after each answer would wait for that each time. So while the
+//! events of a few connections follow each other closely, the loop polls for a moment and lets other processes run in
+//! between. Otherwise it sleeps at once: the more there is to do when it wakes up, the more requests share a commit.
 
 use mio::{Events, Poll};
 use std::io;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-/// Connections that may have had events in one turn for the next ones to be looked for: with more of them,
-/// there will soon be something to do anyway.
+/// The most connections with events in a turn after which the loop polls. With more of them there will soon be
+/// something to do anyway.
 const CONNECTIONS_MAX: usize = 4;
 
 /// How the loop waits for events.
 pub(super) struct BusyPoll {
-    /// How long to look before sleeping.
+    /// How long to poll before sleeping.
     time_max: Duration,
-    /// True if the last events came so soon that looking for the next ones is likely to find them.
+    /// True if the last events came so soon that polling is likely to find the next ones.
     is_worthwhile: bool,
 }
 
 impl BusyPoll {
-    /// Looks for at most that long. Never on a single processor: whoever is waited for needs it.
+    /// Polls for at most `time_max`. Never polls on a machine with one processor, which the clients need.
     pub(super) fn new(time_max: Duration) -> Self {
         let has_another = available_parallelism().is_ok_and(|processors| processors.get() > 1);
         Self {
@@ -37,7 +36,7 @@ impl BusyPoll {
         }
     }
 
-    /// Waits for events, not much longer than `at_most`, after a turn of so many connections.
+    /// Waits for events, not much longer than `at_most`. The last turn had this many `connections` with events.
     ///
     /// # Errors
     /// Those of `poll`.
@@ -62,7 +61,7 @@ impl BusyPoll {
             }
         }
         let polled = poll.poll(events, Some(at_most));
-        // Being woken up has taken its time as well.
+        // This includes the time that waking up took.
         self.is_worthwhile = start.elapsed() < self.time_max * 2;
         polled
     }

@@ -1,14 +1,14 @@
-//! What is due at a time: ticks, peers that have stalled, peers that linger; and the sleep until
-//! then.
+//! What is due at a certain time: ticks, stalled connections, lingering connections; and how long the loop may
+//! sleep until then.
 
 use super::ServerError;
 use super::connection::Stall;
+use super::event_loop::EventLoop;
 use super::limits::{
     EVENTS_PER_POLL, SLEEP_MAX, SWEEP_INTERVAL_MAX, SWEEP_INTERVAL_MIN, TICK_RETRY,
 };
 use super::service::{BatchError, Service};
 use super::table::Key;
-use super::turn::EventLoop;
 use crate::clock::{Clock, Timestamp};
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         let deadlines = [
             lingering,
             sweep,
-            self.waiting.next_look(),
+            self.waiting.next_try(),
             self.acceptor.next_try(now),
-            self.next_room,
+            self.next_room_check,
             self.service_manager.next_keep_alive(),
         ];
         deadlines
@@ -38,8 +38,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             .unwrap_or_default()
     }
 
-    /// When the service is to be asked next to do what is due. After a failure that is some time
-    /// later, though it is due now.
+    /// When the service has to do its own work next. After a failure, that is some time later, though it is due now.
     fn next_tick(&self) -> Timestamp {
         match self.service.due() {
             Some(due) if !self.tick_failed => due.min(self.next_tick),
@@ -47,7 +46,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         }
     }
 
-    /// Lets the service do what is due by itself.
+    /// Lets the service do its own work, if that is due.
     pub(super) fn tick(&mut self) -> Result<(), ServerError> {
         if self.now < self.next_tick() {
             return Ok(());
@@ -58,8 +57,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 pause
             }
             Err(BatchError::RolledBack(reason)) => {
-                if let Some(unsaid) = self.rolled_back.say(self.instant) {
-                    tracing::warn!(unsaid, "what was due was rolled back: {reason}");
+                if let Some(suppressed) = self.rolled_back.permit(self.instant) {
+                    tracing::warn!(suppressed, "periodic work was rolled back: {reason}");
                 }
                 self.tick_failed = true;
                 TICK_RETRY
@@ -71,7 +70,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         Ok(())
     }
 
-    /// Sets the clock if the wall clock is far from it, and with it all times that are measured by it.
+    /// Sets the clock if the wall clock is far from it, and moves all times that are compared with it.
     pub(super) fn follow_wall_clock(&mut self) -> Result<(), ServerError> {
         let Some(step) = self.clock.due_step() else {
             return Ok(());
@@ -86,14 +85,14 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 self.next_tick = self.next_tick.moved(step);
                 tracing::warn!(
                     "the wall clock jumped {step} (it was set, or the machine was suspended): leases, delays and \
-                     locks keep the time that they had left"
+                     locks keep their remaining time"
                 );
             }
             Err(BatchError::RolledBack(reason)) => {
-                if let Some(unsaid) = self.rolled_back.say(self.instant) {
+                if let Some(suppressed) = self.rolled_back.permit(self.instant) {
                     tracing::warn!(
-                        unsaid,
-                        "the wall clock jumped {step}, which can't be followed yet: {reason}"
+                        suppressed,
+                        "the wall clock jumped {step}, but the times could not be moved yet: {reason}"
                     );
                 }
                 self.next_clock_step = self.instant + TICK_RETRY;
@@ -104,7 +103,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         Ok(())
     }
 
-    /// Closes who was shut and has had time enough to read its last answer.
+    /// Closes connections whose peers have had enough time to read the last answer.
     pub(super) fn close_lingering(&mut self) {
         while let Some((_, key)) = self
             .lingering
@@ -114,8 +113,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         }
     }
 
-    /// Closes who has not moved for too long. Skipped as long as there may be events that the last
-    /// poll had no room for: without them a connection can seem stalled that is not.
+    /// Resets connections that have made no progress for too long. Does nothing while there may be events that the
+    /// last poll had no room for: without them a connection may seem stalled that is not.
     pub(super) fn close_stalled(&mut self) {
         if self.instant < self.next_sweep || self.events.iter().count() >= EVENTS_PER_POLL {
             return;
@@ -133,8 +132,12 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             };
             let peer = connection.peer;
             match stall {
-                Stall::HalfAMessage => tracing::warn!(%peer, "closed: it sent only half a message"),
-                Stall::UnmovingAnswers => tracing::warn!(%peer, "closed: it takes no answers"),
+                Stall::PartialMessage => {
+                    tracing::warn!(%peer, "reset: the peer sent only a part of a message")
+                }
+                Stall::UntakenAnswers => {
+                    tracing::warn!(%peer, "reset: the peer does not read its answers")
+                }
             }
             self.reset(key);
         }

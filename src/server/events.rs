@@ -1,10 +1,10 @@
-//! What happens to the loop: events on sockets, signals, new connections, ends of long reads.
+//! Everything that wakes the loop: events on sockets, signals, new connections, ends of long reads.
 
 use super::connection::Connection;
+use super::event_loop::{EventLoop, enqueue};
 use super::limits::ACCEPTS_PER_TURN;
 use super::service::Service;
 use super::socket::{Peer, Socket};
-use super::turn::{EventLoop, enqueue};
 use super::{LISTENERS, SIGNALS, ServerError, WAKER};
 use crate::clock::Clock;
 use mio::Token;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
-    /// Waits for events and takes note of them. Those who have some are then in `ready`.
+    /// Waits for events and notes them. Connections with events are then in `ready`.
     pub(super) fn wait(&mut self, at_most: Duration) -> Result<(), ServerError> {
         let polled =
             self.busy_poll
@@ -51,8 +51,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         Ok(())
     }
 
-    /// Puts the answers of long reads among what their connections are to be sent.
-    pub(super) fn take_finished_jobs(&mut self) {
+    /// Appends the answers of long reads to what their connections are to be sent.
+    pub(super) fn take_finished_reads(&mut self) {
         while let Some(finished) = self.pool.next_finished() {
             let Some(connection) = self.connections.get_mut(finished.key) else {
                 continue;
@@ -67,7 +67,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                             out.append(&mut bytes)
                         }
                     });
-                    self.held.count(connection);
+                    connection.count_memory(&mut self.memory);
                     enqueue(&mut self.ready, finished.key, connection);
                 }
                 Err(panic) => {
@@ -93,17 +93,17 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         if peer.ip().is_some_and(|ip| !self.admission.admits(ip)) {
             socket.reset();
             self.totals.refused += 1;
-            if let Some(unsaid) = self.refused_peers.say(self.instant) {
-                tracing::warn!(%peer, unsaid, "refused a connection: --allow does not name its network");
+            if let Some(suppressed) = self.refused_peers.permit(self.instant) {
+                tracing::warn!(%peer, suppressed, "refused a connection: its network is not allowed");
             }
             return;
         }
         if self.connections.len() >= self.limits.connections_max {
             socket.reset();
             self.totals.refused += 1;
-            if let Some(unsaid) = self.refused_connections.say(self.instant) {
+            if let Some(suppressed) = self.refused_connections.permit(self.instant) {
                 let limit = self.limits.connections_max;
-                tracing::warn!(%peer, unsaid, limit, "refused a connection: too many are open");
+                tracing::warn!(%peer, suppressed, limit, "refused a connection: too many are open");
             }
             return;
         }
@@ -121,12 +121,11 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         {
             Ok(()) => {
                 tracing::debug!(%peer, "connection opened");
-                // Most have sent their first message by now, so that is looked for without an
-                // event.
+                // Most peers have sent their first message by now, so the loop looks for it without an event.
                 enqueue(&mut self.ready, key, connection);
             }
             Err(error) => {
-                tracing::warn!(%peer, "a connection can't be watched: {error}");
+                tracing::warn!(%peer, "cannot register a connection with the poll: {error}");
                 self.reset(key);
             }
         }
@@ -138,7 +137,7 @@ fn take_signals(signals: Option<&mut Signals>, stop: &AtomicBool) -> bool {
     let mut wants_statistics = false;
     for signal in signals.into_iter().flat_map(Signals::pending) {
         match signal {
-            SIGHUP => tracing::info!("SIGHUP is ignored: there is nothing to load anew"),
+            SIGHUP => tracing::info!("SIGHUP is ignored: there is no configuration to reload"),
             SIGUSR1 => wants_statistics = true,
             _ => {
                 tracing::info!("signal {signal}: stopping");

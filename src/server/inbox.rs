@@ -1,4 +1,4 @@
-//! Work from other threads: tasks join the batches of the loop, as messages do.
+//! Work from other threads: tasks that join the loop's batches like messages.
 
 use super::limits::TASKS_PER_TURN;
 use super::service::{BatchError, Service};
@@ -8,41 +8,42 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-/// Something to do in a batch of the loop, for a thread that is not the loop's.
+/// Work that another thread submits, to be done in a batch of the loop.
 pub trait Task<S: Service>: Send {
-    /// Runs in the open batch, on the loop's thread.
+    /// Runs in the current batch, on the loop's thread.
     fn run(self: Box<Self>, service: &mut S, now: Timestamp) -> TaskProgress<S>;
 
-    /// Tells that the batch in which the last step ran did not commit, before the task runs once more.
+    /// Called before the task runs again, if the batch of its last step was rolled back.
     fn rolled_back(&mut self, error: &BatchError) {
         let _ = error;
     }
 
-    /// Tells that it has waited for long enough to write: when it runs once more, it must not wait again.
+    /// Called before the task runs again, if it has waited to write for as long as it may. It must not wait again.
     fn end_waiting(&mut self) {}
 }
 
 /// How far a task has come.
 pub enum TaskProgress<S: Service> {
-    /// All is done that belongs to the batch. The reply is called with what became of that.
+    /// The task is done. The reply is called after the commit of the batch, with its outcome.
     Done(Reply),
-    /// What was done stands if the batch commits, and the task is to run once more, in a later batch.
+    /// A step is done, and the task is to run again in a later batch.
     Again(Box<dyn Task<S>>),
-    /// It has to write, and another program keeps the service from writing. It has done nothing in the open batch, and
-    /// is to run once more when [`Service::can_write`] says so, or after [`Task::end_waiting`].
+    /// The task has to write, and another program keeps the service from writing. It has done nothing in the current
+    /// batch, and is to run again when [`Service::can_write`] is true, or after [`Task::end_waiting`].
     Wait(Box<dyn Task<S>>),
 }
 
-/// Tells whoever waits for a task what became of it. Runs on the loop's thread, and must not wait.
+/// Passes the outcome of a task's batch on to the thread that waits for it. Runs on the loop's thread, and must not
+/// block.
 pub type Reply = Box<dyn FnOnce(&Result<(), BatchError>) + Send>;
 
-/// Why a task was not taken.
+/// Why a task was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// So many wait already that one more would wait too long.
-    #[error("too many tasks wait for their turns: try again later")]
+    /// The queue is full.
+    #[error("too many requests are waiting; try again later")]
     Full,
-    /// The loop has ended, or takes no more.
+    /// The loop is stopping or has ended.
     #[error("the daemon is stopping")]
     Stopped,
 }
@@ -63,8 +64,8 @@ impl<S: Service> Clone for Inbox<S> {
 }
 
 impl<S: Service> Inbox<S> {
-    /// Submits a task, and returns at once. The task is dropped without having run, or without its reply having been
-    /// called, if the loop ends before.
+    /// Submits a task, and returns at once. If the loop ends early, the task is dropped without having run, or without
+    /// its reply having been called.
     ///
     /// # Errors
     /// See [`SubmitError`].
@@ -76,7 +77,9 @@ impl<S: Service> Inbox<S> {
                 TrySendError::Disconnected(_) => SubmitError::Stopped,
             })?;
         if let Err(error) = self.waker.wake() {
-            tracing::error!("the loop can't be woken, a task waits for its next turn: {error}");
+            tracing::error!(
+                "cannot wake the event loop, so a task waits for the next turn: {error}"
+            );
         }
         Ok(())
     }
@@ -85,17 +88,17 @@ impl<S: Service> Inbox<S> {
 /// The tasks that a loop runs.
 pub struct Tasks<S: Service> {
     submitted: Option<Receiver<Box<dyn Task<S>>>>,
-    /// Those that run in the next turn.
+    /// Those that run next, before the submitted ones.
     next: VecDeque<Box<dyn Task<S>>>,
-    /// Those that run once more, having had a step in the open batch.
+    /// Those that did a step in the current batch and have further ones.
     again: Vec<Box<dyn Task<S>>>,
     /// Those that wait until the service can write.
     waiting: Vec<Box<dyn Task<S>>>,
-    /// The replies of those that are done in the open batch.
+    /// The replies of those that were done in the current batch.
     replies: Vec<Reply>,
     /// How many more may run in this turn.
     left_in_turn: u32,
-    /// True if there may be submitted ones.
+    /// True if the queue may have tasks.
     may_have: bool,
 }
 
@@ -115,7 +118,7 @@ pub(super) fn inbox<S: Service>(capacity: usize, waker: &Arc<Waker>) -> (Inbox<S
 }
 
 impl<S: Service> Tasks<S> {
-    /// No tasks: nobody submits any.
+    /// Tasks of a loop without an inbox.
     pub(super) fn none() -> Self {
         Self {
             submitted: None,
@@ -128,12 +131,12 @@ impl<S: Service> Tasks<S> {
         }
     }
 
-    /// A turn begins.
+    /// Begins a turn.
     pub(super) fn begin_turn(&mut self) {
         self.left_in_turn = TASKS_PER_TURN;
     }
 
-    /// Somebody may have submitted one.
+    /// Notes that the loop was woken: a task may have been submitted.
     pub(super) fn note_wake(&mut self) {
         self.may_have = self.submitted.is_some();
     }
@@ -143,7 +146,7 @@ impl<S: Service> Tasks<S> {
         self.may_have || !self.next.is_empty()
     }
 
-    /// Runs the next task, if there is one and it may run in this turn. True if it did.
+    /// Runs the next task, unless there is none or this turn has run enough of them. True if one ran.
     pub(super) fn run_next(&mut self, service: &mut S, now: Timestamp) -> bool {
         if self.left_in_turn == 0 {
             return false;
@@ -169,7 +172,7 @@ impl<S: Service> Tasks<S> {
         task
     }
 
-    /// Tells those that ran in a batch what became of it.
+    /// Ends a batch: calls the replies of its tasks, and queues those that have further steps.
     pub(super) fn end_batch(&mut self, outcome: &Result<(), BatchError>) {
         for reply in self.replies.drain(..) {
             reply(outcome);
@@ -182,12 +185,12 @@ impl<S: Service> Tasks<S> {
         }
     }
 
-    /// How many wait until the service can write.
+    /// How many tasks wait until the service can write.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Lets those run that waited to write: they can, or have waited for long enough.
+    /// Queues the tasks that waited to write: either they can, or they have waited for too long.
     pub(super) fn end_waits(&mut self, can_write: bool) {
         for mut task in self.waiting.drain(..) {
             if !can_write {
@@ -197,7 +200,7 @@ impl<S: Service> Tasks<S> {
         }
     }
 
-    /// Takes no more: what was submitted until now is run.
+    /// Closes the inbox. Tasks that were submitted before still run.
     pub(super) fn close(&mut self) {
         if let Some(submitted) = self.submitted.take() {
             self.next.extend(submitted.try_iter());

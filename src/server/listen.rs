@@ -1,6 +1,7 @@
 //! Where the daemon listens: the sockets behind addresses.
 
 use super::admission::Admission;
+use super::bind_error::{BindError, bind_error};
 use super::limits::BACKLOG;
 use super::socket::{Peer, Socket};
 use super::unix_socket::{self, SocketFile};
@@ -10,82 +11,6 @@ use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-/// Why the daemon can't listen.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Somebody answers there, or has the port.
-    #[error(
-        "cannot listen on {address}: it is in use; \
-         stop the program that has it (an earlier coordinated?) or choose another address"
-    )]
-    InUse {
-        /// The address as it was asked for.
-        address: Address,
-    },
-    /// This user may not listen there.
-    #[error(
-        "cannot listen on {address}: permission denied; \
-         choose a port from 1024 up or a path in a folder that you may write to"
-    )]
-    Denied {
-        /// The address as it was asked for.
-        address: Address,
-    },
-    /// The name stands for no address.
-    #[error(
-        "cannot listen on {address}: the name can't be resolved ({source}); \
-         check it or write an IP address"
-    )]
-    Unresolved {
-        /// The address as it was asked for.
-        address: Address,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// The address is none of this machine's.
-    #[error(
-        "cannot listen on {address}: this machine doesn't have that address; \
-         choose one of its own, or 0.0.0.0 for all of them"
-    )]
-    NotLocal {
-        /// The address as it was asked for.
-        address: Address,
-    },
-    /// Machines elsewhere could connect, and nobody has said which of them may.
-    #[error(
-        "cannot listen on {address}: other machines can reach it, so add --allow with the networks \
-         that may connect, for example --allow 127.0.0.0/8,10.0.0.0/8 (everybody: \
-         --allow 0.0.0.0/0,::/0)"
-    )]
-    NobodyAllowed {
-        /// The address as it was asked for.
-        address: Address,
-    },
-    /// A file that is in the way and is not ours to remove.
-    #[error(
-        "cannot listen on {address}: a file that is no socket is there; \
-         move it away or choose another path"
-    )]
-    NotASocket {
-        /// The address as it was asked for.
-        address: Address,
-    },
-    /// Anything else that the system said.
-    #[error("cannot listen on {address}: {source}; choose another address")]
-    Other {
-        /// The address as it was asked for.
-        address: Address,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There is nothing to listen at.
-    #[error("no address to listen on: give at least one, for example 127.0.0.1:5932")]
-    NoAddress,
-    /// The system has no means left to wait for events with.
-    #[error("cannot set up the event loop: {0}; raise the limit of open files (ulimit -n)")]
-    Setup(#[from] io::Error),
-}
-
 /// One bound socket; never blocks.
 pub(super) enum Listener {
     Tcp(TcpListener),
@@ -94,7 +19,7 @@ pub(super) enum Listener {
 }
 
 impl Listener {
-    /// Binds an address, or all that its name stands for.
+    /// Binds an address, or all addresses of its name.
     pub(super) fn bind(address: &Address, admission: &Admission) -> Result<Vec<Self>, BindError> {
         match address {
             Address::Tcp { host, port } => bind_tcp(address, host, *port, admission),
@@ -105,7 +30,7 @@ impl Listener {
         }
     }
 
-    /// The address that it really has.
+    /// The address that it is bound to.
     pub(super) fn local_address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::from),
@@ -120,14 +45,14 @@ impl Listener {
         }
     }
 
-    /// The next waiting connection. TCP sends each answer at once, without waiting for a
-    /// confirmation of the one before: each is written in one go.
+    /// Accepts the next waiting connection. Nagle's algorithm is switched off, since each answer is written in one
+    /// piece and must not wait for the confirmation of the one before.
     pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, "TCP_NODELAY can't be set: {error}");
+                    tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
                 }
                 Ok((Socket::Tcp(stream), Peer::Tcp(peer)))
             }
@@ -165,17 +90,17 @@ fn bind_tcp(
     let mut listeners = Vec::new();
     let mut not_local = Vec::new();
     for socket_address in resolved {
-        // Sets SO_REUSEADDR, without which a restart would have to wait for a minute.
+        // This sets SO_REUSEADDR, without which a restart would have to wait for a minute.
         match TcpListener::bind(socket_address) {
             Ok(listener) => {
-                // Mio asks for a queue of 128, too short for hundreds of workers that come back at
-                // once: whoever finds it full tries again only after a second.
+                // Mio asks for a queue of 128, too short for hundreds of workers that reconnect at the same time: a
+                // client that finds it full tries again only after a second.
                 socket2::SockRef::from(&listener)
                     .listen(BACKLOG)
                     .map_err(|error| bind_error(address, error))?;
                 listeners.push(Listener::Tcp(listener));
             }
-            // "localhost" often names an IPv6 address on machines that have none.
+            // "localhost" often has an IPv6 address on machines without IPv6.
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => not_local.push(error),
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => not_local.push(error),
             Err(error) => return Err(bind_error(address, error)),
@@ -184,17 +109,6 @@ fn bind_tcp(
     match not_local.pop() {
         Some(error) if listeners.is_empty() => Err(bind_error(address, error)),
         _ => Ok(listeners),
-    }
-}
-
-/// What a failed bind means.
-pub(super) fn bind_error(address: &Address, source: io::Error) -> BindError {
-    let address = address.clone();
-    match source.kind() {
-        ErrorKind::AddrInUse => BindError::InUse { address },
-        ErrorKind::PermissionDenied => BindError::Denied { address },
-        ErrorKind::AddrNotAvailable => BindError::NotLocal { address },
-        _ => BindError::Other { address, source },
     }
 }
 
@@ -241,7 +155,7 @@ mod tests {
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
             let message = message_of(bind(address));
             assert!(
-                message.contains(address) && message.contains("--allow"),
+                message.contains(address) && message.contains("other machines can reach it"),
                 "{message}"
             );
         }

@@ -1,25 +1,30 @@
 //! The event loop: listeners, connections, buffers, deadlines, signals and group commits.
 //!
-//! It knows bytes, batches and time, and leaves what a message means to a [`Service`]. One thread
-//! does everything but the long reads, in turns:
+//! It knows bytes, batches and time. What a message means is up to a [`Service`]. One thread does everything except
+//! long reads, in turns:
 //!
-//! 1. wait for events and read from the connections that have some;
-//! 2. hand their whole messages to the service, one of each connection after the other;
-//! 3. commit, so that all of them share one sync;
-//! 4. write the answers, in the order of each connection's messages.
+//! 1. wait for events, and read from the connections that have some;
+//! 2. hand complete messages to the service, one of each connection in turn;
+//! 3. commit, with one sync for all of them;
+//! 4. send the answers, in the order of each connection's messages.
 //!
-//! So nothing is answered that is not on disk. A connection without events costs no time, and next
-//! to no memory.
+//! So no answer is sent before its changes are on disk. A connection without events costs no time and almost no
+//! memory.
 
 mod accept;
 mod admission;
+mod bind_error;
+mod buffer;
 mod busy_poll;
 mod connection;
 mod deadlines;
+mod event_loop;
 mod events;
 mod inbox;
 mod limits;
 mod listen;
+mod log_throttle;
+mod memory;
 mod pool;
 mod room;
 mod service;
@@ -35,14 +40,15 @@ mod unix_socket;
 mod waiting;
 
 pub use admission::{Admission, Network, ParseNetworkError};
+pub use bind_error::BindError;
 pub use inbox::{Inbox, Reply, SubmitError, Task, TaskProgress, Tasks};
 pub use limits::Limits;
-pub use listen::BindError;
-pub use service::{BatchError, Handled, Job, Service};
+pub use service::{BatchError, Handled, LongRead, Service};
 pub use service_manager::ServiceManager;
 
 use crate::clock::Clock;
 use coordinated_client::Address;
+use event_loop::EventLoop;
 use listen::Listener;
 use mio::{Interest, Poll, Token, Waker};
 use pool::Pool;
@@ -51,37 +57,36 @@ use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use turn::EventLoop;
 
-/// Everything that can wake the loop: this, a signal, a listener (from `LISTENERS` on), or a
-/// connection (after the last listener).
+/// Everything that can wake the loop: the waker, a signal, a listener (tokens from `LISTENERS` on), or a connection
+/// (tokens after the last listener).
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LISTENERS: usize = 2;
 
-/// Why the loop ended other than by a stop.
+/// Why the loop ended without being told to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// A commit failed in a way that leaves open what is on the disk. Opening the file anew tells.
+    /// A commit failed, and it is unknown what is on the disk until the file is opened again.
     #[error(
-        "the disk failed, and what it holds of the last operations is unknown ({0}); check the \
-         disk and start anew"
+        "the disk failed, and it is unknown which of the last operations it holds ({0}); check the \
+         disk, then start the daemon again"
     )]
     OutcomeUnknown(String),
-    /// What the service writes to is gone.
+    /// The file that the service writes to is gone.
     #[error("{0}")]
     Gone(String),
-    /// The system failed to say what happens on the sockets.
+    /// The system failed to report events.
     #[error("cannot wait for events: {0}")]
     Poll(io::Error),
-    /// The system has no means left for the threads of long reads.
+    /// The system can't start the threads for long reads.
     #[error(
         "cannot start the threads for long reads: {0}; raise the limit of processes (ulimit -u)"
     )]
     Threads(io::Error),
 }
 
-/// Sockets that listen, not yet served. Clients can connect already; they wait.
+/// Sockets that listen. Clients can connect already, and wait until [`Server::run`].
 pub struct Server {
     poll: Poll,
     listeners: Vec<Listener>,
@@ -95,17 +100,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at each of the addresses for those who may connect, and raises the limit of open files
-    /// for the connections to come.
+    /// Listens at each of the addresses, and raises the limit of open files for the connections.
     ///
     /// # Errors
-    /// See [`BindError`]; then nothing listens.
+    /// See [`BindError`]. Then nothing listens.
     pub fn bind(
         listen: &[Address],
         admission: Admission,
         limits: Limits,
     ) -> Result<Self, BindError> {
-        limits::make_room_for(&limits);
+        limits::ensure_open_files(&limits);
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
@@ -134,20 +138,19 @@ impl Server {
         })
     }
 
-    /// The addresses that it really listens at, with the ports that the system chose. More than
-    /// were asked for if a name stands for several.
+    /// The addresses that it is bound to, with the ports that the system chose. They are more than were asked for if a
+    /// name has several.
     #[must_use]
     pub fn local_addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// Makes SIGTERM and SIGINT stop the loop cleanly, SIGUSR1 write statistics to the log, and SIGHUP
-    /// harmless. They hold for the whole process, from now on: what comes before [`Server::run`] counts
-    /// too.
+    /// Makes SIGTERM and SIGINT stop the loop cleanly and SIGUSR1 write statistics to the log, and ignores SIGHUP. This
+    /// holds for the whole process from now on: signals that come before [`Server::run`] take effect then.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn heed_signals(&mut self) -> io::Result<()> {
+    pub fn handle_signals(&mut self) -> io::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         self.poll
             .registry()
@@ -156,8 +159,8 @@ impl Server {
         Ok(())
     }
 
-    /// Lets a service manager know when the loop serves, that it goes on, and when it stops.
-    pub fn report_to(&mut self, service_manager: ServiceManager) {
+    /// Notifies a service manager when the loop begins to serve, while it runs, and when it stops.
+    pub fn notify(&mut self, service_manager: ServiceManager) {
         self.service_manager = service_manager;
     }
 
@@ -170,7 +173,8 @@ impl Server {
         }
     }
 
-    /// Where other threads submit tasks, of which `capacity` may wait, and the tasks for [`Server::run_with`].
+    /// A queue for tasks from other threads, of which `capacity` may wait: the inbox to submit them to, and the tasks
+    /// for [`Server::run_with`].
     #[must_use]
     pub fn inbox<S: Service>(&self, capacity: usize) -> (Inbox<S>, Tasks<S>) {
         inbox::inbox(capacity, &self.waker)
@@ -188,8 +192,8 @@ impl Server {
         self.run_with(service, clock, Tasks::none())
     }
 
-    /// Serves until it is told to stop: then it answers what was received, waits a few seconds at
-    /// most for the answers to arrive, and closes every connection by a reset.
+    /// Serves until it is told to stop. Then it answers what was received, waits at most a few seconds until the
+    /// answers have arrived, and resets every connection.
     ///
     /// # Errors
     /// See [`ServerError`].
@@ -200,7 +204,7 @@ impl Server {
         tasks: Tasks<S>,
     ) -> Result<(), ServerError> {
         let pool =
-            Pool::start(self.limits.job_threads, &self.waker).map_err(ServerError::Threads)?;
+            Pool::start(self.limits.reader_threads, &self.waker).map_err(ServerError::Threads)?;
         for address in &self.addresses {
             tracing::info!("listening on {address}");
         }
@@ -217,10 +221,10 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Asks for a clean stop and returns at once. Without effect on a server that has ended.
+    /// Asks for a clean stop, and returns at once. Does nothing if the server has ended.
     ///
     /// # Errors
-    /// If the loop can't be woken; it then stops at its next event.
+    /// If the loop can't be woken. It then stops at its next event.
     pub fn stop(&self) -> io::Result<()> {
         self.stop.store(true, Ordering::Release);
         self.waker.wake()

@@ -1,6 +1,6 @@
 //! Threads for long reads, beside the loop.
 
-use super::service::Job;
+use super::service::LongRead;
 use super::table::Key;
 use mio::Waker;
 use std::any::Any;
@@ -11,16 +11,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// A job that has ended.
+/// A long read that has ended.
 pub(super) struct Finished {
     /// The connection that the answer is for.
     pub(super) key: Key,
-    /// The bytes of the answer, or the message of the job's panic.
+    /// The bytes of the answer, or the message if the read panicked.
     pub(super) answer: Result<Vec<u8>, String>,
 }
 
-/// A fixed number of threads that run jobs in the order of their coming and wake the loop at each
-/// end.
+/// A fixed number of threads that run long reads in the order in which they were submitted, and wake the loop at the
+/// end of each.
 pub(super) struct Pool {
     queue: Arc<Queue>,
     finished: Receiver<Finished>,
@@ -30,13 +30,13 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Submitted>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<(Key, Job)>,
+struct Submitted {
+    reads: VecDeque<(Key, LongRead)>,
     closed: bool,
 }
 
@@ -55,25 +55,25 @@ impl Pool {
                 (Arc::clone(&pool.queue), sender.clone(), Arc::clone(waker));
             let thread = thread::Builder::new()
                 .name(format!("reader-{number}"))
-                .spawn(move || run_jobs(&queue, &sender, &waker))?;
+                .spawn(move || run_reads(&queue, &sender, &waker))?;
             pool.threads.push(thread);
         }
         Ok(pool)
     }
 
-    /// True if it has use for another job: each thread has one to run, and one to go on with when that has ended.
-    /// More of them would all make answers that nobody has counted.
+    /// True if it can use another read: each thread has one to run and one to continue with. More of them would all
+    /// make answers that are not counted yet.
     pub(super) fn wants_more(&self) -> bool {
         self.unfinished < 2 * self.threads.len()
     }
 
-    pub(super) fn submit(&mut self, key: Key, job: Job) {
+    pub(super) fn submit(&mut self, key: Key, read: LongRead) {
         self.unfinished += 1;
-        self.queue.lock().jobs.push_back((key, job));
+        self.queue.lock().reads.push_back((key, read));
         self.queue.changed.notify_one();
     }
 
-    /// The next job that has ended, if any; never waits.
+    /// The next read that has ended, if there is one. Never waits.
     pub(super) fn next_finished(&mut self) -> Option<Finished> {
         let finished = self.finished.try_recv().ok()?;
         self.unfinished -= 1;
@@ -82,18 +82,18 @@ impl Pool {
 }
 
 impl Drop for Pool {
-    /// Drops the jobs that wait and ends the threads, but waits for none that is still in a job:
-    /// there is nobody left to take its answer, and it may go on for minutes.
+    /// Drops the reads that have not started and ends the threads. Does not wait for threads that are still reading:
+    /// nobody needs their answers, and they may take minutes.
     fn drop(&mut self) {
         let dropped = {
             let mut waiting = self.queue.lock();
             waiting.closed = true;
-            std::mem::take(&mut waiting.jobs)
+            std::mem::take(&mut waiting.reads)
         };
         self.queue.changed.notify_all();
         if self.unfinished == 0 {
             for thread in self.threads.drain(..) {
-                // A job's panic is caught where it runs, so there is nothing to learn here.
+                // A panic is caught where it occurs, so there is nothing to report here.
                 let _ = thread.join();
             }
         } else {
@@ -108,20 +108,20 @@ impl Drop for Pool {
 }
 
 impl Queue {
-    /// A panic elsewhere can't leave the queue half changed, so a poisoned lock is as good as any.
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    /// Locks the queue, even if the lock is poisoned: no panic can leave the queue inconsistent.
+    fn lock(&self) -> MutexGuard<'_, Submitted> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a job; `None` once the queue is closed.
-    fn take(&self) -> Option<(Key, Job)> {
+    /// Waits for a read; `None` once the queue is closed.
+    fn take(&self) -> Option<(Key, LongRead)> {
         let mut waiting = self.lock();
         loop {
             if waiting.closed {
                 return None;
             }
-            if let Some(job) = waiting.jobs.pop_front() {
-                return Some(job);
+            if let Some(read) = waiting.reads.pop_front() {
+                return Some(read);
             }
             waiting = self
                 .changed
@@ -131,15 +131,17 @@ impl Queue {
     }
 }
 
-fn run_jobs(queue: &Queue, sender: &Sender<Finished>, waker: &Waker) {
-    while let Some((key, job)) = queue.take() {
-        // The job is gone after a panic, and what it shares with others guards itself.
-        let answer = catch_unwind(AssertUnwindSafe(job)).map_err(|payload| message_of(&*payload));
+fn run_reads(queue: &Queue, sender: &Sender<Finished>, waker: &Waker) {
+    while let Some((key, read)) = queue.take() {
+        // After a panic the read is gone, and its locks are poisoned if that matters.
+        let answer = catch_unwind(AssertUnwindSafe(read)).map_err(|payload| message_of(&*payload));
         if sender.send(Finished { key, answer }).is_err() {
             return;
         }
         if let Err(error) = waker.wake() {
-            tracing::error!("the loop can't be woken, an answer waits for its next turn: {error}");
+            tracing::error!(
+                "cannot wake the event loop, so an answer waits for the next turn: {error}"
+            );
         }
     }
 }

@@ -1,68 +1,66 @@
-//! What the loop serves: the boundary between bytes and jobs.
+//! What the loop serves: the boundary between bytes and their meaning.
 
 use crate::clock::{ClockStep, Timestamp};
 use coordinated_client::cborrpc::framing::FrameError;
 use std::time::Duration;
 
-/// A piece of work that may run beside the loop, on a thread of its own: it reads committed state
-/// and makes the bytes of one answer.
-pub type Job = Box<dyn FnOnce() -> Vec<u8> + Send>;
+/// A read that runs beside the loop, on another thread: it reads committed state and returns the bytes of one answer.
+pub type LongRead = Box<dyn FnOnce() -> Vec<u8> + Send>;
 
-/// What became of one message.
+/// What came of a message.
 pub enum Handled<A> {
-    /// Done within the batch; the answer counts once the batch has committed.
+    /// It was handled in the current batch. The answer is valid once the batch has been committed.
     Answer(A),
-    /// A long read. It starts once the batch has committed and there is room for its answer, and its
-    /// connection's next message waits for its end, so answers keep their order and reads see what came before
-    /// them. It keeps no more memory than its message.
-    Later(Job),
-    /// What was done within the batch stands if it commits, and there is more to do: the same message is to
-    /// be handled once more, with the same session, in the connection's next turn.
+    /// A long read. It starts once the batch has been committed and there is room for its answer. The connection's
+    /// next message waits for its end, so that answers keep their order and reads see what came before them. It
+    /// keeps no more memory than its message.
+    Later(LongRead),
+    /// A step was done in the current batch, and there are more: the same message is to be handled again, with the
+    /// same session, in the connection's next turn.
     Again {
-        /// Bytes that the session keeps until then, of the answer so far for example.
+        /// Bytes that the session keeps until then, such as the answer so far.
         held: usize,
     },
     /// The message has to wait: it writes, and another program keeps the service from writing. It is to be handled
-    /// once more, with the same session, when [`Service::can_write`] says so, or after [`Service::end_waiting`].
+    /// again, with the same session, when [`Service::can_write`] is true, or after [`Service::end_waiting`].
     Wait {
         /// As with `Again`.
         held: usize,
     },
-    /// The message can't be understood, and nothing behind it can be trusted: the peer is told so by
-    /// [`Service::write_refusal`], and the connection is closed, as with a framing error.
+    /// The message can't be read, and what follows it can't be trusted. As after a framing error, the peer gets
+    /// [`Service::write_refusal`], and the connection is closed.
     Refuse(FrameError),
     /// The peer asked for the connection to be closed.
     Close,
 }
 
-/// Why a batch did not commit.
+/// Why a batch was not committed.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
-    /// Nothing of the batch stands, and the next one may succeed (a full disk, a lock held by
-    /// another program).
+    /// The batch was rolled back. The next one may succeed: the disk was full, or another program held a lock.
     #[error("nothing was changed: {0}")]
     RolledBack(String),
-    /// A write or a sync failed: nobody can know what is on the disk until the file is opened anew,
-    /// so the loop must answer this batch and stop with a failure.
+    /// A write or a sync failed, so it is unknown what is on the disk until the file is opened again. The loop must
+    /// answer this batch and stop with a failure.
     #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// Nothing of the batch stands, nor will any other, since what it would be written to is gone: the loop must
-    /// answer this batch and stop with a failure.
+    /// The batch was rolled back, and so would be every other one, since the file is gone. The loop must answer this
+    /// batch and stop with a failure.
     #[error("nothing was changed: {0}")]
     Gone(String),
 }
 
-/// A program that answers messages in batches. It knows nothing of sockets, the loop nothing of jobs.
+/// Handles messages in batches. It knows no sockets, and the loop does not know what messages mean.
 pub trait Service {
-    /// What is remembered for one connection.
+    /// The state of one connection.
     type Session;
-    /// An answer that waits for its batch to commit.
+    /// An answer that waits for the commit of its batch.
     type Answer;
 
-    /// The state of a new connection.
+    /// Makes the state of a new connection.
     fn open_session(&mut self) -> Self::Session;
 
-    /// Runs one message in the current batch, which begins by itself.
+    /// Handles one message in the current batch. Begins a batch if there is none.
     fn handle(
         &mut self,
         session: &mut Self::Session,
@@ -70,30 +68,29 @@ pub trait Service {
         now: Timestamp,
     ) -> Handled<Self::Answer>;
 
-    /// Tells that the batch in which a message was handled to [`Handled::Again`] did not commit, before the message is
-    /// handled once more.
+    /// Called before a message is handled again ([`Handled::Again`]), if the batch of its last step was rolled back.
     fn rolled_back(&mut self, session: &mut Self::Session, error: &BatchError) {
         let _ = (session, error);
     }
 
-    /// True if a message that waits ([`Handled::Wait`]) may be handled now: then a batch has begun. Cheap.
+    /// True if a message that waits ([`Handled::Wait`]) can be handled now; then this has begun a batch. Cheap.
     fn can_write(&mut self) -> bool {
         true
     }
 
-    /// Lets the message of a session that has waited for too long fail where it would wait.
+    /// Called before a message is handled again that has waited for too long. Where it would wait, it must fail.
     fn end_waiting(&mut self, _session: &mut Self::Session) {}
 
-    /// True if the batch should commit before another message is handled: it is large, or broken.
+    /// True if the batch should be committed before another message is handled: it is large, or can't go on.
     fn batch_is_full(&self) -> bool;
 
-    /// Ends the batch: what it wrote is on disk when this returns `Ok`. Cheap if it wrote nothing.
+    /// Commits the current batch. What it wrote is on disk when this returns `Ok`. Cheap if it wrote nothing.
     ///
     /// # Errors
     /// See [`BatchError`].
     fn commit(&mut self) -> Result<(), BatchError>;
 
-    /// Appends the bytes of an answer, given what became of its batch.
+    /// Appends the bytes of an answer, given the outcome of its batch.
     fn write_answer(
         &self,
         answer: Self::Answer,
@@ -104,26 +101,24 @@ pub trait Service {
     /// Appends the bytes that tell a peer why its connection is closed.
     fn write_refusal(&self, error: &FrameError, out: &mut Vec<u8>);
 
-    /// Does what is due by itself (leases that ran out, clean-up in bounded steps) in a batch of its
-    /// own, committed when this returns. Gives how long it may take until the next call, unless
-    /// [`Service::due`] says otherwise by then.
+    /// Does the service's own work that is due (expired leases, a step of cleanup) in a batch of its own, which is
+    /// committed when this returns. Returns how long the next call may wait, unless [`Service::due`] becomes earlier.
     ///
     /// # Errors
     /// See [`BatchError`].
     fn tick(&mut self, now: Timestamp) -> Result<Duration, BatchError>;
 
-    /// Moves all times that are kept to be compared with the present (ends of leases, what is due) by `step`, in a
-    /// batch of its own, committed when this returns: by so much the clock is set next.
+    /// Moves all times that are compared with the clock (ends of leases, deadlines) by `step`, in a batch of its own,
+    /// which is committed when this returns. The loop then sets the clock by `step`.
     ///
     /// # Errors
-    /// See [`BatchError`]. The clock must not be set then.
+    /// See [`BatchError`]. Then the clock must not be set.
     fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError>;
 
-    /// Writes to the log how much it has done and has to do.
+    /// Writes the service's statistics to the log.
     fn log_statistics(&mut self) {}
 
-    /// A time before which [`Service::tick`] has nothing to do, and at which it may have: known after
-    /// each message, since one may set a deadline that is nearer than any before.
+    /// The earliest time at which [`Service::tick`] may have something to do. It may change with each message.
     fn due(&self) -> Option<Timestamp> {
         None
     }

@@ -1,7 +1,7 @@
-//! Telling a service manager, such as systemd, how the daemon fares: the protocol of sd_notify(3).
+//! Notifying a service manager, such as systemd, with the protocol of sd_notify(3).
 //!
-//! A few datagrams to a socket that the environment names. The well-kept crate for it (sd-notify) does
-//! not know the abstract sockets that containers use.
+//! It is a few datagrams to a socket that the environment names. The crate for it, sd-notify, does not support the
+//! abstract sockets that containers use.
 
 use coordinated_client::Address;
 use std::env;
@@ -12,19 +12,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-/// How long to try to tell something.
+/// How long to try to send a notification.
 const SEND_MAX: Duration = Duration::from_secs(1);
 
-/// Who started the daemon and wants to be told, if there is somebody.
+/// The service manager that started the daemon, if one did.
 ///
-/// That it can't be told is logged, and no reason to stop.
+/// If a notification can't be sent, that is logged, and the daemon goes on.
 #[derive(Debug)]
 pub struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
 }
 
-/// The manager starts the daemon anew if it hears nothing for twice this time.
+/// The manager restarts the daemon if it gets no keep-alive for twice this time.
 #[derive(Debug)]
 struct Watchdog {
     interval: Duration,
@@ -32,7 +32,7 @@ struct Watchdog {
 }
 
 impl ServiceManager {
-    /// Nobody.
+    /// No service manager.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -65,7 +65,7 @@ impl ServiceManager {
         }
     }
 
-    /// A manager that hears from the loop through `socket`, in each interval.
+    /// A manager that gets a keep-alive through `socket` in each interval.
     #[cfg(test)]
     pub(super) fn at(socket: UnixDatagram, interval: Duration) -> Self {
         Self {
@@ -77,15 +77,15 @@ impl ServiceManager {
         }
     }
 
-    /// Tells that clients are served, and where.
+    /// Notifies that clients are served, and at which addresses.
     pub(super) fn ready(&self, addresses: &[Address]) {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let addresses = addresses.join(", ");
-        self.tell(&format!("READY=1\nSTATUS=listening on {addresses}\n"));
+        self.send(&format!("READY=1\nSTATUS=listening on {addresses}\n"));
     }
 
-    /// Tells that the loop still turns, if it is time to. Called in every turn and by nothing else, so
-    /// that a loop that hangs is found out.
+    /// Sends a keep-alive, if one is due. Only the loop calls this, in every turn, so that the manager notices a loop
+    /// that hangs.
     pub(super) fn keep_alive(&mut self, now: Instant) {
         let Some(watchdog) = &mut self.watchdog else {
             return;
@@ -94,30 +94,30 @@ impl ServiceManager {
             return;
         }
         watchdog.next = Some(now + watchdog.interval);
-        self.tell("WATCHDOG=1\n");
+        self.send("WATCHDOG=1\n");
     }
 
-    /// When the loop has to turn next for [`ServiceManager::keep_alive`].
+    /// When the next keep-alive is due.
     pub(super) fn next_keep_alive(&self) -> Option<Instant> {
         self.watchdog.as_ref()?.next
     }
 
-    /// Tells that the end has begun.
+    /// Notifies that the daemon is stopping.
     pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=stopping\n");
+        self.send("STOPPING=1\nSTATUS=stopping\n");
     }
 
-    fn tell(&self, message: &str) {
+    fn send(&self, message: &str) {
         let Some(socket) = &self.socket else {
             return;
         };
         if let Err(error) = socket.send(message.as_bytes()) {
-            tracing::debug!("cannot tell the service manager: {error}");
+            tracing::debug!("cannot notify the service manager: {error}");
         }
     }
 }
 
-/// A socket that a manager who does not listen can't hold the loop up with for long.
+/// Connects a socket that never blocks the loop for long, even if the manager does not read.
 fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     let address = match address.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -129,7 +129,7 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Half the time after which the manager takes silence for a hang, if it does and means this process.
+/// Half the time after which the manager restarts a process that sends no keep-alive, if it watches this one.
 fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let is_meant = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));

@@ -1,4 +1,4 @@
-//! A connected stream socket, TCP or Unix, and what the loop asks of it beyond reading and writing.
+//! A connected stream socket, TCP or Unix, and its ends: shutdown, reset, and whether all bytes have arrived.
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// Who is at the other end, for the log.
+/// The other end of a connection, for the log.
 #[derive(Clone, Copy)]
 pub(super) enum Peer {
     Tcp(SocketAddr),
@@ -17,7 +17,7 @@ pub(super) enum Peer {
 }
 
 impl Peer {
-    /// Where it is, if it is somewhere: a Unix socket's file says who may connect.
+    /// Its IP address. None for a Unix socket, where the permissions of the file say who may connect.
     pub(super) fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip()),
@@ -42,8 +42,8 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Asks for every event there is, once and for all. Events come at changes only, so whoever
-    /// holds the socket has to remember what it may do.
+    /// Registers for all events, once. Events come only at changes, so the owner has to remember whether the socket is
+    /// readable and writable.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
@@ -66,7 +66,7 @@ impl Socket {
         }
     }
 
-    /// Tells the peer that nothing more comes, and goes on receiving.
+    /// Shuts our side down. The peer can still send.
     pub(super) fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -74,19 +74,18 @@ impl Socket {
         }
     }
 
-    /// Closes by a reset, which a Coordinate client answers with a retry; it takes an end-of-file
-    /// for "no data yet". What the peer's system has not confirmed is lost. A Unix socket knows no
-    /// reset and is just closed.
+    /// Closes with a reset, after which a Coordinate client retries; it takes an end of file for "no data yet". Bytes
+    /// that the peer's system has not confirmed are lost. A Unix socket has no resets, and is just closed.
     pub(super) fn reset(self) {
         if let Self::Tcp(stream) = &self
             && let Err(error) = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
         {
-            tracing::debug!("a connection is closed without a reset: {error}");
+            tracing::debug!("cannot reset a connection, so it is closed: {error}");
         }
     }
 
-    /// How many sent bytes the peer's system has not yet confirmed, as far as that matters: a
-    /// closed Unix socket still delivers.
+    /// How many sent bytes the peer's system has not confirmed yet. 0 for a Unix socket, which delivers them even after
+    /// it was closed.
     pub(super) fn undelivered(&self) -> usize {
         let Self::Tcp(stream) = self else { return 0 };
         let mut bytes: libc::c_int = 0;

@@ -1,15 +1,17 @@
-//! The end of the loop: answer what was received, and let go of the peers in a way that they retry.
+//! The end of the loop: answering what was received, and closing connections so that clients retry.
 
 use super::ServerError;
-use super::limits::{DELIVERY_LOOK, DELIVERY_MAX, FAILED_STOP_MAX, STOP_MAX, WRITE_WAIT_AT_STOP};
+use super::event_loop::{EventLoop, enqueue};
+use super::limits::{
+    DELIVERY_CHECK_INTERVAL, DELIVERY_MAX, FAILED_STOP_MAX, STOP_MAX, WRITE_WAIT_AT_STOP,
+};
 use super::service::Service;
 use super::table::Key;
-use super::turn::{EventLoop, enqueue};
 use crate::clock::Clock;
 use std::time::{Duration, Instant};
 
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
-    /// Ends after a stop was asked for.
+    /// Ends the loop after it was told to stop.
     pub(super) fn stop_cleanly(mut self) -> Result<(), ServerError> {
         tracing::info!(connections = self.connections.len(), "stopping");
         self.acceptor.close();
@@ -23,7 +25,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         Ok(())
     }
 
-    /// Ends after a failure: sends what can be sent, but handles nothing more.
+    /// Ends the loop after a failure: sends what can be sent, but handles nothing more.
     pub(super) fn stop_after_failure(&mut self) {
         self.acceptor.close();
         let deadline = Instant::now() + FAILED_STOP_MAX;
@@ -39,8 +41,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.reset_all(deadline);
     }
 
-    /// Reads what is there without waiting for more, and goes on until all of it is answered and
-    /// sent, or it takes too long.
+    /// Reads what has arrived without waiting for more. Goes on until all of it is answered and sent, or until that
+    /// takes too long.
     fn answer_what_was_received(&mut self) -> Result<(), ServerError> {
         let deadline = Instant::now() + STOP_MAX;
         self.wait(Duration::ZERO)?;
@@ -50,14 +52,14 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.limits.write_wait_max = self.limits.write_wait_max.min(WRITE_WAIT_AT_STOP);
         self.tasks.close();
         loop {
-            self.take_finished_jobs();
+            self.take_finished_reads();
             self.handle_ready()?;
             let now = Instant::now();
             if now >= deadline || self.is_all_sent() {
                 return Ok(());
             }
             let wake = if self.ready.is_empty() && !self.tasks.may_have_some() {
-                self.waiting.next_look().unwrap_or(deadline).min(deadline)
+                self.waiting.next_try().unwrap_or(deadline).min(deadline)
             } else {
                 now
             };
@@ -67,14 +69,14 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     fn read_what_is_there(&mut self) {
         for (key, connection) in self.connections.iter_mut() {
-            // Beyond the limit, what the others have sent is left to be sent again.
-            if self.held.unread <= self.limits.unread_total_bytes_max {
+            // Beyond the limit, the other peers have to send their messages again.
+            if self.memory.unread <= self.limits.unread_total_bytes_max {
                 connection.fill_all(
                     &mut self.scratch,
                     self.limits.frame.message_bytes_max,
                     self.instant,
                 );
-                self.held.count(connection);
+                connection.count_memory(&mut self.memory);
             }
             enqueue(&mut self.ready, key, connection);
         }
@@ -82,7 +84,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     fn is_all_sent(&self) -> bool {
         self.ready.is_empty()
-            && self.waiting.next_look().is_none()
+            && self.waiting.next_try().is_none()
             && !self.tasks.may_have_some()
             && self.is_sent()
             && !self
@@ -91,15 +93,15 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 .any(|(_, connection)| connection.busy)
     }
 
-    /// True if no answer waits to be sent.
+    /// True if no connection has unsent answers.
     fn is_sent(&self) -> bool {
         self.connections
             .iter()
             .all(|(_, connection)| connection.unsent() == 0)
     }
 
-    /// Resets each connection as soon as what it was sent has arrived, for a reset takes with it
-    /// what has not, and all of them at the deadline.
+    /// Resets each connection once its answers have arrived, since a reset discards those that have not. At the
+    /// deadline, resets all of them.
     fn reset_all(&mut self, deadline: Instant) {
         loop {
             let is_late = Instant::now() >= deadline;
@@ -107,7 +109,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 let Some(connection) = self.connections.get_mut(key) else {
                     continue;
                 };
-                // Of an answer that was not sent whole, nothing is of use to the peer.
+                // An incomplete answer is of no use to the peer.
                 if is_late || connection.unsent() > 0 || connection.undelivered() == 0 {
                     self.reset(key);
                 }
@@ -115,7 +117,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             if self.connections.len() == 0 {
                 return;
             }
-            std::thread::sleep(DELIVERY_LOOK);
+            std::thread::sleep(DELIVERY_CHECK_INTERVAL);
         }
     }
 

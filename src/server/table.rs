@@ -1,7 +1,7 @@
 //! The open connections, found by key in constant time.
 
-/// Names one connection for as long as it is open. Slots are used again, serial numbers are not: a
-/// key that outlived its connection finds nothing.
+/// Names one connection while it is open. Slots are reused, serial numbers are not: the key of a closed connection finds
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     slot: usize,
@@ -9,7 +9,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The place in the table, small enough to be made part of a poll token.
+    /// The slot in the table, small enough to be part of a poll token.
     pub(super) fn slot(self) -> usize {
         self.slot
     }
@@ -60,7 +60,7 @@ impl<T> Table<T> {
         Some(value)
     }
 
-    /// The key of what is in a slot now.
+    /// The key of the value that is in a slot now.
     pub(super) fn key_at(&self, slot: usize) -> Option<Key> {
         let (serial, _) = self.slots.get(slot)?.as_ref()?;
         Some(Key {
@@ -69,7 +69,7 @@ impl<T> Table<T> {
         })
     }
 
-    /// Everything in the table. Visits every slot: not for each turn.
+    /// All values. Visits every slot, so it is too slow for each turn.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(slot, entry)| {
             let (serial, value) = entry.as_ref()?;
@@ -83,7 +83,7 @@ impl<T> Table<T> {
         })
     }
 
-    /// Like [`Table::iter`], to change things.
+    /// As [`Table::iter`], with mutable values.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
         self.slots
             .iter_mut()

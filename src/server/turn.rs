@@ -1,200 +1,38 @@
-//! One turn of the loop after the other.
+//! One turn of the loop: reading, handling messages, committing, and sending the answers.
 
-use super::accept::{Acceptor, Occasionally};
-use super::busy_poll::BusyPoll;
+use super::ServerError;
 use super::connection::{Connection, Phase};
-use super::inbox::Tasks;
-use super::limits::{EVENTS_PER_POLL, LINGER_MAX, MESSAGES_PER_TURN, READ_BYTES_PER_TURN};
-use super::pool::Pool;
-use super::room::Held;
-use super::service::{BatchError, Handled, Job, Service};
-use super::statistics::Totals;
-use super::table::{Key, Table};
-use super::waiting::Waiting;
-use super::{Admission, LISTENERS, Limits, Server, ServerError, ServiceManager};
-use crate::clock::{Clock, Timestamp};
+use super::event_loop::{EventLoop, enqueue};
+use super::limits::{LINGER_MAX, MESSAGES_PER_TURN};
+use super::memory::Memory;
+use super::service::{BatchError, Handled, LongRead, Service};
+use super::table::Key;
+use crate::clock::Clock;
 use coordinated_client::cborrpc::framing::FrameError;
-use mio::{Events, Poll, Waker};
-use signal_hook_mio::v1_0::Signals;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// The running loop.
-pub(super) struct EventLoop<'a, S: Service, C> {
-    pub(super) limits: Limits,
-    pub(super) admission: Admission,
-    pub(super) acceptor: Acceptor,
-    pub(super) connections: Table<Connection<S::Session>>,
-    /// Connections that may have something to do, in the order of their turns.
-    pub(super) ready: VecDeque<Key>,
-    pub(super) held: Held,
-    /// The connections whose long reads have not begun, in order.
-    pub(super) waiting_jobs: VecDeque<Key>,
-    /// False once the loop is stopping: what has not been read by then never is.
-    pub(super) reading: bool,
-    pub(super) scratch: Box<[u8]>,
-    /// The monotonic clock as of the last poll or commit.
-    pub(super) instant: Instant,
-    pub(super) service: &'a mut S,
-    pub(super) clock: &'a mut C,
-    /// What `clock` said after the last poll.
-    pub(super) now: Timestamp,
-    pub(super) poll: Poll,
-    pub(super) events: Events,
-    pub(super) busy_poll: BusyPoll,
-    /// Wakes the poll, for the pool and whoever may stop the loop. Kept for as long as the poll.
-    _waker: Arc<Waker>,
-    pub(super) stop: Arc<AtomicBool>,
-    pub(super) signals: Option<Signals>,
-    /// A signal has asked for statistics.
-    pub(super) statistics_wanted: bool,
-    pub(super) totals: Totals,
-    pub(super) service_manager: ServiceManager,
-    pub(super) pool: Pool,
-    /// The token of the connection in slot 0.
-    pub(super) first_connection: usize,
-    /// Where each turn notes whose turn it is; kept for its memory.
-    pub(super) turn: Vec<Key>,
-    /// Who goes on with the next turn; kept for its memory.
-    put_off: Vec<Key>,
-    /// Connections with a step in the open batch of a message that is handled again.
-    in_batch: Vec<Key>,
-    /// Who waits until the service can write.
-    pub(super) waiting: Waiting,
-    /// What other threads have submitted.
-    pub(super) tasks: Tasks<S>,
-    /// What has been handled and waits for the commit, in order.
-    batch: Vec<Pending<S::Answer>>,
-    /// Some connection was not read from because of what all together are to be sent.
-    pub(super) held_up: bool,
-    /// When a connection may have been without progress for so long that it makes room for others.
-    pub(super) next_room: Option<Instant>,
-    /// Connections that are about to be closed, by the time to do it in any case.
-    pub(super) lingering: VecDeque<(Instant, Key)>,
-    pub(super) next_tick: Timestamp,
-    pub(super) tick_failed: bool,
-    pub(super) next_sweep: Instant,
-    /// When to try again to set the clock, after a failure.
-    pub(super) next_clock_step: Instant,
-    pub(super) refused_peers: Occasionally,
-    pub(super) refused_connections: Occasionally,
-    pub(super) refused_messages: Occasionally,
-    too_much_unsent: Occasionally,
-    pub(super) too_much_unsent_in_all: Occasionally,
-    pub(super) rolled_back: Occasionally,
-}
-
-/// What a connection gets when the batch has ended.
-enum Pending<A> {
+/// What a connection gets after the end of the batch.
+pub(super) enum Pending<A> {
     Answer(Key, A),
     Refusal(Key, FrameError),
-    Job(Key, Job),
+    LongRead(Key, LongRead),
 }
 
-/// How a connection goes on after a step.
-enum Step {
-    /// There may be another message: after the others, in this turn.
-    Again,
-    /// There may be more, but not in this turn.
+/// What a connection waits for.
+enum WaitFor {
+    /// The other connections, which come before it in this turn: there may be another message.
+    OtherConnections,
+    /// The next turn of the loop: there may be more to do.
     NextTurn,
-    /// Nothing to do until something happens.
-    Wait,
-    /// Its message waits until the service can write.
-    WaitToWrite,
+    /// An event: there is nothing to do.
+    Event,
+    /// That the service can write.
+    Write,
 }
 
-impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
-    pub(super) fn new(
-        server: Server,
-        pool: Pool,
-        service: &'a mut S,
-        clock: &'a mut C,
-        tasks: Tasks<S>,
-    ) -> Self {
-        let instant = Instant::now();
-        let now = clock.now();
-        Self {
-            first_connection: LISTENERS + server.listeners.len(),
-            limits: server.limits,
-            admission: server.admission,
-            acceptor: Acceptor::new(server.listeners),
-            connections: Table::new(),
-            ready: VecDeque::new(),
-            held: Held::default(),
-            waiting_jobs: VecDeque::new(),
-            reading: true,
-            scratch: vec![0; READ_BYTES_PER_TURN].into_boxed_slice(),
-            instant,
-            service,
-            clock,
-            now,
-            poll: server.poll,
-            events: Events::with_capacity(EVENTS_PER_POLL),
-            busy_poll: BusyPoll::new(server.limits.busy_poll_max),
-            _waker: server.waker,
-            stop: server.stop,
-            signals: server.signals,
-            statistics_wanted: false,
-            totals: Totals::since(instant),
-            service_manager: server.service_manager,
-            pool,
-            turn: Vec::new(),
-            put_off: Vec::new(),
-            in_batch: Vec::new(),
-            waiting: Waiting::default(),
-            tasks,
-            batch: Vec::new(),
-            held_up: false,
-            next_room: None,
-            lingering: VecDeque::new(),
-            next_tick: now,
-            tick_failed: false,
-            next_sweep: instant,
-            next_clock_step: instant,
-            refused_peers: Occasionally::default(),
-            refused_connections: Occasionally::default(),
-            refused_messages: Occasionally::default(),
-            too_much_unsent: Occasionally::default(),
-            too_much_unsent_in_all: Occasionally::default(),
-            rolled_back: Occasionally::default(),
-        }
-    }
-
-    /// Turns until something asks for a stop, then stops.
-    pub(super) fn run(mut self) -> Result<(), ServerError> {
-        let result = self.serve();
-        self.service_manager.stopping();
-        match result {
-            Ok(()) => self.stop_cleanly(),
-            Err(error) => {
-                self.stop_after_failure();
-                Err(error)
-            }
-        }
-    }
-
-    fn serve(&mut self) -> Result<(), ServerError> {
-        while !self.stop.load(Ordering::Acquire) {
-            self.wait(self.sleep())?;
-            self.follow_wall_clock()?;
-            self.service_manager.keep_alive(self.instant);
-            if std::mem::take(&mut self.statistics_wanted) {
-                self.log_statistics();
-            }
-            self.take_finished_jobs();
-            self.accept();
-            self.close_lingering();
-            self.close_stalled();
-            self.handle_ready()?;
-            self.tick()?;
-        }
-        Ok(())
-    }
-
-    /// The middle of a turn: everybody in `ready` is read from, has messages handled, and is sent
-    /// the answers after the commit.
+impl<S: Service, C: Clock> EventLoop<'_, S, C> {
+    /// The main part of a turn: reads from the connections in `ready`, handles their messages, commits, and sends
+    /// the answers.
     pub(super) fn handle_ready(&mut self) -> Result<(), ServerError> {
         let has_begun = self.end_waits();
         self.turn.clear();
@@ -205,10 +43,10 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         } else {
             Ok(())
         };
-        // A peer's time to take its answers begins now, however long the disk took.
+        // A peer's time to read its answers begins now, however long the disk took.
         self.instant = Instant::now();
-        self.answer(&outcome);
-        self.report_rollback(&outcome);
+        self.append_answers(&outcome);
+        self.notify_rolled_back(&outcome);
         self.tasks.end_batch(&outcome);
         for index in 0..self.turn.len() {
             if let Some(key) = self.turn.get(index) {
@@ -217,13 +55,13 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         }
         self.make_room_for_messages();
         self.make_room_for_answers();
-        self.start_jobs();
-        self.release_held_up();
+        self.start_long_reads();
+        self.resume_paused();
         match outcome {
             Ok(()) => Ok(()),
             Err(BatchError::RolledBack(reason)) => {
-                if let Some(unsaid) = self.rolled_back.say(self.instant) {
-                    tracing::warn!(unsaid, "a batch was rolled back: {reason}");
+                if let Some(suppressed) = self.rolled_back.permit(self.instant) {
+                    tracing::warn!(suppressed, "a batch was rolled back: {reason}");
                 }
                 Ok(())
             }
@@ -238,17 +76,19 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 continue;
             };
             connection.messages_left = MESSAGES_PER_TURN;
-            let has_room = self.held.unread <= self.limits.unread_total_bytes_max;
-            let may_read = self.reading && has_room && self.held.may_take(connection, &self.limits);
+            let has_room = self.memory.unread <= self.limits.unread_total_bytes_max;
+            let may_read =
+                self.reading && has_room && connection.may_be_served(&self.memory, &self.limits);
             if may_read && connection.wants_to_read() {
                 connection.fill(&mut self.scratch, self.instant);
-                self.held.count(connection);
+                connection.count_memory(&mut self.memory);
             }
         }
     }
 
-    /// Hands messages to the service, one of each connection after the other and a task after each, until there are
-    /// none, everybody has had a turn's worth, or the batch is full. True if there is something to commit.
+    /// Hands messages to the service: one message of each connection in turn, and a task after each. Stops when there
+    /// are none left, when each connection has used up its share of the turn, or when the batch is full. True if there
+    /// is something to commit.
     fn handle_messages(&mut self) -> bool {
         let mut handled = false;
         self.tasks.begin_turn();
@@ -259,15 +99,15 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             }
             let key = self.ready.pop_front();
             if let Some(key) = key {
-                match self.step(key, &mut handled) {
-                    Step::Again => self.ready.push_back(key),
-                    Step::NextTurn => self.put_off.push(key),
-                    Step::Wait => {
+                match self.handle_next_message(key, &mut handled) {
+                    WaitFor::OtherConnections => self.ready.push_back(key),
+                    WaitFor::NextTurn => self.put_off.push(key),
+                    WaitFor::Event => {
                         if let Some(connection) = self.connections.get_mut(key) {
                             connection.queued = false;
                         }
                     }
-                    Step::WaitToWrite => {
+                    WaitFor::Write => {
                         self.waiting
                             .push(key, self.instant, self.limits.write_wait_max);
                     }
@@ -286,25 +126,26 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         handled
     }
 
-    fn step(&mut self, key: Key, handled: &mut bool) -> Step {
+    /// Handles the next message of a connection, if there is one.
+    fn handle_next_message(&mut self, key: Key, handled: &mut bool) -> WaitFor {
         let Some(connection) = self.connections.get_mut(key) else {
-            return Step::Wait;
+            return WaitFor::Event;
         };
-        if !self.held.may_take(connection, &self.limits) {
-            self.held_up |= self.held.is_crowded(&self.limits);
-            self.log_held_up(key);
-            return Step::Wait;
+        if !connection.may_be_served(&self.memory, &self.limits) {
+            self.has_paused |= self.memory.is_crowded(&self.limits);
+            self.log_paused(key);
+            return WaitFor::Event;
         }
         if connection.phase == Phase::Open {
             if connection.messages_left == 0 {
-                return Step::NextTurn;
+                return WaitFor::NextTurn;
             }
             let peer = connection.peer;
             match connection.next_message() {
                 Ok(None) => {}
                 Ok(Some((session, message))) => {
                     *handled = true;
-                    // Names the peer in what is logged about the message.
+                    // Adds the peer to log lines about the message.
                     let _message = tracing::debug_span!("message", peer = %peer).entered();
                     let length = message.len();
                     let handled = self.service.handle(session, message, self.now);
@@ -312,24 +153,24 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                         handled,
                         Handled::Again { .. } | Handled::Wait { .. }
                     ));
-                    connection.note_making(0, self.instant);
+                    connection.note_partial_answer(0, self.instant);
                     match handled {
                         Handled::Answer(answer) => self.batch.push(Pending::Answer(key, answer)),
-                        Handled::Later(job) => {
+                        Handled::Later(read) => {
                             connection.busy = true;
-                            connection.job_message = length;
-                            self.batch.push(Pending::Job(key, job));
+                            connection.read_message_bytes = length;
+                            self.batch.push(Pending::LongRead(key, read));
                         }
                         Handled::Again { held } => {
-                            connection.note_making(held, self.instant);
+                            connection.note_partial_answer(held, self.instant);
                             connection.put_back();
                             self.in_batch.push(key);
-                            return Step::NextTurn;
+                            return WaitFor::NextTurn;
                         }
                         Handled::Wait { held } => {
-                            connection.note_making(held, self.instant);
+                            connection.note_partial_answer(held, self.instant);
                             connection.put_back();
-                            return Step::WaitToWrite;
+                            return WaitFor::Write;
                         }
                         Handled::Refuse(error) => {
                             connection.end();
@@ -337,23 +178,23 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                         }
                         Handled::Close => connection.end(),
                     }
-                    return Step::Again;
+                    return WaitFor::OtherConnections;
                 }
                 Err(error) => {
                     self.refuse(key, error);
-                    return Step::Again;
+                    return WaitFor::OtherConnections;
                 }
             }
         }
         if self.reading && connection.wants_to_read() {
-            Step::NextTurn
+            WaitFor::NextTurn
         } else {
-            Step::Wait
+            WaitFor::Event
         }
     }
 
-    /// Says why a connection is not read from: it can't be told, for it takes no answers.
-    fn log_held_up(&mut self, key: Key) {
+    /// Logs why a connection is not read from. The peer can't be told, since it reads no answers.
+    fn log_paused(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -363,40 +204,39 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             self.limits.unsent_total_bytes_max,
         );
         if unsent > limit
-            && let Some(unsaid) = self.too_much_unsent.say(self.instant)
+            && let Some(suppressed) = self.too_much_unsent.permit(self.instant)
         {
-            tracing::warn!(%peer, unsaid, limit, "not read from until it takes answers (--max-unsent)");
+            tracing::warn!(%peer, suppressed, limit, "paused reading until the peer reads its answers (limit of unsent bytes per connection)");
         }
         if unsent > 0
-            && self.held.is_crowded(&self.limits)
-            && let Some(unsaid) = self.too_much_unsent_in_all.say(self.instant)
+            && self.memory.is_crowded(&self.limits)
+            && let Some(suppressed) = self.too_much_unsent_in_all.permit(self.instant)
         {
             tracing::warn!(
-                %peer, unsaid, limit = limit_of_all,
-                "not read from until answers are taken, by anybody (--max-unsent-total)"
+                %peer, suppressed, limit = limit_of_all,
+                "paused reading until peers read their answers (limit of unsent bytes in total)"
             );
         }
     }
 
-    /// Lets a connection that sent what can't be read be told so, after the answers before it.
+    /// Tells a peer that its message can't be read, after the answers to the messages before it.
     fn refuse(&mut self, key: Key, error: FrameError) {
-        if let Some(unsaid) = self.refused_messages.say(self.instant) {
+        if let Some(suppressed) = self.refused_messages.permit(self.instant) {
             let peer = self
                 .connections
                 .get_mut(key)
                 .map(|connection| connection.peer);
             let peer = peer.map(tracing::field::display);
-            tracing::info!(peer, unsaid, "refused a message: {error}");
+            tracing::info!(peer, suppressed, "refused a message: {error}");
         }
         self.batch.push(Pending::Refusal(key, error));
     }
 
-    /// Puts the answers of the batch among what their connections are to be sent, and lets the long reads
-    /// wait for their turns.
-    fn answer(&mut self, outcome: &Result<(), BatchError>) {
+    /// Appends the answers of the batch to what their connections are to be sent, and queues the long reads.
+    fn append_answers(&mut self, outcome: &Result<(), BatchError>) {
         let service = &*self.service;
         for pending in self.batch.drain(..) {
-            let (Pending::Answer(key, _) | Pending::Refusal(key, _) | Pending::Job(key, _)) =
+            let (Pending::Answer(key, _) | Pending::Refusal(key, _) | Pending::LongRead(key, _)) =
                 &pending;
             let key = *key;
             let Some(connection) = self.connections.get_mut(key) else {
@@ -409,18 +249,18 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
                 Pending::Refusal(_, error) => {
                     connection.append(self.instant, |out| service.write_refusal(&error, out));
                 }
-                Pending::Job(..)
+                Pending::LongRead(..)
                     if matches!(outcome, Err(BatchError::Unknown(_) | BatchError::Gone(_))) => {}
-                Pending::Job(_, job) => {
-                    connection.job = Some(job);
-                    self.waiting_jobs.push_back(key);
+                Pending::LongRead(_, read) => {
+                    connection.long_read = Some(read);
+                    self.waiting_reads.push_back(key);
                 }
             }
         }
     }
 
-    /// Tells the service which connections had a step of a message in a batch that did not commit.
-    fn report_rollback(&mut self, outcome: &Result<(), BatchError>) {
+    /// Tells the service which connections have a message with a step in a batch that was rolled back.
+    fn notify_rolled_back(&mut self, outcome: &Result<(), BatchError>) {
         for key in self.in_batch.drain(..) {
             if let Err(error) = outcome
                 && let Some(connection) = self.connections.get_mut(key)
@@ -430,18 +270,18 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
         }
     }
 
-    /// The end of a turn for one connection: sends what can be sent, and closes what has come to
-    /// its end.
+    /// The end of a turn for one connection: sends what can be sent, and closes the connection if its last phase is
+    /// over.
     pub(super) fn settle(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         let sent = connection.flush(self.instant);
-        connection.give_memory_back();
-        self.held.count(connection);
+        connection.free_memory();
+        connection.count_memory(&mut self.memory);
         match sent {
             Ok(written) => {
-                // Who was not read from for having too much unsent is looked at again.
+                // Reading may have been paused for too many unsent bytes.
                 let goes_on = written > 0 && connection.has_input();
                 if goes_on || connection.wants_to_write() {
                     enqueue(&mut self.ready, key, connection);
@@ -468,31 +308,23 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
 
     fn remove(&mut self, key: Key) -> Option<Connection<S::Session>> {
         let connection = self.connections.remove(key)?;
-        self.held.forget(&connection);
-        if connection.job.is_some() {
-            self.waiting_jobs.retain(|waiting| *waiting != key);
+        self.memory.replace(connection.counted(), Memory::default());
+        if connection.long_read.is_some() {
+            self.waiting_reads.retain(|waiting| *waiting != key);
         }
         tracing::debug!(peer = %connection.peer, "connection closed");
         Some(connection)
     }
 
-    /// Closes a connection, whatever it was to be sent.
+    /// Closes a connection. Unsent answers are dropped.
     pub(super) fn close(&mut self, key: Key) {
         drop(self.remove(key));
     }
 
-    /// Closes a connection at once. What it has not yet received is lost.
+    /// Resets a connection. What the peer has not received yet is lost.
     pub(super) fn reset(&mut self, key: Key) {
         if let Some(connection) = self.remove(key) {
             connection.into_socket().reset();
         }
-    }
-}
-
-/// Gives a connection its turn, once.
-pub(super) fn enqueue<T>(ready: &mut VecDeque<Key>, key: Key, connection: &mut Connection<T>) {
-    if !connection.queued {
-        connection.queued = true;
-        ready.push_back(key);
     }
 }

@@ -1,8 +1,10 @@
-//! Unix sockets as listeners: whose file is in the way, who may connect, and the file's end.
+//! Unix sockets that listen: files at their paths, permissions, and removing the file at the end.
 
-use super::listen::{BindError, bind_error};
+use super::bind_error::{BindError, bind_error};
 use coordinated_client::Address;
 use mio::net::UnixListener;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Listens at a path, which gets these permission bits. A socket that its owner left behind there is
-/// removed before.
+/// Listens at a path, and sets the permission bits of its file. Removes a socket that an ended program left there
+/// before.
 pub(super) fn bind(
     address: &Address,
     path: &Path,
@@ -24,33 +26,30 @@ pub(super) fn bind(
     Ok((listener, file))
 }
 
-/// Sets permission bits, but not those of what a link leads to: one may stand there by now, where others can write.
+/// Sets permission bits without following links: where others can write, the socket may have been replaced by one.
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let flags = libc::AT_SYMLINK_NOFOLLOW;
-    // SAFETY: the path is a string that ends with a nul, and is only read.
+    // SAFETY: the path is a string that ends with a nul, and the call only reads it.
     match unsafe { libc::fchmodat(libc::AT_FDCWD, path.as_ptr(), mode, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Binds a socket that only this user can connect to, so that there is no moment in which others could
-/// who should not.
+/// Binds a socket that only this user can connect to, so that others can't connect before its mode is set.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    // The mask is that of the whole process: what other threads make meanwhile is private, too.
-    // SAFETY: umask takes any value, touches no memory and can't fail.
-    let before = unsafe { libc::umask(0o077) };
+    // The mask belongs to the whole process: files that other threads make meanwhile are private, too.
+    let before = umask(Mode::RWXG | Mode::RWXO);
     let bound = UnixListener::bind(path);
-    // SAFETY: as before.
-    unsafe { libc::umask(before) };
+    umask(before);
     bound
 }
 
 /// The file of a Unix socket, removed when this is dropped.
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: a file that somebody else has put there since is not ours to remove.
+    /// Device and inode, since a file that another program has put there must not be removed.
     identity: Option<(u64, u64)>,
 }
 
@@ -74,7 +73,7 @@ impl Drop for SocketFile {
             && let Err(error) = fs::remove_file(&self.path)
         {
             let path = self.path.display();
-            tracing::warn!(%path, "the socket file can't be removed: {error}");
+            tracing::warn!(%path, "cannot remove the socket file: {error}");
         }
     }
 }
@@ -84,7 +83,7 @@ fn identity_of(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Removes a socket file that its owner left behind, which nobody can listen at any more.
+/// Removes the socket file of a program that has ended.
 fn remove_abandoned_socket(address: &Address, path: &Path) -> Result<(), BindError> {
     let address = || address.clone();
     match fs::symlink_metadata(path) {
@@ -95,7 +94,7 @@ fn remove_abandoned_socket(address: &Address, path: &Path) -> Result<(), BindErr
         }
         Ok(_) => {}
     }
-    // Mio's connect never blocks: a full queue of an owner that is alive but busy is an error here.
+    // Mio's connect never blocks: the full queue of a busy program is an error here.
     match mio::net::UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             tracing::info!(
@@ -179,7 +178,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         fs::write(&path, "keep me").unwrap();
-        assert!(message_at(&path).contains("no socket"));
+        assert!(message_at(&path).contains("not a socket"));
         assert_eq!(fs::read(&path).unwrap(), b"keep me");
     }
 }

@@ -1,48 +1,49 @@
-//! Connections whose next message waits, and tasks that wait, because another program keeps the service from writing.
+//! Messages and tasks that wait because another program keeps the service from writing.
 
-use super::limits::WRITE_LOOK;
+use super::event_loop::EventLoop;
+use super::limits::WRITE_RETRY_INTERVAL;
 use super::service::Service;
 use super::table::Key;
-use super::turn::EventLoop;
 use crate::clock::Clock;
 use std::time::{Duration, Instant};
 
-/// Who waits, in the order in which they began. Such a connection stays marked as queued, so that no event lets its
-/// message be looked at before its time.
+/// The connections with a waiting message, in the order in which they began to wait. Such a connection stays marked as
+/// queued, so that no event causes its message to be handled earlier.
 #[derive(Default)]
 pub(super) struct Waiting {
     keys: Vec<Key>,
-    /// When to look next, and when all of them have waited for long enough; `None` if nobody waits.
+    /// `None` if nothing waits.
     times: Option<Times>,
 }
 
 #[derive(Clone, Copy)]
 struct Times {
-    next_look: Instant,
+    next_try: Instant,
+    /// When everything that waits fails.
     end: Instant,
 }
 
 impl Waiting {
-    /// Lets a connection wait; `at_most` counts if it is the first one.
+    /// Lets a connection wait. If nothing waited before, the wait ends after `at_most`.
     pub(super) fn push(&mut self, key: Key, now: Instant, at_most: Duration) {
         self.keys.push(key);
         self.begin(now, at_most);
     }
 
-    /// Somebody waits; `at_most` counts if nobody did.
+    /// Begins a wait of `at_most`, unless there is one.
     pub(super) fn begin(&mut self, now: Instant, at_most: Duration) {
         self.times.get_or_insert(Times {
-            next_look: now + WRITE_LOOK,
+            next_try: now + WRITE_RETRY_INTERVAL,
             end: now + at_most,
         });
     }
 
-    /// When something is to be done for those who wait.
-    pub(super) fn next_look(&self) -> Option<Instant> {
-        self.times.map(|times| times.next_look)
+    /// When to try next whether the service can write.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.times.map(|times| times.next_try)
     }
 
-    /// Lets nobody wait for longer than until `end`.
+    /// Ends the present wait at `end` at the latest.
     pub(super) fn end_by(&mut self, end: Instant) {
         if let Some(times) = &mut self.times {
             times.end = times.end.min(end);
@@ -51,18 +52,18 @@ impl Waiting {
 }
 
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
-    /// Gives those who wait their turn, all at once, if the service can write or the first one has waited for too
-    /// long. True if the service has begun a batch.
+    /// Ends the wait, for all at once, if the service can write or the first one has waited for too long. True if the
+    /// service has begun a batch.
     pub(super) fn end_waits(&mut self) -> bool {
         let Some(times) = &mut self.waiting.times else {
             return false;
         };
-        if self.instant < times.next_look {
+        if self.instant < times.next_try {
             return false;
         }
         let can_write = self.service.can_write();
         if !can_write && self.instant < times.end {
-            times.next_look = self.instant + WRITE_LOOK;
+            times.next_try = self.instant + WRITE_RETRY_INTERVAL;
             return false;
         }
         self.waiting.times = None;
@@ -72,7 +73,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             tracing::warn!(
                 messages,
                 tasks,
-                "answered with an error: another program keeps us from writing"
+                "answered with an error: another program keeps the database locked"
             );
         }
         for key in self.waiting.keys.drain(..) {

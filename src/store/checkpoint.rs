@@ -1,20 +1,20 @@
-//! Moving the write-ahead log into the file, without holding clients up.
+//! Moving the write-ahead log (WAL) into the database without making clients wait.
 //!
-//! An automatic checkpoint runs within a commit, and lets whoever waits for that wait for the log's
-//! pages to be written all over the file. So the bulk is done on a thread and a connection of its own,
-//! by passive passes, which hold nobody up. Under steady load these never reach the end of the log, so
-//! it would grow without end; when it has become large and little is left to move, the rest is moved between
-//! two batches, and the next one begins the log anew. More than that little is never moved between batches.
+//! An automatic checkpoint runs within a commit, and everybody who waits for that commit also waits for the pages to be
+//! written all over the database. So most of the work is done on a thread and a connection of its own, by passive
+//! checkpoints, which block nobody. Under steady load these never reach the end of the WAL, so it would grow without
+//! bound. When it has become large and few pages are left to move, the rest is moved between two batches, and the next
+//! batch writes at the beginning of the WAL again. No more than these few pages are ever moved between batches.
 //!
-//! The log can't begin anew while another program reads in a transaction that was begun before, and
-//! nobody can end that one but its owner. So the daemon says so when the log has become very large, again
-//! and again, and at a limit writes no more: an error that is seen comes before a full disk. When that transaction has
-//! ended, the thread catches up, and the file of the log is cut in pieces, one each time that the log begins anew.
+//! The WAL can't be reset while another program reads in a transaction that began earlier, and only that program can
+//! end it. So the daemon warns each time the WAL has grown by much, and stops writing at a limit: a visible error is
+//! better than a full disk. When that transaction has ended, the thread catches up, and the WAL's file is truncated in
+//! pieces, one each time that the WAL is reset.
 
-use super::database_file::DatabaseFile;
-use super::open::{BUSY_TIMEOUT, Options, Synchronous, set_synchronous};
+use super::error::full_if_beyond_limit;
+use super::file::{BUSY_TIMEOUT, DatabaseFile};
+use super::options::{Options, Synchronous, set_synchronous};
 use super::statement::Statements;
-use super::{SqliteStore, full_if_beyond_limit};
 use crate::coordinate::StorageError;
 use crate::coordinate::storage::{StorageResult, WalPages};
 use rusqlite::{Connection, OpenFlags, ffi};
@@ -24,94 +24,95 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-/// Commits between two looks at a log that is not large: a look costs as much as a short statement.
+/// Commits between two looks at a WAL that is not large: a look costs as much as a short statement.
 const COMMITS_BETWEEN_LOOKS: u32 = 16;
 
-/// Pages in the log that are worth a pass, 16 MiB: each pass syncs the file, and commits that sync the
-/// log meanwhile take longer.
+/// Pages left to move that are worth a pass, 16 MiB: each pass syncs the database, and commits that sync the WAL at the
+/// same time take longer.
 const PAGES_FOR_A_PASS: i64 = 4_000;
 
-/// Pages in the log beyond which it should begin anew: 64 MiB.
-const LOG_PAGES_MAX: i64 = 16_000;
+/// Pages in the WAL beyond which it should be reset: 64 MiB.
+const WAL_PAGES_MAX: i64 = 16_000;
 
-/// Pages that may be moved between two batches: some milliseconds.
+/// Pages that may be moved between two batches: a few milliseconds.
 const PAGES_BETWEEN_BATCHES: i64 = 1_500;
 
-/// The same after a batch that wrote many itself, as multiples of that: nobody expects the next one to be
-/// quick, and the thread can't come closer to the end of the log than a batch or two.
+/// The same after a large batch, as a multiple of the pages that it wrote: nobody expects the next batch to be quick,
+/// and the thread can't come closer to the end of the WAL than a batch or two.
 const BATCHES_BETWEEN_BATCHES: i64 = 4;
 
-/// But never more than this: some ten milliseconds.
+/// But never more pages than this: some ten milliseconds.
 const PAGES_BETWEEN_LARGE_BATCHES: i64 = 6_000;
 
-/// Bytes of the log's file beyond which it is cut when the log begins anew: 128 MiB, twice what it mostly has.
-const LOG_FILE_BYTES_MAX: u64 = 128 << 20;
+/// Size of the WAL's file in bytes beyond which it is truncated when the WAL is reset: 128 MiB, twice its usual size.
+const WAL_FILE_BYTES_MAX: u64 = 128 << 20;
 
-/// Bytes that are cut off at a time: some ten milliseconds, since the system has to forget their pages.
+/// Bytes that are cut off at a time: some ten milliseconds, since the system has to drop their pages from its cache.
 const CUT_BYTES: u64 = 32 << 20;
 
-/// Bytes of a page in the log: a header, and the page, of which our files have the usual size.
+/// Bytes of a page in the WAL: a header, and the page, which has the default size in our files.
 const PAGE_BYTES: u64 = 24 + 4096;
 
-/// Warnings on the way to the largest log that is allowed.
+/// How often the daemon warns before the WAL reaches its limit.
 const WARNINGS: i64 = 8;
-/// Moves nothing, and tells how long the log is.
+
+/// Moves nothing, and tells how long the WAL is.
 const LOOK: &str = "PRAGMA wal_checkpoint(NOOP)";
 
 const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
-/// The thread that runs passive passes, one at a time.
+/// The thread that runs passes, which are passive checkpoints, one at a time.
 pub(super) struct Checkpointer {
     passes: Option<SyncSender<()>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// Commits until the next look.
     commits_left: u32,
-    /// Pages in the log at the last look.
-    log_pages: i64,
-    /// Pages in the log beyond which nothing is written.
-    log_pages_max: i64,
-    /// Pages in the log at which to warn next.
+    /// Pages in the WAL at the last look.
+    wal_pages: i64,
+    /// Pages in the WAL beyond which nothing is written.
+    wal_pages_max: i64,
+    /// Pages in the WAL at which to warn next.
     warn_at: i64,
-    /// The log's file.
+    /// The WAL's file.
     path: PathBuf,
 }
 
-/// What there is in the log.
+/// How large the WAL is.
 #[derive(Clone, Copy, Debug)]
-struct Log {
+struct Wal {
     pages: i64,
-    /// How many of them are in the database.
+    /// How many of them have been moved into the database.
     moved: i64,
     /// The size of its file.
     file_bytes: u64,
 }
 
-/// What to do about the log between two batches.
+/// What to do about the WAL between two batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Nothing,
-    /// The thread is to make a pass.
+    /// Let the thread make a pass.
     Pass,
-    /// What is left is to be moved now.
+    /// Move now what is left.
     MoveRest,
 }
 
-impl Log {
+impl Wal {
     fn left(self) -> i64 {
         self.pages - self.moved
     }
 
-    /// True if the file is to be cut.
+    /// True if the file should be truncated.
     fn is_oversized(self) -> bool {
-        self.file_bytes > LOG_FILE_BYTES_MAX
+        self.file_bytes > WAL_FILE_BYTES_MAX
     }
 
-    /// What to do, if so many pages were written since the last look.
+    /// What to do, given how many pages were written since the last look.
     fn next_step(self, written: i64) -> Step {
         let movable = (written * BATCHES_BETWEEN_BATCHES)
             .clamp(PAGES_BETWEEN_BATCHES, PAGES_BETWEEN_LARGE_BATCHES);
-        if (self.pages > LOG_PAGES_MAX || self.is_oversized()) && self.left() < movable {
+        if (self.pages > WAL_PAGES_MAX || self.is_oversized()) && self.left() < movable {
             Step::MoveRest
         } else if self.left() > PAGES_FOR_A_PASS {
             Step::Pass
@@ -124,8 +125,8 @@ impl Log {
 #[derive(Default)]
 struct Shared {
     is_running: AtomicBool,
-    /// Why what is on the disk is not known any more: a later sync may seem to succeed though the pages
-    /// are lost, and would then let the log be overwritten that still has them.
+    /// The failure after which nobody knows what is on the disk: a later sync may seem to succeed although pages are
+    /// lost, and the WAL, which still has them, would then be overwritten.
     failure: OnceLock<StorageError>,
 }
 
@@ -157,34 +158,34 @@ impl Checkpointer {
             shared,
             thread: Some(thread),
             commits_left: 0,
-            log_pages: 0,
-            log_pages_max: i64::try_from(options.log_bytes_max / PAGE_BYTES).unwrap_or(i64::MAX),
+            wal_pages: 0,
+            wal_pages_max: i64::try_from(options.wal_bytes_max / PAGE_BYTES).unwrap_or(i64::MAX),
             warn_at: 0,
-            path: file.log(),
+            path: file.wal(),
         })
     }
 
-    /// Takes note of the size of the log, and warns when it has grown by much.
+    /// Remembers the size of the WAL, and warns when it has grown by much.
     fn note_size(&mut self, pages: i64, moved: i64) {
-        let step = (self.log_pages_max / WARNINGS).max(1);
-        if pages < self.log_pages || self.warn_at == 0 {
+        let step = (self.wal_pages_max / WARNINGS).max(1);
+        if pages < self.wal_pages || self.warn_at == 0 {
             self.warn_at = step;
         }
-        self.log_pages = pages;
+        self.wal_pages = pages;
         if pages < self.warn_at {
             return;
         }
         self.warn_at = (pages / step + 1).saturating_mul(step);
         tracing::warn!(
-            log_mib = mib(pages),
+            wal_mib = mib(pages),
             to_be_moved_mib = mib(pages - moved),
-            limit_mib = mib(self.log_pages_max),
-            "the write-ahead log grows and can't begin anew: most likely another program (sqlite3?) reads \
-             the database in a transaction that does not end; end it"
+            limit_mib = mib(self.wal_pages_max),
+            "the write-ahead log grows and can't be reset: most likely another program (sqlite3?) reads the database \
+             in a transaction that does not end; end it"
         );
     }
 
-    /// Why nothing may be committed any more, if that is so.
+    /// Why nothing may be committed any more, after a failure.
     pub(super) fn failure(&self) -> Option<&StorageError> {
         self.shared.failure.get()
     }
@@ -193,16 +194,16 @@ impl Checkpointer {
         if !self.shared.is_running.swap(true, Ordering::Relaxed)
             && let Some(passes) = &self.passes
         {
-            // It fails only if the thread has panicked. Then the log grows to its limit.
+            // It fails only if the thread has panicked. Then the WAL grows to its limit.
             let _ = passes.try_send(());
         }
     }
 }
 
-/// Makes passes whenever they are asked for.
+/// Makes a pass each time one is requested.
 ///
-/// SQLite syncs the database only if a pass comes to the end of the log, which under load happens between two batches.
-/// So what each pass has moved is synced here, lest clients wait for all of it there.
+/// SQLite syncs the database only if a pass reaches the end of the WAL, which under load happens between two batches. So
+/// each pass syncs what it has moved; otherwise clients would wait for all of it there.
 fn run_passes(connection: &Connection, syncs: bool, passes: &Receiver<()>, shared: &Shared) {
     let mut moved = 0;
     let mut pass = || -> rusqlite::Result<i64> {
@@ -214,7 +215,7 @@ fn run_passes(connection: &Connection, syncs: bool, passes: &Receiver<()>, share
         Ok(moved - before)
     };
     while passes.recv().is_ok() {
-        // What was written during a pass is left for the next one, which is the shorter.
+        // What was written during a pass is left for the next one, which is shorter.
         loop {
             match pass() {
                 Ok(pages) if pages > PAGES_BETWEEN_BATCHES => {}
@@ -232,8 +233,8 @@ fn run_passes(connection: &Connection, syncs: bool, passes: &Receiver<()>, share
 /// Syncs the file of a connection's database.
 fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
     let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
-    // SAFETY: the connection is open, so it gives its open file, which has a method to sync, and nobody else uses it
-    // meanwhile.
+    // SAFETY: the connection is open, so SQLite returns its open file, whose methods are valid; only this thread uses
+    // the connection.
     let result = unsafe {
         let what = ffi::SQLITE_FCNTL_FILE_POINTER;
         let to = (&raw mut file).cast();
@@ -255,122 +256,101 @@ impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.passes = None;
         if let Some(thread) = self.thread.take() {
-            // Nothing is lost by a pass that did not end well.
+            // Nothing is lost if a pass fails.
             let _ = thread.join();
         }
     }
 }
 
+/// The size of pages in the WAL, rounded to MiB.
 fn mib(pages: i64) -> u64 {
-    (u64::try_from(pages).unwrap_or(0) * PAGE_BYTES) >> 20
+    let bytes = u64::try_from(pages).unwrap_or(0).saturating_mul(PAGE_BYTES);
+    bytes.saturating_add(1 << 19) >> 20
 }
 
-/// The pages in the log, and how many of them are in the database.
-fn log_pages(statements: &mut Statements) -> rusqlite::Result<(i64, i64)> {
+/// The pages in the WAL, and how many of them have been moved into the database.
+fn wal_pages(statements: &mut Statements) -> rusqlite::Result<(i64, i64)> {
     statements
         .prepared(LOOK)?
         .query_row(&[], |row| Ok((row.get("log")?, row.get("checkpointed")?)))
 }
 
-impl SqliteStore {
-    /// Refuses to write any more while the log is too large and can't begin anew.
+impl Checkpointer {
+    /// Refuses to write while the WAL is beyond its limit and can't be reset.
     ///
     /// # Errors
     /// `Busy` if so.
-    pub(super) fn check_log_size(&mut self) -> Result<(), StorageError> {
-        let Some(checkpointer) = &mut self.checkpointer else {
-            return Ok(());
-        };
-        if checkpointer.log_pages <= checkpointer.log_pages_max {
+    pub(super) fn check_wal_size(&mut self, statements: &mut Statements) -> StorageResult<()> {
+        if self.wal_pages <= self.wal_pages_max {
             return Ok(());
         }
-        let (pages, moved) = log_pages(&mut self.statements)?;
+        let (pages, moved) = wal_pages(statements)?;
         if pages - moved <= PAGES_BETWEEN_LARGE_BATCHES {
             let restart = "PRAGMA wal_checkpoint(RESTART)";
-            let connection = self.statements.connection();
+            let connection = statements.connection();
             if !connection.query_row(restart, [], |row| row.get::<_, bool>("busy"))? {
-                checkpointer.log_pages = 0;
+                self.wal_pages = 0;
                 return Ok(());
             }
         } else {
-            checkpointer.request_pass();
+            self.request_pass();
         }
         Err(StorageError::Busy(format!(
-            "the write-ahead log has come to its limit of {} MiB (--max-log), and can't begin anew: most likely \
-             another program reads the database in a transaction that does not end; end it",
-            mib(checkpointer.log_pages_max)
+            "the write-ahead log has reached its limit of {} MiB and can't be reset: most likely another program \
+             reads the database in a transaction that does not end; end it",
+            mib(self.wal_pages_max)
         )))
     }
 
-    /// Sees to the log, after a commit that wrote to it. That stands, whatever becomes of this.
-    pub(super) fn tend_log(&mut self) {
-        if let Err(error) = self.look_at_log()
-            && let Some(checkpointer) = &self.checkpointer
-        {
-            checkpointer
-                .shared
-                .note(self.statements.connection(), error);
+    /// Keeps the WAL short, after a commit that wrote to it. A failure does not affect that commit.
+    pub(super) fn tend_wal(&mut self, statements: &mut Statements) {
+        if let Err(error) = self.look_at_wal(statements) {
+            self.shared.note(statements.connection(), error);
         }
     }
 
-    /// The pages of the write-ahead log; `None` if there is none, as for a database in memory.
-    ///
-    /// # Errors
-    /// Any [`StorageError`].
-    pub fn wal_pages(&mut self) -> StorageResult<Option<WalPages>> {
-        if self.checkpointer.is_none() {
-            return Ok(None);
-        }
-        let pages = self.statements.prepared(LOOK)?.query_row(&[], |row| {
-            // -1 before the log is used for the first time.
-            let pages = |name| {
-                row.get::<_, i64>(name)
-                    .map(|pages| u64::try_from(pages).unwrap_or(0))
-            };
-            Ok(Some(WalPages {
-                pages: pages("log")?,
-                in_file: pages("checkpointed")?,
-            }))
-        });
-        Ok(pages?)
-    }
-
-    fn look_at_log(&mut self) -> rusqlite::Result<()> {
-        let Some(checkpointer) = &mut self.checkpointer else {
-            return Ok(());
-        };
-        if checkpointer.commits_left > 0 {
-            checkpointer.commits_left -= 1;
+    fn look_at_wal(&mut self, statements: &mut Statements) -> rusqlite::Result<()> {
+        if self.commits_left > 0 {
+            self.commits_left -= 1;
             return Ok(());
         }
-        let (pages, moved) = log_pages(&mut self.statements)?;
-        let file = std::fs::metadata(&checkpointer.path);
-        let log = Log {
+        let (pages, moved) = wal_pages(statements)?;
+        let file = std::fs::metadata(&self.path);
+        let wal = Wal {
             pages,
             moved,
             file_bytes: file.map_or(0, |file| file.len()),
         };
-        let written = pages - checkpointer.log_pages;
-        checkpointer.note_size(pages, moved);
-        if pages < LOG_PAGES_MAX {
-            checkpointer.commits_left = COMMITS_BETWEEN_LOOKS;
+        let written = pages - self.wal_pages;
+        self.note_size(pages, moved);
+        if pages < WAL_PAGES_MAX {
+            self.commits_left = COMMITS_BETWEEN_LOOKS;
         }
-        match log.next_step(written) {
+        match wal.next_step(written) {
             Step::Nothing => {}
-            Step::Pass => checkpointer.request_pass(),
+            Step::Pass => self.request_pass(),
             Step::MoveRest => {
-                if log.is_oversized() {
-                    let size = LOG_FILE_BYTES_MAX.max(log.file_bytes - CUT_BYTES);
-                    let connection = self.statements.connection();
+                if wal.is_oversized() {
+                    let size = WAL_FILE_BYTES_MAX.max(wal.file_bytes - CUT_BYTES);
+                    let connection = statements.connection();
                     connection.pragma_update(None, "journal_size_limit", size)?;
                 }
-                self.statements
-                    .prepared(PASSIVE)?
-                    .query_row(&[], |_| Ok(()))?;
+                statements.prepared(PASSIVE)?.query_row(&[], |_| Ok(()))?;
             }
         }
         Ok(())
     }
+}
+
+/// The length of the WAL, for statistics.
+pub(super) fn count_wal_pages(statements: &mut Statements) -> rusqlite::Result<WalPages> {
+    let (pages, moved) = wal_pages(statements)?;
+    // -1 before the WAL is used for the first time.
+    let count = |pages| u64::try_from(pages).unwrap_or(0);
+    Ok(WalPages {
+        pages: count(pages),
+        in_file: count(moved),
+    })
 }
 
 #[cfg(test)]
@@ -386,27 +366,27 @@ mod tests {
             written in -4_000_000_i64..4_000_000,
             file_bytes in 0_u64..16 << 30,
         ) {
-            let log = Log { pages, moved: moved.min(pages), file_bytes };
-            if log.next_step(written) == Step::MoveRest {
-                prop_assert!(log.left() <= PAGES_BETWEEN_LARGE_BATCHES);
+            let wal = Wal { pages, moved: moved.min(pages), file_bytes };
+            if wal.next_step(written) == Step::MoveRest {
+                prop_assert!(wal.left() <= PAGES_BETWEEN_LARGE_BATCHES);
             }
         }
     }
 
     #[test]
-    fn a_log_that_has_been_moved_begins_anew_when_it_is_large_or_its_file_is() {
-        let mut log = Log {
-            pages: LOG_PAGES_MAX + 1,
-            moved: LOG_PAGES_MAX,
+    fn a_wal_that_has_been_moved_is_reset_when_it_or_its_file_is_large() {
+        let mut wal = Wal {
+            pages: WAL_PAGES_MAX + 1,
+            moved: WAL_PAGES_MAX,
             file_bytes: 64 << 20,
         };
-        assert_eq!(log.next_step(10), Step::MoveRest);
-        log.pages = 100;
-        log.moved = 0;
-        assert_eq!(log.next_step(10), Step::Nothing);
-        log.file_bytes = LOG_FILE_BYTES_MAX + 1;
-        assert_eq!(log.next_step(10), Step::MoveRest);
-        log.pages = 2_000_000;
-        assert_eq!(log.next_step(10), Step::Pass);
+        assert_eq!(wal.next_step(10), Step::MoveRest);
+        wal.pages = 100;
+        wal.moved = 0;
+        assert_eq!(wal.next_step(10), Step::Nothing);
+        wal.file_bytes = WAL_FILE_BYTES_MAX + 1;
+        assert_eq!(wal.next_step(10), Step::MoveRest);
+        wal.pages = 2_000_000;
+        assert_eq!(wal.next_step(10), Step::Pass);
     }
 }

@@ -1,28 +1,21 @@
 //! The SQLite engine: one file, one connection that writes, and the SQL of every operation.
 //!
-//! Knows no protocol and decides nothing: it stores and finds what [`crate::coordinate`] tells it.
-//! The schema is in `migrations/`, and only there.
+//! It knows no protocol and makes no decisions: it stores and finds what [`crate::coordinate`] tells it. The schema is in
+//! `migrations/`, and only there. `file/` has what concerns database files rather than operations.
 
+mod all_statements;
 mod archive;
 mod attempts;
-mod backup;
-mod cbor_fault;
-pub mod check;
 mod checkpoint;
-mod compact;
-mod database_file;
-mod invariants;
+mod error;
+mod file;
 mod lists;
 mod locks;
-mod new_file;
 mod open;
+mod options;
 mod outputs;
-mod owner_lock;
-mod queries;
 mod queue;
-mod rescue;
 mod row;
-mod scheduled_backup;
 mod specs;
 mod statement;
 mod times;
@@ -30,51 +23,51 @@ mod transaction;
 mod units;
 mod workers;
 
-pub use backup::{backup, restore};
-pub use compact::Compaction;
-pub use invariants::all_invariants;
+pub use all_statements::all_statements;
+pub use file::{
+    BackupSchedule, Compaction, FileError, LIST_TABLES, OpenError, Queries, QueryError, Rows,
+    ScheduledBackups, Stage, Watch, all_invariants, backup, check, is_whole_statement, restore,
+};
 pub use lists::Reader;
-pub use new_file::{FileError, Stage, Watch};
-pub use open::{OpenError, Options, Synchronous};
-pub use queries::{LIST_TABLES, Queries, QueryError, Rows, is_whole_statement};
+pub use options::{Options, Synchronous};
 pub use rusqlite::types::ValueRef;
-pub use scheduled_backup::{BackupSchedule, ScheduledBackups};
-pub use statement::all_statements;
 
 use crate::clock::Timestamp;
 use crate::coordinate::StorageError;
 use checkpoint::Checkpointer;
-use database_file::{DatabaseFile, Presence};
-use owner_lock::OwnerLock;
+use file::{DatabaseFile, OwnerLock, Presence, gone};
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, ffi};
 use specs::WorkSpecs;
 use statement::Statements;
 use transaction::Batch;
 
 /// An open database.
+///
+/// This file and those that implement the `Storage` traits for this type use each other, the only circle of files in
+/// `store`: specs.rs, transaction.rs and lists.rs define parts of the store and implement traits for the whole of it.
+/// Everything that can do without the whole takes the part it needs, such as `Statements`.
 pub struct SqliteStore {
     statements: Statements,
-    /// Connections that only read, for what must not hold the loop up; none for a database in memory.
+    /// Connections for reads that would take too long in the event loop; none for a database in memory.
     readers: Option<Pool<SqliteConnectionManager>>,
-    /// Moves the log into the file; none for a database in memory.
+    /// Moves the WAL into the file; none for a database in memory.
     checkpointer: Option<Checkpointer>,
     batch: Batch,
-    /// The specs, with their meta and counts, and those that can give by their chances. Kept in memory for the
-    /// scheduler; compared with the file whenever somebody else has written to it.
+    /// The work specs with their meta and counts, kept in memory for the scheduler. Loaded again when another program has
+    /// written to the file.
     specs: WorkSpecs,
-    /// False if the file holds no slices of outputs.
+    /// False if there are no slices of outputs in the file.
     has_output_slices: bool,
     /// See [`crate::coordinate::storage::Storage::due`].
     due: Option<Timestamp>,
-    /// Ids are given out by the store, not by SQLite, which would use that of a deleted row again:
-    /// a late report about the deleted one would then be taken for one about the new.
+    /// Ids are assigned by the store, not by SQLite, which would reuse the id of a deleted row: a late report about the
+    /// deleted row would then be taken for one about the new row.
     next_unit_id: i64,
     next_attempt_id: i64,
-    /// Where the database is, and the lock on it, which has to go last; none for a database in memory.
+    /// The database's path, and the lock on it, which must be released last; none for a database in memory.
     file: Option<(DatabaseFile, OwnerLock)>,
-    /// Tells whether the files are still in their places; none for a database in memory.
+    /// Tells whether the files are still in place; none for a database in memory.
     presence: Option<Presence>,
 }
 
@@ -84,44 +77,16 @@ impl SqliteStore {
             self.due = Some(at);
         }
     }
-}
 
-/// Tells a write beyond a quota or a limit on the size of files from one that failed: SQLite takes only the
-/// system's "no space left" for a full disk. Either way nothing of the transaction stands.
-fn full_if_beyond_limit(connection: &Connection, error: StorageError) -> StorageError {
-    let StorageError::Unknown(message) = error else {
-        return error;
-    };
-    // SAFETY: the connection is open, and both only read what it remembers of its last error.
-    let (code, errno) = unsafe {
-        let handle = connection.handle();
-        (
-            ffi::sqlite3_extended_errcode(handle),
-            ffi::sqlite3_system_errno(handle),
-        )
-    };
-    if code == ffi::SQLITE_IOERR_WRITE && matches!(errno, libc::EDQUOT | libc::EFBIG) {
-        StorageError::Full(format!("{message}: a quota or limit is reached"))
-    } else {
-        StorageError::Unknown(message)
-    }
-}
-
-impl From<rusqlite::Error> for StorageError {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode;
-        let read_failed = matches!(
-            error.sqlite_error().map(|error| error.extended_code),
-            Some(ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_SHORT_READ)
-        );
-        let message = error.to_string();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full(message),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(format!(
-                "another program has the database locked: {message}"
-            )),
-            Some(ErrorCode::SystemIoFailure) if !read_failed => Self::Unknown(message),
-            _ => Self::Other(message),
+    /// Checks, several times a second at most, that the files of the database are where they were when it was opened.
+    ///
+    /// # Errors
+    /// `Gone` if one of them is not.
+    fn check_files(&mut self) -> Result<(), StorageError> {
+        let files = self.presence.as_mut();
+        match files.and_then(Presence::first_gone_now_and_then) {
+            None => Ok(()),
+            Some(path) => Err(StorageError::Gone(gone(path))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The statements that the store holds: named, whole, and listed for the tests that check them.
+//! Statements: named, whole, prepared once and held. all_statements.rs lists them.
 
 use rusqlite::{CachedStatement, Connection, Row, Rows, Statement, ToSql, params_from_iter};
 use std::collections::HashMap;
@@ -13,25 +13,6 @@ macro_rules! statements {
     };
 }
 pub(super) use statements;
-
-/// Every statement that the daemon runs, by name, but those that begin and end transactions. Those of
-/// `check` are not among them: they go through everything on purpose.
-#[must_use]
-pub fn all_statements() -> Vec<(&'static str, &'static str)> {
-    [
-        super::specs::STATEMENTS,
-        super::units::STATEMENTS,
-        super::queue::STATEMENTS,
-        super::archive::STATEMENTS,
-        super::attempts::STATEMENTS,
-        super::outputs::STATEMENTS,
-        super::lists::STATEMENTS,
-        super::workers::STATEMENTS,
-        super::locks::STATEMENTS,
-        super::times::STATEMENTS,
-    ]
-    .concat()
-}
 
 /// The connection that writes, and its statements, each prepared once and held.
 ///

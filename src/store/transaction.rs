@@ -1,10 +1,11 @@
 //! Batches and operations: one SQLite transaction for many operations, one savepoint for each.
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, count_wal_pages};
+use super::error::full_if_beyond_limit;
 use super::specs::Undo;
-use super::{Reader, SqliteStore, full_if_beyond_limit};
+use super::{Reader, SqliteStore};
 use crate::clock::{ClockStep, Timestamp};
-use crate::coordinate::storage::{Access, Storage, StorageResult, StorageStatistics};
+use crate::coordinate::storage::{Access, Storage, StorageResult, StorageStatistics, WalPages};
 use crate::coordinate::{Error, Result, StorageError};
 use rusqlite::OptionalExtension;
 use std::time::Duration;
@@ -103,7 +104,9 @@ impl Storage for SqliteStore {
                     .and_then(|()| self.execute("COMMIT"));
                 match committed {
                     Ok(()) => {
-                        self.tend_log();
+                        if let Some(checkpointer) = &mut self.checkpointer {
+                            checkpointer.tend_wal(&mut self.statements);
+                        }
                         return Ok(());
                     }
                     Err(error) => self.full_if_beyond_limit(error),
@@ -167,6 +170,17 @@ impl Storage for SqliteStore {
 }
 
 impl SqliteStore {
+    /// The pages of the WAL; `None` if there is none, as for a database in memory.
+    ///
+    /// # Errors
+    /// Any [`StorageError`].
+    pub fn wal_pages(&mut self) -> StorageResult<Option<WalPages>> {
+        match self.checkpointer {
+            Some(_) => Ok(Some(count_wal_pages(&mut self.statements)?)),
+            None => Ok(None),
+        }
+    }
+
     fn execute(&mut self, sql: &'static str) -> StorageResult<()> {
         self.statements.prepared(sql)?.execute(&[])?;
         Ok(())
@@ -197,8 +211,10 @@ impl SqliteStore {
             }
             (Open::Nothing, _) => {}
         }
-        if access == Access::Write {
-            self.check_log_size()?;
+        if access == Access::Write
+            && let Some(checkpointer) = &mut self.checkpointer
+        {
+            checkpointer.check_wal_size(&mut self.statements)?;
         }
         match access {
             Access::Read => self.execute("BEGIN")?,

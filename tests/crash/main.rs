@@ -28,7 +28,7 @@ const PARTIES: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Moment {
     UnderLoad,
-    /// While the log is moved into the file.
+    /// While the WAL is moved into the file.
     InCheckpoint,
     /// After SIGTERM.
     InStop,

@@ -1,4 +1,4 @@
-//! Moving the log into the file fails, beside batches that succeed.
+//! Moving the WAL into the file fails, beside batches that succeed.
 
 use super::disk::{Call, Disk, Failure, Fault};
 use super::script::{Do, open_world, units};
@@ -22,7 +22,7 @@ fn batch(world: &mut World, operation: &Do) -> Result<(), StorageError> {
     world.store.commit()
 }
 
-/// A store with a log that is worth moving.
+/// A store with a WAL that is worth moving.
 fn with_long_log(disk: &Disk) -> World {
     let mut world = open_world(disk);
     batch(&mut world, &Do::SetSpec(json!({"name": "spec"}))).expect("room");
@@ -80,7 +80,7 @@ fn after_a_write_or_sync_of_the_file_has_failed_nothing_is_answered_any_more() {
 }
 
 #[test]
-fn a_full_disk_puts_off_moving_the_log_and_holds_nothing_up() {
+fn a_full_disk_puts_off_moving_the_wal_and_holds_nothing_up() {
     let disk = Disk::new();
     let mut world = with_long_log(&disk);
     disk.break_by(Fault {
@@ -95,11 +95,11 @@ fn a_full_disk_puts_off_moving_the_log_and_holds_nothing_up() {
         wait_until(what, || {
             added += 1;
             let unit = json!([format!("u{added}"), {}]);
-            batch(&mut world, &Do::Add("spec", vec![unit])).expect("there is room in the log");
+            batch(&mut world, &Do::Add("spec", vec![unit])).expect("there is room in the WAL");
             condition()
         });
     };
-    add_until("moving the log fails twice", &|| disk.failed() >= 2);
+    add_until("moving the WAL fails twice", &|| disk.failed() >= 2);
     disk.mend();
     // Calls count from here on.
     disk.break_by(Fault {
@@ -109,7 +109,7 @@ fn a_full_disk_puts_off_moving_the_log_and_holds_nothing_up() {
         failure: Failure::Error,
         lasting: false,
     });
-    add_until("the log is moved", &|| disk.calls(Call::Sync) > 0);
+    add_until("the WAL is moved", &|| disk.calls(Call::Sync) > 0);
     let before = disk.look();
     world.store.close().expect("a clean stop");
     assert!(disk.look() == before);

@@ -47,7 +47,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_answered() {
 }
 
 #[test]
-fn a_power_cut_while_the_log_is_moved_into_the_file_loses_nothing() {
+fn a_power_cut_while_the_wal_is_moved_into_the_file_loses_nothing() {
     cut_power(&Image::new(), &large_script(), CUTS / 20);
 }
 

@@ -117,7 +117,7 @@ pub fn script() -> Vec<Step> {
     ]
 }
 
-/// Batches so large that SQLite writes pages before their commit, and that the log is moved into the file
+/// Batches so large that SQLite writes pages before their commit, and that the WAL is moved into the file
 /// beside them, each with smaller ones behind it.
 pub fn large_script() -> Vec<Step> {
     let mut steps = vec![Step::Batch(vec![SetSpec(json!({"name": "large"}))])];
@@ -334,7 +334,7 @@ impl<'a> Run<'a> {
         match &self.script[at] {
             Step::Batch(operations) => self.batch(at, operations),
             Step::Restart => self.reopen(at, |store| {
-                // If it can't, what is in the log stays there.
+                // If it can't, what is in the WAL stays there.
                 let _ = store.close();
             }),
             Step::Crash => self.reopen(at, SqliteStore::abandon),

@@ -82,7 +82,7 @@ fn the_list_says_all_about_who_may_connect() {
     assert_eq!(ask_from("127.0.0.2", server.address()), Ok(()));
     wait_until("the refusal is in the log", || {
         let log = server.log();
-        log.contains("--allow") && log.contains("peer=127.0.0.1:")
+        log.contains("its network is not allowed") && log.contains("peer=127.0.0.1:")
     });
 }
 

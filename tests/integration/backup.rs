@@ -231,7 +231,7 @@ fn a_backup_made_under_load_is_of_one_moment_and_comes_back_by_restore_and_by_co
     assert_eq!(server.stop().code, Some(0));
     fails(
         &run(&server, &["restore", "backup.db"]),
-        &["test.db exists", "--force"],
+        &["test.db already exists", "--force"],
     );
     succeeds(&run(&server, &["restore", "backup.db", "--force"]));
     server.start_again();
@@ -249,7 +249,7 @@ fn a_stopped_database_is_backed_up_and_left_as_it_was() {
 }
 
 #[test]
-fn a_backup_holds_what_only_the_log_of_a_killed_daemon_has() {
+fn a_backup_holds_what_only_the_wal_of_a_killed_daemon_has() {
     let (mut server, mut client) = server_with_much_data(1);
     client.add("ws", "['last', {}]");
     server.kill();
@@ -266,7 +266,7 @@ fn a_backup_overwrites_only_when_told_to_and_never_a_database_in_use() {
     std::fs::write(&backup, "something of value").expect("write");
     fails(
         &run(&server, &["backup", "backup.db"]),
-        &["backup.db exists", "--force"],
+        &["backup.db already exists", "--force"],
     );
     assert_eq!(std::fs::read(&backup).expect("read"), b"something of value");
     std::fs::set_permissions(&backup, std::fs::Permissions::from_mode(0o644)).expect("mode");
@@ -286,7 +286,7 @@ fn a_backup_overwrites_only_when_told_to_and_never_a_database_in_use() {
     for name in ["test.db", "link.db"] {
         fails(
             &run(&server, &["backup", "--force", name]),
-            &[name, "itself"],
+            &[name, "is the file to be copied"],
         );
     }
     let (other, mut client) = test_support::server_with_spec();
@@ -298,10 +298,10 @@ fn a_backup_overwrites_only_when_told_to_and_never_a_database_in_use() {
 }
 
 #[test]
-fn a_log_without_its_database_does_not_get_into_a_backup() {
+fn a_wal_without_its_database_does_not_get_into_a_backup() {
     let (mut server, mut client) = server_with_much_data(1);
     client.add("ws", "['last', {}]");
-    // The log of another database that was deleted without it.
+    // The WAL of another database that was deleted without it.
     let (mut other, mut client) = test_support::server_with_spec();
     client.add("ws", "['stranger', {}]");
     other.kill();
@@ -309,7 +309,7 @@ fn a_log_without_its_database_does_not_get_into_a_backup() {
     std::fs::copy(other.folder().join("test.db-wal"), &stale).expect("copy");
     fails(
         &run(&server, &["backup", "backup.db"]),
-        &["backup.db-wal exists"],
+        &["backup.db-wal already exists"],
     );
     succeeds(&run(&server, &["backup", "backup.db", "--force"]));
     assert!(!stale.exists());
@@ -327,7 +327,7 @@ fn a_log_without_its_database_does_not_get_into_a_backup() {
     let stale = server.folder().join("test.db-wal");
     std::fs::copy(other.folder().join("test.db-wal"), &stale).expect("copy");
     let refused = run(&server, &["restore", "backup.db"]);
-    fails(&refused, &["test.db", "log", "move that log away"]);
+    fails(&refused, &["test.db", "log", "move the WAL away"]);
     assert!(stale.exists());
     succeeds(&run(&server, &["restore", "backup.db", "--force"]));
     assert!(!stale.exists());
@@ -336,7 +336,7 @@ fn a_log_without_its_database_does_not_get_into_a_backup() {
 }
 
 #[test]
-fn a_restore_replaces_a_database_with_the_log_of_a_crash_and_a_damaged_one() {
+fn a_restore_replaces_a_database_with_the_wal_of_a_crash_and_a_damaged_one() {
     let (mut server, mut client) = server_with_much_data(1);
     succeeds(&run(&server, &["backup", "backup.db"]));
     client.add("ws", "['gone', {}]");
@@ -411,13 +411,13 @@ fn nothing_is_made_from_a_database_that_is_not_in_order() {
     Connection::open(&bad)
         .and_then(|db| db.execute("UPDATE work_unit_count SET failed = 3", []))
         .expect("spoil");
-    refused(&["bad.db is not in order", "failed units"]);
+    refused(&["bad.db is damaged", "failed units"]);
     // SQLite finds nothing wrong with a value that clients can't decode.
     damage(&|_| {});
     Connection::open(&bad)
         .and_then(|db| db.execute("UPDATE work_unit SET data = x'a1' WHERE id = 1", []))
         .expect("spoil");
-    refused(&["bad.db is not in order", "can't be decoded"]);
+    refused(&["bad.db is damaged", "can't be decoded"]);
     damage(&|bytes| bytes[..100].fill(7));
     refused(&["bad.db", "not an SQLite database"]);
 }

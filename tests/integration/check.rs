@@ -95,11 +95,11 @@ const SPOILED: &[(&str, &str)] = &[
     ),
     (
         "UPDATE work_unit SET priority = 5 WHERE CAST(name AS TEXT) = 'd'",
-        r#"work unit "d" of "ws" is not queued, and by its name and priority"#,
+        r#"work unit "d" of "ws" is available, but will not be found in the queue"#,
     ),
     (
         "UPDATE work_unit_count SET failed_after_id = 999",
-        r#"work unit "b" of "ws" is failed, but will not be archived: its attempt 4 is one of those"#,
+        r#"work unit "b" of "ws" is failed, but will not be archived: the search has already passed its attempt 4"#,
     ),
     (
         "UPDATE work_unit SET active_attempt_id = NULL WHERE CAST(name AS TEXT) = 'a'",
@@ -127,11 +127,11 @@ const SPOILED: &[(&str, &str)] = &[
     ),
     (
         "UPDATE attempt SET worker = NULL WHERE held = 1",
-        r#"of work unit "c" of "ws" is held, but by no worker"#,
+        r#"of work unit "c" of "ws" is marked as held, but has no worker"#,
     ),
     (
         "UPDATE attempt SET held = 1 WHERE status = 5",
-        r#"of work unit "b" of "ws" is held, but its worker has reported it as failed"#,
+        r#"of work unit "b" of "ws" is marked as held, but its worker has reported it as failed"#,
     ),
     (
         "UPDATE attempt SET end_us = 5 WHERE status = 3",
@@ -139,7 +139,7 @@ const SPOILED: &[(&str, &str)] = &[
     ),
     (
         "UPDATE attempt SET number = 3 WHERE status = 5",
-        r#"of work unit "b" of "ws" has none before it, but number 3"#,
+        r#"of work unit "b" of "ws" is the first one, but has number 3"#,
     ),
     (
         "UPDATE attempt SET number = 7 WHERE number = 2",
@@ -188,7 +188,7 @@ const SPOILED: &[(&str, &str)] = &[
     ),
     (
         "INSERT INTO output_slice (work_spec_id, priority, units) VALUES (1, 0, x'8201')",
-        r#"work spec "other": units that are still to be added can't be decoded: expected one item of"#,
+        r#"work spec "other": units that are yet to be added can't be decoded: expected one item of"#,
     ),
 ];
 
@@ -452,11 +452,14 @@ fn what_can_not_be_checked_is_told_from_what_is_wrong() {
     for (name, words) in [
         (
             "text.db",
-            "no coordinated database (not an SQLite database)",
+            "not a coordinated database (not an SQLite database)",
         ),
-        ("empty.db", "no coordinated database (an empty one)"),
+        (
+            "empty.db",
+            "not a coordinated database (an empty SQLite database)",
+        ),
         ("other.db", "an SQLite database of another program"),
-        ("newer.db", "schema 1000"),
+        ("newer.db", "schema version 1000"),
         ("missing.db", "there is no such file"),
     ] {
         let exit = run_check(&at(name), &[]);

@@ -1,5 +1,5 @@
 //! Promise: a database is one file with one name and one owner. Whatever the path looks like and whatever else is in the
-//! folder, nobody writes to a file that another daemon has, no log is taken for that of another database or thrown away,
+//! folder, nobody writes to a file that another daemon has, no WAL is taken for that of another database or thrown away,
 //! and no file is touched that a link leads to.
 
 use rusqlite::Connection;
@@ -129,7 +129,7 @@ fn a_file_that_was_given_a_second_name_is_refused_by_it_and_by_the_first() {
         &["second.db", "2 names"],
     );
     server.kill();
-    // The log is beside the first name: by the second, units that were answered would not be there.
+    // The WAL is beside the first name: by the second, units that were answered would not be there.
     fails(
         &try_to_serve(server.folder(), "second.db"),
         &["second.db", "2 names"],
@@ -235,7 +235,7 @@ fn a_stopped_database_on_a_read_only_mount_can_be_checked_backed_up_and_queried(
         $COORDINATED backup --db mnt/test.db backup.db 2>&1 || echo failed
         $COORDINATED sql --csv --db mnt/test.db 'SELECT name FROM work_unit' 2>&1 || echo failed";
     fs::create_dir(server.folder().join("mnt")).expect("a folder");
-    // After a kill there is a log, which can't be read there.
+    // After a kill there is a WAL, which can't be read there.
     server.kill();
     let Some(output) = with_own_mounts(server.folder(), commands) else {
         return;
@@ -260,7 +260,7 @@ fn a_stopped_database_on_a_read_only_mount_can_be_checked_backed_up_and_queried(
 // --- logs ---
 
 #[test]
-fn a_log_whose_database_is_gone_is_not_thrown_away() {
+fn a_wal_whose_database_is_gone_is_not_thrown_away() {
     let mut server = Server::start();
     add_unit(&server, "a");
     server.kill();
@@ -272,7 +272,7 @@ fn a_log_whose_database_is_gone_is_not_thrown_away() {
     for _ in 0..2 {
         fails(
             &try_to_serve(server.folder(), "test.db"),
-            &["test.db-wal", "bring it back", "move that log away"],
+            &["test.db-wal", "bring it back", "move the WAL away"],
         );
         let db = server.db().display().to_string();
         for (code, command) in [
@@ -358,7 +358,7 @@ fn a_database_that_is_moved_away_has_all_that_was_answered_and_no_new_one_takes_
     let line = last_line(&exit);
     for words in [
         "test.db was moved",
-        "all that was answered is in ",
+        "everything that was committed is in ",
         "moved.db",
     ] {
         assert!(line.contains(words), "{words:?} in {line}");
@@ -384,7 +384,7 @@ fn a_database_that_is_deleted_is_saved_before_the_daemon_ends() {
         fs::remove_file(folder.join("test.db")).expect("remove");
     });
     let (_, saved) = last_line(&exit)
-        .split_once("all that was answered was saved to ")
+        .split_once("everything that was committed was saved to ")
         .unwrap_or_else(|| panic!("{exit:?}"));
     let mode = Path::new(saved)
         .metadata()
@@ -429,10 +429,10 @@ fn a_database_that_is_replaced_is_saved_and_the_new_one_gets_nothing_of_it() {
 type TakeAway<'a> = &'a dyn Fn(&Path);
 
 #[test]
-fn a_log_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
+fn a_wal_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
     let mut server = Server::start();
     add_unit(&server, "a");
-    // An older state of the log, as from a backup of single files.
+    // An older state of the WAL, as from a backup of single files.
     let (log, old) = (
         server.folder().join("test.db-wal"),
         server.folder().join("old"),
@@ -456,7 +456,10 @@ fn a_log_that_is_deleted_or_replaced_ends_the_daemon_and_loses_nothing() {
         let line = last_line(&exit);
         let words = format!("test.db{suffix} was moved, deleted or replaced");
         assert!(line.contains(&words), "{line}");
-        assert!(line.contains("all that was answered is in "), "{line}");
+        assert!(
+            line.contains("everything that was committed is in "),
+            "{line}"
+        );
         assert_eq!(units_in(&server.db()), units);
         server.start_again();
     }

@@ -231,8 +231,8 @@ fn slow_readers_take_no_more_memory_than_the_limits_say_and_hold_nobody_up() {
             stream
         })
         .collect();
-    is_logged(&server, "(--max-unsent)");
-    is_logged(&server, "(--max-unsent-total)");
+    is_logged(&server, "limit of unsent bytes per connection");
+    is_logged(&server, "limit of unsent bytes in total");
     for _ in 0..10 {
         worker.goes_on();
     }
@@ -355,7 +355,7 @@ fn peers_that_close_one_side_or_vanish_hold_nobody_up() {
     }
     let end = vanished.read(&mut [0; 1]).expect_err("a reset");
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
-    is_logged(&server, "it sent only half a message");
+    is_logged(&server, "the peer sent only a part of a message");
     worker.goes_on();
 }
 
@@ -512,7 +512,7 @@ fn ten_thousand_peers_that_ask_and_do_not_read_take_no_more_memory_than_the_limi
     worker.goes_on();
     is_logged(
         &server,
-        "it takes no answers, and others need the room (--max-unsent-total)",
+        "the peer does not read its answers, and others need the memory",
     );
     let unit = server.connect().call("get_work_units", "'large', {}");
     assert!(unit.to_string().len() > 150_000);

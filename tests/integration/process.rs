@@ -300,12 +300,16 @@ fn every_option_can_be_given_in_the_environment() {
     client.answers_until_closed();
     assert_eq!(server.stop().code, Some(0));
     assert_eq!(files(server.folder()), ["config.yaml", "env.db"]);
-    let exit = run_to_end(
-        server.folder(),
-        &["serve", "--db", "env.db"],
-        &[("COORDINATED_LOG_FORMAT", "xml")],
-    );
-    assert_eq!(exit.code, Some(2), "{}", exit.stderr);
+    // The last one is the former name of COORDINATED_MAX_WAL.
+    for name in [
+        "COORDINATED_LOG_FORMAT",
+        "COORDINATED_MAX_WAL",
+        "COORDINATED_MAX_LOG",
+    ] {
+        let arguments = ["serve", "--db", "env.db"];
+        let exit = run_to_end(server.folder(), &arguments, &[(name, "xml")]);
+        assert_eq!(exit.code, Some(2), "{name}: {}", exit.stderr);
+    }
     // The namespace was another than the default one.
     let copy = self::folder();
     std::fs::copy(server.folder().join("env.db"), copy.path().join("env.db")).expect("copy");

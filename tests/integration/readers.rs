@@ -1,5 +1,5 @@
 //! Tries to break the promise that other programs, such as `sqlite3`, may use the file beside the daemon:
-//! they make it wait or answer an error, never lose, and its log does not grow without bound.
+//! they make it wait or answer an error, never lose, and its WAL does not grow without bound.
 //!
 //! That a second daemon refuses the file is tested in `process.rs`.
 
@@ -31,17 +31,17 @@ fn is_done(reply: &Reply) -> bool {
 }
 
 #[test]
-fn under_a_reader_that_never_ends_the_log_has_a_limit_and_goes_on_when_it_ends() {
+fn under_a_reader_that_never_ends_the_wal_has_a_limit_and_goes_on_when_it_ends() {
     const LIMIT: u64 = 32 << 20;
-    let server = Server::start_with(&["--max-log", "32MiB"]);
+    let server = Server::start_with(&["--max-wal", "32MiB"]);
     let mut client = server.connect();
     client.set_spec("{'name': 'ws'}");
     let reader = reader(&server);
     reader.execute_batch("BEGIN").expect("begin");
     assert_eq!(count(&reader), 0);
-    let log_size = || {
-        let log = server.folder().join("test.db-wal");
-        std::fs::metadata(log).expect("the log").len()
+    let wal_size = || {
+        let wal = server.folder().join("test.db-wal");
+        std::fs::metadata(wal).expect("the WAL").len()
     };
     let mut added = 0;
     let refusal = loop {
@@ -50,25 +50,25 @@ fn under_a_reader_that_never_ends_the_log_has_a_limit_and_goes_on_when_it_ends()
             reply => assert!(is_done(&reply), "{reply:?}"),
         }
         added += 1;
-        assert!(log_size() < 2 * LIMIT, "the log grows without bound");
+        assert!(wal_size() < 2 * LIMIT, "the WAL grows without bound");
     };
-    for words in ["nothing was changed", "--max-log", "does not end"] {
+    for words in ["nothing was changed", "limit of 32 MiB", "does not end"] {
         assert!(refusal.contains(words), "{words} in {refusal}");
     }
-    assert!(log_size() > LIMIT / 2, "{} is no large log", log_size());
+    assert!(wal_size() > LIMIT / 2, "{} is no large WAL", wal_size());
     wait_until("it is logged", || {
         server.log().contains("the write-ahead log grows")
     });
     // Who reads is served, and what was answered is there.
     assert_eq!(client.counts("ws"), [(AVAILABLE, added)].into());
-    let size = log_size();
+    let size = wal_size();
     assert!(!is_done(&add_large(&mut client, "more")));
-    assert_eq!(log_size(), size, "nothing is written");
+    assert_eq!(wal_size(), size, "nothing is written");
     assert_eq!(count(&reader), 0, "its view of the file stays as it was");
     reader.execute_batch("COMMIT").expect("commit");
     for n in 0..100 {
         assert!(is_done(&add_large(&mut client, &format!("later{n}"))));
-        assert!(log_size() < 2 * LIMIT, "the log has begun anew");
+        assert!(wal_size() < 2 * LIMIT, "the WAL was reset");
     }
     assert_eq!(count(&reader), added + 100);
 }
@@ -79,25 +79,25 @@ fn after_a_reader_that_let_the_log_grow_has_ended_the_file_of_the_log_is_cut() {
     let server = Server::start_with(&["--synchronous", "off"]);
     let mut client = server.connect();
     client.set_spec("{'name': 'ws'}");
-    let log_size = || {
-        let log = server.folder().join("test.db-wal");
-        std::fs::metadata(log).expect("the log").len()
+    let wal_size = || {
+        let wal = server.folder().join("test.db-wal");
+        std::fs::metadata(wal).expect("the WAL").len()
     };
     let reader = reader(&server);
     reader.execute_batch("BEGIN").expect("begin");
     assert_eq!(count(&reader), 0);
     let mut added = 0;
-    while log_size() < USUAL + (64 << 20) {
+    while wal_size() < USUAL + (64 << 20) {
         assert!(is_done(&add_large(&mut client, &format!("u{added}"))));
         added += 1;
     }
-    let large = log_size();
+    let large = wal_size();
     reader.execute_batch("COMMIT").expect("commit");
     let mut sizes = vec![large];
     wait_until("the file is cut", || {
         client.add("ws", &format!("['small{added}', {{}}]"));
         added += 1;
-        let size = log_size();
+        let size = wal_size();
         if sizes.last() != Some(&size) {
             sizes.push(size);
         }
@@ -108,8 +108,8 @@ fn after_a_reader_that_let_the_log_grow_has_ended_the_file_of_the_log_is_cut() {
 }
 
 #[test]
-fn without_readers_a_small_limit_of_the_log_is_no_limit_to_work() {
-    let server = Server::start_with(&["--max-log", "1MiB"]);
+fn without_readers_a_small_limit_of_the_wal_does_not_limit_work() {
+    let server = Server::start_with(&["--max-wal", "1MiB"]);
     let mut client = server.connect();
     client.set_spec("{'name': 'ws'}");
     for n in 0..50 {

@@ -105,7 +105,7 @@ fn a_reader_that_stays_sees_one_state_and_hinders_neither_work_nor_the_end() {
     add(&mut world, "before").unwrap();
     other.execute_batch("BEGIN").unwrap();
     assert_eq!(count(&other), 1);
-    // Enough that the log is moved into the file meanwhile, as far as the reader allows.
+    // Enough that the WAL is moved into the file meanwhile, as far as the reader allows.
     let data = json!({"text": "x".repeat(1 << 20)});
     for n in 0..40 {
         world.add("spec", &[json!([format!("large{n}"), data])]);
@@ -114,7 +114,7 @@ fn a_reader_that_stays_sees_one_state_and_hinders_neither_work_nor_the_end() {
     world
         .store
         .close()
-        .expect("it ends, and leaves the log to the reader");
+        .expect("it ends, and leaves the WAL to the reader");
     assert_eq!(count(&other), 1);
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(count(&other), 41);

@@ -751,7 +751,7 @@ fn reads_see_what_the_same_batch_has_written() {
 }
 
 #[test]
-fn a_log_that_has_become_large_begins_anew() {
+fn a_wal_that_has_become_large_is_reset() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jobs.db");
     let mut world = World::open(&path, world::START);

@@ -7,20 +7,19 @@ use rusqlite::functions::{Context, FunctionFlags, SubType};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Error};
 
-/// Containers within each other that are shown. The daemon takes 100 unless it is told otherwise
-/// (`--max-depth`), and each level takes room on the stack.
+/// Depth of nesting that is shown. The daemon accepts 100 by default, and each level takes space on the stack.
 const DEPTH_MAX: usize = 1_000;
 
-/// What SQLite's JSON functions know JSON by, so that they take it as such and not as a text.
+/// The subtype by which SQLite's JSON functions recognize JSON, so that they do not take it for text.
 const JSON_SUBTYPE: SubType = Some(b'J' as std::ffi::c_uint);
 
-/// What the function was given is not what it takes.
+/// The function was given a wrong argument.
 #[derive(Debug, thiserror::Error)]
 #[error("cbor_json: {0}")]
 struct NotCbor(String);
 
-/// Gives a connection the function `cbor_json(blob)`: JSON by the rules of [`json`], `NULL` for `NULL`, and an
-/// error that says what is wrong for anything that is not one whole item of CBOR.
+/// Defines the function `cbor_json(blob)`: JSON by the rules of [`json`], `NULL` for `NULL`, and an error for anything
+/// that is not one complete CBOR item.
 ///
 /// # Errors
 /// If SQLite refuses.

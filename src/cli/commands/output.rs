@@ -1,14 +1,13 @@
 //! What commands print: tables for people, JSON and YAML for programs.
 
+use crate::cli::table::{GAP, Screen, print};
 use crate::cli::values::{printable, printable_json};
-use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
-};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint};
 use coordinated_client::cbor::escape::is_deceptive;
 use coordinated_client::cbor::{Value, json};
 use serde_json::Value as Json;
 use std::error::Error;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 
 /// In which form to print.
 #[derive(clap::Args)]
@@ -43,10 +42,7 @@ impl Format {
 /// Standard output. Widths and colours are for a terminal only.
 pub(super) struct Output {
     out: Box<dyn Write>,
-    is_terminal: bool,
-    is_coloured: bool,
-    /// Of a terminal, in characters.
-    width: Option<u16>,
+    screen: Screen,
 }
 
 /// What a text is about, which a colour shows on a terminal.
@@ -73,14 +69,9 @@ pub(super) type Shown = (String, Tone);
 
 impl Output {
     pub(super) fn new() -> Self {
-        let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
-            out: Box::new(BufWriter::new(stdout.lock())),
-            is_terminal,
-            is_coloured: is_terminal && !no_colour,
-            width: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0),
+            out: Box::new(BufWriter::new(io::stdout().lock())),
+            screen: Screen::stdout(),
         }
     }
 
@@ -88,15 +79,13 @@ impl Output {
     pub(super) fn nowhere() -> Self {
         Self {
             out: Box::new(io::sink()),
-            is_terminal: false,
-            is_coloured: false,
-            width: None,
+            screen: Screen::default(),
         }
     }
 
     /// Makes room for the next picture, on a terminal, by clearing the screen.
     pub(super) fn begin_picture(&mut self) -> io::Result<()> {
-        if self.is_terminal {
+        if self.screen.is_terminal {
             self.out.write_all(b"\x1b[H\x1b[2J")?;
         }
         Ok(())
@@ -116,7 +105,7 @@ impl Output {
     /// A table. On a terminal it is no wider than that: long texts go over several lines, what is extra is left
     /// out and, where there is no room even so, each row becomes a small table of its own.
     pub(super) fn table(&mut self, columns: &[Column], rows: Vec<Vec<Shown>>) -> io::Result<()> {
-        let mut table = self.empty_table();
+        let mut table = self.screen.table();
         table.set_header(columns.iter().map(|column| title(*column)));
         table.add_rows(rows.iter().map(|row| row.iter().map(cell)));
         let widths = table.column_max_content_widths();
@@ -137,7 +126,7 @@ impl Output {
                 shown.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
-        self.print(table)
+        print(table, &mut self.out)
     }
 
     /// Which columns have to be left out, so that the others find room; `None` if that does not help.
@@ -151,7 +140,7 @@ impl Output {
         let is_extra = |index: &usize| matches!(columns[*index], Column::Extra(_));
         let mut extra = (0..columns.len()).filter(is_extra);
         let mut left_out = Vec::new();
-        while self.width.is_some_and(|width| width < left) {
+        while self.screen.width.is_some_and(|width| width < left) {
             let index = extra.next()?;
             left -= needed[index];
             left_out.push(index);
@@ -162,38 +151,11 @@ impl Output {
     /// Each row as a small table, a line for each column.
     fn records(&mut self, columns: &[Column], rows: &[Vec<Shown>]) -> io::Result<()> {
         for row in rows {
-            let mut record = self.empty_table();
+            let mut record = self.screen.table();
             let cells = columns.iter().zip(row);
             record.add_rows(cells.map(|(column, shown)| [title(*column), cell(shown)]));
-            self.print(record)?;
+            print(record, &mut self.out)?;
             writeln!(self.out)?;
-        }
-        Ok(())
-    }
-
-    fn empty_table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        if self.is_coloured {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
-        }
-        match self.width {
-            Some(width) => table
-                .set_width(width)
-                .set_content_arrangement(ContentArrangement::Dynamic),
-            None => table.set_content_arrangement(ContentArrangement::Disabled),
-        };
-        table
-    }
-
-    fn print(&mut self, mut table: Table) -> io::Result<()> {
-        for column in table.column_iter_mut() {
-            column.set_padding((0, GAP));
-        }
-        for line in table.lines() {
-            writeln!(self.out, "{}", line.trim_end())?;
         }
         Ok(())
     }
@@ -225,7 +187,7 @@ impl Output {
 
     /// JSON as it is, but that nothing in it acts on a terminal.
     fn json(&self, text: String) -> String {
-        match self.is_terminal {
+        match self.screen.is_terminal {
             true => printable_json(&text),
             false => text,
         }
@@ -235,7 +197,7 @@ impl Output {
     /// other text in it, has escapes.
     fn yaml(&self, text: String, before: &str, value: &Json) -> String {
         let acts = |c: char| is_deceptive(c) && c != '\n';
-        match self.is_terminal && text.contains(acts) {
+        match self.screen.is_terminal && text.contains(acts) {
             true => self.json(format!("{before}{value}\n")),
             false => text,
         }
@@ -259,8 +221,6 @@ pub(super) fn yaml(value: &Json) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// Columns between two columns of a table.
-const GAP: u16 = 2;
 /// A column of text that is no wider is not broken.
 const TEXT_WIDTH_MIN: u16 = 12;
 

@@ -1,9 +1,11 @@
 //! Where units are read from: a file, a pipe or standard input, compressed or not, record by record.
 
 use flate2::bufread::GzDecoder;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,8 +17,11 @@ pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
 const PIECE_BYTES: usize = 64 * 1024;
 /// The first bytes of what gzip has compressed.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// How soon it is noticed that somebody wants an end while nothing comes, in milliseconds.
-const POLL_MS: libc::c_int = 100;
+/// How often to check for an interruption while nothing comes.
+const POLL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// The records of a file, each ended by a separator, or by the end of the file.
 pub(super) struct Records {
@@ -149,21 +154,14 @@ impl Read for Source {
             if self.must_stop.load(Ordering::Relaxed) {
                 return Err(io::Error::other("interrupted"));
             }
-            let mut poll = libc::pollfd {
-                fd: self.file.as_raw_fd(),
-                events: libc::POLLIN,
-                revents: 0,
-            };
-            // SAFETY: it points to one pollfd, as the number says, and the file is open.
-            let ready = unsafe { libc::poll(&raw mut poll, 1, POLL_MS) };
-            if ready > 0 {
-                let count = self.file.read(room)?;
-                self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
-                return Ok(count);
-            }
-            let error = io::Error::last_os_error();
-            if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+            match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&POLL)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => {
+                    let count = self.file.read(room)?;
+                    self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
+                    return Ok(count);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -27,8 +27,8 @@ EXPLAIN and PRAGMAs that only tell something are allowed. The function cbor_json
 as the data of work units are, as JSON; SQLite's json functions take what it returns, as in \
 `json_extract(cbor_json(data), '$.n')`.
 
-While a query runs, a daemon works on, but its log (the file that ends in -wal) can't begin anew and grows \
-by what is written, until --max-log: so look at large tables in a backup. Between two queries nothing is held. \
+While a query runs, a daemon works on, but its write-ahead log (the file that ends in -wal) can't be reset and grows \
+by what is written, up to --max-wal: so look at large tables in a backup. Between two queries nothing is held. \
 Ctrl-C interrupts a query.
 
 Tables show byte strings as names are shown: UTF-8 as text, the rest with \\xNN, and a backslash as \\\\. In \

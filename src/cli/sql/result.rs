@@ -1,12 +1,13 @@
 //! Results, in the form that is asked for, a row as soon as it comes.
 
 use super::table::{Cell, Table};
+use crate::cli::table::Screen;
 use crate::cli::values::{printable, printable_json};
 use crate::store::{Rows, ValueRef};
 use coordinated_client::cbor::escape::escape;
 use coordinated_client::cbor::{Value, json};
 use serde_json::{Map, Value as Json};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 
 /// How to print.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,16 +33,13 @@ pub(super) struct Printer {
 
 impl Printer {
     pub(super) fn new(form: Form) -> Self {
-        let stdout = io::stdout();
-        let is_terminal = stdout.is_terminal();
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
+        let screen = Screen::stdout();
         Self {
-            out: BufWriter::new(stdout),
+            out: BufWriter::new(io::stdout()),
             form,
-            is_terminal,
+            is_terminal: screen.is_terminal,
             columns: Vec::new(),
-            table: Table::new(width.map(usize::from), is_terminal && !no_colour),
+            table: Table::new(screen),
             is_first: true,
         }
     }

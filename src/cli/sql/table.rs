@@ -1,16 +1,14 @@
 //! Rows in aligned columns, however many there are: the first ones decide how wide the columns are.
 
+use crate::cli::table::{GAP, Screen, print};
+use comfy_table::{Attribute, CellAlignment, ColumnConstraint, ContentArrangement, Width};
 use std::io::{self, Write};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Rows that are waited for before the first is printed.
+/// Rows that are held before the first is printed.
 const HELD_ROWS_MAX: usize = 500;
 
-/// Bytes of rows that are waited for, should they be long.
+/// Bytes of rows that are held, in case they are long.
 const HELD_BYTES_MAX: usize = 1 << 20;
-
-/// Columns of the terminal between two of the table.
-const GAP: usize = 2;
 
 /// What is shown of a value: one line.
 pub(super) struct Cell {
@@ -50,9 +48,7 @@ impl Cell {
 
 /// A table that is being printed.
 pub(super) struct Table {
-    /// Of the terminal; none if there is none, and lines may be of any length.
-    width: Option<usize>,
-    is_coloured: bool,
+    screen: Screen,
     titles: Vec<String>,
     held: Vec<Vec<Cell>>,
     held_bytes: usize,
@@ -60,28 +56,22 @@ pub(super) struct Table {
     layout: Option<Layout>,
 }
 
-#[derive(Clone)]
 enum Layout {
     /// Rows are lines.
     Lines(Vec<Column>),
     /// Rows are lists, a line or more for each column, because lines would be longer than the terminal's.
-    Lists {
-        /// Of the titles.
-        width: usize,
-    },
+    Lists,
 }
 
-#[derive(Clone, Copy)]
 struct Column {
-    width: usize,
+    width: u16,
     is_right: bool,
 }
 
 impl Table {
-    pub(super) fn new(width: Option<usize>, is_coloured: bool) -> Self {
+    pub(super) fn new(screen: Screen) -> Self {
         Self {
-            width,
-            is_coloured,
+            screen,
             titles: Vec::new(),
             held: Vec::new(),
             held_bytes: 0,
@@ -89,7 +79,7 @@ impl Table {
         }
     }
 
-    /// Begins a table with these columns. What a broken-off one has held is forgotten.
+    /// Begins a table with these columns. What an interrupted one has held is dropped.
     pub(super) fn begin(&mut self, titles: Vec<String>) {
         self.titles = titles;
         self.held.clear();
@@ -99,8 +89,12 @@ impl Table {
 
     /// A row. It is printed now or later.
     pub(super) fn row(&mut self, cells: Vec<Cell>, out: &mut dyn Write) -> io::Result<()> {
-        if let Some(layout) = &self.layout {
-            return self.print(layout, &cells, out);
+        match &self.layout {
+            Some(Layout::Lines(columns)) => {
+                return print_lines(self.lines(&[cells]), columns, out);
+            }
+            Some(Layout::Lists) => return self.print_list(&cells, out),
+            None => {}
         }
         self.held_bytes += cells.iter().map(|cell| cell.text.len()).sum::<usize>();
         self.held.push(cells);
@@ -118,138 +112,104 @@ impl Table {
         }
     }
 
+    /// Prints the rows that are held, and decides by them how the table looks.
     fn print_held(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let layout = self.decide();
-        if let Layout::Lines(columns) = &layout {
-            let titles = self.titles.iter().zip(columns);
-            let line = titles.map(|(title, column)| padded(title, *column));
-            let line = line.collect::<Vec<_>>().join(&" ".repeat(GAP));
-            self.styled(line.trim_end(), BOLD, out)?;
-            writeln!(out)?;
+        let rows = std::mem::take(&mut self.held);
+        let mut table = self.lines(&rows);
+        table.set_header(self.titles.iter().map(|title| drawn_title(title)));
+        let widths = table.column_max_content_widths();
+        let needed: usize = widths.iter().map(|width| usize::from(width + GAP)).sum();
+        let has_room = |width| needed <= usize::from(width + GAP);
+        if self.screen.width.is_some_and(|width| !has_room(width)) && !rows.is_empty() {
+            self.layout = Some(Layout::Lists);
+            return rows.iter().try_for_each(|row| self.print_list(row, out));
         }
-        for cells in std::mem::take(&mut self.held) {
-            self.print(&layout, &cells, out)?;
-        }
-        self.layout = Some(layout);
+        let columns = widths.into_iter().enumerate().map(|(index, width)| Column {
+            width,
+            is_right: has_numbers(&rows, index),
+        });
+        let columns: Vec<Column> = columns.collect();
+        print_lines(table, &columns, out)?;
+        self.layout = Some(Layout::Lines(columns));
         Ok(())
     }
 
-    /// How the table looks, by the rows that are held. A later row may need more room, and then its line is
-    /// longer than the others.
-    fn decide(&self) -> Layout {
-        let column = |(index, title): (usize, &String)| {
-            let cells = || self.held.iter().filter_map(|row| row.get(index));
-            let widths = cells().map(|cell| cell.text.width());
-            let mut kinds = cells()
-                .map(|cell| cell.kind)
-                .filter(|kind| *kind != Kind::Null);
-            let first = kinds.next();
-            Column {
-                width: widths.max().unwrap_or(0).max(title.width()),
-                is_right: first == Some(Kind::Number) && kinds.all(|kind| kind == Kind::Number),
-            }
-        };
-        let columns: Vec<Column> = self.titles.iter().enumerate().map(column).collect();
-        let needed: usize = columns.iter().map(|column| column.width + GAP).sum();
-        match self.width {
-            Some(width) if needed > width + GAP && !self.held.is_empty() => Layout::Lists {
-                width: self
-                    .titles
-                    .iter()
-                    .map(|title| title.width())
-                    .max()
-                    .unwrap_or(0),
-            },
-            _ => Layout::Lines(columns),
-        }
+    fn lines(&self, rows: &[Vec<Cell>]) -> comfy_table::Table {
+        let mut table = self.screen.table();
+        // Nothing is broken: where a later row needs more room, its line is longer than the others.
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        table.add_rows(rows.iter().map(|row| row.iter().map(drawn)));
+        table
     }
 
-    fn print(&self, layout: &Layout, cells: &[Cell], out: &mut dyn Write) -> io::Result<()> {
-        match layout {
-            Layout::Lines(columns) => {
-                let last = cells.len().saturating_sub(1);
-                for (index, (cell, column)) in cells.iter().zip(columns).enumerate() {
-                    let mut text = padded(&cell.text, *column);
-                    if index == last {
-                        text.truncate(text.trim_end_matches(' ').len());
-                    }
-                    self.styled(&text, style(cell), out)?;
-                    if index != last {
-                        write!(out, "{:GAP$}", "")?;
-                    }
-                }
-                writeln!(out)
-            }
-            Layout::Lists { width } => {
-                let room = self.width.unwrap_or(usize::MAX).saturating_sub(width + GAP);
-                for (title, cell) in self.titles.iter().zip(cells) {
-                    let column = Column {
-                        width: *width,
-                        is_right: false,
-                    };
-                    self.styled(&padded(title, column), BOLD, out)?;
-                    // Where the titles take all the room, the terminal breaks the lines.
-                    for (number, piece) in pieces(&cell.text, room.max(1)).into_iter().enumerate() {
-                        let indent = if number == 0 { GAP } else { width + GAP };
-                        write!(out, "{:indent$}", "")?;
-                        self.styled(piece, style(cell), out)?;
-                        writeln!(out)?;
-                    }
-                }
-                writeln!(out)
+    fn print_list(&self, row: &[Cell], out: &mut dyn Write) -> io::Result<()> {
+        let mut table = self.screen.table();
+        // Texts are broken anywhere: no cell has this character.
+        table.set_delimiter('\0');
+        let cells = self.titles.iter().zip(row);
+        table.add_rows(cells.map(|(title, cell)| [drawn_title(title), drawn(cell)]));
+        let titles = table.column_max_content_widths().first().copied();
+        // Where the titles take all the room, the terminal breaks the lines.
+        let room = self.screen.width.unwrap_or(u16::MAX);
+        let room = room.saturating_sub(titles.unwrap_or(0) + GAP).max(1);
+        for (index, width) in [titles.unwrap_or(0), room].into_iter().enumerate() {
+            if let Some(column) = table.column_mut(index) {
+                column.set_constraint(exactly(width));
             }
         }
-    }
-
-    fn styled(&self, text: &str, style: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
-        match style {
-            Some(style) if self.is_coloured => write!(out, "\x1b[{style}m{text}\x1b[0m"),
-            _ => write!(out, "{text}"),
-        }
+        print(table, out)?;
+        writeln!(out)
     }
 }
 
-const BOLD: Option<&str> = Some("1");
-const DIM: Option<&str> = Some("2");
+fn print_lines(
+    mut table: comfy_table::Table,
+    columns: &[Column],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let widths = table.column_max_content_widths();
+    for ((column, width), drawn) in columns.iter().zip(widths).zip(table.column_iter_mut()) {
+        drawn.set_constraint(exactly(width.max(column.width)));
+        if column.is_right {
+            drawn.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    print(table, out)
+}
 
-fn style(cell: &Cell) -> Option<&'static str> {
+/// The width of a column with the gap behind it.
+fn exactly(width: u16) -> ColumnConstraint {
+    ColumnConstraint::Absolute(Width::Fixed(width.saturating_add(GAP)))
+}
+
+/// True if there is nothing but numbers in a column.
+fn has_numbers(rows: &[Vec<Cell>], index: usize) -> bool {
+    let cells = rows.iter().filter_map(|row| row.get(index));
+    let mut kinds = cells
+        .map(|cell| cell.kind)
+        .filter(|kind| *kind != Kind::Null)
+        .peekable();
+    kinds.peek().is_some() && kinds.all(|kind| kind == Kind::Number)
+}
+
+fn drawn_title(title: &str) -> comfy_table::Cell {
+    comfy_table::Cell::new(title).add_attribute(Attribute::Bold)
+}
+
+fn drawn(cell: &Cell) -> comfy_table::Cell {
+    let drawn = comfy_table::Cell::new(&cell.text);
     match cell.kind {
-        Kind::Null => DIM,
-        Kind::Text | Kind::Number => None,
+        Kind::Null => drawn.add_attribute(Attribute::Dim),
+        Kind::Text | Kind::Number => drawn,
     }
-}
-
-fn padded(text: &str, column: Column) -> String {
-    let padding = " ".repeat(column.width.saturating_sub(text.width()));
-    if column.is_right {
-        padding + text
-    } else {
-        text.to_owned() + &padding
-    }
-}
-
-/// The text cut into pieces of such a width; a single empty one if there is nothing in it.
-fn pieces(text: &str, width: usize) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let (mut begin, mut used) = (0, 0);
-    for (at, character) in text.char_indices() {
-        let needed = character.width().unwrap_or(0);
-        if used + needed > width && at > begin {
-            pieces.push(&text[begin..at]);
-            (begin, used) = (at, 0);
-        }
-        used += needed;
-    }
-    pieces.push(&text[begin..]);
-    pieces
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn printed(width: Option<usize>, titles: &[&str], rows: &[&[&str]]) -> String {
-        let mut table = Table::new(width, false);
+    fn printed(width: Option<u16>, titles: &[&str], rows: &[&[&str]]) -> String {
+        let mut table = Table::new(Screen::plain(width));
         let mut out = Vec::new();
         table.begin(titles.iter().map(|title| (*title).to_owned()).collect());
         for row in rows {
@@ -281,12 +241,12 @@ mod tests {
             printed,
             "n     1\ntext  a text\n       of so\n      me len\n      gth\n\n"
         );
-        assert!(printed.lines().all(|line| line.width() <= 12));
+        assert!(printed.lines().all(|line| line.len() <= 12));
     }
 
     #[test]
     fn long_tables_are_printed_as_they_come_and_a_later_wide_row_is_whole() {
-        let mut table = Table::new(None, false);
+        let mut table = Table::new(Screen::plain(None));
         let mut out = Vec::new();
         table.begin(vec!["a".to_owned(), "b".to_owned()]);
         let row = |text: &str| vec![Cell::text(text.to_owned()), Cell::null()];

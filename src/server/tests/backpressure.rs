@@ -70,22 +70,22 @@ fn who_was_held_up_by_another_s_unsent_bytes_goes_on_when_those_are_gone() {
     };
     let server = start(limits);
     let big = format!("big {}", 20 * MIB);
-    let mut held_up = server.connect_with_small_buffer();
-    held_up.send(&big);
+    let mut has_paused = server.connect_with_small_buffer();
+    has_paused.send(&big);
     server.wait_for(&big);
     let mut other = server.connect_with_small_buffer();
     other.send(&big);
     server.wait_for(&big);
     let mut quick = server.connect();
     quick.ask("look");
-    held_up.send("then");
+    has_paused.send("then");
     for _ in 0..10 {
         quick.ask("look");
     }
     assert!(!server.handled_by_now().contains(&"then".to_owned()));
     assert_eq!(other.receive().len(), 20 * MIB);
     server.wait_for("then");
-    drop(held_up);
+    drop(has_paused);
     server.stop().unwrap();
 }
 

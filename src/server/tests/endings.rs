@@ -214,7 +214,7 @@ fn a_signal_to_stop_is_a_clean_stop_and_a_hang_up_is_nothing() {
         Limits::default(),
     )
     .unwrap();
-    server.heed_signals().unwrap();
+    server.handle_signals().unwrap();
     let mut server = run(server, |_| {});
     let mut client = server.connect();
     signal_hook::low_level::raise(signal_hook::consts::SIGHUP).unwrap();
@@ -231,7 +231,7 @@ fn a_loop_that_hangs_is_not_heard_from() {
     let listen = "127.0.0.1:0".parse().unwrap();
     let mut server = Server::bind(&[listen], Admission::default(), Limits::default()).unwrap();
     let interval = Duration::from_millis(10);
-    server.report_to(ServiceManager::at(socket, interval));
+    server.notify(ServiceManager::at(socket, interval));
     let server = run(server, |_| {});
     let next = || {
         let mut message = [0; 100];

@@ -210,7 +210,7 @@ fn nothing_but_reading_is_allowed() {
     }
 }
 
-/// The files of a folder, but for the index of the log, which every reader marks.
+/// The files of a folder, but for the index of the WAL, which every reader marks.
 fn files(folder: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let entries = std::fs::read_dir(folder).expect("the folder");
     let file = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -233,7 +233,7 @@ fn a_file_that_no_daemon_has_stays_as_it_is_be_it_closed_or_left_by_a_crash() {
     assert_eq!(
         rows(&server, count),
         [json!({"n": 1})],
-        "what is only in the log"
+        "what is only in the WAL"
     );
     assert_eq!(files(server.folder()), crashed);
     server.start_again();
@@ -476,7 +476,7 @@ fn a_daemon_that_starts_while_a_query_runs_is_told() {
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("was changed while it was read") && said.contains("ask again"),
+        said.contains("was changed while it was read") && said.contains("run the query again"),
         "{said}"
     );
 }

@@ -201,7 +201,7 @@ fn what_might_take_long_and_can_t_be_done_in_steps_is_refused() {
     let list = "[{'id': 1, 'method': 'get_work_units', 'params': ['ws', {'state': [3, 4]}]}]";
     let answers = client.exchange(&diag(list));
     let problem = answers.item(0).at("error").at("message").to_string();
-    assert!(problem.contains("send this one alone"), "{problem}");
+    assert!(problem.contains("send it as a single request"), "{problem}");
     assert_eq!(client.keys("ws", "{'state': [3, 4]}"), [""; 0]);
 
     let paths = |count: usize| "['a'],".repeat(count);

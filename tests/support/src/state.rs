@@ -33,7 +33,7 @@ const WRONG_COUNTS: &str = "
 
 /// Reads a database, which may be open, and checks it.
 pub fn look_at(database: &Path) -> State {
-    // A connection that only reads leaves the log alone when it is closed.
+    // A connection that only reads leaves the WAL alone when it is closed.
     let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .expect("the database can be read");
     assert_eq!(rows(&connection, "PRAGMA integrity_check"), "ok\n");

@@ -1,9 +1,9 @@
-//! Backups that the daemon makes by itself, on a thread and a connection of its own, so that nobody
-//! waits for them.
+//! Backups that the daemon makes by itself, on a thread and a connection of its own, so that no client waits for them.
 
 use super::backup::backup;
 use super::database_file::side_files;
-use super::new_file::{FileError, PARTIAL, Watch};
+use super::error::FileError;
+use super::new_file::{PARTIAL, Watch};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-/// How long the thread sleeps at a time: it goes by the wall clock, which may be set meanwhile.
+/// How long the thread sleeps at a time: backups are due by the wall clock, which may be set meanwhile.
 const NAP: Duration = Duration::from_secs(60);
 
 /// Which backups to make.
@@ -24,13 +24,13 @@ pub struct BackupSchedule {
     pub db: PathBuf,
     /// The folder to put them in.
     pub folder: PathBuf,
-    /// How far apart they are, at least a second.
+    /// The time between two of them, at least a second.
     pub every: Duration,
-    /// How many stay.
+    /// How many are kept.
     pub keep: NonZeroUsize,
 }
 
-/// The thread that makes them, until it is dropped; a backup that is being made then is given up.
+/// The thread that makes them. Dropping this ends it, and abandons a backup that is being made.
 pub struct ScheduledBackups {
     must_stop: Arc<AtomicBool>,
     wake: Option<Sender<()>>,
@@ -42,8 +42,7 @@ impl ScheduledBackups {
     /// `every`, so at once if there is none.
     ///
     /// # Errors
-    /// If there is no such folder: one that is made by mistake, say because a disk is not mounted, would
-    /// be worse.
+    /// If there is no such folder. It is not created, since a disk may not be mounted.
     pub fn start(schedule: BackupSchedule) -> io::Result<Self> {
         schedule.existing()?;
         let must_stop = Arc::new(AtomicBool::new(false));
@@ -53,7 +52,7 @@ impl ScheduledBackups {
             false => ControlFlow::Continue(()),
         });
         let (wake, woken) = channel::<()>();
-        // Not on the thread, which may begin when the folder is another one already.
+        // Not on the thread: until that runs, something may be mounted on the folder.
         let mut due = schedule.first_due(SystemTime::now());
         let thread = std::thread::spawn(move || {
             loop {
@@ -83,15 +82,14 @@ impl Drop for ScheduledBackups {
         self.must_stop.store(true, Ordering::Relaxed);
         self.wake = None;
         if let Some(thread) = self.thread.take() {
-            // Nothing is lost by one that panicked.
+            // Nothing is lost if it panicked.
             let _ = thread.join();
         }
     }
 }
 
 impl BackupSchedule {
-    /// Makes one backup and removes those that are too many. A failure is logged; the next one may do
-    /// better.
+    /// Makes one backup and removes the oldest ones. A failure is logged, and the next backup is tried as usual.
     fn make(&self, now: SystemTime, watch: &Watch) {
         self.remove_leftovers();
         let path = self.folder.join(self.name_at(now));
@@ -100,7 +98,7 @@ impl BackupSchedule {
             Err(FileError::Stopped { .. }) => return,
             Err(error) => {
                 let next = humantime::format_duration(self.every);
-                tracing::warn!(%error, "no backup was made; the next one is tried in {next}");
+                tracing::warn!(%error, "no backup was made; the next one is due in {next}");
                 return;
             }
         }
@@ -136,7 +134,7 @@ impl BackupSchedule {
 
     fn remove_oldest(&self, now: SystemTime) -> io::Result<()> {
         let mut all = self.existing()?;
-        // Those from the future go first, before the one that has just been made.
+        // Those from the future go first: the one that was just made must stay.
         all.sort_by_key(|(time, _)| *time <= now);
         let too_many = all.len().saturating_sub(self.keep.get());
         for (_, path) in &all[..too_many] {
@@ -146,7 +144,7 @@ impl BackupSchedule {
         Ok(())
     }
 
-    /// Removes what backups have left that a crash ended.
+    /// Removes what backups left behind that a crash interrupted.
     fn remove_leftovers(&self) {
         let Ok(entries) = self.folder.read_dir() else {
             return;
@@ -154,7 +152,7 @@ impl BackupSchedule {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let of_ours = name.to_str().and_then(|name| name.strip_prefix('.'));
-            // What SQLite has beside it goes with the file.
+            // SQLite's files beside it are removed with it.
             let is_leftover = of_ours.is_some_and(|name| {
                 let name_length = self.stem().len() + STAMP_LENGTH;
                 name.ends_with(PARTIAL)
@@ -166,14 +164,14 @@ impl BackupSchedule {
                 let path = entry.path();
                 tracing::debug!(path = %path.display(), "unfinished backup removed");
                 for path in side_files(&path).into_iter().chain([path]) {
-                    // If it can't be removed it does no harm.
+                    // A file that can't be removed does no harm.
                     let _ = std::fs::remove_file(path);
                 }
             }
         }
     }
 
-    /// What names begin with: databases of other names can share the folder.
+    /// How the names begin, so that databases with other names can share the folder.
     fn stem(&self) -> String {
         let stem = Path::new(&self.db).file_stem().unwrap_or_default();
         stem.to_string_lossy().into_owned()
@@ -191,7 +189,7 @@ impl BackupSchedule {
         let (date_hours, rest) = stamp.split_at_checked(13)?;
         let (minutes, seconds) = rest.strip_suffix(".db")?.split_at_checked(2)?;
         let time = humantime::parse_rfc3339(&format!("{date_hours}:{minutes}:{seconds}")).ok()?;
-        // Nothing but what `name_at` writes.
+        // Only what `name_at` writes.
         (self.name_at(time) == name).then_some(time)
     }
 }

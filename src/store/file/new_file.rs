@@ -1,11 +1,11 @@
-//! Making a database file beside the place where it will be, and putting it there when it is whole.
+//! Making a database file beside its final path, and renaming it when it is complete.
 //!
-//! Backups, restores and compaction all end so. What is at the place stays as it is until the new file
-//! has been checked and is on the disk; whatever ends the process before leaves no half file there.
+//! Backup, restore and compaction all end this way. A file at that path stays as it is until the new one has been
+//! checked and synced, so a crash never leaves an incomplete file there.
 
 use super::check;
 use super::database_file::{DatabaseFile, connect, side_files};
-use super::open::OpenError;
+use super::error::FileError;
 use super::owner_lock::OwnerLock;
 use crate::coordinate::StorageError;
 use rusqlite::{ErrorCode, OpenFlags};
@@ -17,141 +17,52 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::{NamedTempFile, PersistError};
 
-/// How far a long command is.
+/// The progress of a long command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// So many bytes are written, of about so many.
+    /// Writing the new file.
     Writing {
-        /// Written so far.
+        /// Bytes written so far.
         bytes: u64,
-        /// To be written in all.
+        /// Bytes to write in total, as estimated.
         total: u64,
     },
-    /// What was written is being read and checked.
+    /// Reading and checking the new file.
     Checking,
 }
 
-/// Is told how far a long command is, many times a second, and says whether to go on.
+/// Is called with the progress of a long command many times a second, and decides whether it continues.
 pub type Watch = Arc<dyn Fn(Stage) -> ControlFlow<()> + Send + Sync>;
 
-/// Why a file could not be made or put in its place. What was there is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// There is something already.
-    #[error("{path} exists already: choose another place, or overwrite it with --force")]
-    Exists {
-        /// What is in the way.
-        path: PathBuf,
-    },
-    /// The new file would replace the one that it is made from.
-    #[error("{path} is the file to be copied itself: choose another place")]
-    SameFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file can't be read as a database of ours, or may not be touched.
-    #[error("can't use {path}: {reason}")]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// A program that reads a database which goes away would harm the one that comes in its place.
-    #[error("another program has {path} open: close it first")]
-    Open {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The new file is no good, and neither is the one that it is made from.
-    #[error(
-        "{path} is not in order, so no file was made from it: {fault}; `coordinated check` tells more"
-    )]
-    Damaged {
-        /// The file that it was made from.
-        path: PathBuf,
-        /// What is wrong.
-        fault: String,
-    },
-    /// Reading or writing failed.
-    #[error("can't {what} {path}: {reason}")]
-    Failed {
-        /// What was tried.
-        what: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// The watcher said so.
-    #[error("stopped before the end; {path} is as it was before")]
-    Stopped {
-        /// Where the new file would have been.
-        path: PathBuf,
-    },
-}
-
-impl From<OpenError> for FileError {
-    fn from(error: OpenError) -> Self {
-        let (path, reason) = match error {
-            OpenError::CannotOpen { path, reason } | OpenError::Migration { path, reason } => {
-                (path, reason)
-            }
-            OpenError::InUse { path, owner } => (
-                path,
-                format!("it is in use by another coordinated{owner}: stop that one first"),
-            ),
-            OpenError::Unusable { path, reason } => (path, reason),
-            OpenError::LogWithoutDatabase { path, log } => (
-                path,
-                format!(
-                    "it is missing or empty, but its log {} is there: bring the database back, or move that log away",
-                    log.display()
-                ),
-            ),
-            OpenError::NotOurs { path, reason } => {
-                (path, format!("it is no coordinated database ({reason})"))
-            }
-            OpenError::SchemaTooNew { path, found, known } => (
-                path,
-                format!(
-                    "it has schema {found}, this program knows up to {known}: upgrade coordinated"
-                ),
-            ),
-        };
-        Self::Unusable { path, reason }
-    }
-}
-
-/// Who may use a file that comes in the place of another.
+/// Who may use the new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileAccess {
     /// Only its owner.
     Private,
-    /// Whoever could use the one before, whoever puts the new one there.
+    /// The same users as the file that it replaces, no matter who runs the command.
     AsBefore,
 }
 
-/// How the names of unfinished files end.
+/// The suffix of unfinished files.
 pub(super) const PARTIAL: &str = ".partial";
 
 /// A database file that is being made.
 pub(super) struct NewFile {
-    /// In the folder of `path`, with mode 0600; removed unless it is put in its place.
+    /// In the folder of `path`, with mode 0600; removed unless it is renamed to `path`.
     temp: NamedTempFile,
-    /// Where it will be.
+    /// The final path.
     path: PathBuf,
     overwrite: bool,
-    /// Held if something may have to go from there, so that it is nobody's.
+    /// Held if a file there may have to be replaced, so that no daemon uses it.
     lock: Option<OwnerLock>,
 }
 
 impl NewFile {
-    /// Begins a file that will be at this place. With `lock`, what SQLite may have left beside that place
-    /// goes away in the end; without, it must not be there.
+    /// Begins a file that will be at this place. With `lock`, files that SQLite left beside that place are removed at the
+    /// end; without it, there must be none.
     ///
     /// # Errors
-    /// If there is something already and `overwrite` is not set, or the folder can't be written to.
+    /// If there is a file already and `overwrite` is not set, or the folder can't be written to.
     pub(super) fn begin(
         place: DatabaseFile,
         overwrite: bool,
@@ -183,23 +94,23 @@ impl NewFile {
         })
     }
 
-    /// Where the file is made.
+    /// The path while it is unfinished.
     pub(super) fn temp_path(&self) -> &Path {
         self.temp.path()
     }
 
-    /// Where it will be.
+    /// The final path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes to the disk what has been written so far.
+    /// Syncs what has been written so far.
     pub(super) fn sync(&self) -> Result<(), FileError> {
         let synced = self.temp.as_file().sync_data();
         synced.map_err(|error| failed("write", self.temp.path(), error))
     }
 
-    /// Asks the watcher whether to go on.
+    /// Reports progress to the watcher, and asks whether to continue.
     pub(super) fn ask(&self, watch: &Watch, stage: Stage) -> Result<(), FileError> {
         match watch(stage) {
             ControlFlow::Continue(()) => Ok(()),
@@ -209,7 +120,7 @@ impl NewFile {
         }
     }
 
-    /// What an SQLite error at making this file means.
+    /// Turns an SQLite error from making this file into ours.
     pub(super) fn failed(&self, what: &'static str, error: &rusqlite::Error) -> FileError {
         if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
             return FileError::Stopped {
@@ -219,8 +130,8 @@ impl NewFile {
         failed(what, &self.path, error)
     }
 
-    /// Checks that the new file is whole, that its kept counts are right, and that stored CBOR can be decoded.
-    /// `source` is named if not.
+    /// Checks that the new file is undamaged, that its kept counts are right, and that stored CBOR can be decoded. If
+    /// not, the error names `source`.
     pub(super) fn verify(&self, source: &Path, watch: &Watch) -> Result<(), FileError> {
         self.ask(watch, Stage::Checking)?;
         let fault = self.first_fault(watch);
@@ -239,8 +150,7 @@ impl NewFile {
 
     fn first_fault(&self, watch: &Watch) -> rusqlite::Result<Option<String>> {
         let connection = connect(self.temp.path(), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // A copy says that it has a write-ahead log, as its source has. Without one, it is a single file
-        // that reading leaves alone.
+        // A copy is in WAL mode, as its source is. In this mode it is a single file, and reading it creates no others.
         connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
         let watch = Arc::clone(watch);
         let handler = move || watch(Stage::Checking).is_break();
@@ -249,7 +159,7 @@ impl NewFile {
         check::first_fault(&connection, version)
     }
 
-    /// Puts the file in its place. Gives its size in bytes.
+    /// Renames the file to its final path. Gives its size in bytes.
     pub(super) fn put(self, access: FileAccess) -> Result<u64, FileError> {
         let Self {
             temp,
@@ -294,10 +204,10 @@ fn give_access(file: &File, path: &Path) -> io::Result<()> {
     file.set_permissions(old.permissions())
 }
 
-/// Prepares a place for another file: a log that stays beside it would be taken for that of the new file.
+/// Prepares a place for another file: a WAL that stays there would be taken for the WAL of the new file.
 ///
-/// The old database takes its log in first, so that it is whole should the new one not come; SQLite allows
-/// that only if no other program has it open.
+/// The old database's WAL is moved into it first, so that it is complete if the new file does not get here. SQLite
+/// allows that only if no other program has the database open.
 fn make_way(path: &Path) -> Result<(), FileError> {
     if path.exists() {
         let mode = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|old| {
@@ -312,7 +222,7 @@ fn make_way(path: &Path) -> Result<(), FileError> {
                 });
             }
             Ok(_) => {}
-            // There is no sense in what it has.
+            // A damaged file has nothing to keep.
             Err(error) if check::is_damage(&error) => {}
             Err(error) => match StorageError::from(error) {
                 StorageError::Busy(_) => {

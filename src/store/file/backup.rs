@@ -1,29 +1,30 @@
-//! Backups of a database, whether a daemon runs on it or not, and the way back.
+//! Backing a database up, whether a daemon runs on it or not, and restoring it.
 
 use super::database_file::{DatabaseFile, connect, side_files};
-use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
-use super::open::open_to_read;
+use super::error::FileError;
+use super::existing::open_to_read;
+use super::new_file::{FileAccess, NewFile, Stage, Watch};
 use super::owner_lock::OwnerLock;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Pages that are copied before the watcher is asked: some milliseconds.
+/// Pages that are copied between two calls of the watcher: a few milliseconds.
 const PAGES_A_STEP: u16 = 1_000;
 
-/// Steps after which what was copied is synced, 64 MiB: the daemon's own syncs would have to wait behind
-/// gigabytes that are on their way to the disk.
+/// Steps after which what was copied is synced, 64 MiB: otherwise the daemon's own syncs would have to wait for
+/// gigabytes to reach the disk.
 const STEPS_BETWEEN_SYNCS: u32 = 16;
 
-/// Copies the database `db` into one new file at `dest`. A daemon may run on it: the copy is the state of
-/// one moment. Gives the copy's size in bytes.
+/// Copies the database `db` to a single new file, `dest`. A daemon may run on `db`: the copy shows one moment. Gives its
+/// size in bytes.
 ///
 /// # Errors
 /// If `dest` exists and `overwrite` is not set, or belongs to a daemon, or is a link; if `db` can't be read or the copy
-/// not written; if the copy is not in order.
+/// can't be written; if the copy is damaged.
 pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
-    // Who wants no file to go needs not be sure that nobody has it.
+    // If no file may be replaced, none needs to be locked.
     let new = DatabaseFile::to_replace(dest)?;
     let is_taken = dest.exists() || side_files(new.path()).iter().any(|side| side.exists());
     let lock = if overwrite && is_taken {
@@ -32,7 +33,7 @@ pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<
     } else {
         None
     };
-    // A file that comes there meanwhile may have an owner, who is not asked.
+    // A file that is created there from now on may belong to somebody else.
     let overwrite = lock.is_some();
     copy(
         db,
@@ -42,16 +43,16 @@ pub fn backup(db: &Path, dest: &Path, overwrite: bool, watch: &Watch) -> Result<
     )
 }
 
-/// Puts a copy of `from`, which is a backup or any other database of ours, in the place of the database
-/// `db`, which no daemon may own. Gives its size in bytes.
+/// Replaces the database `db`, which no daemon may own, with a copy of `from`, a backup or any other database of ours.
+/// Gives its size in bytes.
 ///
 /// # Errors
-/// As [`backup`].
+/// Those of [`backup`].
 pub fn restore(from: &Path, db: &Path, overwrite: bool, watch: &Watch) -> Result<u64, FileError> {
     refuse_same(from, db)?;
     let new = DatabaseFile::to_replace(db)?;
     if !overwrite {
-        new.refuse_log_without_database()?;
+        new.refuse_wal_without_database()?;
     }
     let lock = OwnerLock::take(&new)?;
     copy(
@@ -71,14 +72,13 @@ fn refuse_same(source: &Path, dest: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Copies page by page, within one transaction that reads.
+/// Copies page by page, within one read transaction.
 ///
-/// Without that transaction, SQLite begins the copy anew whenever another process has written; with it,
-/// the copy is of one moment, and nobody waits: writers append to the log, of which the part that is
-/// older than the copy can be moved into the file, but which can't begin anew before the copy's end. So
-/// the log grows by what is written meanwhile, and the copy should be quick. `VACUUM INTO` would hold the
-/// log up in the same way, but for longer in a large file, as it reads in the order of the tables and
-/// not in that of the disk.
+/// Without that transaction, SQLite restarts the copy whenever another process has written. With it, the copy shows
+/// one moment, and nobody waits: writers append to the WAL. The part of the WAL that is older than the copy can be
+/// moved into the file, but the WAL can't be reset before the copy ends. It grows by what is written meanwhile, so
+/// the copy should be quick. `VACUUM INTO` would hold the WAL in the same way, but longer in a large file, since it
+/// reads in the order of the tables and not in that of the disk.
 fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Result<u64, FileError> {
     {
         let (from, _) = open_to_read(&DatabaseFile::existing(source)?)?;
@@ -97,7 +97,7 @@ fn copy(source: &Path, new: NewFile, access: FileAccess, watch: &Watch) -> Resul
 pub(super) fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Result<(), FileError> {
     let failed = |error| new.failed("copy to", &error);
     let mut to = connect(new.temp_path(), OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-    // A copy that does not come to its end is thrown away, so it needs neither.
+    // An unfinished copy is thrown away, so it needs neither.
     to.pragma_update(None, "journal_mode", "OFF")
         .map_err(failed)?;
     to.pragma_update(None, "synchronous", "OFF")
@@ -120,7 +120,7 @@ pub(super) fn copy_pages(from: &Connection, new: &NewFile, watch: &Watch) -> Res
             StepResult::Done => break,
             StepResult::More if step % STEPS_BETWEEN_SYNCS == 0 => new.sync()?,
             StepResult::More => {}
-            // Nobody else knows the new file, and a transaction that reads is open already.
+            // Nobody else has the new file open, and the read transaction has begun.
             _ => {
                 return Err(FileError::Failed {
                     what: "copy to",

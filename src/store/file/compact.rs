@@ -1,21 +1,21 @@
-//! Giving free pages back to the file system.
+//! Returning free pages to the file system.
 
 use super::database_file::DatabaseFile;
-use super::new_file::{FileAccess, FileError, NewFile, Stage, Watch};
-use super::open::open_existing;
+use super::error::FileError;
+use super::existing::open_existing;
+use super::new_file::{FileAccess, NewFile, Stage, Watch};
 use super::owner_lock::OwnerLock;
 use rusqlite::{Connection, named_params};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Steps of SQLite's machine between two looks at how far it is: some milliseconds.
+/// Instructions of SQLite's virtual machine between two reports of progress: a few milliseconds.
 const OPS_BETWEEN_LOOKS: i32 = 100_000;
 
-/// A database that nobody else has, and that can be written anew without its free pages.
+/// A database that no other process owns, ready to be rewritten without its free pages.
 ///
-/// The new file is made beside the old one and takes its place at the end, so that whatever ends the
-/// process leaves one of the two, and the old one's log does not grow to the size of the database, as it
-/// does when SQLite vacuums in place.
+/// The new file is made beside the old one and replaces it at the end. So if the process is killed, one of the two is
+/// complete, and the old one's WAL does not grow to the size of the database, as it does when SQLite vacuums in place.
 pub struct Compaction {
     db: PathBuf,
     file: DatabaseFile,
@@ -28,10 +28,10 @@ pub struct Compaction {
 }
 
 impl Compaction {
-    /// Makes sure that no daemon owns the database, and looks how large it is.
+    /// Locks the database, and measures it.
     ///
     /// # Errors
-    /// If a daemon owns it, or it is no database of ours.
+    /// If a daemon owns it, or it is not a coordinated database.
     pub fn begin(db: &Path) -> Result<Self, FileError> {
         let file = DatabaseFile::existing(db)?;
         let lock = OwnerLock::take(&file)?;
@@ -56,18 +56,16 @@ impl Compaction {
         })
     }
 
-    /// How much free space it needs beside the database, in bytes: the new file is there as well as the
-    /// old one for a moment.
+    /// How much free space it needs beside the database, in bytes: for a moment both files exist.
     #[must_use]
     pub fn bytes_needed(&self) -> u64 {
         self.bytes - self.free_bytes
     }
 
-    /// Writes the database anew. Gives its size in bytes.
+    /// Rewrites the database. Gives its new size in bytes.
     ///
     /// # Errors
-    /// If another program has it open, the new file can't be written or is not in order. The database
-    /// is as it was then.
+    /// If another program has it open, or the new file can't be written or is damaged. The database is unchanged then.
     pub fn run(self, watch: &Watch) -> Result<u64, FileError> {
         let total = self.bytes_needed();
         let Self {
@@ -78,7 +76,7 @@ impl Compaction {
             ..
         } = self;
         let new = NewFile::begin(file, true, Some(lock))?;
-        let failed = |error| new.failed("write anew", &error);
+        let failed = |error| new.failed("rewrite", &error);
         let temp = new.temp_path().to_owned();
         let Some(target) = temp.to_str() else {
             return Err(FileError::Unusable {
@@ -111,7 +109,7 @@ impl Compaction {
         if version()? != before {
             return Err(FileError::Unusable {
                 path: db,
-                reason: "another program has changed it meanwhile: close that first".to_owned(),
+                reason: "another program has changed it meanwhile: stop that first".to_owned(),
             });
         }
         drop(connection);

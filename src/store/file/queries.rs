@@ -1,7 +1,8 @@
-//! Queries by people on a database file, which they can't change: see `coordinated sql`.
+//! Read-only queries on a database file: see `coordinated sql`.
 
 use super::database_file::DatabaseFile;
-use super::open::{OpenError, as_ours, open_to_read};
+use super::error::OpenError;
+use super::existing::{as_ours, open_to_read};
 use super::owner_lock::OwnerLock;
 use coordinated_client::sqlite::define_cbor_json;
 use rusqlite::fallible_iterator::FallibleIterator;
@@ -15,22 +16,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Lists what can be asked for.
+/// Lists the tables and views.
 pub const LIST_TABLES: &str = "
     SELECT name, type FROM sqlite_schema
      WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite~_%' ESCAPE '~'
      ORDER BY type DESC, name";
 
-/// How everything is defined, or what has a name and its indexes.
+/// The definitions of everything, or of one table or view and its indexes.
 const FIND_DEFINITIONS: &str = "
     SELECT sql FROM sqlite_schema
      WHERE sql IS NOT NULL AND (:name IS NULL OR name = :name COLLATE NOCASE OR tbl_name = :name COLLATE NOCASE)
      ORDER BY rowid";
 
-/// Instructions of SQLite's between two looks at whether the query is interrupted: less than a millisecond.
+/// Instructions of SQLite's virtual machine between two checks for an interruption: less than a millisecond.
 const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
 
-/// The PRAGMAs that only tell something.
+/// The PRAGMAs that change nothing.
 const TELLING_PRAGMAS: &[&str] = &[
     "application_id",
     "collation_list",
@@ -56,7 +57,7 @@ const TELLING_PRAGMAS: &[&str] = &[
     "user_version",
 ];
 
-/// Those among them that change what they tell if they are given a value.
+/// Those of them that set something if they are given a value.
 const SETTING_PRAGMAS: &[&str] = &[
     "application_id",
     "encoding",
@@ -65,58 +66,58 @@ const SETTING_PRAGMAS: &[&str] = &[
     "user_version",
 ];
 
-/// A database file that people ask questions of.
+/// A database file that is queried.
 ///
-/// Each question has a connection of its own, which ends with it: nothing is held between two, neither a state
-/// of the file, which would keep the daemon's log from beginning anew, nor files beside it.
+/// Each query has a connection of its own, which ends with it: nothing is held between two queries, neither a snapshot
+/// of the file, which would keep the daemon from reusing the WAL, nor files beside it.
 pub struct Queries {
     path: PathBuf,
     is_interrupted: Arc<AtomicBool>,
 }
 
-/// Takes what a query returns, as it comes.
+/// Receives the results of a query.
 pub trait Rows {
-    /// A result with these columns begins.
+    /// Begins a result with these columns.
     ///
     /// # Errors
-    /// If it can't be written, which ends the query, as for the others.
+    /// If it can't be written. That ends the query, as for the other methods.
     fn begin(&mut self, columns: &[String]) -> io::Result<()>;
 
-    /// A row, with a value for each column.
+    /// Takes a row, with a value for each column.
     ///
     /// # Errors
     /// If it can't be written.
     fn row(&mut self, values: &[ValueRef<'_>]) -> io::Result<()>;
 
-    /// There are no more rows.
+    /// Ends the result.
     ///
     /// # Errors
-    /// If what was kept so far can't be written.
+    /// If rows that were held back can't be written.
     fn end(&mut self) -> io::Result<()>;
 }
 
-/// Why a query has no result, or no whole one.
+/// Why a query has no result, or an incomplete one.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The file can't be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// SQLite says what is wrong.
+    /// SQLite reports an error.
     #[error("{0}")]
     Sql(String),
-    /// It would change something, or keep a transaction open.
+    /// The statement would change something, or keep a transaction open.
     #[error(
-        "only reading is allowed here: a query begins with SELECT, WITH, VALUES or EXPLAIN, or is a PRAGMA that \
-         only tells something"
+        "only reading is allowed: a query begins with SELECT, WITH, VALUES or EXPLAIN, or is a PRAGMA that changes \
+         nothing"
     )]
     NotReading,
-    /// Somebody interrupted it.
+    /// The user interrupted it.
     #[error("interrupted")]
     Interrupted,
-    /// A program began to write while the query took the file for one that nobody uses.
+    /// A program wrote to the file while the query read it without locks.
     #[error(
-        "the database was changed while it was read, as by a daemon that starts, so what was shown may be wrong: \
-         ask again"
+        "the database was changed while it was read, for instance by a daemon that started, so the result may be wrong: \
+         run the query again"
     )]
     Changed,
     /// The result can't be written.
@@ -125,10 +126,10 @@ pub enum QueryError {
 }
 
 impl Queries {
-    /// Takes a database file, without holding it open.
+    /// Checks that a database file can be queried. It is not held open.
     ///
     /// # Errors
-    /// If it is not there, can't be read, or is no database of ours.
+    /// If it does not exist, can't be read, or is not a coordinated database.
     pub fn on(path: &Path) -> Result<Self, OpenError> {
         View::open(path)?;
         Ok(Self {
@@ -137,16 +138,16 @@ impl Queries {
         })
     }
 
-    /// What interrupts the running query when it is set.
+    /// A flag that interrupts the running query when it is set.
     #[must_use]
     pub fn interrupter(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_interrupted)
     }
 
-    /// Runs one statement, or several with semicolons between them, each in the state that the file has then.
+    /// Runs one statement, or several separated by semicolons, each on the state of the file at that time.
     ///
     /// # Errors
-    /// See [`QueryError`]. What came before the failure has been handed to `rows`.
+    /// See [`QueryError`]. Rows before the failure have been passed to `rows`.
     pub fn run(&self, sql: &str, rows: &mut dyn Rows) -> Result<(), QueryError> {
         self.is_interrupted.store(false, Ordering::Relaxed);
         let view = View::open(&self.path)?;
@@ -160,7 +161,7 @@ impl Queries {
         };
         prepare().map_err(|error| QueryError::Sql(error.to_string()))?;
         let outcome = self.run_all(&view.connection, sql, rows);
-        // Whatever came of it: only what did not change meanwhile can be relied on.
+        // If the file changed meanwhile, neither rows nor errors can be relied on.
         match outcome {
             Err(QueryError::Output(_)) => outcome,
             _ if view.has_changed() => Err(QueryError::Changed),
@@ -168,7 +169,7 @@ impl Queries {
         }
     }
 
-    /// The statements that define everything, or what has a name, with its indexes. None if there is no such.
+    /// The statements that define everything, or one table or view with its indexes. Empty if there is none of that name.
     ///
     /// # Errors
     /// See [`QueryError`].
@@ -216,14 +217,14 @@ impl Queries {
     }
 }
 
-/// True if a text ends where a statement does, so that nothing more of it is to come.
+/// True if a text ends with a complete statement.
 #[must_use]
 pub fn is_whole_statement(sql: &str) -> bool {
     let Ok(sql) = CString::new(sql) else {
-        // SQLite will say what it thinks of that.
+        // SQLite will report the NUL byte.
         return true;
     };
-    // SAFETY: the text ends with a nought, and is only read.
+    // SAFETY: the text is NUL-terminated, and only read.
     unsafe { ffi::sqlite3_complete(sql.as_ptr()) != 0 }
 }
 
@@ -266,23 +267,23 @@ fn of_sqlite(error: rusqlite::Error) -> QueryError {
 struct View {
     connection: Connection,
     file: DatabaseFile,
-    /// Of a file that nobody uses: how it was, to see whether it still is so.
+    /// For a file that is read without locks: its stamp, to notice changes.
     unused: Option<Stamp>,
 }
 
-/// What changes when a file is written to, or another one takes its place.
+/// Device, inode, size and modification time: some of them change when a file is written to or replaced.
 type Stamp = (u64, u64, u64, i64, i64);
 
 impl View {
-    /// Opens a database so that nothing beside it is made, changed or left:
+    /// Opens a database in a way that creates, changes and leaves no file beside it:
     ///
-    /// - while a daemon has it, as `check` does: if that one ends meanwhile, we are the last, and clear up;
-    /// - after a crash, only to read: the log that is there stays for the daemon that starts next;
-    /// - where there is no log, without locks, which would need one, and with a look at the end whether that was
-    ///   right.
+    /// - while a daemon has it open, as `check` does: if the daemon ends meanwhile, this connection is the last one and
+    ///   removes the WAL;
+    /// - after a crash, only to read: the WAL stays for the daemon that starts next;
+    /// - where there is no WAL, without locks, which would make one, and with a check at the end that nobody wrote.
     fn open(path: &Path) -> Result<Self, OpenError> {
         let file = DatabaseFile::existing(path)?;
-        // One with other names may have its log beside one of these: see `as_ours`.
+        // A file with other names may have its WAL beside one of these: see `as_ours`.
         let has_other_names = file.other_names().is_some();
         if let Some(stamp) = stamp_of_unused(&file)
             && !has_other_names
@@ -311,16 +312,16 @@ impl View {
         })
     }
 
-    /// True if the file was used although it seemed that nobody did.
+    /// True if somebody wrote to the file while it was read without locks.
     fn has_changed(&self) -> bool {
         self.unused.is_some() && stamp_of_unused(&self.file) != self.unused
     }
 }
 
-/// What a file that nobody uses is like: beside it there is no log, so that its newest state is in it alone. `None`
-/// for any other.
+/// The stamp of a file that nobody uses: there is no WAL beside it, so its newest state is in it alone. `None` for any
+/// other file.
 fn stamp_of_unused(file: &DatabaseFile) -> Option<Stamp> {
-    let has_log = ["-wal", "-journal"]
+    let has_wal_or_journal = ["-wal", "-journal"]
         .iter()
         .any(|suffix| file.beside(suffix).exists());
     let metadata = file.path().metadata().ok()?;
@@ -331,5 +332,5 @@ fn stamp_of_unused(file: &DatabaseFile) -> Option<Stamp> {
         metadata.mtime(),
         metadata.mtime_nsec(),
     );
-    (!has_log).then_some(stamp)
+    (!has_wal_or_journal).then_some(stamp)
 }

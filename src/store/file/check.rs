@@ -1,29 +1,29 @@
-//! Whether a database is in order: the file itself, the kept counts, and what must be true of units and
-//! their attempts. And mending what can be mended without a guess.
+//! Checking a database: the file itself, the kept counts, and the invariants of units and attempts. And repairing what
+//! can be repaired without guessing.
 
 use super::database_file::DatabaseFile;
+use super::error::FileError;
+use super::existing::{open_existing, open_to_read};
 use super::invariants::{INVARIANTS, Invariant, KEPT_COUNTS, STORED_CBOR, define_functions};
-use super::new_file::FileError;
-use super::open::{open_existing, open_to_read};
 use super::owner_lock::OwnerLock;
 use crate::coordinate::Name;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params};
 use std::path::Path;
 
-/// Examples that are told of each kind of fault.
+/// Examples that are reported for each kind of fault.
 const EXAMPLES_MAX: usize = 10;
 
 /// Faults of one kind.
 #[derive(Debug)]
 pub struct Fault {
-    /// What they are about.
+    /// What they concern.
     pub name: &'static str,
-    /// How many there are.
+    /// Their number.
     pub total: u64,
-    /// The first ones, each in a sentence.
+    /// The first ones, a sentence each.
     pub examples: Vec<String>,
-    /// True if [`repair`] can mend them.
+    /// True if [`repair`] can repair them.
     pub can_be_repaired: bool,
 }
 
@@ -36,15 +36,15 @@ pub struct Report {
     pub work_units: u64,
     /// Attempts.
     pub attempts: u64,
-    /// Empty if all is well.
+    /// Empty if nothing is wrong.
     pub faults: Vec<Fault>,
 }
 
-/// Checks a database in the state of one moment. A daemon may run on it. `begin` is told the name of each
-/// check before it runs.
+/// Checks a database as of one moment. A daemon may run on it. `begin` is called with the name of each check before it
+/// runs.
 ///
 /// # Errors
-/// If the file can't be read as a database of ours.
+/// If the file can't be read as a coordinated database.
 pub fn check(db: &Path, begin: &dyn Fn(&str)) -> Result<Report, FileError> {
     let (connection, version) = open_to_read(&DatabaseFile::existing(db)?)?;
     let transaction = connection.unchecked_transaction();
@@ -52,9 +52,9 @@ pub fn check(db: &Path, begin: &dyn Fn(&str)) -> Result<Report, FileError> {
     report.map_err(|error| unusable(db, &error))
 }
 
-/// Mends what needs no guess: kept counts, which are counted anew, what would not be found to be handed out
-/// or archived, and marks of attempts as held. A file that is damaged is left alone. Gives what is there
-/// afterwards, and the names of what was mended.
+/// Repairs what needs no guessing: kept counts, units that would not be found to be handed out or archived, and attempts
+/// wrongly marked as held. A damaged file is left alone. Gives the report after the repair, and the names of what was
+/// repaired.
 ///
 /// # Errors
 /// If a daemon owns the file, or it can't be read or written.
@@ -62,33 +62,33 @@ pub fn repair(db: &Path, begin: &dyn Fn(&str)) -> Result<(Report, Vec<&'static s
     let file = DatabaseFile::existing(db)?;
     let _lock = OwnerLock::take(&file)?;
     let (mut connection, version) = open_existing(&file)?;
-    let mut mend = || {
+    let mut repair = || {
         let transaction = connection.transaction()?;
         let report = check_all(&transaction, version, begin)?;
         let has = |name| report.faults.iter().any(|fault| fault.name == name);
-        let mut mended = Vec::new();
+        let mut repaired = Vec::new();
         if report.is_damaged() {
-            return Ok((report, mended));
+            return Ok((report, repaired));
         }
         for invariant in known_by(version).filter(|invariant| has(invariant.name)) {
             if let Some(sql) = invariant.repair {
                 transaction.execute(sql, [])?;
-                if !mended.contains(&invariant.name) {
-                    mended.push(invariant.name);
+                if !repaired.contains(&invariant.name) {
+                    repaired.push(invariant.name);
                 }
             }
         }
-        if mended.is_empty() {
-            return Ok((report, mended));
+        if repaired.is_empty() {
+            return Ok((report, repaired));
         }
         let report = check_all(&transaction, version, begin)?;
         transaction.commit()?;
-        Ok((report, mended))
+        Ok((report, repaired))
     };
-    mend().map_err(|error| unusable(db, &error))
+    repair().map_err(|error| unusable(db, &error))
 }
 
-/// The invariants that can be looked at in a file whose schema has this version.
+/// The invariants that can be checked in a file with this schema version.
 fn known_by(version: usize) -> impl Iterator<Item = &'static Invariant> {
     INVARIANTS
         .iter()
@@ -102,8 +102,7 @@ fn unusable(db: &Path, error: &rusqlite::Error) -> FileError {
     }
 }
 
-/// What is wrong with a new copy whose schema has this version, if it is not whole, its kept counts are wrong or
-/// stored CBOR can't be decoded.
+/// The first fault of a new copy with this schema version: damage, wrong kept counts or stored CBOR that can't be decoded.
 pub(super) fn first_fault(
     connection: &Connection,
     version: usize,
@@ -118,7 +117,7 @@ pub(super) fn first_fault(
     Ok(faults.into_iter().flat_map(|fault| fault.examples).next())
 }
 
-/// True if an error says that the file makes no sense.
+/// True if an error says that the file is damaged, or not a database.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -126,7 +125,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// The name of the faults that nothing of ours can mend.
+/// The name of damage to the file itself, which can't be repaired.
 const THE_FILE: &str = "the file";
 
 fn check_all(
@@ -143,7 +142,7 @@ fn check_all(
         report.add(invariant.name, violations(connection, invariant))?;
     }
     let count = |sql| connection.query_row(sql, [], |row| row.get(0));
-    // In a damaged file this may fail, which has been told then.
+    // In a damaged file this may fail; the damage has been reported by then.
     report.work_specs = count("SELECT count(*) FROM work_spec").unwrap_or(0);
     report.work_units = count("SELECT count(*) FROM work_unit").unwrap_or(0);
     report.attempts = count("SELECT count(*) FROM attempt").unwrap_or(0);
@@ -156,20 +155,20 @@ fn check_all(
 }
 
 impl Report {
-    /// True if the file itself is not in order, so that nothing in it can be relied on.
+    /// True if the file itself is damaged, so that nothing in it can be relied on.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.faults.iter().any(|fault| fault.name == THE_FILE)
     }
 
-    /// Adds faults to those of the same name. What can't be looked at because of damage is one.
+    /// Adds faults to those of the same name. A check that can't run because of damage is a fault too.
     fn add(&mut self, name: &'static str, found: rusqlite::Result<Fault>) -> rusqlite::Result<()> {
         let fault = match found {
             Ok(fault) if fault.total == 0 => return Ok(()),
             Err(error) if is_damage(&error) => Fault {
                 name,
                 total: 1,
-                examples: vec![format!("can't be looked at: {error}")],
+                examples: vec![format!("can't be checked: {error}")],
                 can_be_repaired: false,
             },
             found => found?,
@@ -186,7 +185,7 @@ impl Report {
     }
 }
 
-/// What SQLite finds wrong with the file: pages, indexes, and the schema's own conditions.
+/// What SQLite finds wrong with the file: pages, indexes and constraints.
 fn damage(connection: &Connection) -> rusqlite::Result<Fault> {
     let mut statement = connection.prepare("PRAGMA integrity_check")?;
     let mut rows = statement.query([])?;
@@ -243,7 +242,7 @@ impl Fault {
     }
 }
 
-/// How a value of a column of that name is written in a sentence.
+/// How a value of a column with this name is written in a sentence.
 fn describe(
     connection: &Connection,
     column: &str,

@@ -1,16 +1,16 @@
-//! The SQL function `cbor_fault(kind, blob)`, by which a check looks at stored CBOR.
+//! The SQL function `cbor_fault(kind, blob)`, with which `check` examines stored CBOR.
 
 use coordinated_client::cbor::{Item, scan};
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Error};
 
-/// Nested containers beyond which an item counts as damaged: far more than any `--max-depth` that makes sense, and
-/// few enough that scanning takes some MiB at most.
+/// Depth of nesting beyond which an item counts as damaged: far more than any sensible limit for messages, and little
+/// enough that scanning takes a few MiB.
 const DEPTH_MAX: usize = 1 << 20;
 
-/// Gives a connection the function `cbor_fault(kind, blob)`: what is wrong with a value that should be one whole
-/// item of CBOR of this kind ('a map', 'a list'); `NULL` if nothing is, and for `NULL`.
+/// Defines the function `cbor_fault(kind, blob)`: what is wrong with a value that should be one complete CBOR item of
+/// this kind ('a map', 'a list'). `NULL` for a valid item, and for `NULL`.
 ///
 /// # Errors
 /// If SQLite refuses.

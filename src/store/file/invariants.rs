@@ -1,4 +1,4 @@
-//! What must be true of a database, and how to find what violates it. To add one, add a line to the list.
+//! The invariants of a database, and how to find what violates them. To add one, add a line to the list.
 
 use super::cbor_fault;
 use rusqlite::Connection;
@@ -7,15 +7,15 @@ use rusqlite::Connection;
 pub(super) struct Invariant {
     /// The schema version from which on it can be checked.
     pub(super) since: usize,
-    /// What it is about, in few words.
+    /// What it concerns, in a few words.
     pub(super) name: &'static str,
-    /// Gives a row for each violation. All of it is read in the order of the file, which for a large one
-    /// is faster than any index. It may use what [`define_functions`] defines.
+    /// Returns a row for each violation. It reads tables in the order of the file, which is faster than any index if they
+    /// are large, and may use what [`define_functions`] defines.
     pub(super) sql: &'static str,
-    /// Says what is wrong with a row; `{column}` stands for a value in it. Values of the columns `spec`
-    /// and `unit` are ids, shown by their names, and those of `status` and `attempt_status` by theirs.
+    /// Says what is wrong with a row; `{column}` stands for the value of that column. Ids in the columns `spec` and `unit`
+    /// are shown as names, and so are the numbers in `status` and `attempt_status`.
     pub(super) sentence: &'static str,
-    /// Mends all violations, if that needs no guess.
+    /// Repairs all violations, if that needs no guessing.
     pub(super) repair: Option<&'static str>,
 }
 
@@ -43,7 +43,7 @@ impl Invariant {
     }
 }
 
-/// Gives a connection the SQL functions that the list uses.
+/// Defines the SQL functions that the list uses.
 ///
 /// # Errors
 /// If SQLite refuses.
@@ -51,8 +51,8 @@ pub(super) fn define_functions(connection: &Connection) -> rusqlite::Result<()> 
     cbor_fault::define(connection)
 }
 
-/// What must be true, in the order in which it is looked at. Work specs that were deleted are not counted
-/// any more, but their units are like all others until they are removed.
+/// All invariants, in the order in which they are checked. Deleted work specs have no counts any more, but their units
+/// are like all others until they are removed.
 #[rustfmt::skip]
 pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, KEPT_COUNTS, WRONG_COUNTS, "work spec {spec} keeps a count of {kept} {status} units, and has {counted}").repaired_by(RECOUNT_ALL),
@@ -60,18 +60,18 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "foreign keys", BAD_KEYS_OF_UNITS, "work unit {unit}: its {column} is {value}, but there is no such {parent}"),
     invariant(1, "foreign keys", BAD_KEYS_OF_ATTEMPTS, "attempt {attempt} of work unit {unit}: its {column} is {value}, but there is no such {parent}"),
     invariant(1, "foreign keys", OTHER_BAD_KEYS, "row {row} of table {child}: its {column} has no row in table {parent}"),
-    invariant(2, "queue", NOT_FOUND_BY_NAME, "work unit {unit} is not queued, and by its name and priority will not be found, or not in time").repaired_by(QUEUE_IT),
-    invariant(4, "archiving", PASSED_OVER, "work unit {unit} is {status}, but will not be archived: its attempt {attempt} is one of those that were passed").repaired_by(SEARCH_ANEW),
+    invariant(2, "queue", NOT_FOUND_BY_NAME, "work unit {unit} is available, but will not be found in the queue, or only too late").repaired_by(QUEUE_IT),
+    invariant(4, "archiving", PASSED_OVER, "work unit {unit} is {status}, but will not be archived: the search has already passed its attempt {attempt}").repaired_by(SEARCH_ANEW),
     invariant(1, "active attempts", "SELECT id AS unit, status FROM work_unit NOT INDEXED WHERE status >= 3 AND active_attempt_id IS NULL", "work unit {unit} is {status}, but has no active attempt"),
     invariant(1, "active attempts", "SELECT id AS unit, status, active_attempt_id AS attempt FROM work_unit NOT INDEXED WHERE status < 3 AND active_attempt_id IS NOT NULL", "work unit {unit} is {status}, but attempt {attempt} is its active one"),
     invariant(1, "active attempts", OTHER_STATUS, "work unit {unit} is {status}, but its active attempt {attempt} is {attempt_status}"),
     invariant(1, "active attempts", OF_ANOTHER_UNIT, "work unit {unit}: its {which} attempt {attempt} is one of work unit id {other}"),
     invariant(1, "active attempts", NEWER_THAN_LAST, "work unit {unit}: its active attempt {attempt} is newer than its last one, {last}"),
     invariant(1, "pending attempts", PENDING_IN_VAIN, "attempt {attempt} of work unit {unit} is pending, but the unit is {status} and its active attempt is {active}"),
-    invariant(1, "held attempts", HELD_BY_NOBODY, "attempt {attempt} of work unit {unit} is held, but by no worker").repaired_by("UPDATE attempt SET held = 0 WHERE held = 1 AND worker IS NULL"),
-    invariant(1, "held attempts", HELD_AFTER_REPORT, "attempt {attempt} of work unit {unit} is held, but its worker has reported it as {attempt_status}").repaired_by("UPDATE attempt SET held = 0 WHERE held = 1 AND (status = 4 OR status = 5)"),
+    invariant(1, "held attempts", HELD_BY_NOBODY, "attempt {attempt} of work unit {unit} is marked as held, but has no worker").repaired_by("UPDATE attempt SET held = 0 WHERE held = 1 AND worker IS NULL"),
+    invariant(1, "held attempts", HELD_AFTER_REPORT, "attempt {attempt} of work unit {unit} is marked as held, but its worker has reported it as {attempt_status}").repaired_by("UPDATE attempt SET held = 0 WHERE held = 1 AND (status = 4 OR status = 5)"),
     invariant(1, "ends of attempts", WRONG_END, "attempt {attempt} of work unit {unit} is {attempt_status}, but its end is {end_us}"),
-    invariant(1, "numbers of attempts", WRONG_FIRST_NUMBER, "attempt {attempt} of work unit {unit} has none before it, but number {number}"),
+    invariant(1, "numbers of attempts", WRONG_FIRST_NUMBER, "attempt {attempt} of work unit {unit} is the first one, but has number {number}"),
     invariant(1, "numbers of attempts", WRONG_NUMBER, "attempt {attempt} of work unit {unit} has number {number}, and the one before it, {previous}, has number {previous_number}"),
     invariant(1, "history of attempts", PREVIOUS_OF_ANOTHER, "attempt {attempt} of work unit {unit}: the one before it, {previous}, is one of work unit id {other}"),
     invariant(1, "history of attempts", PREVIOUS_IS_NEWER, "attempt {attempt} of work unit {unit}: the one before it, {previous}, is not older"),
@@ -83,10 +83,10 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT CAST(name AS TEXT) AS worker, cbor_fault('a map', environment) AS fault FROM worker NOT INDEXED WHERE fault IS NOT NULL", "worker {worker}: its environment can't be decoded: {fault}"),
-    invariant(5, STORED_CBOR, "SELECT work_spec_id AS spec, cbor_fault('a list', units) AS fault FROM output_slice NOT INDEXED WHERE fault IS NOT NULL", "work spec {spec}: units that are still to be added can't be decoded: {fault}"),
+    invariant(5, STORED_CBOR, "SELECT work_spec_id AS spec, cbor_fault('a list', units) AS fault FROM output_slice NOT INDEXED WHERE fault IS NOT NULL", "work spec {spec}: units that are yet to be added can't be decoded: {fault}"),
 ];
 
-/// The sentences in which violations are told, with `{column}` where values come in.
+/// The sentences that report violations, with `{column}` in place of values.
 #[must_use]
 pub fn all_invariants() -> Vec<&'static str> {
     INVARIANTS
@@ -97,7 +97,7 @@ pub fn all_invariants() -> Vec<&'static str> {
 
 pub(super) const KEPT_COUNTS: &str = "kept counts";
 
-/// What clients stored, and get back byte for byte.
+/// What clients stored and get back byte for byte.
 pub(super) const STORED_CBOR: &str = "stored CBOR";
 
 const WRONG_COUNTS: &str = "
@@ -156,7 +156,7 @@ const BAD_KEYS_OF_ATTEMPTS: &str = r#"
       JOIN pragma_foreign_key_list('attempt') AS key ON key.id = bad.fkid
       JOIN attempt ON attempt.id = bad.rowid"#;
 
-/// Table by table, as checking all at once would go through the two large ones again.
+/// Table by table, since checking all at once would read the two large ones again.
 const OTHER_BAD_KEYS: &str = r#"
     SELECT child.name AS child, bad.rowid AS row, bad.parent, key."from" AS "column"
       FROM sqlite_schema AS child

@@ -1,13 +1,15 @@
-//! The lock of the one daemon, or command that changes a file, that owns a database.
+//! The lock of the process that owns a database: a daemon, or a command that changes the file.
 //!
-//! It is on two files. The one beside the database, whose name ends in `-lock`, stands for the place: what SQLite
-//! keeps there, and what is to be put there. It tells the owner's process id. The one on the database itself stands
-//! for the file, whatever it is called: it may have been moved away under its owner. Both go with the process, however
-//! that ends; the file beside the database is removed unless the process was killed.
+//! It consists of two locks. The one on the file beside the database whose name ends in `-lock` protects the path: the
+//! files that SQLite keeps there, and a file that may replace the database. That file holds the owner's process id. The
+//! lock on the database itself protects the file, whatever its name: it may have been moved while it was open. The
+//! system releases both when the process ends. The file beside the database is removed unless the process was killed.
 
 use super::database_file::{DatabaseFile, is_at};
-use super::open::OpenError;
+use super::error::OpenError;
 use crate::id_file::{self, IdFile};
+use rustix::io::Errno;
+use rustix::process::test_kill_process;
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -15,29 +17,29 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
-/// The mode of the files that are made: whoever reads them reads everything.
+/// The mode of new files: they hold everything, so only their owner may read them.
 const PRIVATE: u32 = 0o600;
 
-/// The byte of the database that is locked: far behind those that SQLite locks, so that neither is in the other's way.
+/// The byte of the database that is locked: far behind those that SQLite locks, so that the locks do not conflict.
 const LOCKED_BYTE: libc::off_t = libc::off_t::MAX - 1;
 
 /// Held as long as the database is owned.
 ///
-/// It has to be dropped after all connections to the database: closing any descriptor of a file, as this does, takes
-/// away the locks that SQLite holds on it for the process.
-pub(super) struct OwnerLock {
+/// Drop it after all connections to the database: closing any descriptor of a file, as this does, releases the locks
+/// that SQLite holds on it for the process.
+pub(crate) struct OwnerLock {
     place: IdFile,
     place_path: PathBuf,
-    /// The database; `None` if it was not there.
+    /// The database; `None` if there was none.
     database: Option<File>,
 }
 
-/// Where a file is whose owner has it open.
-pub(super) enum Place {
+/// Where an open file is now.
+pub(crate) enum Place {
     Known(PathBuf),
-    /// It has a name, which the system does not tell. This is its inode number.
+    /// It has a name, but the system does not tell which. This is its inode number.
     Unknown(u64),
-    /// It has no name, and goes when it is closed.
+    /// It has no name, and is deleted when it is closed.
     Deleted,
 }
 
@@ -46,7 +48,7 @@ impl OwnerLock {
     ///
     /// # Errors
     /// `InUse` if another process owns either; `CannotOpen`.
-    pub(super) fn take(file: &DatabaseFile) -> Result<Self, OpenError> {
+    pub(crate) fn take(file: &DatabaseFile) -> Result<Self, OpenError> {
         let mut lock = Self::take_place(file)?;
         let opened = OpenOptions::new()
             .read(true)
@@ -61,11 +63,11 @@ impl OwnerLock {
         Ok(lock)
     }
 
-    /// The same, but makes an empty file that only its owner can read if there is none.
+    /// As [`OwnerLock::take`], but creates the database, as an empty file that only its owner can read, if there is none.
     ///
     /// # Errors
     /// As [`OwnerLock::take`].
-    pub(super) fn take_or_make(file: &DatabaseFile) -> Result<Self, OpenError> {
+    pub(crate) fn take_or_make(file: &DatabaseFile) -> Result<Self, OpenError> {
         let mut lock = Self::take(file)?;
         if lock.database.is_none() {
             // SQLite gives the files beside this one the same mode.
@@ -75,19 +77,18 @@ impl OwnerLock {
         Ok(lock)
     }
 
-    /// True if the process that owns a database seems to live. It may be another one that has got its number,
-    /// but to try the lock could keep a daemon from starting.
-    pub(super) fn has_living_owner(file: &DatabaseFile) -> bool {
+    /// True if the process that owns a database seems to be alive. It may be another one that has got its id, but trying
+    /// the lock could keep a daemon from starting.
+    pub(crate) fn has_living_owner(file: &DatabaseFile) -> bool {
         let owner = id_file::read(&place_path(file));
-        owner.filter(|owner| *owner > 0).is_some_and(|owner| {
-            // SAFETY: no signal is sent; it only asks whether one could be.
-            let answer = unsafe { libc::kill(owner, 0) };
-            answer == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        owner.is_some_and(|owner| {
+            // A process of another user lives, but may not be sent signals.
+            matches!(test_kill_process(owner), Ok(()) | Err(Errno::PERM))
         })
     }
 
-    /// Where the database is by now.
-    pub(super) fn place(&self) -> Place {
+    /// Where the database is now.
+    pub(crate) fn place(&self) -> Place {
         let Some((database, metadata)) = self
             .database
             .as_ref()
@@ -112,12 +113,11 @@ impl OwnerLock {
             let mut place = IdFile::open(&path, PRIVATE).map_err(cannot_open)?;
             match place.file().try_lock() {
                 Ok(()) => {
-                    // It may have been removed by its last owner after it was opened here.
+                    // Its last owner may have removed it after it was opened here.
                     if !is_at(&place.file().metadata().map_err(cannot_open)?, &path) {
                         continue;
                     }
-                    // Without room for it, a second daemon can't say who has the database: no reason
-                    // not to start.
+                    // Without space for the id, a second daemon can't say who owns the database: no reason not to start.
                     let _ = place.write_own();
                     return Ok(Self {
                         place,
@@ -148,7 +148,7 @@ impl OwnerLock {
                     path: file.path().to_owned(),
                     owner: " under another name".to_owned(),
                 }),
-                // Not every file system and system has such locks. The place is locked in any case.
+                // Not all systems and file systems have such locks. The path is locked in any case.
                 Some(libc::EINVAL | libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP) => Ok(()),
                 _ => Err(cannot_open(file, &error)),
             },
@@ -157,11 +157,11 @@ impl OwnerLock {
 }
 
 impl Drop for OwnerLock {
-    /// Gives the database free. The file is removed while it is still locked, so nobody else's is.
+    /// Releases the lock. The file is removed while it is still locked, so it can't be another owner's.
     fn drop(&mut self) {
         if let Some(database) = &self.database {
-            // A process that is being started may have a copy of the descriptor for a moment, and with it the lock. If
-            // this fails, closing it is as good.
+            // A process that is being started may have a copy of the descriptor, and so the lock, for a moment. If this
+            // fails, closing the file does the same.
             let _ = set_lock(database, libc::F_UNLCK);
         }
         let metadata = self.place.file().metadata();
@@ -184,7 +184,7 @@ fn cannot_open(file: &DatabaseFile, error: &io::Error) -> OpenError {
     }
 }
 
-/// Makes a file that is not there, which nobody but its owner may read, whatever the umask.
+/// Creates a file that only its owner may read, whatever the umask.
 fn make_private(file: &DatabaseFile) -> io::Result<File> {
     let made = OpenOptions::new()
         .read(true)
@@ -197,7 +197,7 @@ fn make_private(file: &DatabaseFile) -> io::Result<File> {
 }
 
 /// Locks a byte for an open file, and not for the process, or unlocks it. SQLite's own locks are of the other kind, and
-/// go when the process closes the file anywhere.
+/// end when the process closes the file anywhere. (rustix has only locks of that kind, and locks of whole files.)
 fn set_lock(file: &File, lock_type: c_int) -> io::Result<()> {
     // SAFETY: all zeros is a value of this struct, which is plain numbers.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };

@@ -1,0 +1,128 @@
+//! The job server: the engine, the table of methods, and running a step of a call as an operation.
+
+use super::call::{Call, Progress};
+use super::method::{Method, MethodInfo};
+use super::params::shown;
+use crate::clock::Timestamp;
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{Error, HandedOut, Result};
+use crate::engine::Engine;
+use coordinated_client::cbor::Item;
+use std::collections::HashMap;
+
+/// What clients see of the daemon, and what it accepts from them.
+pub struct Settings {
+    /// The result of `get_config`: an encoded map.
+    pub config: Vec<u8>,
+    /// How deeply the containers of a message may be nested.
+    pub depth_max: usize,
+}
+
+/// The service behind the sockets.
+pub struct JobServer<S: Storage> {
+    pub(super) engine: Engine<S>,
+    pub(super) settings: Settings,
+    methods: HashMap<&'static [u8], &'static Method<S>>,
+    /// How often each method was called.
+    pub(super) calls: HashMap<&'static str, u64>,
+}
+
+/// A message while it is handled in a turn of its connection.
+pub(super) struct Turn<'a> {
+    pub(super) message: &'a [u8],
+    /// True for a single request, false for a list.
+    pub(super) is_single: bool,
+    pub(super) now: Timestamp,
+}
+
+impl<S: Storage> JobServer<S> {
+    /// A service whose operations `engine` runs.
+    #[must_use]
+    pub fn new(engine: Engine<S>, settings: Settings) -> Self {
+        let methods = Method::ALL
+            .iter()
+            .map(|method| (method.info.name.as_bytes(), method))
+            .collect();
+        Self {
+            engine,
+            settings,
+            methods,
+            calls: HashMap::new(),
+        }
+    }
+
+    /// All methods, as clients see them.
+    pub fn methods() -> impl Iterator<Item = &'static MethodInfo> {
+        Method::<S>::ALL.iter().map(|method| &method.info)
+    }
+
+    /// The store. Call this when the service has ended.
+    pub fn into_store(self) -> S {
+        self.engine.into_store()
+    }
+
+    /// How often each method was called.
+    #[must_use]
+    pub fn calls(&self) -> &HashMap<&'static str, u64> {
+        &self.calls
+    }
+
+    /// The method that a request names.
+    ///
+    /// # Errors
+    /// `Invalid` if there is no such method.
+    pub(super) fn find_method(&self, name: Option<Item<'_>>) -> Result<&'static Method<S>> {
+        let Some(name) = name else {
+            return Err(Error::Invalid("the request has no method".to_owned()));
+        };
+        let Some(bytes) = name.as_string_bytes() else {
+            let found = name.kind_name();
+            return Err(Error::Invalid(format!(
+                "method: expected a string, got {found}"
+            )));
+        };
+        self.methods
+            .get(&*bytes)
+            .copied()
+            .ok_or_else(|| Error::Invalid(format!("unknown method {}", shown(name))))
+    }
+
+    /// Runs a step of a call as one operation. Once it has succeeded, remembers which units it gave to the connection.
+    ///
+    /// # Errors
+    /// What the operation fails with; then it has changed nothing.
+    pub(super) fn run_step(
+        &mut self,
+        handed_out: &mut HandedOut,
+        method: &MethodInfo,
+        turn: &Turn<'_>,
+        results: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        step: impl Fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
+    ) -> Result<Progress<S>> {
+        let retention = self.engine.settings().retention;
+        let (config, calls) = (&*self.settings.config, &self.calls);
+        let remembered = &*handed_out;
+        let (results_start, out_start) = (results.len(), out.len());
+        let (progress, given) = self.engine.run(method.access, turn.now, |operation| {
+            results.truncate(results_start);
+            out.truncate(out_start);
+            let mut call = Call {
+                operation,
+                handed_out: remembered,
+                config,
+                retention: &retention,
+                calls,
+                message: turn.message,
+                is_single: turn.is_single,
+                results: &mut *results,
+                given: Vec::new(),
+            };
+            Ok((step(&mut call, out)?, call.given))
+        })?;
+        for given in &given {
+            handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
+        }
+        Ok(progress)
+    }
+}

@@ -1,0 +1,20 @@
+//! The list of all statements, for the tests that check each one's plan.
+
+/// Every statement that the daemon runs, by name, except those that begin and end transactions. The statements of
+/// `check` are not included: they scan whole tables on purpose.
+#[must_use]
+pub fn all_statements() -> Vec<(&'static str, &'static str)> {
+    [
+        super::specs::STATEMENTS,
+        super::units::STATEMENTS,
+        super::queue::STATEMENTS,
+        super::archive::STATEMENTS,
+        super::attempts::STATEMENTS,
+        super::outputs::STATEMENTS,
+        super::lists::STATEMENTS,
+        super::workers::STATEMENTS,
+        super::locks::STATEMENTS,
+        super::times::STATEMENTS,
+    ]
+    .concat()
+}
