@@ -6,7 +6,6 @@
 
 mod queue;
 
-use coordinated::coordinate::storage::Storage;
 use coordinated::store::all_statements;
 use queue::operations::OPERATIONS;
 use queue::{LONG, Meter, Queue};
@@ -70,7 +69,7 @@ fn trace_all_connections() {
 struct Ledger {
     reader: Connection,
     log: PathBuf,
-    log_pages_before: u64,
+    wal_pages_before: u64,
     calls: u64,
     statements: usize,
     /// Those of the last call.
@@ -87,7 +86,7 @@ impl Ledger {
         Self {
             reader: Connection::open(database).expect("a connection"),
             log: PathBuf::from(format!("{}-wal", database.display())),
-            log_pages_before: 0,
+            wal_pages_before: 0,
             calls: 0,
             statements: 0,
             last_statements: Vec::new(),
@@ -98,14 +97,14 @@ impl Ledger {
     }
 }
 
-fn log_pages(world: &mut World) -> u64 {
-    let log = world.store.log_pages().expect("the log");
+fn wal_pages(world: &mut World) -> u64 {
+    let log = world.store.wal_pages().expect("the log");
     log.expect("a file has a log").pages
 }
 
 impl Meter for Ledger {
     fn start(&mut self, world: &mut World) {
-        self.log_pages_before = log_pages(world);
+        self.wal_pages_before = wal_pages(world);
         BEGUN.take();
     }
 
@@ -116,8 +115,8 @@ impl Meter for Ledger {
         self.statements += statements.len();
         self.last_statements = statements;
 
-        let before = self.log_pages_before;
-        let after = log_pages(world);
+        let before = self.wal_pages_before;
+        let after = wal_pages(world);
         // If there are fewer, the log has begun anew.
         let frames = if after < before {
             0..after

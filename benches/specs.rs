@@ -3,16 +3,14 @@
 //! `cargo bench --bench specs`. Nothing waits for the disk. Figures are in benches/README.md.
 
 use coordinated::coordinate::storage::{Access, Storage};
-use coordinated::coordinate::{
-    Assignment, LEASE_DEFAULT, LastAsked, Name, NewUnit, Wish, WorkRequest,
-};
+use coordinated::coordinate::{Assignment, LEASE_DEFAULT, Name, NewUnit, ReportKind, WorkRequest};
 use coordinated_client::cbor::Item;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rusqlite::Connection;
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use test_support::world::{self, World, cbor, name, wish};
+use test_support::world::{self, World, cbor, name, report_of};
 
 const SPECS: usize = 100_000;
 
@@ -79,7 +77,7 @@ fn get_work(world: &mut World, work_specs: &[Name]) -> Duration {
     } in &given
     {
         handed_out.remember(*unit, *attempt, work_spec, name);
-        let back = wish(Wish::Available);
+        let back = report_of(ReportKind::Available);
         let back =
             world.operation(|operation| operation.report(&handed_out, work_spec, name, &back));
         back.expect("it is given back");
@@ -124,11 +122,8 @@ fn specs(criterion: &mut Criterion, with_work: usize) {
         bencher.iter_custom(|calls| total(calls, || get_work(&mut world, &[spec(0)])));
     });
     group.bench_function("explain_work", |bencher| {
-        let asked = LastAsked {
-            at: Some(world.now),
-            started: world.now,
-        };
-        bencher.iter(|| world.operation(|operation| operation.explain_work(&spec(0), None, asked)));
+        world.memory.asked_for_work = Some(world.now);
+        bencher.iter(|| world.operation(|operation| operation.explain_work(&spec(0), None)));
         world.store.commit().expect("a commit");
     });
     let other = Connection::open(&path).expect("another connection");

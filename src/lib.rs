@@ -8,7 +8,8 @@
 //! - [`engine`] runs operations, in batches, and does what is due by itself;
 //! - [`coordinate`] is the operations and their rules, in plain types;
 //! - [`store`] keeps everything in SQLite;
-//! - [`clock`] tells the time, [`limits`] says how much is too much, `id_file` opens files with a process id.
+//! - [`clock`] tells the time, [`limits`] says how much is too much, `number` reads loosely typed
+//!   numbers, `id_file` opens files with a process id.
 //!
 //! What clients share with the daemon is the crate [`coordinated_client`]: CBOR, the wire, names and addresses. Its
 //! client and worker are what the commands are made of. The load generator is the crate [`coordinated_bench`].
@@ -24,5 +25,6 @@ pub mod engine;
 mod id_file;
 pub mod jobserver;
 pub mod limits;
+mod number;
 pub mod server;
 pub mod store;

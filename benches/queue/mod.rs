@@ -10,7 +10,7 @@ pub mod operations;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::Storage;
 use coordinated::coordinate::{
-    Deletion, HandedOut, LEASE_DEFAULT, Name, NewUnit, Report, Wish, WorkRequest,
+    Deletion, HandedOut, LEASE_DEFAULT, Name, NewUnit, Report, ReportKind, WorkRequest,
 };
 use coordinated_client::cbor::Item;
 use rand::rngs::SmallRng;
@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use std::ops::Range;
 use std::path::Path;
-use test_support::world::{self, World, cbor, name, wish};
+use test_support::world::{self, World, cbor, name, report_of};
 
 /// The shorter of the two queues whose ratio counts.
 pub const SHORT: u64 = 1_000;
@@ -70,7 +70,7 @@ impl Queue {
         let data = cbor(&data());
         let finished = Report {
             data: with_data.then_some(&data),
-            ..wish(Wish::Finished)
+            ..report_of(ReportKind::Finished)
         };
         for _ in 0..units / ADDED_AT_A_TIME {
             queue.world.pass(1.0);
@@ -188,7 +188,7 @@ impl Queue {
         });
         self.measure(meter, |world, handed_out| {
             for unit in &units {
-                report(world, handed_out, unit, &wish(Wish::Finished));
+                report(world, handed_out, unit, &report_of(ReportKind::Finished));
             }
         });
         self.replace(&units);

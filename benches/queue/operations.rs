@@ -6,12 +6,12 @@ use super::{
 };
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery};
 use coordinated::coordinate::{
-    Heartbeat, LEASE_DEFAULT, Lease, LockPath, Name, PriorityChange, Report, Wish,
+    Heartbeat, LEASE_DEFAULT, Lease, LockPath, Name, PriorityChange, Report, ReportKind,
 };
 use coordinated_client::cbor::Item;
 use serde_json::json;
 use std::time::Duration;
-use test_support::world::{World, cbor, name, wish};
+use test_support::world::{World, cbor, name, report_of};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -162,7 +162,7 @@ fn heartbeat(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
         };
         queue.measure(meter, |world, _| {
             world
-                .operation(|operation| operation.heartbeat(heartbeat))
+                .operation(|operation| operation.heartbeat(heartbeat.clone()))
                 .expect("a heartbeat");
         });
     }
@@ -221,14 +221,14 @@ fn get_work(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
 }
 
 fn finish(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
-    report_each(queue, meter, calls, &wish(Wish::Finished));
+    report_each(queue, meter, calls, &report_of(ReportKind::Finished));
 }
 
 fn finish_with_data(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
     let data = cbor(&data());
     let report = Report {
         data: Some(&data),
-        ..wish(Wish::Finished)
+        ..report_of(ReportKind::Finished)
     };
     report_each(queue, meter, calls, &report);
 }
@@ -237,7 +237,7 @@ fn fail(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
     let data = cbor(&json!({"traceback": "x".repeat(1_000)}));
     let report = Report {
         data: Some(&data),
-        ..wish(Wish::Failed)
+        ..report_of(ReportKind::Failed)
     };
     report_each(queue, meter, calls, &report);
 }
@@ -245,7 +245,7 @@ fn fail(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
 fn renew(queue: &mut Queue, meter: &mut dyn Meter, calls: u64) {
     let report = Report {
         lease: Some(Lease::For(LEASE_DEFAULT)),
-        ..wish(Wish::Renew)
+        ..report_of(ReportKind::Renew)
     };
     report_each(queue, meter, calls, &report);
 }

@@ -2,7 +2,7 @@
 
 use super::values::parse_duration;
 use crate::coordinate::Retention;
-use crate::coordinate::number::{as_float, duration_from_seconds};
+use crate::number::{as_float, duration_from_seconds};
 use coordinated_client::cbor::{Item, Kind};
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can go wrong in an operation, told apart by who can mend it.
+//! What can go wrong in an operation, by who can do something about it: the caller, or the operator.
 
 use super::Name;
 

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// Groups, the last of which has all messages that are not told apart. There may be as many messages as
+/// How many groups there are, the last of which has all other messages. There may be as many messages as
 /// failed units (a message may have the unit's name in it), and all groups are in memory at once.
 const GROUPS_MAX: usize = 1_000;
 
@@ -16,7 +16,7 @@ const MESSAGE_CHARS_MAX: usize = 500;
 /// The message of a failed unit without a traceback.
 const NO_TRACEBACK: &str = "(no traceback)";
 
-/// The message of the group of all that are in no other group.
+/// The message of the group that has all other messages.
 const OTHER_MESSAGES: &str = "(other messages)";
 
 /// Failed units with the same message.
@@ -32,7 +32,7 @@ pub struct FailureGroup {
     pub last_failed: Timestamp,
 }
 
-/// What went wrong in short: the last line of the traceback that says something.
+/// What went wrong in short: the last line of the traceback that is not blank.
 pub(super) fn failure_message(traceback: Option<&str>) -> String {
     let lines = traceback
         .into_iter()

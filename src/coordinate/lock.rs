@@ -1,10 +1,9 @@
 //! Locks: claims on paths in a tree of names, each by an owner and with an expiry.
 
-use super::number::duration_from_seconds;
-use super::storage::Storage;
-use super::{Error, Name, Operation, Result};
+use super::{Error, Name, Result};
 use crate::clock::Timestamp;
-use crate::limits::{self, RequestLimits};
+use crate::limits::RequestLimits;
+use crate::number::duration_from_seconds;
 use coordinated_client::cbor::{Item, Kind, Writer, scan};
 use std::time::Duration;
 
@@ -20,8 +19,8 @@ pub struct LockPath {
     text: String,
 }
 
-/// Labels of a path: each stands for a path above it that has to be looked at. As many as a message may
-/// have levels.
+/// Labels of a path: each stands for a path above it that has to be looked up. The same as the levels of nesting that
+/// a message may have.
 const LABELS_MAX: usize = 100;
 
 const STRING: u8 = b's';
@@ -180,7 +179,7 @@ fn labels(bytes: &[u8]) -> impl Iterator<Item = Option<Label>> {
     })
 }
 
-/// The first label, and what is behind it.
+/// The first label, and what follows it.
 fn split_label(bytes: &[u8]) -> Option<(Label, &[u8])> {
     let (&kind, mut rest) = bytes.split_first()?;
     if kind != STRING && kind != OTHER {
@@ -222,7 +221,7 @@ pub const LOCK_TIMEOUT_MAX: Duration = Duration::from_secs(1_000_000);
 /// The timeout of a lock that states none.
 const LOCK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-/// The timeout of a lock that is asked for with so many seconds: zero and less are the default.
+/// The timeout of a lock, from the seconds that were asked for: zero and less mean the default.
 #[must_use]
 pub fn lock_timeout(seconds: f64) -> Duration {
     if seconds <= 0.0 {
@@ -239,128 +238,6 @@ pub struct Lock {
     pub owner: Name,
     /// Until when.
     pub expiration: Timestamp,
-}
-
-impl<S: Storage> Operation<'_, S> {
-    /// Locks all paths, or none. Paths within one call may lie above each other.
-    ///
-    /// # Errors
-    /// `Refused` if one of them can't be locked; `Storage`.
-    pub fn lock(&mut self, owner: &Name, timeout: Duration, paths: &[LockPath]) -> Result<()> {
-        for path in paths {
-            if !self.is_lockable(path)? {
-                return Err(Error::Refused(format!("{:?} is not lockable", path.text())));
-            }
-        }
-        for path in paths {
-            self.take_lock(owner, timeout, path)?;
-        }
-        Ok(())
-    }
-
-    /// Locks those of the paths that can be locked, in order; says which these are.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub fn lock_some(
-        &mut self,
-        owner: &Name,
-        timeout: Duration,
-        paths: &[LockPath],
-    ) -> Result<Vec<bool>> {
-        let mut locked = Vec::with_capacity(paths.len());
-        for path in paths {
-            let lockable = self.is_lockable(path)?;
-            if lockable {
-                self.take_lock(owner, timeout, path)?;
-            }
-            locked.push(lockable);
-        }
-        Ok(locked)
-    }
-
-    /// Renews the locks of all paths, or of none.
-    ///
-    /// # Errors
-    /// `Refused` if `owner` does not hold one of them; `Storage`.
-    pub fn renew_locks(
-        &mut self,
-        owner: &Name,
-        timeout: Duration,
-        paths: &[LockPath],
-    ) -> Result<()> {
-        self.check_owner(owner, paths)?;
-        for path in paths {
-            self.take_lock(owner, timeout, path)?;
-        }
-        Ok(())
-    }
-
-    /// The owner of each path itself; a lock above or below it does not show.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub fn read_locks(&mut self, paths: &[LockPath]) -> Result<Vec<Option<Name>>> {
-        let mut owners = Vec::with_capacity(paths.len());
-        for path in paths {
-            owners.push(self.store.find_lock(path.bytes())?.map(|lock| lock.owner));
-        }
-        Ok(owners)
-    }
-
-    /// Gives up the locks of all paths, or of none.
-    ///
-    /// # Errors
-    /// `Refused` if `owner` does not hold one of them; `Storage`.
-    pub fn unlock(&mut self, owner: &Name, paths: &[LockPath]) -> Result<()> {
-        self.check_owner(owner, paths)?;
-        for path in paths {
-            self.store.delete_lock(path.bytes())?;
-        }
-        Ok(())
-    }
-
-    /// Removes locks of a path and of those below it, whoever owns them, for some milliseconds. True if these
-    /// were all.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub fn delete_locks_under(&mut self, path: &LockPath) -> Result<bool> {
-        let limit = limits::SWEEP_LOCKS;
-        Ok(self.store.delete_locks_under(path.bytes(), limit)? < limit)
-    }
-
-    fn is_lockable(&mut self, path: &LockPath) -> Result<bool> {
-        for prefix in path.prefixes() {
-            if self.store.find_lock(prefix)?.is_some() {
-                return Ok(false);
-            }
-        }
-        Ok(!self.store.is_locked_at_or_under(path.bytes())?)
-    }
-
-    fn take_lock(&mut self, owner: &Name, timeout: Duration, path: &LockPath) -> Result<()> {
-        let lock = Lock {
-            owner: owner.clone(),
-            expiration: self.now.plus(timeout),
-        };
-        Ok(self.store.put_lock(path, &lock)?)
-    }
-
-    fn check_owner(&mut self, owner: &Name, paths: &[LockPath]) -> Result<()> {
-        for path in paths {
-            let holder = match self.store.find_lock(path.bytes())? {
-                Some(lock) if lock.owner == *owner => continue,
-                Some(lock) => lock.owner.to_string(),
-                None => "nobody".to_owned(),
-            };
-            let text = path.text();
-            return Err(Error::Refused(format!(
-                "{text:?} is held by {holder}, not by {owner}"
-            )));
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Units to be added, in the forms in which clients write them.
 
-use super::number;
 use super::{Error, Name, Result};
 use crate::limits::RequestLimits;
+use crate::number;
 use coordinated_client::cbor::{EMPTY_MAP, Item};
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! Which work spec gives the next unit, and why another one does not.
 
-use super::explain::Reason;
-use super::work_spec::{WorkSpec, WorkSpecId};
+use super::WorkSpecId;
+use super::reason::Reason;
+use super::work_spec::WorkSpec;
 use crate::clock::Timestamp;
 use rand::{Rng, RngExt};
 use std::cmp::Ordering;
@@ -23,7 +24,7 @@ pub(super) fn holds(spec: &WorkSpec) -> impl Iterator<Item = Reason> {
     .flatten()
 }
 
-/// Why a work spec has no unit to give, and may not make one either; `None` if it has or may.
+/// Why a work spec has no unit to give and may not make one; `None` if it has one or may make one.
 pub(super) fn lack_of_work(spec: &WorkSpec, now: Timestamp) -> Option<Reason> {
     let (meta, counts) = (&spec.meta, &spec.counts);
     if counts.available > 0 {
@@ -38,7 +39,7 @@ pub(super) fn lack_of_work(spec: &WorkSpec, now: Timestamp) -> Option<Reason> {
     }
 }
 
-/// True if a work spec could give a unit now to somebody who asks for it.
+/// True if a work spec could give a unit now to a worker that asks for it.
 pub(super) fn can_give(spec: &WorkSpec, now: Timestamp) -> bool {
     holds(spec).next().is_none() && lack_of_work(spec, now).is_none()
 }
@@ -46,12 +47,12 @@ pub(super) fn can_give(spec: &WorkSpec, now: Timestamp) -> bool {
 /// The work specs that can give units, by what a draw depends on: so a draw costs no more for very many specs of
 /// few kinds, and those that can't give cost nothing.
 ///
-/// It knows a spec as it was when it was last put in. That is to be done again whenever the spec changes.
+/// It knows a spec as it was when it was last put in: put it in again whenever it changes.
 #[derive(Debug, Default)]
 pub struct Candidates {
     places: HashMap<WorkSpecId, Place>,
     by_runtime: HashMap<String, BTreeMap<Priority, Rank>>,
-    /// Those that can give when their time has come.
+    /// Those that can give from some time on.
     not_yet: BTreeSet<(Timestamp, WorkSpecId)>,
 }
 
@@ -129,7 +130,7 @@ struct Priority(f64);
 
 impl Ord for Priority {
     fn cmp(&self, other: &Self) -> Ordering {
-        // 0 and -0 are the same, since adding 0 makes 0 of both.
+        // 0 and -0 are the same: adding 0 makes both 0.
         (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
     }
 }
@@ -239,7 +240,7 @@ impl Candidates {
         }
     }
 
-    /// A work spec whose time has come since it was put in: it is to be put in again.
+    /// A work spec that has become able to give since it was put in: put it in again.
     #[must_use]
     pub fn next_due(&self, now: Timestamp) -> Option<WorkSpecId> {
         let (until, id) = self.not_yet.first()?;

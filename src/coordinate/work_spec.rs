@@ -1,16 +1,11 @@
-//! Work specs: what their dictionaries say, and the operations on them.
+//! Work specs: what their dictionaries say.
 
-use super::number::{self, is_true};
-use super::storage::Storage;
 use super::work_unit::Completed;
-use super::{Error, Name, Operation, Result};
+use super::{Error, Name, Result, WorkSpecId};
 use crate::clock::Timestamp;
+use crate::number::{self, is_true};
 use coordinated_client::cbor::Item;
 use std::time::Duration;
-
-/// Identifies a work spec in the file. A spec that is deleted and set again gets another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WorkSpecId(pub i64);
 
 /// A work spec without its dictionary: what scheduling needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,15 +37,15 @@ pub struct Meta {
     pub continuous: bool,
     /// Whether `continuous` may be turned on.
     pub can_be_continuous: bool,
-    /// How long to wait at least between two units that are made so.
+    /// The shortest time between two units that are made so.
     pub interval: Option<Duration>,
     /// When the next unit may be made so.
     pub next_continuous: Option<Timestamp>,
     /// How many units may be pending at a time.
     pub max_running: Option<u64>,
-    /// How many units one call hands out at the most.
+    /// At most how many units one call hands out.
     pub max_getwork: Option<u64>,
-    /// How many attempts of one unit are handed out at the most.
+    /// At most how many attempts at one unit are handed out.
     pub max_retries: Option<u64>,
     /// The work spec that gets the output of finished units.
     pub then: Option<Name>,
@@ -121,7 +116,7 @@ impl Counts {
 const WEIGHT_DEFAULT: i64 = 20;
 
 impl Meta {
-    /// The keys of a dictionary that mean something here; all others are the workers' business.
+    /// The keys of a dictionary that mean something here; all others are for workers.
     pub const KEYS: &[&str] = &[
         "name",
         "disabled",
@@ -229,7 +224,7 @@ impl Definition<'_> {
 }
 
 /// Reads and checks the name that a work spec dictionary gives itself.
-fn name_of(definition: Item<'_>, bytes_max: usize) -> Result<Name> {
+pub(super) fn name_of(definition: Item<'_>, bytes_max: usize) -> Result<Name> {
     let invalid = |what: String| Error::Invalid(format!("work spec key \"name\": {what}"));
     let Some(value) = definition.get_some("name") else {
         return Err(invalid("missing; every work spec needs a name".to_owned()));
@@ -266,102 +261,4 @@ pub struct Control {
     pub max_running: Option<Option<u64>>,
     /// Whether units are made by itself.
     pub continuous: Option<bool>,
-}
-
-impl<S: Storage> Operation<'_, S> {
-    /// Creates a work spec, or replaces its dictionary and all that derives from it. Its units stay,
-    /// and so does the time of its next continuous unit.
-    ///
-    /// # Errors
-    /// `Invalid` if the dictionary has no proper name, or a value that can't be converted.
-    pub fn set_work_spec(&mut self, definition: Item<'_>) -> Result<()> {
-        let name = name_of(definition, self.limits.spec_name_bytes_max)?;
-        let mut meta = Meta::from_definition(definition)?;
-        match self
-            .store
-            .find_work_spec(self.namespace, &name)
-            .map(|spec| (spec.id, spec.meta.next_continuous))
-        {
-            Some((id, next_continuous)) => {
-                meta.next_continuous = next_continuous;
-                self.store
-                    .replace_work_spec(id, &name, definition.bytes(), &meta)?;
-            }
-            None => {
-                self.store
-                    .insert_work_spec(self.namespace, &name, definition.bytes(), &meta)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The work spec of a name.
-    ///
-    /// # Errors
-    /// `NoSuchWorkSpec`.
-    pub fn work_spec(&self, name: &Name) -> Result<&WorkSpec> {
-        self.store
-            .find_work_spec(self.namespace, name)
-            .ok_or_else(|| Error::NoSuchWorkSpec(name.clone()))
-    }
-
-    /// The dictionary of a work spec, as it came.
-    ///
-    /// # Errors
-    /// `NoSuchWorkSpec`, `Storage`.
-    pub fn work_spec_definition(&mut self, name: &Name) -> Result<Vec<u8>> {
-        let id = self.work_spec(name)?.id;
-        Ok(self.store.work_spec_definition(id)?)
-    }
-
-    /// All work specs, sorted by the bytes of their names.
-    pub fn work_specs(&self) -> impl Iterator<Item = &WorkSpec> {
-        self.store.work_specs(self.namespace)
-    }
-
-    /// Changes how a work spec is scheduled.
-    ///
-    /// # Errors
-    /// `NoSuchWorkSpec`; `Refused` if it can't be continuous.
-    pub fn control_work_spec(&mut self, name: &Name, control: &Control) -> Result<()> {
-        let spec = self.work_spec(name)?;
-        let (id, mut meta) = (spec.id, spec.meta.clone());
-        if control.continuous == Some(true) && !meta.can_be_continuous {
-            return Err(Error::Refused(format!(
-                "work spec {name} can't be made continuous: its definition does not say continuous"
-            )));
-        }
-        meta.paused = control.paused.unwrap_or(meta.paused);
-        meta.weight = control.weight.unwrap_or(meta.weight);
-        meta.interval = control.interval.unwrap_or(meta.interval);
-        meta.max_running = control.max_running.unwrap_or(meta.max_running);
-        meta.continuous = control.continuous.unwrap_or(meta.continuous);
-        Ok(self.store.update_work_spec_meta(id, &meta)?)
-    }
-
-    /// Deletes a work spec with its units and their attempts. It is gone at once for all who ask;
-    /// what it leaves in the file is removed in small steps later.
-    ///
-    /// # Errors
-    /// `NoSuchWorkSpec`, `Storage`.
-    pub fn delete_work_spec(&mut self, name: &Name) -> Result<()> {
-        let id = self.work_spec(name)?.id;
-        Ok(self.store.discard_work_spec(id)?)
-    }
-
-    /// Deletes all work specs; gives how many there were.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub fn clear(&mut self) -> Result<usize> {
-        let ids: Vec<WorkSpecId> = self
-            .store
-            .work_specs(self.namespace)
-            .map(|spec| spec.id)
-            .collect();
-        for id in &ids {
-            self.store.discard_work_spec(*id)?;
-        }
-        Ok(ids.len())
-    }
 }

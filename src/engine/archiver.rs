@@ -3,51 +3,68 @@
 use super::Engine;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
-use crate::coordinate::{Archival, Result};
+use crate::coordinate::{ArchivePass, Result};
 use crate::limits;
 use std::time::Duration;
 
-/// How long the daemon waits from one look for units to archive to the next. Their numbers are beyond the
-/// limit by what is completed meanwhile, and each look has to find only that.
+/// How long the daemon waits between two passes. Only what was completed meanwhile is beyond the limits by then,
+/// and each pass has to find only that.
 const ARCHIVE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Rows that one step may archive for each unit that was completed since the step before: those of three units with
+/// one attempt each, so that archiving is faster than completing.
+const ROWS_PER_COMPLETED: usize = 6;
 
 /// How far archiving has come.
 #[derive(Default)]
 pub(super) struct Archiver {
     /// The pass that has begun and is not over.
-    archival: Option<Archival>,
+    pass: Option<ArchivePass>,
     /// When the next pass begins.
     pub(super) next: Timestamp,
-    /// How many rows had been written after the last step, by it and others.
-    rows_written: u64,
+    /// How many units were completed since the last step.
+    completed: usize,
+}
+
+impl Archiver {
+    /// Counts units that were completed.
+    pub(super) fn note_completed(&mut self, count: usize) {
+        self.completed = self.completed.saturating_add(count);
+    }
 }
 
 impl<S: Storage> Engine<S> {
-    /// Archives some of what is beyond the limits, when a pass is due: as many rows as others have written since the
-    /// last step, within bounds. Gives the time of the next step, which is now if there is more to do; `None` if there
+    /// Does a step of archiving, if a pass is due: the more units were completed since the last step, the more it
+    /// archives, within bounds. Returns the time of the next step, which is now if there is more to do; `None` if there
     /// are no limits.
     pub(super) fn archive(&mut self, now: Timestamp) -> Result<Option<Timestamp>> {
         let retention = self.settings.retention;
         if !retention.has_limits() {
             return Ok(None);
         }
-        if self.archiver.archival.is_none() && now < self.archiver.next {
+        if self.archiver.pass.is_none() && now < self.archiver.next {
             return Ok(Some(self.archiver.next));
         }
-        let pass = self.archiver.archival.take();
-        if pass.is_none() {
-            self.archiver.rows_written = self.store.rows_written();
-        }
-        let by_others = self.store.rows_written() - self.archiver.rows_written;
-        let rows_max = usize::try_from(by_others)
-            .unwrap_or(usize::MAX)
+        let begun = self.archiver.pass.take();
+        let completed = std::mem::take(&mut self.archiver.completed);
+        // What was completed between two passes is no measure of how much is completed now.
+        let completed = if begun.is_some() { completed } else { 0 };
+        let rows_max = completed
+            .saturating_mul(ROWS_PER_COMPLETED)
             .clamp(limits::SWEEP_REMOVED, limits::SWEEP_ARCHIVED_MAX);
-        let (pass, archived) = self.operation(Access::Write, now, |mut operation| {
-            let mut pass = pass.unwrap_or_else(|| operation.begin_archival(None));
-            let archived = operation.archive_some(&retention, &mut pass, rows_max)?;
-            Ok((pass, archived))
+        let archived_before = begun.as_ref().map_or(0, ArchivePass::archived);
+        let pass = self.operation(Access::Write, now, |mut operation| {
+            let first;
+            let pass = match &begun {
+                Some(pass) => pass,
+                None => {
+                    first = operation.begin_archive_pass(None);
+                    &first
+                }
+            };
+            operation.archive_some(&retention, pass, rows_max)
         })?;
-        self.archiver.rows_written = self.store.rows_written();
+        let archived = pass.archived() - archived_before;
         if archived > 0 {
             tracing::debug!(units = archived, "archived");
         }
@@ -55,7 +72,7 @@ impl<S: Storage> Engine<S> {
             self.archiver.next = now.plus(ARCHIVE_PAUSE);
             return Ok(Some(self.archiver.next));
         }
-        self.archiver.archival = Some(pass);
+        self.archiver.pass = Some(pass);
         Ok(Some(now))
     }
 }

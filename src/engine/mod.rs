@@ -1,7 +1,7 @@
-//! Runs operations: whoever speaks a protocol asks here.
+//! Runs operations for every interface.
 //!
 //! The engine owns the store, the batch that is open, the source of chance, and what the daemon does by itself:
-//! it expires what is due, removes what was deleted, adds what long outputs name, and archives. It knows no wire and
+//! it expires what is due, removes what was deleted, adds the units of long outputs, and archives. It knows no wire and
 //! no sockets.
 
 mod archiver;
@@ -12,8 +12,7 @@ pub use statistics::Statistics;
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
-    Chained, Error, HandedOutByWorker, LastAsked, NamespaceId, Operation, Result, Retention,
-    StorageError,
+    Chained, Effects, Error, Memory, NamespaceId, Operation, Result, Retention, StorageError,
 };
 use crate::limits::{self, Pace, RequestLimits};
 use archiver::Archiver;
@@ -34,18 +33,16 @@ pub struct Settings {
     pub retention: Retention,
 }
 
-/// What runs operations on a store, in batches: each operation either happens whole or not at all, and all of a batch
-/// are committed together.
+/// Runs operations on a store, in batches: each operation happens whole or not at all, and a batch is committed
+/// as one.
 pub struct Engine<S: Storage> {
     store: S,
     namespace: NamespaceId,
     random: Box<dyn Rng>,
     settings: Settings,
-    started: Timestamp,
-    last_asked_for_work: Option<Timestamp>,
+    memory: Memory,
     batch: Batch,
     archiver: Archiver,
-    handed_out: HandedOutByWorker,
     /// When the next cleanup step may be taken.
     next_cleanup: Timestamp,
     totals: Totals,
@@ -62,7 +59,7 @@ struct Batch {
     answer_bytes: usize,
     /// True if it may have written, so that its answers depend on its commit.
     may_write: bool,
-    /// True if so much was due that the rest of it is left to the next batch.
+    /// True if more was due than one step expires: the rest is left to the next batch.
     had_sweep: bool,
     /// True if nothing more should join it.
     is_closed: bool,
@@ -77,8 +74,8 @@ const BATCH_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the loop may sleep when nothing is due.
 const TICK_MAX: Duration = Duration::from_secs(60);
 
-/// How long the daemon waits between two steps of what it does by itself (removing units of deleted specs,
-/// archiving, adding what long outputs name): others get their turns in between.
+/// How long the daemon waits between two steps of its own work (removing units of deleted specs,
+/// archiving, adding the units of long outputs): clients get their turns in between.
 const CLEANUP_PAUSE: Duration = Duration::from_millis(1);
 
 impl<S: Storage> Engine<S> {
@@ -101,11 +98,9 @@ impl<S: Storage> Engine<S> {
             namespace,
             random,
             settings,
-            started: now,
-            last_asked_for_work: None,
+            memory: Memory::new(now),
             batch: Batch::default(),
             archiver: Archiver::default(),
-            handed_out: HandedOutByWorker::new(limits::REMEMBERED_BY_WORKER_MAX),
             next_cleanup: now,
             totals: Totals::default(),
         })
@@ -122,33 +117,13 @@ impl<S: Storage> Engine<S> {
         &self.settings
     }
 
-    /// When it was started.
-    #[must_use]
-    pub fn started(&self) -> Timestamp {
-        self.started
-    }
-
-    /// When somebody last asked for work.
-    #[must_use]
-    pub fn last_asked(&self) -> LastAsked {
-        LastAsked {
-            at: self.last_asked_for_work,
-            started: self.started,
-        }
-    }
-
-    /// Notes that somebody has asked for work.
-    pub fn note_asked_for_work(&mut self, now: Timestamp) {
-        self.last_asked_for_work = Some(now);
-    }
-
     /// A way to read committed state on another thread, if the store has one.
     #[must_use]
     pub fn reader(&self) -> Option<S::Reader> {
         self.store.reader()
     }
 
-    /// Begins to write in the open batch, unless that was begun. Waits for nobody.
+    /// Makes sure that the open batch can write. Does not wait.
     ///
     /// # Errors
     /// As [`Storage::begin_to_write`].
@@ -156,9 +131,9 @@ impl<S: Storage> Engine<S> {
         self.store.begin_to_write()
     }
 
-    /// Runs one operation in the open batch, which begins by itself. Before it, expires what is due; but while another
-    /// program keeps the store from writing, that stays as it is. If the operation fails, all that it wrote is undone,
-    /// and the rest of the batch stands.
+    /// Runs one operation in the open batch, or in a new one. Expires what is due before it, except while another
+    /// program keeps the store from writing. If the operation fails, all that it wrote is undone,
+    /// and the rest of the batch stands. `run` may be called again: see [`Storage::operation`].
     ///
     /// # Errors
     /// What `run` fails with, or `Storage`.
@@ -166,7 +141,7 @@ impl<S: Storage> Engine<S> {
         &mut self,
         access: Access,
         now: Timestamp,
-        run: impl FnOnce(Operation<'_, S>) -> Result<T>,
+        run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
         self.open_batch();
         self.batch.operations += 1;
@@ -181,22 +156,28 @@ impl<S: Storage> Engine<S> {
         &mut self,
         access: Access,
         now: Timestamp,
-        run: impl FnOnce(Operation<'_, S>) -> Result<T>,
+        mut run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
         self.batch.may_write |= access == Access::Write;
         let (namespace, random) = (self.namespace, &mut *self.random);
-        let (limits, handed_out) = (&self.settings.limits, &mut self.handed_out);
-        self.store.operation(access, |store| {
+        let (limits, memory) = (&self.settings.limits, &self.memory);
+        let mut effects = Effects::default();
+        let result = self.store.operation(access, |store| {
+            effects = Effects::default();
             run(Operation {
                 store,
                 namespace,
                 now,
                 limits,
                 chained: Chained::default(),
-                handed_out,
+                memory,
+                effects: &mut effects,
                 random,
             })
-        })
+        })?;
+        self.archiver.note_completed(effects.completed);
+        self.memory.apply(effects);
+        Ok(result)
     }
 
     /// Expires due leases, delays, workers and locks. If they are too many for one step, it does one step in each
@@ -228,12 +209,12 @@ impl<S: Storage> Engine<S> {
         self.batch.may_write
     }
 
-    /// Lets nothing more join the open batch: what was done in it may be as much as many calls.
+    /// Closes the open batch to further operations: what was done in it may be as much work as many calls.
     pub fn close_batch(&mut self) {
         self.batch.is_closed = true;
     }
 
-    /// True if the open batch should be committed before anything else joins it.
+    /// True if the open batch should be committed before another operation joins it.
     #[must_use]
     pub fn batch_is_full(&self) -> bool {
         let batch = &self.batch;
@@ -249,15 +230,15 @@ impl<S: Storage> Engine<S> {
     /// Commits the open batch. What it wrote is on disk when this returns `Ok`. Cheap if it wrote nothing.
     ///
     /// # Errors
-    /// `Unknown` if nobody can know what is on the disk now; otherwise nothing of the batch stands.
+    /// `Unknown` if it can't be known what is on the disk now; otherwise nothing of the batch stands.
     pub fn commit(&mut self) -> std::result::Result<(), StorageError> {
         let batch = std::mem::take(&mut self.batch);
         self.totals.count(batch.operations, batch.may_write);
         self.store.commit()
     }
 
-    /// Does what is due by itself, in a batch of its own that is committed when this returns. Gives how long it may
-    /// take until the next call, unless [`Engine::due`] says otherwise by then.
+    /// Does what is due, in a batch of its own that is committed when this returns. Returns how long the caller may
+    /// wait until the next call, unless [`Engine::due`] says otherwise by then.
     ///
     /// # Errors
     /// As [`Engine::commit`].
@@ -273,7 +254,7 @@ impl<S: Storage> Engine<S> {
     }
 
     /// Moves all times that are kept to be compared with the present by `step`, in a batch of its own that is committed
-    /// when this returns: by so much the clock is set next.
+    /// when this returns. The caller then sets the clock by the same step.
     ///
     /// # Errors
     /// As [`Engine::commit`]. No time has been moved then.
@@ -283,18 +264,14 @@ impl<S: Storage> Engine<S> {
             .operation(Access::Write, |store| Ok(store.move_times(step)?));
         self.commit()?;
         moved.map_err(into_storage)?;
-        let own = [
-            &mut self.started,
-            &mut self.next_cleanup,
-            &mut self.archiver.next,
-        ];
-        for time in own.into_iter().chain(&mut self.last_asked_for_work) {
+        self.memory.move_times(step);
+        for time in [&mut self.next_cleanup, &mut self.archiver.next] {
             *time = time.moved(step);
         }
         Ok(())
     }
 
-    /// A time before which [`Engine::tick`] has nothing to do, and at which it may have.
+    /// When [`Engine::tick`] may next have something to do; `None` if that is not known.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         let cleanup = self.has_cleanup().then_some(self.next_cleanup);

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::coordinate::Counts;
-use crate::coordinate::storage::{LogPages, Storage};
+use crate::coordinate::storage::{Storage, StorageStatistics};
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,8 +44,8 @@ pub struct Statistics {
     pub work_specs: u64,
     /// The units of all of them, by status.
     pub units: Counts,
-    /// The write-ahead log, if the store has one and knows.
-    pub log: Option<LogPages>,
+    /// What the store tells about itself.
+    pub store: StorageStatistics,
 }
 
 impl Statistics {
@@ -58,10 +58,11 @@ impl Statistics {
 }
 
 impl<S: Storage> Engine<S> {
-    /// What it has done, and what is in its queue. Costs a look at each work spec, and no query of units.
+    /// What it has done, and what is in its queue. Goes through the work specs in memory, and queries no units.
     pub fn statistics(&mut self) -> Statistics {
-        let log = self.store.log_pages();
-        let log = log.inspect_err(|error| tracing::warn!("no log length: {error}"));
+        let store = self.store.statistics();
+        let store =
+            store.inspect_err(|error| tracing::warn!("no statistics of the store: {error}"));
         let (mut work_specs, mut units) = (0, Counts::default());
         for spec in self.store.work_specs(self.namespace) {
             work_specs += 1;
@@ -80,7 +81,7 @@ impl<S: Storage> Engine<S> {
             committed_operations: self.totals.committed_operations,
             work_specs,
             units,
-            log: log.ok().flatten(),
+            store: store.unwrap_or_default(),
         }
     }
 }

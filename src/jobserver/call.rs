@@ -2,7 +2,7 @@
 
 use super::params::Params;
 use crate::coordinate::storage::{Lister, Storage};
-use crate::coordinate::{Assignment, HandedOut, LastAsked, Operation, Result, Retention};
+use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention};
 use crate::limits;
 use std::collections::HashMap;
 
@@ -16,22 +16,14 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) retention: &'a Retention,
     /// How often each method was called.
     pub(super) calls: &'a HashMap<&'static str, u64>,
-    /// When work was last asked for, and when the daemon was started.
-    pub(super) last_asked: LastAsked,
     /// The content of the message that the call came in.
     pub(super) message: &'a [u8],
     /// True if it came as a single request, false if it came in a list of requests.
     pub(super) is_single: bool,
-    pub(super) effects: Effects,
-}
-
-/// What a step changes outside the store, once it has succeeded.
-#[derive(Default)]
-pub(super) struct Effects {
-    /// Units that it gave to the connection.
+    /// The results of the items of the call's list so far, one after the other.
+    pub(super) results: &'a mut Vec<u8>,
+    /// Units that the step gives to the connection, which remembers them once the step has succeeded.
     pub(super) given: Vec<Assignment>,
-    /// True if it asked for work.
-    pub(super) asked_for_work: bool,
 }
 
 /// How far a call has come after a step.
@@ -45,15 +37,16 @@ pub(super) enum Progress<S: Storage> {
 }
 
 /// A long read, which writes the result of a call.
-pub(super) type Read = Box<dyn FnOnce(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send>;
+pub(super) type Read = Box<dyn Fn(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send>;
 
 /// What is left of a call that takes several steps, so that other connections get their turns in between.
 pub(super) trait Continuation<S: Storage> {
-    /// Runs the next step.
+    /// Runs the next step, and returns what is left after it. An operation may be run again, so a step changes nothing
+    /// of its own.
     ///
     /// # Errors
     /// What the operation fails with. The steps before this one are committed.
-    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>>;
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>>;
 
     /// Bytes that it keeps in memory, if they are more than a few.
     fn held(&self) -> usize {
@@ -76,7 +69,7 @@ impl<S: Storage> Call<'_, S> {
         &mut self,
         may_be_long: bool,
         out: &mut Vec<u8>,
-        write: impl FnOnce(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send + 'static,
+        write: impl Fn(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send + 'static,
     ) -> Result<Progress<S>> {
         if may_be_long {
             return Ok(Progress::Read(Box::new(write)));

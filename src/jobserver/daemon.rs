@@ -60,7 +60,7 @@ pub(super) fn server_info<S: Storage>(
         writer.bytes(feature.as_bytes());
     }
     writer.bytes(b"started");
-    writer.float(call.last_asked.started.as_seconds());
+    writer.float(call.operation.memory.started.as_seconds());
     writer.bytes(b"now");
     writer.float(call.operation.now.as_seconds());
     writer.bytes(b"calls");

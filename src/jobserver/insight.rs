@@ -180,9 +180,7 @@ pub(super) fn explain_work<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let unit = params.get("work_unit_key").optional_unit_name()?;
-    let reasons = call
-        .operation
-        .explain_work(&spec, unit.as_ref(), call.last_asked);
+    let reasons = call.operation.explain_work(&spec, unit.as_ref());
     let Some(reasons) = write_in_band(out, FailedValue::Null, reasons)? else {
         return Ok(Progress::Done);
     };

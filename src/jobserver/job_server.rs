@@ -1,6 +1,6 @@
 //! The job server: the engine, the table of methods, and running a step of a call as an operation.
 
-use super::call::{Call, Effects, Progress};
+use super::call::{Call, Progress};
 use super::method::{Method, MethodInfo};
 use super::params::shown;
 use crate::clock::Timestamp;
@@ -96,32 +96,32 @@ impl<S: Storage> JobServer<S> {
         handed_out: &mut HandedOut,
         method: &MethodInfo,
         turn: &Turn<'_>,
+        results: &mut Vec<u8>,
         out: &mut Vec<u8>,
-        step: impl FnOnce(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
+        step: impl Fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
     ) -> Result<Progress<S>> {
         let retention = self.engine.settings().retention;
-        let last_asked = self.engine.last_asked();
         let (config, calls) = (&*self.settings.config, &self.calls);
         let remembered = &*handed_out;
-        let (progress, effects) = self.engine.run(method.access, turn.now, |operation| {
+        let (results_start, out_start) = (results.len(), out.len());
+        let (progress, given) = self.engine.run(method.access, turn.now, |operation| {
+            results.truncate(results_start);
+            out.truncate(out_start);
             let mut call = Call {
                 operation,
                 handed_out: remembered,
                 config,
                 retention: &retention,
                 calls,
-                last_asked,
                 message: turn.message,
                 is_single: turn.is_single,
-                effects: Effects::default(),
+                results: &mut *results,
+                given: Vec::new(),
             };
-            Ok((step(&mut call, out)?, call.effects))
+            Ok((step(&mut call, out)?, call.given))
         })?;
-        for given in &effects.given {
+        for given in &given {
             handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
-        }
-        if effects.asked_for_work {
-            self.engine.note_asked_for_work(turn.now);
         }
         Ok(progress)
     }

@@ -13,8 +13,8 @@ use crate::limits::{self, RequestLimits};
 use coordinated_client::cbor::Item;
 use coordinated_client::cbor::item::{Items, Place};
 
-/// What a call does with the items of its list. It keeps what its answer needs.
-pub(super) trait ListAction<S: Storage>: 'static {
+/// What a call does with the items of its list.
+pub(super) trait ListAction<S: Storage>: Clone + 'static {
     /// How many items make a slice.
     const SLICE_LEN: usize;
     /// The value of a failed result.
@@ -26,33 +26,29 @@ pub(super) trait ListAction<S: Storage>: 'static {
     /// `Invalid` if the item can't be processed.
     fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()>;
 
-    /// Processes the next items: at most a slice, and at least one if there is one.
+    /// Processes the next items: at most a slice, and at least one if there is one. Their results go to
+    /// [`Call::results`].
     ///
     /// # Errors
     /// What the operation fails with.
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()>;
 
-    /// Does a step of what is left to do after all items. True if that was all.
+    /// Does a step of what is left to do for the items that have been processed.
     ///
     /// # Errors
     /// What the operation fails with.
-    fn finish(&mut self, call: &mut Call<'_, S>) -> Result<bool> {
+    fn finish(&mut self, call: &mut Call<'_, S>) -> Result<()> {
         let _ = call;
-        Ok(true)
+        Ok(())
     }
 
-    /// True if [`ListAction::finish`] has something to do.
+    /// True if [`ListAction::finish`] has something to do before more items are processed.
     fn has_more(&self) -> bool {
         false
     }
 
-    /// Bytes of memory that its answer takes so far.
-    fn held(&self) -> usize {
-        0
-    }
-
-    /// Writes the result, after all `count` items.
-    fn write_result(&self, count: usize, out: &mut Vec<u8>);
+    /// Writes the result, after all `count` items, from their `results`.
+    fn write_result(&self, count: usize, results: &[u8], out: &mut Vec<u8>);
 }
 
 /// One item of a list.
@@ -121,6 +117,7 @@ impl<'a> ListItems<'a> {
 }
 
 /// What is left of a call on a list.
+#[derive(Clone)]
 struct ListCall<A> {
     action: A,
     /// The list's name in messages.
@@ -145,7 +142,7 @@ pub(super) fn call_on_list<S: Storage>(
     list: &Param<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    Box::new(ListCall::new(action, list, call.message)?).step(call, out)
+    ListCall::new(action, list, call.message)?.advance(call, out)
 }
 
 impl<A> ListCall<A> {
@@ -169,7 +166,21 @@ impl<A> ListCall<A> {
 }
 
 impl<S: Storage, A: ListAction<S>> Continuation<S> for ListCall<A> {
-    fn step(mut self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        self.clone().advance(call, out)
+    }
+}
+
+impl<A> ListCall<A> {
+    /// Runs the next step.
+    fn advance<S: Storage>(
+        mut self,
+        call: &mut Call<'_, S>,
+        out: &mut Vec<u8>,
+    ) -> Result<Progress<S>>
+    where
+        A: ListAction<S>,
+    {
         let message = call.message;
         let mut items = ListItems {
             items: self.rest.items(message),
@@ -185,12 +196,10 @@ impl<S: Storage, A: ListAction<S>> Continuation<S> for ListCall<A> {
                 (self.rest, self.begin, self.taken) = (begin, None, 0);
                 self.is_checked = true;
             }
-            return Ok(Progress::More(self));
+            return Ok(Progress::More(Box::new(self)));
         }
-        if !items.items.are_more_than(0) && self.action.has_more() {
-            if !self.action.finish(call)? {
-                return Ok(Progress::More(self));
-            }
+        if self.action.has_more() {
+            self.action.finish(call)?;
         } else {
             let taken = self.action.take(&mut items, call);
             let taken = taken.map_err(|error| with_earlier_items(error, self.taken));
@@ -204,16 +213,12 @@ impl<S: Storage, A: ListAction<S>> Continuation<S> for ListCall<A> {
                 self.is_checked = true;
             }
             (self.rest, self.taken) = (items.items.place_in(message), items.index);
-            if items.items.are_more_than(0) || self.action.has_more() {
-                return Ok(Progress::More(self));
-            }
         }
-        self.action.write_result(self.taken, out);
+        if items.items.are_more_than(0) || self.action.has_more() {
+            return Ok(Progress::More(Box::new(self)));
+        }
+        self.action.write_result(self.taken, call.results, out);
         Ok(Progress::Done)
-    }
-
-    fn held(&self) -> usize {
-        self.action.held()
     }
 }
 

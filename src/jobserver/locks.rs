@@ -194,16 +194,16 @@ pub(super) fn delete_namespace<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
     let prefix = params.get("prefix").name()?;
-    Box::new(DeleteLocksUnder(LockPath::top_level(&prefix))).step(call, out)
+    DeleteLocksUnder(LockPath::top_level(&prefix)).step(call, out)
 }
 
 /// Removes the locks of a path and of all paths below it.
 struct DeleteLocksUnder(LockPath);
 
 impl<S: Storage> Continuation<S> for DeleteLocksUnder {
-    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         if !call.operation.delete_locks_under(&self.0)? {
-            return Ok(Progress::More(self));
+            return Ok(Progress::More(Box::new(Self(self.0.clone()))));
         }
         Writer::new(out).unsigned(0);
         Ok(Progress::Done)

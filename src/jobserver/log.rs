@@ -55,8 +55,8 @@ pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, 
         failed = units.failed,
         archived_finished = units.archived_finished,
         archived_failed = units.archived_failed,
-        wal_pages = statistics.log.map(|log| log.pages),
-        wal_pages_in_file = statistics.log.map(|log| log.in_file),
+        wal_pages = statistics.store.wal.map(|wal| wal.pages),
+        wal_pages_in_file = statistics.store.wal.map(|wal| wal.in_file),
         "statistics of the queue"
     );
     let mut calls: Vec<_> = calls.iter().collect();

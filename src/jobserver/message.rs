@@ -140,6 +140,8 @@ struct Started<S: Storage> {
     method: &'static Method<S>,
     /// What is left to do, or why the last step was rolled back.
     rest: std::result::Result<Box<dyn Continuation<S>>, String>,
+    /// See [`Call::results`].
+    results: Vec<u8>,
     /// True if steps before the last one have been committed.
     has_earlier_steps: bool,
 }
@@ -171,12 +173,11 @@ impl<S: Storage> InFlight<S> {
 
     /// Bytes that it keeps in memory.
     fn held(&self) -> usize {
-        let rest = self.started.as_ref().map(|started| started.rest.as_ref());
-        let rest_held = match rest {
-            Some(Ok(rest)) => rest.held(),
-            _ => 0,
-        };
-        self.answer.responses.capacity() + rest_held
+        let started_held = self.started.as_ref().map_or(0, |started| {
+            let rest_held = started.rest.as_ref().map_or(0, |rest| rest.held());
+            started.results.capacity() + rest_held
+        });
+        self.answer.responses.capacity() + started_held
     }
 
     /// Lets its requests fail instead of waiting to write.
@@ -319,6 +320,10 @@ impl<S: Storage> JobServer<S> {
         }
         let started = in_flight.started.take();
         let has_earlier_steps = started.is_some();
+        let (rest, mut results) = match started {
+            Some(Started { rest, results, .. }) => (Some(rest), results),
+            None => (None, Vec::new()),
+        };
         let out = &mut in_flight.answer.responses;
         let start = out.len();
         let progress = if let Some(error) = lock {
@@ -328,12 +333,19 @@ impl<S: Storage> JobServer<S> {
         } else {
             envelope::begin_success(out, fields.id_bytes());
             let info = &method.info;
-            match started.map(|started| started.rest) {
-                None => self.begin(session, method, fields, turn, out),
+            match rest {
+                None => self.begin(session, method, fields, turn, &mut results, out),
                 Some(Ok(rest)) => {
                     let go_on = |call: &mut Call<'_, S>, out: &mut Vec<u8>| rest.step(call, out);
-                    self.run_step(&mut session.handed_out, info, turn, out, go_on)
-                        .map_err(|error| format!("{}: {error}", info.name))
+                    self.run_step(
+                        &mut session.handed_out,
+                        info,
+                        turn,
+                        &mut results,
+                        out,
+                        go_on,
+                    )
+                    .map_err(|error| format!("{}: {error}", info.name))
                 }
                 Some(Err(problem)) => Err(problem),
             }
@@ -347,6 +359,7 @@ impl<S: Storage> JobServer<S> {
             Ok(Progress::More(rest)) => Outcome::Started(Started {
                 method,
                 rest: Ok(rest),
+                results,
                 has_earlier_steps,
             }),
             Err(problem) => {
@@ -386,6 +399,7 @@ impl<S: Storage> JobServer<S> {
         method: &'static Method<S>,
         request: &Request<'_>,
         turn: &Turn<'_>,
+        results: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> std::result::Result<Progress<S>, String> {
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
@@ -397,7 +411,7 @@ impl<S: Storage> JobServer<S> {
         let progress = params.and_then(|params| {
             let first =
                 |call: &mut Call<'_, S>, out: &mut Vec<u8>| (method.run)(call, &params, out);
-            self.run_step(&mut session.handed_out, info, turn, out, first)
+            self.run_step(&mut session.handed_out, info, turn, results, out, first)
         });
         if let Some(began) = began {
             log::request(Some(info), request, progress.as_ref(), began.elapsed());
@@ -416,7 +430,9 @@ impl<S: Storage> JobServer<S> {
     ) {
         let start = out.len();
         envelope::begin_success(out, request.id_bytes());
+        let result_start = out.len();
         let result = self.engine.run(Access::Read, turn.now, |operation| {
+            out.truncate(result_start);
             read(operation.store, out)
         });
         end_read(method, request.id_bytes(), result, start, out);

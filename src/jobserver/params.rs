@@ -1,8 +1,8 @@
 //! Reading parameters and options. Errors name the parameter or option.
 
-use crate::coordinate::number::{as_float, as_integer_or_numeral};
 use crate::coordinate::{Error, Name, Result, UnitStatus};
 use crate::limits::{self, RequestLimits};
+use crate::number::{as_float, as_integer_or_numeral};
 use coordinated_client::cbor::item::Items;
 use coordinated_client::cbor::{Item, Kind};
 use std::borrow::Cow;

@@ -3,7 +3,7 @@
 use super::call::{Call, Continuation, Progress};
 use super::params::{Options, Params};
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Archival, Result};
+use crate::coordinate::{ArchivePass, Result};
 use crate::limits;
 use coordinated_client::cbor::Writer;
 
@@ -20,19 +20,18 @@ pub(super) fn archive<S: Storage>(
         Writer::new(out).null();
         return Ok(Progress::Done);
     }
-    let archival = call.operation.begin_archival(names.as_deref());
-    Box::new(Archive(archival)).step(call, out)
+    let pass = call.operation.begin_archive_pass(names.as_deref());
+    Archive(pass).step(call, out)
 }
 
-struct Archive(Archival);
+struct Archive(ArchivePass);
 
 impl<S: Storage> Continuation<S> for Archive {
-    fn step(mut self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         let (retention, rows_max) = (call.retention, limits::SWEEP_REMOVED);
-        call.operation
-            .archive_some(retention, &mut self.0, rows_max)?;
-        if !self.0.is_over() {
-            return Ok(Progress::More(self));
+        let pass = call.operation.archive_some(retention, &self.0, rows_max)?;
+        if !pass.is_over() {
+            return Ok(Progress::More(Box::new(Self(pass))));
         }
         Writer::new(out).null();
         Ok(Progress::Done)

@@ -5,10 +5,10 @@ use super::params::{Options, Params};
 use super::reply::{
     FailedValue, check_answer_length, ok_pair, true_pair, write_in_band, write_limit, write_name,
 };
-use crate::coordinate::number::{duration_from_seconds, is_true};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Control, Error, Meta, Result, limit_from_integer};
 use crate::limits;
+use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
 

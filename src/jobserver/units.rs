@@ -35,6 +35,7 @@ pub(super) fn add_work_units<S: Storage>(
     call_on_list(call, AddUnits { work_spec }, &units, out)
 }
 
+#[derive(Clone)]
 struct AddUnits {
     work_spec: Name,
 }
@@ -58,7 +59,7 @@ impl<S: Storage> ListAction<S> for AddUnits {
         call.operation.add_work_units(&self.work_spec, &units)
     }
 
-    fn write_result(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -107,7 +108,10 @@ pub(super) fn get_work_units<S: Storage>(
         .optional_list()?
         .is_some_and(|names| names.are_more_than(0))
     {
-        let action = LookUp::new(name, find_data);
+        let action = LookUp {
+            work_spec: name,
+            write: find_data,
+        };
         return call_on_list(call, action, &names, out);
     }
     let query = UnitQuery {
@@ -176,16 +180,13 @@ type WriteUnit<S> = fn(&mut Operation<'_, S>, WorkSpecId, &Name, &mut Vec<u8>) -
 struct LookUp<S: Storage> {
     work_spec: Name,
     write: WriteUnit<S>,
-    /// What was found, one after the other.
-    found: Vec<u8>,
 }
 
-impl<S: Storage> LookUp<S> {
-    fn new(work_spec: Name, write: WriteUnit<S>) -> Self {
+impl<S: Storage> Clone for LookUp<S> {
+    fn clone(&self) -> Self {
         Self {
-            work_spec,
-            write,
-            found: Vec::new(),
+            work_spec: self.work_spec.clone(),
+            write: self.write,
         }
     }
 }
@@ -202,18 +203,14 @@ impl<S: Storage> ListAction<S> for LookUp<S> {
         let names = items.names(limits::SLICE_LOOKED_UP)?;
         let spec = call.operation.work_spec(&self.work_spec)?.id;
         for name in &names {
-            (self.write)(&mut call.operation, spec, name, &mut self.found)?;
-            check_answer_length(self.found.len())?;
+            (self.write)(&mut call.operation, spec, name, call.results)?;
+            check_answer_length(call.results.len())?;
         }
         Ok(())
     }
 
-    fn held(&self) -> usize {
-        self.found.capacity()
-    }
-
-    fn write_result(&self, count: usize, out: &mut Vec<u8>) {
-        ok_list(out, count, &self.found);
+    fn write_result(&self, count: usize, results: &[u8], out: &mut Vec<u8>) {
+        ok_list(out, count, results);
     }
 }
 
@@ -235,7 +232,10 @@ pub(super) fn get_work_unit_status<S: Storage>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    let action = LookUp::new(params.get("work_spec_name").name()?, find_status);
+    let action = LookUp {
+        work_spec: params.get("work_spec_name").name()?,
+        write: find_status,
+    };
     call_on_list(call, action, &params.get("work_unit_keys"), out)
 }
 
@@ -305,6 +305,7 @@ pub(super) fn prioritize_work_units<S: Storage>(
 }
 
 /// Changes the priority of units, if a change is given.
+#[derive(Clone)]
 struct Prioritize {
     work_spec: Name,
     change: Option<PriorityChange>,
@@ -328,7 +329,7 @@ impl<S: Storage> ListAction<S> for Prioritize {
         Ok(())
     }
 
-    fn write_result(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         true_pair(out);
     }
 }
@@ -343,7 +344,7 @@ pub(super) fn del_work_units<S: Storage>(
     let all = options
         .get("all")
         .item()
-        .is_some_and(crate::coordinate::number::is_true);
+        .is_some_and(crate::number::is_true);
     let names = options.get("work_unit_keys");
     let statuses = options.get("state").optional_statuses()?;
     let deleted = match (all, names.item(), statuses) {
@@ -356,8 +357,8 @@ pub(super) fn del_work_units<S: Storage>(
             };
             return call_on_list(call, action, &names, out);
         }
-        (_, None, Some(statuses)) => match call.operation.begin_deletion(&spec, statuses) {
-            Ok(deletion) => return Box::new(DeleteInStatus(deletion)).step(call, out),
+        (_, None, Some(statuses)) => match call.operation.begin_deletion(&spec, &statuses) {
+            Ok(deletion) => return DeleteInStatus(deletion).step(call, out),
             Err(error) => Err(error),
         },
         (_, None, None) => call.operation.work_spec(&spec).and_then(|_| {
@@ -372,6 +373,7 @@ pub(super) fn del_work_units<S: Storage>(
 }
 
 /// Deletes units by their names. If statuses are given, only units in one of these.
+#[derive(Clone)]
 struct DeleteNamed {
     work_spec: Name,
     statuses: Option<Vec<UnitStatus>>,
@@ -393,7 +395,7 @@ impl<S: Storage> ListAction<S> for DeleteNamed {
         Ok(())
     }
 
-    fn write_result(&self, _: usize, out: &mut Vec<u8>) {
+    fn write_result(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
         ok_pair(out, |writer| writer.unsigned(self.deleted));
     }
 }
@@ -402,13 +404,13 @@ impl<S: Storage> ListAction<S> for DeleteNamed {
 struct DeleteInStatus(DeletionInStatus);
 
 impl<S: Storage> Continuation<S> for DeleteInStatus {
-    fn step(mut self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
-        let is_over = call
-            .operation
-            .delete_some(&mut self.0, limits::SWEEP_REMOVED);
-        match write_in_band(out, FailedValue::Zero, is_over)? {
-            Some(false) => return Ok(Progress::More(self)),
-            Some(true) => ok_pair(out, |writer| writer.unsigned(self.0.deleted())),
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        let deletion = call.operation.delete_some(&self.0, limits::SWEEP_REMOVED);
+        match write_in_band(out, FailedValue::Zero, deletion)? {
+            Some(deletion) if deletion.is_over() => {
+                ok_pair(out, |writer| writer.unsigned(deletion.deleted()));
+            }
+            Some(deletion) => return Ok(Progress::More(Box::new(Self(deletion)))),
             None => {}
         }
         Ok(Progress::Done)

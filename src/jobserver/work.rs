@@ -4,13 +4,14 @@ use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
 use super::reply::{FailedValue, failed_pair, ok_list, ok_pair, true_pair, write_in_band};
-use crate::coordinate::number::duration_from_seconds;
-use crate::coordinate::storage::{OutputSliceId, Storage};
+use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Assignment, Error, Lease, Name, Operation, Outcome, Report, Result, Wish, WorkRequest,
+    Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WorkRequest,
 };
 use crate::limits::{self, RequestLimits};
+use crate::number::duration_from_seconds;
 use coordinated_client::cbor::{Item, Writer};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A request for work whose search takes several steps.
@@ -46,30 +47,27 @@ pub(super) fn get_work<S: Storage>(
         None => vec![String::new()],
     };
     let lease = options.get("lease_time").optional_number()?;
-    let get_work = GetWork {
+    let get_work = Rc::new(GetWork {
         worker,
         max_jobs,
         lease: Lease::to_begin(lease),
         work_specs,
         runtimes,
-    };
-    Box::new(get_work).step(call, out)
+    });
+    get_work.step(call, out)
 }
 
-impl<S: Storage> Continuation<S> for GetWork {
+impl<S: Storage> Continuation<S> for Rc<GetWork> {
     /// Continues the search. The store knows how far it has come.
-    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
-        call.effects.asked_for_work = true;
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         let request = WorkRequest {
-            max_units: usize::try_from(self.max_jobs)
-                .unwrap_or(1)
-                .min(call.operation.limits.get_work_units_max),
+            max_units: usize::try_from(self.max_jobs).unwrap_or(1),
             lease: self.lease,
             work_specs: &self.work_specs,
             runtimes: &self.runtimes,
         };
         let Some(given) = call.operation.get_work(&self.worker, &request)? else {
-            return Ok(Progress::More(self));
+            return Ok(Progress::More(Box::new(Self::clone(self))));
         };
         ok_pair(out, |writer| match (self.max_jobs, &given[..]) {
             (1, []) => {
@@ -84,7 +82,7 @@ impl<S: Storage> Continuation<S> for GetWork {
                     .for_each(|assignment| write_assignment(writer, assignment));
             }
         });
-        call.effects.given = given;
+        call.given = given;
         Ok(Progress::Done)
     }
 
@@ -120,30 +118,24 @@ pub(super) fn update_work_unit<S: Storage>(
         call.operation
             .report(call.handed_out, &spec, &unit, &report)
     });
-    if let Some(last) = call.operation.chained.last_slice {
-        return Ok(Progress::More(Box::new(AddOutput(last))));
+    if let Some(attempt) = call.operation.chained.unfinished {
+        return Ok(Progress::More(Box::new(AddOutput(attempt))));
     }
     write_outcome(out, outcome)?;
     Ok(Progress::Done)
 }
 
-/// Adds the units that the output of a finished unit names, up to a certain slice.
-struct AddOutput(OutputSliceId);
+/// Adds the rest of the units that the output of a finished attempt names.
+struct AddOutput(AttemptId);
 
 impl<S: Storage> Continuation<S> for AddOutput {
-    fn step(self: Box<Self>, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
-        if !chain_until(self.0, &mut call.operation)? {
-            return Ok(Progress::More(self));
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        if !call.operation.chain_slice_of(self.0)? {
+            return Ok(Progress::More(Box::new(Self(self.0))));
         }
         true_pair(out);
         Ok(Progress::Done)
     }
-}
-
-/// Adds a slice of an output. False if there is more to be added until the slice `last` has been.
-fn chain_until<S: Storage>(last: OutputSliceId, operation: &mut Operation<'_, S>) -> Result<bool> {
-    // Slices of other outputs come first, and the daemon adds some by itself.
-    Ok(operation.chain_slice()?.is_none_or(|taken| taken >= last))
 }
 
 /// Processes many updates in order. Each has its own result.
@@ -159,19 +151,17 @@ pub(super) fn update_work_units<S: Storage>(
     }
     let action = Updates {
         work_spec: spec,
-        results: Vec::new(),
-        last_slice: None,
+        unfinished: None,
     };
     call_on_list(call, action, &params.get("updates"), out)
 }
 
 /// Updates of units, each with its own result.
+#[derive(Clone)]
 struct Updates {
     work_spec: Name,
-    /// The encoded results, one after the other.
-    results: Vec<u8>,
-    /// The last slice of an output that is to be added before the call is answered.
-    last_slice: Option<OutputSliceId>,
+    /// The attempt whose output is to be added before anything else is done.
+    unfinished: Option<AttemptId>,
 }
 
 impl<S: Storage> ListAction<S> for Updates {
@@ -199,32 +189,32 @@ impl<S: Storage> ListAction<S> for Updates {
                 call.operation
                     .report(call.handed_out, &self.work_spec, &name, &report)
             });
-            write_outcome(&mut self.results, outcome).map_err(|error| match error {
+            write_outcome(call.results, outcome).map_err(|error| match error {
                 Error::Invalid(problem) => item.invalid(problem),
                 other => other,
             })?;
             count += 1;
             bytes += item.item.bytes().len();
         }
-        self.last_slice = call.operation.chained.last_slice.or(self.last_slice);
+        self.unfinished = call.operation.chained.unfinished;
         Ok(())
     }
 
-    fn held(&self) -> usize {
-        self.results.capacity()
-    }
-
     fn has_more(&self) -> bool {
-        self.last_slice.is_some()
+        self.unfinished.is_some()
     }
 
-    fn finish(&mut self, call: &mut Call<'_, S>) -> Result<bool> {
-        self.last_slice
-            .map_or(Ok(true), |last| chain_until(last, &mut call.operation))
+    fn finish(&mut self, call: &mut Call<'_, S>) -> Result<()> {
+        if let Some(attempt) = self.unfinished
+            && call.operation.chain_slice_of(attempt)?
+        {
+            self.unfinished = None;
+        }
+        Ok(())
     }
 
-    fn write_result(&self, count: usize, out: &mut Vec<u8>) {
-        ok_list(out, count, &self.results);
+    fn write_result(&self, count: usize, results: &[u8], out: &mut Vec<u8>) {
+        ok_list(out, count, results);
     }
 }
 
@@ -260,13 +250,13 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
 fn read_report(options: Options<'_>) -> Result<Report<'_>> {
     let lease = options.get("lease_time").optional_number()?;
     let lease = lease.map(Lease::to_renew);
-    let wish = match (options.get("status").optional_integer()?, lease) {
+    let kind = match (options.get("status").optional_integer()?, lease) {
         (None | Some(0), None) => return Err(Error::Refused("nothing to do".to_owned())),
-        (None | Some(0), Some(_)) => Wish::Renew,
-        (Some(1), _) => Wish::Available,
-        (Some(3), _) => Wish::Pending,
-        (Some(4), _) => Wish::Finished,
-        (Some(5), _) => Wish::Failed,
+        (None | Some(0), Some(_)) => ReportKind::Renew,
+        (Some(1), _) => ReportKind::Available,
+        (Some(3), _) => ReportKind::Pending,
+        (Some(4), _) => ReportKind::Finished,
+        (Some(5), _) => ReportKind::Failed,
         (Some(other), _) => {
             return Err(Error::Invalid(format!(
                 "option status: expected 1 (available), 3 (pending), 4 (finished) or 5 (failed), got {other}"
@@ -274,7 +264,7 @@ fn read_report(options: Options<'_>) -> Result<Report<'_>> {
         }
     };
     Ok(Report {
-        wish,
+        kind,
         lease,
         data: options.get("data").optional_map()?.map(|data| data.bytes()),
         worker: options.get("worker_id").optional_name()?,

@@ -1,25 +1,27 @@
 //! The oldest finished and failed units of a work spec: those that may be archived.
 //!
-//! No index has them in their order. The attempts have: their ids grow. So they are gone through from the
-//! attempt behind which all finished units of the spec, or all failed ones, have their active ones. It moves
-//! on over all that is passed, so that one attempt is passed once for each of the two and each work spec;
-//! and it goes back if the unit of an attempt that was passed is completed after all. Like the name that
+//! No index has them in their order, but the attempts are in it: their ids grow. So a search goes through the attempts
+//! from a mark after which all finished units of the spec, or all failed ones, have their active attempts. The mark
+//! moves forward with each search, so that each attempt is passed once for each status and each work spec,
+//! and back if the unit of an attempt that was passed is completed after all. Like the name that
 //! get_work has passed (queue.rs) it is kept with the counts: in memory, and written with each batch.
 
 use super::SqliteStore;
 use super::statement::statements;
 use super::units::row_to_unit;
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{CompletedQuery, CompletedUnit, CompletedUnits, StorageResult};
-use crate::coordinate::{AttemptId, Completed, UnitStatus, WorkUnit};
+use crate::coordinate::storage::{
+    ArchiveStore, CompletedQuery, CompletedUnit, CompletedUnits, StorageResult, WorkUnitStore,
+};
+use crate::coordinate::{AttemptId, Completed, UnitStatus, WorkSpecId, WorkUnit};
 use rusqlite::named_params;
 
 statements! {
-    /// Goes through the attempts, and looks at the unit only if the attempt has the status, which that of an
-    /// active one has. Of data only the length is taken, which needs none of their pages.
+    /// Goes through the attempts, and reads the unit only if the attempt has the unit's status, as an active one
+    /// has. Only the length of data is taken, which needs none of their pages.
     COMPLETED = "
         SELECT work_unit.id, work_spec_id, work_unit.status, priority, not_before_us, active_attempt_id,
-               last_attempt_id, superseded_attempt_id, attempts_before,
+               last_attempt_id, superseded_number, attempts_before,
                attempt.id, start_us, end_us, number,
                length(work_unit.data) + coalesce(length(attempt.data), 0) * number
           FROM attempt
@@ -29,15 +31,11 @@ statements! {
          ORDER BY attempt.id";
 }
 
-impl SqliteStore {
-    /// See [`crate::coordinate::storage::WorkUnitStore::completed_units`].
-    pub(super) fn oldest_completed(
-        &mut self,
-        query: &CompletedQuery,
-    ) -> StorageResult<CompletedUnits> {
+impl ArchiveStore for SqliteStore {
+    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits> {
         let oldest = self.specs.completed_after(query.spec, query.status);
         let after = query.after.unwrap_or(oldest);
-        let found = self.completed_behind(after, query)?;
+        let found = self.completed_after_attempt(after, query)?;
         if after <= oldest {
             let passed = match found.units.first() {
                 Some(first) => AttemptId(first.attempt.0 - 1),
@@ -50,7 +48,26 @@ impl SqliteStore {
         Ok(found)
     }
 
-    fn completed_behind(
+    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()> {
+        self.delete_work_unit(unit)?;
+        if let Some(archived) = self.archived_to_change(unit.work_spec, status) {
+            *archived += 1;
+        }
+        Ok(())
+    }
+
+    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64> {
+        let archived = self.archived_to_change(spec, status);
+        Ok(archived.map_or(0, std::mem::take))
+    }
+
+    fn newest_attempt(&self) -> AttemptId {
+        AttemptId(self.next_attempt_id - 1)
+    }
+}
+
+impl SqliteStore {
+    fn completed_after_attempt(
         &mut self,
         after: AttemptId,
         query: &CompletedQuery,
@@ -100,7 +117,7 @@ impl SqliteStore {
         Ok(found)
     }
 
-    /// Sees to it that a unit that is completed now will be found.
+    /// Makes sure that a unit that is completed now will be found.
     pub(super) fn note_completion(&mut self, unit: &WorkUnit) {
         if let (Some(status), Some(active)) = (Completed::from_status(unit.status), unit.active)
             && active <= self.specs.completed_after(unit.work_spec, status)

@@ -74,7 +74,7 @@ statements! {
     HELD_UNITS = "
         SELECT work_unit.id, work_unit.work_spec_id, work_unit.status, work_unit.priority,
                work_unit.not_before_us, work_unit.active_attempt_id, work_unit.last_attempt_id,
-               work_unit.superseded_attempt_id, work_unit.attempts_before, work_unit.name, work_spec.name
+               work_unit.superseded_number, work_unit.attempts_before, work_unit.name, work_spec.name
           FROM attempt
           JOIN work_unit ON work_unit.id = attempt.work_unit_id
           JOIN work_spec ON work_spec.id = work_unit.work_spec_id
@@ -127,10 +127,6 @@ impl AttemptStore for SqliteStore {
             self.note_due(attempt.expiration);
         }
         Ok(id)
-    }
-
-    fn newest_attempt(&self) -> AttemptId {
-        AttemptId(self.next_attempt_id - 1)
     }
 
     fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>> {
@@ -216,7 +212,7 @@ impl AttemptStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Notes that a worker is busy with nothing any more. Gives with how many attempts it was.
+    /// Notes that a worker holds no attempts any more. Returns how many it held.
     pub(super) fn release_attempts(
         &mut self,
         namespace: NamespaceId,

@@ -16,7 +16,7 @@ use super::file::{BUSY_TIMEOUT, DatabaseFile};
 use super::options::{Options, Synchronous, set_synchronous};
 use super::statement::Statements;
 use crate::coordinate::StorageError;
-use crate::coordinate::storage::{LogPages, StorageResult};
+use crate::coordinate::storage::{StorageResult, WalPages};
 use rusqlite::{Connection, OpenFlags, ffi};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -343,11 +343,11 @@ impl Checkpointer {
 }
 
 /// The length of the WAL, for statistics.
-pub(super) fn count_wal_pages(statements: &mut Statements) -> rusqlite::Result<LogPages> {
+pub(super) fn count_wal_pages(statements: &mut Statements) -> rusqlite::Result<WalPages> {
     let (pages, moved) = wal_pages(statements)?;
     // -1 before the WAL is used for the first time.
     let count = |pages| u64::try_from(pages).unwrap_or(0);
-    Ok(LogPages {
+    Ok(WalPages {
         pages: count(pages),
         in_file: count(moved),
     })

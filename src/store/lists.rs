@@ -40,10 +40,10 @@ impl Reader {
 
 /// Where lists come from.
 trait Source {
-    /// Lets `read` have a connection.
+    /// Runs `read` on a connection.
     fn with_connection<T>(&mut self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T>;
 
-    /// Lets `read` have a connection, and the id of a work spec.
+    /// Runs `read` on a connection, with the id of a work spec.
     fn with_work_spec<T>(
         &mut self,
         namespace: NamespaceId,

@@ -44,7 +44,7 @@ statements! {
 
 pub(super) const FIRST_EXPIRATION: &str = FIRST_EXPIRATION_OF_LOCKS;
 
-/// What sorts behind all paths that begin with `path`: a label begins with a letter.
+/// What sorts after all paths that begin with `path`: a label begins with a letter.
 fn end_of(path: &[u8]) -> Vec<u8> {
     [path, &[0xff]].concat()
 }
@@ -126,7 +126,7 @@ pub(super) fn list_locks(
             .map_err(storage)?;
         let Some(path) = path else {
             let text: String = row.get(1).map_err(storage)?;
-            let problem = format!("the path of lock {text:?} is none");
+            let problem = format!("lock {text:?}: its path can't be decoded");
             return Err(StorageError::Other(problem).into());
         };
         let lock = Lock {

@@ -11,8 +11,8 @@
 use super::SqliteStore;
 use super::statement::statements;
 use super::units::row_to_unit;
-use crate::coordinate::storage::{AvailableUnit, BestUnits, StorageResult, UnitsAhead};
-use crate::coordinate::{Name, UnitStatus, WorkSpecId, WorkUnit};
+use crate::coordinate::storage::{AvailableUnit, BestUnits, QueueStore, StorageResult};
+use crate::coordinate::{Name, UnitStatus, UnitsAhead, WorkSpecId, WorkUnit};
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, named_params};
 
@@ -20,7 +20,7 @@ statements! {
     /// Uses index work_unit_queued.
     BEST_QUEUED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before, name, data
+               superseded_number, attempts_before, name, data
           FROM work_unit
          WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
          ORDER BY priority DESC, CAST(name AS BLOB)
@@ -55,22 +55,22 @@ statements! {
     /// of units that are passed: it may be on other pages.
     IN_NAME_ORDER = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before, name, CASE status WHEN 1 THEN data END,
+               superseded_number, attempts_before, name, CASE status WHEN 1 THEN data END,
                CASE status WHEN 1 THEN in_name_order ELSE 0 END
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:passed, -1)
          ORDER BY CAST(name AS BLOB)";
 }
 
-/// Names that one look passes at the most: some milliseconds. Only units that were never handed out in
+/// At most how many names one search passes: some milliseconds. Only units that were never handed out in
 /// the order of names (they had a priority or a delay, or were reported on without being handed out)
-/// make it pass more than what was handed out since the last look.
+/// make it pass more than what was handed out since the last search.
 const PASSED_MAX: usize = 5_000;
 
 /// What going through the names gave.
 struct InNameOrder {
     units: Vec<AvailableUnit>,
-    /// False if there may be more behind them.
+    /// False if there may be more after them.
     is_all: bool,
 }
 
@@ -82,7 +82,7 @@ fn row_to_available(row: &Row<'_>) -> rusqlite::Result<AvailableUnit> {
     })
 }
 
-/// How many queued units come before all in name order, if those have names behind this one, or from it
+/// How many queued units come before all in name order, if those have names after this one, or from it
 /// on: two units never have the same.
 fn count_before(queued: &[AvailableUnit], name: Option<&[u8]>) -> usize {
     queued.partition_point(|queued| {
@@ -93,9 +93,8 @@ fn count_before(queued: &[AvailableUnit], name: Option<&[u8]>) -> usize {
     })
 }
 
-impl SqliteStore {
-    /// See [`crate::coordinate::storage::WorkUnitStore::best_available_units`].
-    pub(super) fn best_units(
+impl QueueStore for SqliteStore {
+    fn best_available_units(
         &mut self,
         spec: WorkSpecId,
         limit: usize,
@@ -132,6 +131,45 @@ impl SqliteStore {
         })
     }
 
+    fn units_ahead(
+        &mut self,
+        unit: &WorkUnit,
+        name: &Name,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead> {
+        let (spec, priority) = (unit.work_spec, unit.priority);
+        let higher: usize = self
+            .statements
+            .prepared(QUEUED_WITH_HIGHER_PRIORITY)?
+            .query_row(
+                named_params! {":spec": spec, ":priority": priority, ":limit": limit},
+                |row| row.get(0),
+            )?;
+        let lower_name: usize = self
+            .statements
+            .prepared(QUEUED_WITH_LOWER_NAME)?
+            .query_row(
+                named_params! {
+                    ":spec": spec, ":priority": priority, ":name": name.bytes(), ":limit": limit,
+                },
+                |row| row.get(0),
+            )?;
+        let mut ahead = UnitsAhead {
+            count: higher + lower_name,
+            is_all: higher < limit && lower_name < limit,
+        };
+        // Those in name order have priority 0.
+        if priority <= 0.0 {
+            let before = (priority == 0.0).then_some(name.bytes());
+            let in_name_order = self.count_in_name_order(spec, before, limit)?;
+            ahead.count += in_name_order.count;
+            ahead.is_all &= in_name_order.is_all;
+        }
+        Ok(ahead)
+    }
+}
+
+impl SqliteStore {
     fn best_queued(
         &mut self,
         spec: WorkSpecId,
@@ -193,44 +231,6 @@ impl SqliteStore {
             self.pass_names(spec, last_passed);
         }
         Ok(found)
-    }
-
-    /// See [`crate::coordinate::storage::WorkUnitStore::units_ahead`].
-    pub(super) fn units_before(
-        &mut self,
-        unit: &WorkUnit,
-        name: &Name,
-        limit: usize,
-    ) -> StorageResult<UnitsAhead> {
-        let (spec, priority) = (unit.work_spec, unit.priority);
-        let higher: usize = self
-            .statements
-            .prepared(QUEUED_WITH_HIGHER_PRIORITY)?
-            .query_row(
-                named_params! {":spec": spec, ":priority": priority, ":limit": limit},
-                |row| row.get(0),
-            )?;
-        let lower_name: usize = self
-            .statements
-            .prepared(QUEUED_WITH_LOWER_NAME)?
-            .query_row(
-                named_params! {
-                    ":spec": spec, ":priority": priority, ":name": name.bytes(), ":limit": limit,
-                },
-                |row| row.get(0),
-            )?;
-        let mut ahead = UnitsAhead {
-            count: higher + lower_name,
-            is_all: higher < limit && lower_name < limit,
-        };
-        // Those in name order have priority 0.
-        if priority <= 0.0 {
-            let before = (priority == 0.0).then_some(name.bytes());
-            let in_name_order = self.count_in_name_order(spec, before, limit)?;
-            ahead.count += in_name_order.count;
-            ahead.is_all &= in_name_order.is_all;
-        }
-        Ok(ahead)
     }
 
     /// How many units are in name order before a name, or in all, among the next `limit` names.

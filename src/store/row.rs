@@ -72,6 +72,5 @@ row_id!(
     crate::coordinate::NamespaceId,
     crate::coordinate::WorkSpecId,
     crate::coordinate::WorkUnitId,
-    crate::coordinate::AttemptId,
-    crate::coordinate::storage::OutputSliceId
+    crate::coordinate::AttemptId
 );

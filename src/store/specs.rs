@@ -18,7 +18,7 @@ statements! {
 
     INSERT_NAMESPACE = "INSERT INTO namespace (name) VALUES (:name)";
 
-    /// All work specs there are, with their counts, in the order in which `row_to_known` takes the columns.
+    /// All work specs there are, with their counts, in the order in which `row_to_cached` takes the columns.
     LOAD_WORK_SPECS = "
         SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
@@ -103,7 +103,7 @@ statements! {
 /// The work specs, in memory.
 #[derive(Default)]
 pub(super) struct WorkSpecs {
-    by_id: BTreeMap<WorkSpecId, Known>,
+    by_id: BTreeMap<WorkSpecId, CachedSpec>,
     by_name: BTreeMap<(NamespaceId, Name), WorkSpecId>,
     /// Specs whose counts, or names that were passed, are not in the file yet.
     with_new_counts: BTreeSet<WorkSpecId>,
@@ -115,9 +115,9 @@ pub(super) struct WorkSpecs {
     has_deleted: bool,
 }
 
-/// What is known of a work spec.
+/// A work spec as it is kept in memory.
 #[derive(Clone, PartialEq)]
-pub(super) struct Known {
+pub(super) struct CachedSpec {
     namespace: NamespaceId,
     spec: WorkSpec,
     /// See queue.rs.
@@ -126,11 +126,11 @@ pub(super) struct Known {
     completed_after: CompletedAfter,
 }
 
-impl Known {
+impl CachedSpec {
     /// True if nothing differs from `other`, not even whether names are text.
     fn is_same(&self, other: &Self) -> bool {
-        let is_text = |known: &Self| {
-            let names = [Some(&known.spec.name), known.spec.meta.then.as_ref()];
+        let is_text = |cached: &Self| {
+            let names = [Some(&cached.spec.name), cached.spec.meta.then.as_ref()];
             names.map(|name| name.is_some_and(|name| name.as_text().is_some()))
         };
         self == other && is_text(self) == is_text(other)
@@ -159,56 +159,56 @@ impl CompletedAfter {
 }
 
 impl WorkSpecs {
-    fn put(&mut self, known: Known) {
-        let (namespace, id) = (known.namespace, known.spec.id);
+    fn put(&mut self, cached: CachedSpec) {
+        let (namespace, id) = (cached.namespace, cached.spec.id);
         self.by_name
-            .insert((namespace, known.spec.name.clone()), id);
-        self.by_id.insert(id, known);
+            .insert((namespace, cached.spec.name.clone()), id);
+        self.by_id.insert(id, cached);
         self.changed.insert(id);
     }
 
     /// A spec whose counts or meta are about to change.
     fn spec_mut(&mut self, id: WorkSpecId) -> Option<&mut WorkSpec> {
-        let known = self.by_id.get_mut(&id)?;
+        let cached = self.by_id.get_mut(&id)?;
         self.changed.insert(id);
-        Some(&mut known.spec)
+        Some(&mut cached.spec)
     }
 
-    fn remove(&mut self, id: WorkSpecId) -> Option<Known> {
-        let known = self.by_id.remove(&id)?;
-        let key = (known.namespace, known.spec.name.clone());
+    fn remove(&mut self, id: WorkSpecId) -> Option<CachedSpec> {
+        let cached = self.by_id.remove(&id)?;
+        let key = (cached.namespace, cached.spec.name.clone());
         // While specs are loaded, another one may have its name by now.
         if self.by_name.get(&key) == Some(&id) {
             self.by_name.remove(&key);
         }
         self.with_new_counts.remove(&id);
-        if let Some(candidates) = self.candidates.get_mut(&known.namespace) {
+        if let Some(candidates) = self.candidates.get_mut(&cached.namespace) {
             candidates.remove(id);
         }
-        Some(known)
+        Some(cached)
     }
 
     /// The same for one whose counts will be written with the batch.
     fn counted_mut(&mut self, id: WorkSpecId) -> Option<&mut WorkSpec> {
-        let known = self.by_id.get_mut(&id)?;
+        let cached = self.by_id.get_mut(&id)?;
         self.changed.insert(id);
         self.with_new_counts.insert(id);
-        Some(&mut known.spec)
+        Some(&mut cached.spec)
     }
 
     /// The specs of a namespace that can give.
     fn candidates(&mut self, namespace: NamespaceId, now: Timestamp) -> &Candidates {
         while let Some(id) = self.changed.pop_first() {
-            if let Some(known) = self.by_id.get(&id) {
-                let candidates = self.candidates.entry(known.namespace).or_default();
-                candidates.put(&known.spec, now);
+            if let Some(cached) = self.by_id.get(&id) {
+                let candidates = self.candidates.entry(cached.namespace).or_default();
+                candidates.put(&cached.spec, now);
             }
         }
         let candidates = self.candidates.entry(namespace).or_default();
         while let Some(due) = candidates.next_due(now)
-            && let Some(known) = self.by_id.get(&due)
+            && let Some(cached) = self.by_id.get(&due)
         {
-            candidates.put(&known.spec, now);
+            candidates.put(&cached.spec, now);
         }
         candidates
     }
@@ -220,8 +220,8 @@ impl WorkSpecs {
 
     /// The attempt behind which all units in a status have their active ones.
     pub(super) fn completed_after(&self, id: WorkSpecId, status: Completed) -> AttemptId {
-        let known = self.by_id.get(&id);
-        let mut after = known.map_or(CompletedAfter::START, |known| known.completed_after);
+        let cached = self.by_id.get(&id);
+        let mut after = cached.map_or(CompletedAfter::START, |cached| cached.completed_after);
         *after.of(status)
     }
 }
@@ -231,7 +231,7 @@ pub(super) enum Undo {
     /// Counts were these, and available units had been there since then.
     Counts(WorkSpecId, Counts, Option<Timestamp>),
     /// The spec was this, or was not there.
-    Spec(WorkSpecId, Option<Box<Known>>),
+    Spec(WorkSpecId, Option<Box<CachedSpec>>),
     /// The last name that was passed was this.
     Passed(WorkSpecId, Option<Vec<u8>>),
     /// These were the attempts behind which completed units had theirs.
@@ -292,7 +292,7 @@ impl Columns<'_> {
 }
 
 /// A row of [`LOAD_WORK_SPECS`].
-fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
+fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
     let mut columns = Columns(row, 0);
     let (id, namespace, name) = (columns.next()?, columns.next()?, columns.next()?);
     // Fields are evaluated in the order in which they are written.
@@ -320,7 +320,7 @@ fn row_to_known(row: &Row<'_>) -> rusqlite::Result<Known> {
         finished: columns.next()?,
         failed: columns.next()?,
     };
-    Ok(Known {
+    Ok(CachedSpec {
         namespace,
         spec: WorkSpec {
             id,
@@ -390,13 +390,13 @@ impl SqliteStore {
         let specs = &mut self.specs;
         let mut there = Vec::with_capacity(specs.by_id.len());
         let load = self.statements.prepared(LOAD_WORK_SPECS)?;
-        for known in load.query_map(&[], row_to_known)? {
-            let known = known?;
-            let id = known.spec.id;
+        for cached in load.query_map(&[], row_to_cached)? {
+            let cached = cached?;
+            let id = cached.spec.id;
             there.push(id);
-            if !specs.by_id.get(&id).is_some_and(|is| is.is_same(&known)) {
+            if !specs.by_id.get(&id).is_some_and(|is| is.is_same(&cached)) {
                 specs.remove(id);
-                specs.put(known);
+                specs.put(cached);
             }
         }
         if there.len() < specs.by_id.len() {
@@ -471,9 +471,9 @@ impl SqliteStore {
         status: Completed,
         after: AttemptId,
     ) {
-        if let Some(known) = self.specs.by_id.get_mut(&id) {
-            let before = known.completed_after;
-            *known.completed_after.of(status) = after;
+        if let Some(cached) = self.specs.by_id.get_mut(&id) {
+            let before = cached.completed_after;
+            *cached.completed_after.of(status) = after;
             self.batch.undo.push(Undo::CompletedAfter(id, before));
             self.specs.with_new_counts.insert(id);
         }
@@ -481,8 +481,8 @@ impl SqliteStore {
 
     /// Notes the last name that get_work has passed.
     pub(super) fn pass_names(&mut self, id: WorkSpecId, last: Vec<u8>) {
-        if let Some(known) = self.specs.by_id.get_mut(&id) {
-            let before = known.passed_name.replace(last);
+        if let Some(cached) = self.specs.by_id.get_mut(&id) {
+            let before = cached.passed_name.replace(last);
             self.batch.undo.push(Undo::Passed(id, before));
             self.specs.with_new_counts.insert(id);
         }
@@ -499,13 +499,13 @@ impl SqliteStore {
                     }
                 }
                 Undo::Passed(id, before) => {
-                    if let Some(known) = self.specs.by_id.get_mut(&id) {
-                        known.passed_name = before;
+                    if let Some(cached) = self.specs.by_id.get_mut(&id) {
+                        cached.passed_name = before;
                     }
                 }
                 Undo::CompletedAfter(id, before) => {
-                    if let Some(known) = self.specs.by_id.get_mut(&id) {
-                        known.completed_after = before;
+                    if let Some(cached) = self.specs.by_id.get_mut(&id) {
+                        cached.completed_after = before;
                     }
                 }
                 Undo::Spec(id, before) => {
@@ -523,7 +523,7 @@ impl SqliteStore {
     /// Writes the counts that have changed, once for the whole batch.
     pub(super) fn write_counts(&mut self) -> StorageResult<()> {
         for id in std::mem::take(&mut self.specs.with_new_counts) {
-            let Some(Known {
+            let Some(CachedSpec {
                 spec,
                 passed_name,
                 completed_after,
@@ -553,7 +553,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn known(&self, id: WorkSpecId) -> StorageResult<Known> {
+    fn cached(&self, id: WorkSpecId) -> StorageResult<CachedSpec> {
         self.specs
             .by_id
             .get(&id)
@@ -572,7 +572,7 @@ impl SqliteStore {
     ) -> StorageResult<()> {
         let ids: Vec<WorkSpecId> = self.specs.by_id.keys().copied().collect();
         for id in ids {
-            let Known { mut spec, .. } = self.known(id)?;
+            let CachedSpec { mut spec, .. } = self.cached(id)?;
             if let Some(before) = spec.meta.next_continuous {
                 let after = next_continuous(&spec.meta, before);
                 if after != before {
@@ -592,17 +592,17 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Supposes that there are deleted specs and slices of outputs, until somebody has looked.
-    pub(super) fn suppose_steps(&mut self) {
+    /// Assumes that there are deleted specs and slices of outputs to clean up, until the next cleanup has looked.
+    pub(super) fn assume_cleanup_pending(&mut self) {
         self.specs.has_deleted = true;
         self.has_output_slices = true;
     }
 
     /// Adds a work spec that is deleted already, with the name of another one, to have what is to be purged.
     pub(super) fn insert_deleted_spec(&mut self, beside: WorkSpecId) -> StorageResult<WorkSpecId> {
-        let Known {
+        let CachedSpec {
             namespace, spec, ..
-        } = self.known(beside)?;
+        } = self.cached(beside)?;
         let insert = self.statements.prepared(INSERT_DELETED)?;
         let id = insert.insert(named_params! {":namespace_id": namespace, ":name": spec.name})?;
         self.specs.has_deleted = true;
@@ -629,7 +629,7 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn get_work_spec(&self, id: WorkSpecId) -> Option<&WorkSpec> {
-        self.specs.by_id.get(&id).map(|known| &known.spec)
+        self.specs.by_id.get(&id).map(|cached| &cached.spec)
     }
 
     fn work_specs(&self, namespace: NamespaceId) -> impl Iterator<Item = &WorkSpec> {
@@ -676,7 +676,7 @@ impl WorkSpecStore for SqliteStore {
             counts: Counts::default(),
             waiting_since: None,
         };
-        self.specs.put(Known {
+        self.specs.put(CachedSpec {
             namespace,
             spec,
             passed_name: None,
@@ -700,16 +700,16 @@ impl WorkSpecStore for SqliteStore {
                 ":definition": definition,
                 ":id": id,
             })?;
-        let mut known = self.known(id)?;
+        let mut cached = self.cached(id)?;
         self.batch
             .undo
-            .push(Undo::Spec(id, Some(Box::new(known.clone()))));
+            .push(Undo::Spec(id, Some(Box::new(cached.clone()))));
         // The key of a map keeps its form when the same name is put in again: take it out first.
         self.specs
             .by_name
-            .remove(&(known.namespace, known.spec.name));
-        known.spec.name = name.clone();
-        self.specs.put(known);
+            .remove(&(cached.namespace, cached.spec.name));
+        cached.spec.name = name.clone();
+        self.specs.put(cached);
         self.update_work_spec_meta(id, meta)
     }
 
@@ -732,8 +732,8 @@ impl WorkSpecStore for SqliteStore {
                 ":min_gb": meta.min_gb,
                 ":id": id,
             })?;
-        let known = self.known(id)?;
-        self.batch.undo.push(Undo::Spec(id, Some(Box::new(known))));
+        let cached = self.cached(id)?;
+        self.batch.undo.push(Undo::Spec(id, Some(Box::new(cached))));
         if let Some(spec) = self.specs.spec_mut(id) {
             spec.meta = meta.clone();
         }
@@ -777,9 +777,9 @@ impl WorkSpecStore for SqliteStore {
 
     fn empty_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()> {
         let definition = self.work_spec_definition(id)?;
-        let Known {
+        let CachedSpec {
             namespace, spec, ..
-        } = self.known(id)?;
+        } = self.cached(id)?;
         self.discard_work_spec(id)?;
         self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
         Ok(())
@@ -804,7 +804,7 @@ impl WorkSpecStore for SqliteStore {
                 }
             }
         };
-        if self.delete_units_of(deleted, limit)? && !self.delete_output_slice_of(deleted)? {
+        if self.delete_units_of(deleted, limit)? && !self.delete_output_slice_for(deleted)? {
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
                 self.statements
                     .prepared(sql)?

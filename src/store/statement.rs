@@ -38,13 +38,13 @@ pub(super) struct HeldStatement {
 type Named<'a> = [(&'a str, &'a dyn ToSql)];
 
 impl HeldStatement {
-    /// Runs it for what it changes; gives how many rows it has inserted, updated or deleted.
+    /// Runs it; returns how many rows it has inserted, updated or deleted.
     pub(super) fn execute(&mut self, values: &Named<'_>) -> rusqlite::Result<usize> {
         self.check_order(values);
         self.statement.execute(by_position(values))
     }
 
-    /// Runs it for the row that it inserts; gives that row's id.
+    /// Runs it to insert a row; returns the row's id.
     pub(super) fn insert(&mut self, values: &Named<'_>) -> rusqlite::Result<i64> {
         self.check_order(values);
         self.statement.insert(by_position(values))
@@ -56,7 +56,7 @@ impl HeldStatement {
         self.statement.query(by_position(values))
     }
 
-    /// Runs it for its rows, each turned into a value.
+    /// Runs it, and turns each row into a value.
     pub(super) fn query_map<T, F: FnMut(&Row<'_>) -> rusqlite::Result<T>>(
         &mut self,
         values: &Named<'_>,

@@ -2,8 +2,8 @@
 //!
 //! Ends of leases, of delays, of workers' lifetimes and of locks, next continuous units, and what ages are counted
 //! from, are times of the daemon's clock. While the daemon runs, they are moved with that clock, so that everything
-//! keeps the time that it had left. If the clock was set while no daemon ran, nobody knows by how much, and they are
-//! brought within the bounds of what they can be. What has ended is history, and stays as it was told then.
+//! keeps the time that it had left. If the clock was set while no daemon ran, the step is not known, and they are
+//! clamped to what is possible. What has ended is history, and stays as it was recorded.
 
 use super::SqliteStore;
 use super::statement::statements;
@@ -22,7 +22,7 @@ statements! {
     /// Uses index work_unit_delayed.
     MOVE_DELAYS = "UPDATE work_unit SET not_before_us = not_before_us + :step WHERE status = 2";
 
-    /// Units that somebody took out of their delay, which goes on if they are given back. Uses index
+    /// Units that were taken during their delay, which continues if they are given back. Uses index
     /// attempt_pending.
     MOVE_DELAYS_OF_PENDING = "
         UPDATE work_unit SET not_before_us = not_before_us + :step

@@ -5,7 +5,7 @@ use super::error::full_if_beyond_limit;
 use super::specs::Undo;
 use super::{Reader, SqliteStore};
 use crate::clock::{ClockStep, Timestamp};
-use crate::coordinate::storage::{Access, LogPages, Storage, StorageResult};
+use crate::coordinate::storage::{Access, Storage, StorageResult, StorageStatistics, WalPages};
 use crate::coordinate::{Error, Result, StorageError};
 use rusqlite::OptionalExtension;
 use std::time::Duration;
@@ -16,9 +16,9 @@ pub(super) struct Batch {
     open: Open,
     /// True until the first operation that may write.
     is_untouched: bool,
-    /// Why nothing of the batch can stand, once something went wrong for all of it.
+    /// Why the whole batch has to be rolled back, once it has to.
     broken: Option<StorageError>,
-    /// True if what is kept in memory has to be loaded anew.
+    /// True if what is kept in memory has to be loaded again.
     stale: bool,
     /// `PRAGMA data_version` when it was loaded.
     data_version: i64,
@@ -42,7 +42,7 @@ impl Storage for SqliteStore {
     fn operation<T>(
         &mut self,
         access: Access,
-        run: impl FnOnce(&mut Self) -> Result<T>,
+        mut run: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
         if let Some(error) = &self.batch.broken {
             return Err(error.clone().into());
@@ -114,9 +114,9 @@ impl Storage for SqliteStore {
             }
         };
         self.batch.stale = true;
-        // Nobody would look if it seemed that nothing is to be done in steps.
-        self.suppose_steps();
-        // What had ended in the batch has not, and nobody would look if it seemed that nothing is due.
+        // The batch may have removed what is there again now.
+        self.assume_cleanup_pending();
+        // What the batch expired is due again.
         if let Some(due) = self.batch.due_before {
             self.note_due(due);
         }
@@ -124,7 +124,7 @@ impl Storage for SqliteStore {
         if !self.statements.connection().is_autocommit()
             && let Err(error) = self.execute("ROLLBACK")
         {
-            // A connection that can't even roll back is of no use any more: start anew.
+            // A connection that can't roll back is unusable: the process has to start again.
             return Err(StorageError::Unknown(format!("{broken}; then {error}")));
         }
         Err(broken)
@@ -158,15 +158,10 @@ impl Storage for SqliteStore {
         self.move_all_times(step)
     }
 
-    fn rows_written(&self) -> u64 {
-        self.statements.connection().total_changes()
-    }
-
-    fn log_pages(&mut self) -> StorageResult<Option<LogPages>> {
-        match self.checkpointer {
-            Some(_) => Ok(Some(count_wal_pages(&mut self.statements)?)),
-            None => Ok(None),
-        }
+    fn statistics(&mut self) -> StorageResult<StorageStatistics> {
+        Ok(StorageStatistics {
+            wal: self.wal_pages()?,
+        })
     }
 
     fn reader(&self) -> Option<Reader> {
@@ -175,6 +170,17 @@ impl Storage for SqliteStore {
 }
 
 impl SqliteStore {
+    /// The pages of the WAL; `None` if there is none, as for a database in memory.
+    ///
+    /// # Errors
+    /// Any [`StorageError`].
+    pub fn wal_pages(&mut self) -> StorageResult<Option<WalPages>> {
+        match self.checkpointer {
+            Some(_) => Ok(Some(count_wal_pages(&mut self.statements)?)),
+            None => Ok(None),
+        }
+    }
+
     fn execute(&mut self, sql: &'static str) -> StorageResult<()> {
         self.statements.prepared(sql)?.execute(&[])?;
         Ok(())
@@ -223,7 +229,7 @@ impl SqliteStore {
         self.load_if_changed()
     }
 
-    /// Loads what is kept in memory if somebody else wrote to the file.
+    /// Loads what is kept in memory if another program wrote to the file.
     fn load_if_changed(&mut self) -> StorageResult<()> {
         let version = self.data_version()?;
         if self.batch.stale || version != self.batch.data_version {

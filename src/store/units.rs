@@ -4,25 +4,24 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    BestUnits, CompletedQuery, CompletedUnits, InStatusQuery, StorageResult, UnitQuery,
-    UnitStanding, UnitsAhead, UnitsInStatus, VisitFailure, VisitUnit, WorkUnitStore,
+    InStatusQuery, StorageResult, UnitQuery, UnitStanding, UnitsInStatus, VisitFailure, VisitUnit,
+    WorkUnitStore,
 };
 use crate::coordinate::{
-    AttemptId, Completed, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
-    WorkUnitId,
+    AttemptId, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
 };
 use rusqlite::{Connection, Row, named_params};
 
 statements! {
     FIND_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before
+               superseded_number, attempts_before
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) = :name";
 
     GET_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before
+               superseded_number, attempts_before
           FROM work_unit
          WHERE id = :id";
 
@@ -44,7 +43,7 @@ statements! {
     UPDATE_UNIT = "
         UPDATE work_unit
            SET status = :status, priority = :priority, not_before_us = :not_before,
-               active_attempt_id = :active, last_attempt_id = :last, superseded_attempt_id = :superseded,
+               active_attempt_id = :active, last_attempt_id = :last, superseded_number = :superseded,
                attempts_before = :attempts_before, in_name_order = 0
          WHERE id = :id";
 
@@ -64,11 +63,11 @@ statements! {
         DELETE FROM attempt WHERE id IN (SELECT id FROM chain)
         RETURNING id, previous_attempt_id";
 
-    /// Leaves a unit to a work spec that is deleted, and so to nobody, with the attempts that it has still.
+    /// Moves a unit to a deleted work spec, with the attempts that it still has.
     LEAVE_UNIT = "
         UPDATE work_unit
            SET work_spec_id = :spec, status = 1, not_before_us = NULL, active_attempt_id = NULL,
-               last_attempt_id = :last, superseded_attempt_id = NULL, attempts_before = 0, in_name_order = 0
+               last_attempt_id = :last, superseded_number = NULL, attempts_before = 0, in_name_order = 0
          WHERE id = :id";
 
     LAST_NAME = "
@@ -77,7 +76,7 @@ statements! {
     /// Uses index work_unit_by_name. No name at all is before all.
     UNITS_BY_NAME = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before, name
+               superseded_number, attempts_before, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until
@@ -86,7 +85,7 @@ statements! {
     /// The same for failed units, of which there are few among many. Uses index work_unit_failed.
     UNITS_FAILED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before, name
+               superseded_number, attempts_before, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until AND status = 5
@@ -97,7 +96,7 @@ statements! {
     /// Uses index work_unit_delayed.
     NO_LONGER_DELAYED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_attempt_id, attempts_before
+               superseded_number, attempts_before
           FROM work_unit
          WHERE status = 2 AND not_before_us <= :now
          ORDER BY not_before_us
@@ -206,8 +205,8 @@ impl SqliteStore {
         Ok(is_all)
     }
 
-    /// Deletes the attempts at a unit from the last one back, but not more than [`ATTEMPTS_AT_ONCE`]. Gives how
-    /// many they were, and the last one of those that are left.
+    /// Deletes the attempts at a unit from the last one back, at most [`ATTEMPTS_AT_ONCE`]. Returns how
+    /// many it deleted, and the last one of those that are left.
     fn delete_attempts(
         &mut self,
         last: Option<AttemptId>,
@@ -381,41 +380,6 @@ impl WorkUnitStore for SqliteStore {
         }
         self.count_unit(unit.work_spec, Some(unit.status), None);
         Ok(())
-    }
-
-    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits> {
-        self.oldest_completed(query)
-    }
-
-    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()> {
-        self.delete_work_unit(unit)?;
-        if let Some(archived) = self.archived_to_change(unit.work_spec, status) {
-            *archived += 1;
-        }
-        Ok(())
-    }
-
-    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64> {
-        let archived = self.archived_to_change(spec, status);
-        Ok(archived.map_or(0, std::mem::take))
-    }
-
-    fn best_available_units(
-        &mut self,
-        spec: WorkSpecId,
-        limit: usize,
-        bytes_max: usize,
-    ) -> StorageResult<BestUnits> {
-        self.best_units(spec, limit, bytes_max)
-    }
-
-    fn units_ahead(
-        &mut self,
-        unit: &WorkUnit,
-        name: &Name,
-        limit: usize,
-    ) -> StorageResult<UnitsAhead> {
-        self.units_before(unit, name, limit)
     }
 
     fn last_name(&mut self, spec: WorkSpecId) -> StorageResult<Option<Name>> {

@@ -62,7 +62,7 @@ fn row_to_worker(row: &Row<'_>) -> rusqlite::Result<Worker> {
 }
 
 impl SqliteStore {
-    /// Removes a worker. Gives how many attempts it was busy with; `None` if there is no such worker.
+    /// Removes a worker. Returns how many attempts it held; `None` if there is no such worker.
     fn remove_worker(
         &mut self,
         namespace: NamespaceId,

@@ -9,10 +9,10 @@
 use super::disk::{Disk, Image};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Deletion, Error, HandedOutByWorker, Heartbeat, LockPath, NewUnit, PriorityChange, Report,
-    Retention, StorageError, Wish, WorkRequest,
+    Deletion, Error, Heartbeat, LockPath, Memory, NewUnit, PriorityChange, Report, ReportKind,
+    Retention, StorageError, WorkRequest,
 };
-use coordinated::limits::{REMEMBERED_BY_WORKER_MAX, RequestLimits};
+use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore};
 use coordinated_client::cbor::Item;
 use rand::SeedableRng;
@@ -20,7 +20,7 @@ use rand::rngs::SmallRng;
 use serde_json::{Value, json};
 use std::time::Duration;
 use test_support::state::State;
-use test_support::world::{START, World, cbor, name, nobody, wish};
+use test_support::world::{START, World, cbor, name, nobody, report_of};
 
 /// One step.
 pub enum Step {
@@ -39,7 +39,7 @@ pub enum Do {
     Add(&'static str, Vec<Value>),
     /// A worker takes so many units of a spec.
     Take(&'static str, &'static str, usize),
-    Report(&'static str, String, Wish, Option<Value>),
+    Report(&'static str, String, ReportKind, Option<Value>),
     Prioritize(&'static str, &'static str),
     DeleteUnits(&'static str, Vec<String>),
     Heartbeat(&'static str),
@@ -63,8 +63,8 @@ pub fn units(names: &str, count: usize, bytes: usize) -> Vec<Value> {
         .collect()
 }
 
-fn report(spec: &'static str, unit: &str, wish: Wish, data: Option<Value>) -> Do {
-    Report(spec, unit.to_owned(), wish, data)
+fn report(spec: &'static str, unit: &str, kind: ReportKind, data: Option<Value>) -> Do {
+    Report(spec, unit.to_owned(), kind, data)
 }
 
 /// Something of everything that the store can do, in small.
@@ -84,8 +84,8 @@ pub fn script() -> Vec<Step> {
             Add("two", units("b", 3, 5_000)),
         ]),
         Step::Batch(vec![
-            report("one", "a00", Wish::Finished, Some(output)),
-            report("one", "a01", Wish::Failed, Some(traceback)),
+            report("one", "a00", ReportKind::Finished, Some(output)),
+            report("one", "a01", ReportKind::Failed, Some(traceback)),
             DeleteUnits("two", vec!["b01".to_owned()]),
             Lock("me"),
         ]),
@@ -94,7 +94,7 @@ pub fn script() -> Vec<Step> {
         Step::Batch(vec![Expire, Take("w2", "one", 2), Prioritize("one", "a07")]),
         Step::Batch(vec![
             SetSpec(json!({"name": "two", "weight": 3, "description": "x".repeat(6_000)})),
-            report("one", "a02", Wish::Finished, None),
+            report("one", "a02", ReportKind::Finished, None),
             Add("two", units("c", 20, 1_000)),
         ]),
         Step::Crash,
@@ -102,11 +102,11 @@ pub fn script() -> Vec<Step> {
             SetSpec(json!({"name": "three"})),
             Add("three", units("d", 4, 300)),
             Take("w3", "three", 2),
-            report("three", "d00", Wish::Available, None),
+            report("three", "d00", ReportKind::Available, None),
         ]),
         Step::Batch(vec![
             DeleteSpec("two"),
-            report("three", "d01", Wish::Finished, None),
+            report("three", "d01", ReportKind::Finished, None),
         ]),
         Step::Batch(vec![Purge, Expire]),
         Step::Crash,
@@ -165,11 +165,11 @@ impl Do {
                 assert_eq!(taken.map(|units| units.len()), Some(*max_units));
                 Ok(())
             }
-            Report(spec, unit, wish, data) => {
+            Report(spec, unit, kind, data) => {
                 let data = data.as_ref().map(cbor);
                 let report = Report {
                     data: data.as_deref(),
-                    ..self::wish(*wish)
+                    ..self::report_of(*kind)
                 };
                 world
                     .operation(|op| op.report(&nobody(), &name(spec), &name(unit), &report))
@@ -197,8 +197,8 @@ impl Do {
                 })
             }),
             Lock(owner) => {
-                let path = LockPath::top_level(&name("path"));
-                world.operation(|op| op.lock(&name(owner), Duration::from_secs(3_600), &[path]))
+                let paths = [LockPath::top_level(&name("path"))];
+                world.operation(|op| op.lock(&name(owner), Duration::from_secs(3_600), &paths))
             }
             Expire => world.operation(|op| op.expire()).map(|_| ()),
             Purge => world.operation(|op| Ok(op.store.purge(3)?)),
@@ -208,9 +208,9 @@ impl Do {
                     age: None,
                 };
                 world.operation(|op| {
-                    let mut archival = op.begin_archival(None);
-                    while !archival.is_over() {
-                        op.archive_some(&limits, &mut archival, 3)?;
+                    let mut pass = op.begin_archive_pass(None);
+                    while !pass.is_over() {
+                        pass = op.archive_some(&limits, &pass, 3)?;
                     }
                     Ok(())
                 })
@@ -468,6 +468,6 @@ pub fn try_to_open(disk: &Disk, step: usize) -> Result<World, Box<dyn std::error
         namespace,
         random: SmallRng::seed_from_u64(0),
         limits: RequestLimits::default(),
-        by_worker: HandedOutByWorker::new(REMEMBERED_BY_WORKER_MAX),
+        memory: Memory::new(now),
     })
 }

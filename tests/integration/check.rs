@@ -162,8 +162,8 @@ const SPOILED: &[(&str, &str)] = &[
         r#"work unit "d" of "ws" had 9 attempts when it was added again or retried"#,
     ),
     (
-        "UPDATE work_unit SET superseded_attempt_id = 99 WHERE CAST(name AS TEXT) = 'd'",
-        r#"work unit "d" of "ws" was added again after attempt 99, but its last one is none"#,
+        "UPDATE work_unit SET superseded_number = 99 WHERE CAST(name AS TEXT) = 'd'",
+        r#"work unit "d" of "ws" was added again after attempt number 99, but its last one has number 0"#,
     ),
     (
         "UPDATE work_unit SET not_before_us = NULL WHERE CAST(name AS TEXT) = 'e'",

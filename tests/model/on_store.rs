@@ -4,8 +4,8 @@ use super::answer::{self, Answer, Failure, Line, Work, encoded};
 use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Which};
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
-    self, Chained, Deletion, Error, HandedOut, LastAsked, LockPath, Name, Outcome, Reason,
-    WorkRequest, WorkSpec,
+    self, Assignment, Chained, Deletion, Effects, Error, HandedOut, LockPath, Name, Outcome,
+    Reason, WorkRequest, WorkSpec,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
@@ -42,22 +42,35 @@ pub fn run(
     };
     let (namespace, now) = (world.namespace, world.now);
     let (limits, random) = (&world.limits, &mut world.random);
-    let by_worker = &mut world.by_worker;
+    if matches!(operation, Operation::Explain(..)) {
+        // The model has no rule for workers that do not ask.
+        world.memory.asked_for_work = Some(world.now);
+    }
+    let memory = &world.memory;
+    let (mut effects, mut given) = (Effects::default(), Vec::new());
     let mut answer = None;
     let result = world.store.operation(access, |store| {
+        (effects, given) = (Effects::default(), Vec::new());
         let mut running = Running {
             store,
             namespace,
             now,
             limits,
             chained: Chained::default(),
-            handed_out: by_worker,
+            memory,
+            effects: &mut effects,
             random,
         };
-        let done = take(&mut running, handed_out, operation, target)?;
+        let done = take(&mut running, handed_out, &mut given, operation, target)?;
         answer = Some(done);
         if undo { Err(on_purpose()) } else { Ok(()) }
     });
+    if result.is_ok() {
+        world.memory.apply(effects);
+        for given in given {
+            handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
+        }
+    }
     match (result, answer) {
         (Ok(()), Some(answer)) | (Err(Error::Refused(_)), Some(answer)) => Ok(answer),
         (Err(error), _) => failure(error).map(Answer::Failed),
@@ -78,7 +91,8 @@ fn failure(error: Error) -> Result<Failure, Error> {
 
 fn take(
     running: &mut Running<'_>,
-    handed_out: &mut HandedOut,
+    handed_out: &HandedOut,
+    given: &mut Vec<Assignment>,
     operation: &Operation,
     target: Option<&(String, Name)>,
 ) -> Result<Answer, Error> {
@@ -95,12 +109,11 @@ fn take(
         Op::Purge(limit) => Ok(running.store.purge(*limit).map(|()| Answer::Done)?),
         Op::Archive(spec, retention) => {
             let names = spec.map(|spec| [named(spec)]);
-            let mut archival = running.begin_archival(names.as_ref().map(|names| &names[..]));
-            let mut archived = 0;
-            while !archival.is_over() {
-                archived += running.archive_some(retention, &mut archival, 7)?;
+            let mut pass = running.begin_archive_pass(names.as_ref().map(|names| &names[..]));
+            while !pass.is_over() {
+                pass = running.archive_some(retention, &pass, 7)?;
             }
-            Ok(Answer::Count(archived))
+            Ok(Answer::Count(pass.archived()))
         }
         Op::Add(spec, units) => add(running, spec, units),
         Op::AddRun(spec, run) => add(running, spec, &run.units()),
@@ -112,8 +125,10 @@ fn take(
                 Which::All => Deletion::All,
                 Which::Named(names, statuses) => Deletion::Named(names, statuses.as_deref()),
                 Which::InStatus(statuses) => {
-                    let mut deletion = running.begin_deletion(&named(spec), statuses.clone())?;
-                    while !running.delete_some(&mut deletion, 3)? {}
+                    let mut deletion = running.begin_deletion(&named(spec), statuses)?;
+                    while !deletion.is_over() {
+                        deletion = running.delete_some(&deletion, 3)?;
+                    }
                     return Ok(Answer::Count(deletion.deleted()));
                 }
             };
@@ -121,7 +136,10 @@ fn take(
                 .delete_work_units(&named(spec), &which)
                 .map(Answer::Count)
         }
-        Op::GetWork(request) => get_work(running, handed_out, request),
+        Op::GetWork(request) => {
+            *given = get_work(running, request)?;
+            Ok(Answer::Work(work_of(running, given)))
+        }
         Op::Report(_, of) => {
             let (spec, name) = target.expect("what the report is about");
             report(running, handed_out, spec, name, of)
@@ -173,33 +191,32 @@ fn add(running: &mut Running<'_>, spec: &str, units: &[NewUnit]) -> Result<Answe
         .map(|()| Answer::Done)
 }
 
-fn get_work(
-    running: &mut Running<'_>,
-    handed_out: &mut HandedOut,
-    request: &Request,
-) -> Result<Answer, Error> {
+fn get_work(running: &mut Running<'_>, request: &Request) -> Result<Vec<Assignment>, Error> {
     let wanted = WorkRequest {
         max_units: request.max_units,
         lease: request.lease,
         work_specs: &request.work_specs,
         runtimes: &request.runtimes,
     };
-    let mut work = Work::default();
-    let given = loop {
+    loop {
         // What takes long is to be asked for again.
         if let Some(given) = running.get_work(&request.worker, &wanted)? {
-            break given;
+            return Ok(given);
         }
-    };
+    }
+}
+
+/// What was given, and how many units of each spec have failed.
+fn work_of(running: &Running<'_>, given: &[Assignment]) -> Work {
+    let mut work = Work::default();
     for given in given {
-        handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
         let unit = answer::unit_data(&given.name, Some(&given.data));
         work.given.push((plain(&given.work_spec), unit));
     }
     for spec in running.work_specs() {
         work.failed.insert(plain(&spec.name), spec.counts.failed);
     }
-    Ok(Answer::Work(work))
+    work
 }
 
 fn report(
@@ -211,7 +228,7 @@ fn report(
 ) -> Result<Answer, Error> {
     let data = report.data.as_ref().map(encoded);
     let report = coordinate::Report {
-        wish: report.wish,
+        kind: report.kind,
         lease: report.lease,
         data: data.as_deref(),
         worker: report.worker.clone(),
@@ -292,12 +309,8 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
                 .list_attempts(namespace, &spec, name, *limit, &mut visit)?;
         }
         Op::Explain(spec, name) => {
-            let asked = LastAsked {
-                at: Some(running.now),
-                started: running.now,
-            };
             let spec = Name::from_text(*spec);
-            for reason in running.explain_work(&spec, name.as_ref(), asked)? {
+            for reason in running.explain_work(&spec, name.as_ref())? {
                 let ahead = match &reason {
                     Reason::UnitsAhead(ahead) => Some(ahead.count),
                     _ => None,

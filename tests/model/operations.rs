@@ -1,7 +1,9 @@
 //! What a random sequence is made of: every operation with its arguments, and what happens around
 //! operations (time, commits, batches that are lost, a daemon that is started anew).
 
-use coordinated::coordinate::{Control, Lease, Name, PriorityChange, Retention, UnitStatus, Wish};
+use coordinated::coordinate::{
+    Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
+};
 use proptest::sample::Index;
 use serde_json::Value;
 use std::fmt;
@@ -170,7 +172,7 @@ pub enum Target {
 
 #[derive(Debug)]
 pub struct Report {
-    pub wish: Wish,
+    pub kind: ReportKind,
     pub lease: Option<Lease>,
     pub data: Option<Json>,
     pub worker: Option<Name>,

@@ -145,7 +145,9 @@ impl Game {
         let before = undo.then(|| self.model.clone());
         if let Operation::GetWork(request) = operation {
             let (model, given) = get_work(&self.model, request, &answer)?;
-            memory.remember(&given, REMEMBERED);
+            if !undo {
+                memory.remember(&given, REMEMBERED);
+            }
             self.model = model;
             for given in given {
                 let names = (request.worker.clone(), given.spec, given.name);
@@ -156,7 +158,9 @@ impl Game {
             agree("the answer", &answer, &expected)?;
         }
         if let Some(before) = before {
+            let by_worker = before.by_worker.clone();
             self.go_back_to(before);
+            self.model.by_worker = by_worker;
         }
         Ok(())
     }

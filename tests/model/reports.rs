@@ -6,7 +6,7 @@ use super::operations::Report;
 use super::scheduling::Assignment;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
-    AttemptStatus as Attempt, LEASE_DEFAULT, LEASE_MAX, Lease, Name, UnitStatus, Wish,
+    AttemptStatus as Attempt, LEASE_DEFAULT, LEASE_MAX, Lease, Name, ReportKind, UnitStatus,
 };
 use serde_cbor::Value;
 use std::time::Duration;
@@ -109,25 +109,26 @@ impl Unit {
     fn report_in_turn(&mut self, by_holder: bool, report: &Report, now: Timestamp, id: u64) {
         use UnitStatus as Is;
         let gives_back = report.lease == Some(Lease::Over);
-        match (self.status(), report.wish) {
-            (Is::Available | Is::Delayed, Wish::Available | Wish::Renew) => {
+        match (self.status(), report.kind) {
+            (Is::Available | Is::Delayed, ReportKind::Available | ReportKind::Renew) => {
                 self.keep_waiting(report, now);
             }
-            (Is::Available | Is::Delayed, Wish::Pending) if gives_back => {
+            (Is::Available | Is::Delayed, ReportKind::Pending) if gives_back => {
                 self.keep_waiting(report, now);
             }
-            (Is::Pending, Wish::Available) => self.give_back(by_holder, report, now),
-            (Is::Pending, Wish::Pending | Wish::Renew) if gives_back => {
+            (Is::Pending, ReportKind::Available) => self.give_back(by_holder, report, now),
+            (Is::Pending, ReportKind::Pending | ReportKind::Renew) if gives_back => {
                 self.give_back(by_holder, report, now);
             }
-            (Is::Pending, Wish::Pending | Wish::Renew) => self.renew(report, now),
-            (Is::Finished | Is::Failed, Wish::Available) => self.retry(report, now),
-            (Is::Finished | Is::Failed, Wish::Renew) | (Is::Finished, Wish::Failed) => {}
-            (Is::Finished | Is::Failed, Wish::Pending) if gives_back => {}
-            (Is::Finished, Wish::Finished) | (Is::Failed, Wish::Failed) => {
+            (Is::Pending, ReportKind::Pending | ReportKind::Renew) => self.renew(report, now),
+            (Is::Finished | Is::Failed, ReportKind::Available) => self.retry(report, now),
+            (Is::Finished | Is::Failed, ReportKind::Renew) | (Is::Finished, ReportKind::Failed) => {
+            }
+            (Is::Finished | Is::Failed, ReportKind::Pending) if gives_back => {}
+            (Is::Finished, ReportKind::Finished) | (Is::Failed, ReportKind::Failed) => {
                 self.set_active_data(report)
             }
-            (_, Wish::Pending) => {
+            (_, ReportKind::Pending) => {
                 let lease = match report.lease {
                     Some(Lease::For(lease)) => lease,
                     _ => LEASE_DEFAULT,
@@ -135,8 +136,8 @@ impl Unit {
                 self.open_attempt(id, report.worker.clone(), now.plus(lease));
                 self.set_active_data(report);
             }
-            (_, Wish::Finished) => self.complete(Attempt::Finished, report, now, id),
-            (_, Wish::Failed) => self.complete(Attempt::Failed, report, now, id),
+            (_, ReportKind::Finished) => self.complete(Attempt::Finished, report, now, id),
+            (_, ReportKind::Failed) => self.complete(Attempt::Failed, report, now, id),
         }
     }
 
@@ -144,7 +145,7 @@ impl Unit {
     fn report_late(&mut self, own: usize, report: &Report, now: Timestamp, id: u64) -> bool {
         let status = self.status();
         let is_completed = status.is_completed();
-        if is_completed && report.wish == Wish::Available {
+        if is_completed && report.kind == ReportKind::Available {
             self.retry(report, now);
             return true;
         }
@@ -154,7 +155,7 @@ impl Unit {
         ) {
             return true;
         }
-        let wants_unit = matches!(report.wish, Wish::Pending | Wish::Renew);
+        let wants_unit = matches!(report.kind, ReportKind::Pending | ReportKind::Renew);
         let lets_go = !wants_unit || report.lease == Some(Lease::Over);
         let attempt = &mut self.attempts[own];
         attempt.data = report.data.as_ref().map(encoded).or(attempt.data.take());
@@ -165,10 +166,10 @@ impl Unit {
         match status {
             UnitStatus::Pending => false,
             UnitStatus::Finished | UnitStatus::Failed => {
-                matches!(report.wish, Wish::Finished | Wish::Failed)
+                matches!(report.kind, ReportKind::Finished | ReportKind::Failed)
             }
             UnitStatus::Available | UnitStatus::Delayed => {
-                if report.wish == Wish::Available || wants_unit && lets_go {
+                if report.kind == ReportKind::Available || wants_unit && lets_go {
                     self.wait(report.delay, now);
                 } else {
                     let attempt = &mut self.attempts[own];

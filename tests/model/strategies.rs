@@ -5,7 +5,9 @@ use super::operations::{
     Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Which,
     run_name,
 };
-use coordinated::coordinate::{Control, Lease, Name, PriorityChange, Retention, UnitStatus, Wish};
+use coordinated::coordinate::{
+    Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -362,26 +364,26 @@ fn target() -> impl Strategy<Value = Target> {
 }
 
 fn report() -> impl Strategy<Value = Report> {
-    let wish = prop_oneof![
-        4 => Just(Wish::Finished),
-        2 => Just(Wish::Failed),
-        3 => Just(Wish::Available),
-        1 => Just(Wish::Pending),
-        2 => Just(Wish::Renew),
+    let kind = prop_oneof![
+        4 => Just(ReportKind::Finished),
+        2 => Just(ReportKind::Failed),
+        3 => Just(ReportKind::Available),
+        1 => Just(ReportKind::Pending),
+        2 => Just(ReportKind::Renew),
     ];
     let lease = option::weighted(
         0.4,
         prop_oneof![2 => lease().prop_map(Lease::For), 1 => Just(Lease::Over)],
     );
     (
-        wish,
+        kind,
         lease,
         option::of(data()),
         option::weighted(0.2, worker()),
         delay(),
     )
-        .prop_map(|(wish, lease, data, worker, delay)| Report {
-            wish,
+        .prop_map(|(kind, lease, data, worker, delay)| Report {
+            kind,
             lease,
             data,
             worker,

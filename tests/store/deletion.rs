@@ -1,12 +1,12 @@
 //! Deleting units in steps, on a store with a hand-set clock.
 
 use coordinated::coordinate::storage::{OutputStore, WorkSpecStore};
-use coordinated::coordinate::{Counts, Deletion, LEASE_DEFAULT, Report, UnitStatus, Wish};
+use coordinated::coordinate::{Counts, Deletion, LEASE_DEFAULT, Report, ReportKind, UnitStatus};
 use coordinated::store::check;
 use serde_json::json;
 use std::path::Path;
 use test_support::state;
-use test_support::world::{START, World, cbor, name, nobody, wish};
+use test_support::world::{START, World, cbor, name, nobody, report_of};
 
 #[test]
 fn units_in_a_status_are_deleted_in_steps_and_those_added_behind_them_meanwhile_stay() {
@@ -15,11 +15,15 @@ fn units_in_a_status_are_deleted_in_steps_and_those_added_behind_them_meanwhile_
     let units: Vec<_> = (0..250).map(|n| json!([format!("{n:05}"), {}])).collect();
     world.add("spec", &units);
     world.get_work("w", 50, LEASE_DEFAULT);
-    let statuses = vec![UnitStatus::Available];
-    let begun = world.run(|op| op.begin_deletion(&name("spec"), statuses));
+    let statuses = [UnitStatus::Available];
+    let begun = world.run(|op| op.begin_deletion(&name("spec"), &statuses));
     let mut deletion = begun.unwrap();
     let mut left = Vec::new();
-    while !world.run(|op| op.delete_some(&mut deletion, 90)).unwrap() {
+    loop {
+        deletion = world.run(|op| op.delete_some(&deletion, 90)).unwrap();
+        if deletion.is_over() {
+            break;
+        }
         left.push(world.counts("spec").available);
         world.add("spec", &[json!([format!("later{}", left.len()), {}])]);
     }
@@ -40,7 +44,7 @@ fn a_unit_of_very_many_attempts_is_gone_at_once_and_its_attempts_go_in_steps() {
         world.add("spec", &[json!(["a", {}])]);
         for _ in 0..times {
             world.get_work("w", 1, LEASE_DEFAULT);
-            let retry = wish(Wish::Available);
+            let retry = report_of(ReportKind::Available);
             world.report(&nobody(), "spec", "a", &retry).unwrap();
         }
         world.get_work("w", 1, LEASE_DEFAULT);
@@ -56,7 +60,8 @@ fn a_unit_of_very_many_attempts_is_gone_at_once_and_its_attempts_go_in_steps() {
         assert_eq!(deleted.unwrap(), 1);
         assert_eq!(world.counts("spec"), Counts::default());
         let spec = world.run(|op| op.work_spec(&name("spec")).map(|spec| spec.id));
-        let found = world.run(|op| op.find_work_unit_data(spec.unwrap(), &name("a")));
+        let spec = spec.unwrap();
+        let found = world.run(|op| op.find_work_unit_data(spec, &name("a")));
         assert_eq!(found.unwrap(), None);
         assert!(
             world
@@ -104,7 +109,7 @@ fn with_long_output(path: &Path, count: usize) -> World {
     let data = cbor(&json!({"output": output}));
     let finish = Report {
         data: Some(&data),
-        ..wish(Wish::Finished)
+        ..report_of(ReportKind::Finished)
     };
     world.report(&nobody(), "spec", "a", &finish).unwrap();
     assert_eq!(world.counts("next").available, 1_000);
@@ -119,7 +124,7 @@ fn what_an_output_still_names_is_added_when_the_file_is_opened_anew() {
     let mut world = World::open(&path, START);
     assert!(world.store.has_output_slices());
     let mut added = Vec::new();
-    while world.run(|op| op.chain_slice()).unwrap().is_some() {
+    while world.run(|op| op.chain_slice()).unwrap() {
         added.push(world.counts("next").available);
     }
     assert_eq!(added, [2_000, 2_500]);
@@ -169,6 +174,6 @@ fn deleted_specs_go_though_outputs_of_others_are_still_to_be_added() {
         .query_row("SELECT count(*) FROM work_spec", [], |row| row.get(0))
         .unwrap();
     assert_eq!(specs, 2);
-    while world.run(|op| op.chain_slice()).unwrap().is_some() {}
+    while world.run(|op| op.chain_slice()).unwrap() {}
     assert_eq!(world.counts("next").available, 2_500);
 }

@@ -23,13 +23,13 @@ fn open() -> (TempDir, World, Connection) {
 /// Adds a unit in a batch of its own.
 fn add(world: &mut World, unit: &str) -> Result<(), StorageError> {
     let data = cbor(&json!({}));
-    let unit = NewUnit {
+    let units = [NewUnit {
         name: name(unit),
         data: coordinated_client::cbor::Item::from_checked(&data),
         priority: None,
         delay: None,
-    };
-    let result = world.operation(|op| op.add_work_units(&name("spec"), &[unit]));
+    }];
+    let result = world.operation(|op| op.add_work_units(&name("spec"), &units));
     let outcome = world.store.commit();
     match result {
         Err(Error::Storage(error)) => {

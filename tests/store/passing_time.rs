@@ -1,14 +1,14 @@
 //! What happens when time passes, on a store with a hand-set clock.
 
 use coordinated::coordinate::{
-    Control, Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LastAsked, LockPath, Operation,
-    Outcome, UnitReport, Wish, WorkRequest,
+    Control, Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LockPath, Operation, Outcome,
+    ReportKind, UnitReport, WorkRequest,
 };
 use coordinated::store::SqliteStore;
 use coordinated_client::cbor::Item;
 use serde_json::json;
 use std::time::Duration;
-use test_support::world::{self, World, cbor, name, nobody, wish};
+use test_support::world::{self, World, cbor, name, nobody, report_of};
 
 fn world_with_units(units: &[&str]) -> World {
     let mut world = World::in_memory();
@@ -63,7 +63,7 @@ fn a_renewed_lease_runs_from_the_renewal() {
     world.pass(9.0);
     let renewal = coordinated::coordinate::Report {
         lease: Some(coordinated::coordinate::Lease::For(Duration::from_secs(10))),
-        ..wish(Wish::Renew)
+        ..report_of(ReportKind::Renew)
     };
     assert_eq!(
         world.report(&nobody(), "spec", "a", &renewal).unwrap(),
@@ -114,7 +114,7 @@ fn a_unit_given_back_with_a_delay_waits_for_so_long() {
     world.get_one("w", &mut handed_out);
     let give_back = coordinated::coordinate::Report {
         delay: Some(Duration::from_secs(30)),
-        ..wish(Wish::Available)
+        ..report_of(ReportKind::Available)
     };
     world.report(&handed_out, "spec", "a", &give_back).unwrap();
     assert_eq!(world.get_one("w", &mut handed_out), None);
@@ -138,7 +138,7 @@ fn a_continuous_spec_makes_a_unit_when_it_has_none_and_its_interval_has_passed()
     );
     let unit = String::from_utf8_lossy(first[0].name.bytes()).into_owned();
     world
-        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .report(&nobody(), "spec", &unit, &report_of(ReportKind::Finished))
         .unwrap();
     assert_eq!(world.get_work("w", 1, Duration::from_secs(1)).len(), 1);
     // Its lease runs out, and it is handed out again; the interval counts from when it was made.
@@ -146,7 +146,7 @@ fn a_continuous_spec_makes_a_unit_when_it_has_none_and_its_interval_has_passed()
     let again = world.get_work("w", 1, Duration::from_secs(100));
     let unit = String::from_utf8_lossy(again[0].name.bytes()).into_owned();
     world
-        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .report(&nobody(), "spec", &unit, &report_of(ReportKind::Finished))
         .unwrap();
     assert!(world.get_work("w", 1, Duration::from_secs(100)).is_empty());
     world.pass(0.5);
@@ -162,7 +162,7 @@ fn continuous_units_of_the_same_moment_do_not_overwrite_each_other() {
             .get_one("w", &mut nobody())
             .expect("a continuous unit");
         world
-            .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+            .report(&nobody(), "spec", &unit, &report_of(ReportKind::Finished))
             .unwrap();
         assert_eq!(
             world.counts("spec"),
@@ -181,7 +181,7 @@ fn setting_a_spec_again_keeps_the_time_of_its_next_continuous_unit() {
     world.set_spec(&definition);
     let unit = world.get_one("w", &mut nobody()).unwrap();
     world
-        .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+        .report(&nobody(), "spec", &unit, &report_of(ReportKind::Finished))
         .unwrap();
     world.set_spec(&definition);
     assert_eq!(world.get_one("w", &mut nobody()), None);
@@ -236,7 +236,7 @@ fn a_unit_that_is_added_again_or_retried_gets_its_tries_anew() {
     };
     lose_it(&mut world);
     world
-        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Available))
         .unwrap();
     lose_it(&mut world);
     world.add("spec", &[json!(["a", {}])]);
@@ -251,7 +251,7 @@ fn a_unit_given_back_with_a_delay_after_its_lease_ran_out_waits_all_the_same() {
     world.pass(301.0);
     let give_back = coordinated::coordinate::Report {
         delay: Some(Duration::from_secs(30)),
-        ..wish(Wish::Available)
+        ..report_of(ReportKind::Available)
     };
     let outcome = world.report(&handed_out, "spec", "a", &give_back).unwrap();
     assert_eq!(outcome, Outcome::Accepted);
@@ -273,12 +273,12 @@ fn a_late_report_about_a_deleted_unit_does_not_end_the_attempt_at_its_namesake()
     let mut second = nobody();
     world.get_one("v", &mut second);
     let late = world
-        .report(&first, "spec", "a", &wish(Wish::Finished))
+        .report(&first, "spec", "a", &report_of(ReportKind::Finished))
         .unwrap();
     assert!(matches!(late, Outcome::Refused(_)));
     assert_eq!(world.counts("spec").pending, 1);
     world
-        .report(&second, "spec", "a", &wish(Wish::Finished))
+        .report(&second, "spec", "a", &report_of(ReportKind::Finished))
         .unwrap();
     assert_eq!(world.counts("spec").finished, 1);
 }
@@ -349,7 +349,7 @@ fn a_unit_whose_lease_a_child_lost_stays_in_its_list_with_the_present_owner() {
     world.get_work("child", 1, Duration::from_secs(500));
     assert_eq!(owner_and_time(&mut world), [(Some(name("child")), true)]);
     world
-        .report(&nobody(), "spec", "b", &wish(Wish::Finished))
+        .report(&nobody(), "spec", "b", &report_of(ReportKind::Finished))
         .unwrap();
     assert_eq!(owner_and_time(&mut world), []);
 }
@@ -447,7 +447,7 @@ fn when_the_clock_is_set_everything_keeps_the_time_that_it_had_left() {
             .get_one("w", &mut nobody())
             .expect("a continuous unit");
         world
-            .report(&nobody(), "again", &made, &wish(Wish::Finished))
+            .report(&nobody(), "again", &made, &report_of(ReportKind::Finished))
             .unwrap();
 
         world.pass(50.0);
@@ -499,7 +499,7 @@ fn what_has_ended_keeps_the_time_that_the_clock_told_then() {
     let mut world = world_with_units(&["a"]);
     world.get_one("w", &mut nobody());
     world
-        .report(&nobody(), "spec", "a", &wish(Wish::Finished))
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Finished))
         .unwrap();
     world.set_clock(-HOURS);
     let ended = unit_report(&mut world, "a").expiration;
@@ -515,7 +515,7 @@ fn a_delay_that_is_over_does_not_begin_anew_when_the_clock_is_set_back() {
     world.set_clock(-HOURS);
     assert!(world.get_one("w", &mut nobody()).is_some());
     world
-        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Available))
         .unwrap();
     assert_eq!(world.counts("spec").available, 1);
 }
@@ -525,11 +525,11 @@ fn a_delayed_unit_that_somebody_took_waits_no_longer_for_the_clock_when_it_is_gi
     let mut world = world_with_units(&[]);
     world.add("spec", &[json!(["a", {}, {"delay": 60}])]);
     world
-        .report(&nobody(), "spec", "a", &wish(Wish::Pending))
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Pending))
         .unwrap();
     world.set_clock(-HOURS);
     world
-        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Available))
         .unwrap();
     assert_eq!(world.counts("spec").delayed, 1);
     world.pass(60.0);
@@ -542,11 +542,11 @@ fn a_unit_taken_back_after_the_clock_was_set_back_is_leased_for_a_day_at_the_mos
     let mut handed_out = nobody();
     world.get_one("w", &mut handed_out);
     world
-        .report(&nobody(), "spec", "a", &wish(Wish::Available))
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Available))
         .unwrap();
     world.set_clock(-100 * 86_400);
     world
-        .report(&handed_out, "spec", "a", &wish(Wish::Renew))
+        .report(&handed_out, "spec", "a", &report_of(ReportKind::Renew))
         .unwrap();
     assert_eq!(world.counts("spec").pending, 1);
     world.pass(86_400.0);
@@ -613,7 +613,7 @@ fn a_continuous_unit_is_not_waited_for_longer_than_the_interval_though_the_clock
             .get_one("w", &mut nobody())
             .expect("a continuous unit");
         world
-            .report(&nobody(), "spec", &unit, &wish(Wish::Finished))
+            .report(&nobody(), "spec", &unit, &report_of(ReportKind::Finished))
             .unwrap();
     });
     world.pass(59.0);
@@ -671,7 +671,7 @@ fn a_work_spec_remembers_since_when_it_has_had_available_units_without_a_break()
     world.get_work("w", 1, Duration::from_secs(40));
     assert_eq!(waiting_since(&mut world), None, "both are handed out");
     world.pass(2.0);
-    let released = world.report(&nobody(), "spec", "a", &wish(Wish::Available));
+    let released = world.report(&nobody(), "spec", "a", &report_of(ReportKind::Available));
     assert_eq!(released.unwrap(), Outcome::Accepted);
     assert_eq!(waiting_since(&mut world), Some(5.0), "one was given back");
     let gone = [name("a")];
@@ -708,13 +708,10 @@ fn that_nobody_asks_for_work_is_told_after_some_minutes() {
     let mut world = world_with_units(&["a"]);
     let explain = |world: &mut World, at: Option<u64>, now: u64| {
         let at = at.map(|at| world::START.plus(Duration::from_secs(at)));
-        let last_asked = LastAsked {
-            at,
-            started: world::START,
-        };
+        world.memory.asked_for_work = at;
         world.now = world::START.plus(Duration::from_secs(now));
         let now = world.now;
-        let reasons = world.run(|op| op.explain_work(&name("spec"), None, last_asked));
+        let reasons = world.run(|op| op.explain_work(&name("spec"), None));
         let first = reasons.unwrap().remove(0);
         (first.code(), first.text(now))
     };

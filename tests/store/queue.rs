@@ -3,21 +3,21 @@
 
 use coordinated::coordinate::storage::Storage;
 use coordinated::coordinate::{
-    Deletion, Error, HandedOut, LEASE_DEFAULT, PriorityChange, UnitStatus, Wish, WorkRequest,
+    Deletion, Error, HandedOut, LEASE_DEFAULT, PriorityChange, ReportKind, UnitStatus, WorkRequest,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
-use test_support::world::{START, World, name, nobody, wish};
+use test_support::world::{START, World, name, nobody, report_of};
 
 #[derive(Clone, Debug)]
 enum Step {
     /// Units of these numbers, with a priority, delayed or not.
     Add(Vec<u16>, i8, bool),
     GetWork(u8),
-    Report(u16, Wish),
+    Report(u16, ReportKind),
     Prioritize(u16, i8),
     Delete(u16),
     DeleteFinished,
@@ -35,17 +35,17 @@ const UNITS: u16 = 40;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let priority = prop_oneof![6 => Just(0_i8), 1 => -2..3_i8];
-    let wish = prop_oneof![
-        4 => Just(Wish::Finished),
-        2 => Just(Wish::Available),
-        1 => Just(Wish::Failed),
-        1 => Just(Wish::Pending),
+    let kind = prop_oneof![
+        4 => Just(ReportKind::Finished),
+        2 => Just(ReportKind::Available),
+        1 => Just(ReportKind::Failed),
+        1 => Just(ReportKind::Pending),
     ];
     let step = prop_oneof![
         6 => (prop::collection::vec(0..UNITS, 1..12), priority.clone(), prop::bool::weighted(0.1))
             .prop_map(|(units, priority, delayed)| Step::Add(units, priority, delayed)),
         8 => (1..6_u8).prop_map(Step::GetWork),
-        6 => (0..UNITS, wish).prop_map(|(unit, wish)| Step::Report(unit, wish)),
+        6 => (0..UNITS, kind).prop_map(|(unit, kind)| Step::Report(unit, kind)),
         1 => (0..UNITS, priority).prop_map(|(unit, priority)| Step::Prioritize(unit, priority)),
         1 => (0..UNITS).prop_map(Step::Delete),
         1 => Just(Step::DeleteFinished),
@@ -139,8 +139,8 @@ fn play(path: &Path, steps: &[Step]) -> Result<(), TestCaseError> {
                 let given = names_of(&mut world, "w", *max_units, &mut handed_out);
                 prop_assert_eq!(given, expected);
             }
-            Step::Report(unit, wish_for) => {
-                let report = wish(*wish_for);
+            Step::Report(unit, kind) => {
+                let report = report_of(*kind);
                 match world.report(&handed_out, "spec", &unit_name(*unit), &report) {
                     Ok(_) | Err(Error::NoSuchWorkUnit { .. }) => {}
                     Err(error) => panic!("{error}"),
@@ -209,7 +209,7 @@ fn the_search_for_a_unit_behind_very_many_others_is_gone_on_with_in_steps() {
                     &nobody(),
                     &name("spec"),
                     &name_of_unit,
-                    &wish(Wish::Finished),
+                    &report_of(ReportKind::Finished),
                 )?;
             }
             Ok(())
@@ -287,7 +287,7 @@ fn a_unit_that_somebody_makes_available_by_hand_is_handed_out() {
     let mut handed_out = HandedOut::new(9);
     for unit in names_of(&mut world, "w", 2, &mut handed_out) {
         world
-            .report(&handed_out, "spec", &unit, &wish(Wish::Finished))
+            .report(&handed_out, "spec", &unit, &report_of(ReportKind::Finished))
             .unwrap();
     }
     let by_hand = "UPDATE work_unit SET status = 1, active_attempt_id = NULL WHERE name = 'u001'";

@@ -4,13 +4,13 @@
 
 use coordinated::coordinate::storage::{Lister, Storage, UnitQuery};
 use coordinated::coordinate::{
-    Counts, Deletion, Error, HandedOut, Report, Retention, UnitStatus, Wish,
+    Counts, Deletion, Error, HandedOut, Report, ReportKind, Retention, UnitStatus,
 };
 use coordinated::limits;
 use rusqlite::Connection;
 use serde_json::json;
 use std::time::Duration;
-use test_support::world::{ROWS_A_STEP, START, World, name, nobody, wish};
+use test_support::world::{ROWS_A_STEP, START, World, name, nobody, report_of};
 
 fn count(count: u64) -> Retention {
     Retention {
@@ -35,12 +35,12 @@ fn world_with_units(units: &[&str]) -> World {
 }
 
 /// Hands out the next unit, and reports on it when `seconds` have passed.
-fn complete_next(world: &mut World, status: Wish, seconds: f64) -> String {
+fn complete_next(world: &mut World, status: ReportKind, seconds: f64) -> String {
     let mut handed_out = nobody();
     let unit = world.get_one("w", &mut handed_out).expect("a unit");
     world.pass(seconds);
     world
-        .report(&handed_out, "spec", &unit, &wish(status))
+        .report(&handed_out, "spec", &unit, &report_of(status))
         .expect("it counts");
     unit
 }
@@ -73,7 +73,7 @@ fn total(steps: &[u64]) -> u64 {
 fn beyond_the_count_the_oldest_go_and_stay_in_the_counts() {
     let mut world = world_with_units(&["a", "b", "c", "d"]);
     for _ in 0..3 {
-        complete_next(&mut world, Wish::Finished, 1.0);
+        complete_next(&mut world, ReportKind::Finished, 1.0);
     }
     assert_eq!(total(&world.archive(&count(3))), 0);
     assert_eq!(total(&world.archive(&count(2))), 1);
@@ -96,7 +96,7 @@ fn what_was_completed_longer_ago_than_the_age_goes() {
     let mut world = world_with_units(&["a", "b", "c"]);
     // The last one is completed now, the others 10 s and 20 s ago.
     for _ in 0..3 {
-        complete_next(&mut world, Wish::Failed, 10.0);
+        complete_next(&mut world, ReportKind::Failed, 10.0);
     }
     for left in [&["b", "c"][..], &["c"], &[]] {
         assert_eq!(total(&world.archive(&age(15))), 1);
@@ -110,7 +110,7 @@ fn what_was_completed_longer_ago_than_the_age_goes() {
 #[test]
 fn the_age_counts_from_completion_and_is_kept_to_the_microsecond() {
     let mut world = world_with_units(&["a"]);
-    complete_next(&mut world, Wish::Finished, 100.0);
+    complete_next(&mut world, ReportKind::Finished, 100.0);
     world.pass(15.0);
     assert_eq!(total(&world.archive(&age(15))), 0);
     world.pass(0.000_001);
@@ -123,15 +123,15 @@ fn a_unit_that_took_long_stays_while_later_ones_go_and_goes_in_its_time() {
     let mut first = nobody();
     assert_eq!(world.get_one("w", &mut first).as_deref(), Some("long"));
     for _ in 0..3 {
-        complete_next(&mut world, Wish::Finished, 1.0);
+        complete_next(&mut world, ReportKind::Finished, 1.0);
     }
     world.pass(20.0);
     // Goes past the one that is being worked on.
     assert_eq!(total(&world.archive(&count(1))), 2);
     world
-        .report(&first, "spec", "long", &wish(Wish::Finished))
+        .report(&first, "spec", "long", &report_of(ReportKind::Finished))
         .unwrap();
-    complete_next(&mut world, Wish::Finished, 5.0);
+    complete_next(&mut world, ReportKind::Finished, 5.0);
     assert_eq!(units_of(&mut world, "spec"), ["long", "o", "p"]);
     // It was completed 5 s ago, "o" 25 s ago.
     assert_eq!(total(&world.archive(&age(10))), 1);
@@ -144,7 +144,7 @@ fn a_unit_that_took_long_stays_while_later_ones_go_and_goes_in_its_time() {
 #[test]
 fn finished_and_failed_units_are_limited_each_for_itself_and_each_work_spec_too() {
     let mut world = world_with_units(&["a", "b", "c", "d", "e", "f"]);
-    for status in [Wish::Finished, Wish::Failed] {
+    for status in [ReportKind::Finished, ReportKind::Failed] {
         for _ in 0..3 {
             complete_next(&mut world, status, 1.0);
         }
@@ -154,7 +154,7 @@ fn finished_and_failed_units_are_limited_each_for_itself_and_each_work_spec_too(
     let mut handed_out = nobody();
     world.get_one("w", &mut handed_out);
     world
-        .report(&handed_out, "other", "x", &wish(Wish::Finished))
+        .report(&handed_out, "other", "x", &report_of(ReportKind::Finished))
         .unwrap();
     assert_eq!(total(&world.archive(&count(1))), 4);
     assert_eq!(units_of(&mut world, "spec"), ["c", "f"]);
@@ -164,13 +164,15 @@ fn finished_and_failed_units_are_limited_each_for_itself_and_each_work_spec_too(
 #[test]
 fn only_the_named_work_specs_are_archived_and_unknown_ones_are_passed_over() {
     let mut world = world_with_units(&["a"]);
-    complete_next(&mut world, Wish::Finished, 1.0);
+    complete_next(&mut world, ReportKind::Finished, 1.0);
     for (names, archived) in [(&["nope", "other"][..], 0), (&["nope", "spec"], 1)] {
         let names: Vec<_> = names.iter().map(|text| name(text)).collect();
-        let mut archival = world.run(|op| Ok(op.begin_archival(Some(&names)))).unwrap();
-        let done = world.run(|op| op.archive_some(&count(0), &mut archival, ROWS_A_STEP));
-        assert_eq!(done.unwrap(), archived, "{names:?}");
-        assert!(archival.is_over());
+        let pass = world.run(|op| Ok(op.begin_archive_pass(Some(&names))));
+        let pass = pass.unwrap();
+        let pass = world.run(|op| op.archive_some(&count(0), &pass, ROWS_A_STEP));
+        let pass = pass.unwrap();
+        assert_eq!(pass.archived(), archived, "{names:?}");
+        assert!(pass.is_over());
     }
 }
 
@@ -178,12 +180,12 @@ fn only_the_named_work_specs_are_archived_and_unknown_ones_are_passed_over() {
 fn what_is_not_completed_stays_and_so_does_what_is_completed_no_longer() {
     let mut world = world_with_units(&["a", "b", "c"]);
     world.add("spec", &[json!(["late", {}, {"delay": 1_000}])]);
-    complete_next(&mut world, Wish::Finished, 1.0);
-    complete_next(&mut world, Wish::Failed, 1.0);
+    complete_next(&mut world, ReportKind::Finished, 1.0);
+    complete_next(&mut world, ReportKind::Failed, 1.0);
     // Both come back: one by being added again, the other by a retry, and is handed out.
     world.add("spec", &[json!(["a", {}, {}, 5])]);
     world
-        .report(&nobody(), "spec", "b", &wish(Wish::Available))
+        .report(&nobody(), "spec", "b", &report_of(ReportKind::Available))
         .unwrap();
     assert_eq!(world.get_one("w", &mut nobody()).as_deref(), Some("a"));
     world.pass(100.0);
@@ -205,7 +207,7 @@ fn an_archived_unit_that_is_added_again_is_a_new_one() {
     for round in 1..=3 {
         world.add("spec", &[json!(["a", {"round": round}])]);
         // Had it kept its attempts, it would have had all its retries.
-        complete_next(&mut world, Wish::Finished, 1.0);
+        complete_next(&mut world, ReportKind::Finished, 1.0);
         assert_eq!(total(&world.archive(&count(0))), 1);
         let counts = world.counts("spec");
         assert_eq!((counts.finished, counts.archived_finished), (0, round));
@@ -219,10 +221,14 @@ fn a_report_on_an_archived_unit_is_one_on_an_unknown_unit() {
     let mut slow: HandedOut = nobody();
     world.get_one("slow", &mut slow);
     world.pass(1_000.0);
-    complete_next(&mut world, Wish::Finished, 1.0);
+    complete_next(&mut world, ReportKind::Finished, 1.0);
     world.archive(&count(0));
-    for wanted in [Wish::Finished, Wish::Available, Wish::Renew] {
-        let outcome = world.report(&slow, "spec", "a", &wish(wanted));
+    for wanted in [
+        ReportKind::Finished,
+        ReportKind::Available,
+        ReportKind::Renew,
+    ] {
+        let outcome = world.report(&slow, "spec", "a", &report_of(wanted));
         assert!(
             matches!(outcome, Err(Error::NoSuchWorkUnit { .. })),
             "{wanted:?}: {outcome:?}"
@@ -238,7 +244,12 @@ fn a_report_on_an_archived_unit_is_one_on_an_unknown_unit() {
 #[test]
 fn deleting_by_status_takes_archived_units_out_of_the_counts_and_deleting_by_name_does_not() {
     let mut world = world_with_units(&["a", "b", "c", "d"]);
-    for status in [Wish::Finished, Wish::Finished, Wish::Failed, Wish::Failed] {
+    for status in [
+        ReportKind::Finished,
+        ReportKind::Finished,
+        ReportKind::Failed,
+        ReportKind::Failed,
+    ] {
         complete_next(&mut world, status, 1.0);
     }
     world.archive(&count(1));
@@ -265,7 +276,7 @@ fn units_that_a_continuous_spec_makes_for_ever_stay_few() {
     let mut world = World::in_memory();
     world.set_spec(&json!({"name": "spec", "continuous": true}));
     for _ in 0..50 {
-        complete_next(&mut world, Wish::Finished, 1.0);
+        complete_next(&mut world, ReportKind::Finished, 1.0);
         world.archive(&count(3));
         assert!(units_of(&mut world, "spec").len() <= 3);
     }
@@ -281,7 +292,7 @@ fn finish_many(world: &mut World, units: usize, data: &str) {
     for given in world.get_work("w", units, Duration::from_secs(60)) {
         world
             .run(|op| {
-                let done = wish(Wish::Finished);
+                let done = report_of(ReportKind::Finished);
                 op.report(&nobody(), &given.work_spec, &given.name, &done)
             })
             .unwrap();
@@ -316,7 +327,7 @@ fn a_unit_with_many_attempts_counts_as_many() {
     let mut world = world_with_units(&["a", "b"]);
     let give_back = Report {
         worker: Some(name("w")),
-        ..wish(Wish::Available)
+        ..report_of(ReportKind::Available)
     };
     for unit in ["a", "b"] {
         for _ in 0..ROWS_A_STEP {
@@ -324,7 +335,7 @@ fn a_unit_with_many_attempts_counts_as_many() {
             assert_eq!(world.get_one("w", &mut handed_out).as_deref(), Some(unit));
             world.report(&handed_out, "spec", unit, &give_back).unwrap();
         }
-        complete_next(&mut world, Wish::Finished, 1.0);
+        complete_next(&mut world, ReportKind::Finished, 1.0);
     }
     assert_eq!(world.archive(&count(0))[..2], [1, 1]);
 }
@@ -340,10 +351,10 @@ fn units_far_behind_others_attempts_are_found_in_steps_and_those_are_looked_at_o
     world.get_work("w", units.len(), Duration::from_secs(1));
     world.pass(2.0);
     world.add("spec", &[json!(["failed", {}, {}, 1])]);
-    complete_next(&mut world, Wish::Failed, 1.0);
+    complete_next(&mut world, ReportKind::Failed, 1.0);
     assert_eq!(world.archive(&count(0)), [0, 1]);
     world.add("spec", &[json!(["failed", {}, {}, 1])]);
-    complete_next(&mut world, Wish::Failed, 1.0);
+    complete_next(&mut world, ReportKind::Failed, 1.0);
     assert_eq!(world.archive(&count(0)), [1]);
 }
 
@@ -352,31 +363,31 @@ fn archiving_ends_though_units_are_completed_as_fast() {
     let mut world = world_with_units(&[]);
     finish_many(&mut world, 600, "");
     let limits = count(0);
-    let mut archival = world.run(|op| Ok(op.begin_archival(None))).unwrap();
-    let mut archived = 0;
+    let mut pass = world.run(|op| Ok(op.begin_archive_pass(None))).unwrap();
     for round in 0..20 {
         let units: Vec<_> = (0..300)
             .map(|n| json!([format!("{round}-{n}"), {}]))
             .collect();
         world.add("spec", &units);
         for _ in 0..300 {
-            complete_next(&mut world, Wish::Finished, 0.001);
+            complete_next(&mut world, ReportKind::Finished, 0.001);
         }
-        archived += world
-            .run(|op| op.archive_some(&limits, &mut archival, ROWS_A_STEP))
+        pass = world
+            .run(|op| op.archive_some(&limits, &pass, ROWS_A_STEP))
             .unwrap();
     }
-    assert!(archival.is_over());
-    assert_eq!(archived, 600, "those that were there when it began");
+    assert!(pass.is_over());
+    assert_eq!(pass.archived(), 600, "those that were there when it began");
 }
 
 #[test]
 fn what_a_lost_batch_archived_is_there_and_is_archived_later() {
     let mut world = world_with_units(&["a", "b"]);
-    complete_next(&mut world, Wish::Finished, 1.0);
-    let mut archival = world.run(|op| Ok(op.begin_archival(None))).unwrap();
+    complete_next(&mut world, ReportKind::Finished, 1.0);
+    let pass = world.run(|op| Ok(op.begin_archive_pass(None))).unwrap();
     let undone = world.operation(|op| {
-        assert_eq!(op.archive_some(&count(0), &mut archival, ROWS_A_STEP)?, 1);
+        let pass = op.archive_some(&count(0), &pass, ROWS_A_STEP)?;
+        assert_eq!(pass.archived(), 1);
         Err::<(), _>(Error::Refused("for a test".to_owned()))
     });
     assert!(undone.is_err());
@@ -414,7 +425,7 @@ fn what_was_passed_is_known_after_a_restart_and_so_is_what_was_archived() {
     world.store.close().unwrap();
     let mut world = World::open(&path, now);
     world.add("spec", &[json!(["a", {}])]);
-    complete_next(&mut world, Wish::Finished, 1.0);
+    complete_next(&mut world, ReportKind::Finished, 1.0);
     assert_eq!(total(&world.archive(&count(0))), 1);
     assert_eq!(world.counts("spec").archived_finished, 21);
 }

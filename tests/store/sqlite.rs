@@ -3,7 +3,7 @@
 use coordinated::coordinate::storage::{Access, Storage};
 use coordinated::coordinate::{
     Counts, Deletion, Error, HandedOut, LEASE_DEFAULT, Lease, Name, NewUnit, PriorityChange,
-    Report, Retention, UnitStatus, Wish, WorkRequest, WorkSpec,
+    Report, ReportKind, Retention, UnitStatus, WorkRequest, WorkSpec,
 };
 use coordinated::store::all_statements;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use test_support::world::{self, World, name, nobody, wish};
+use test_support::world::{self, World, name, nobody, report_of};
 
 /// Tables that grow with the queue. Work specs, namespaces and locks are few.
 const LARGE_TABLES: [&str; 3] = ["work_unit", "attempt", "worker"];
@@ -84,7 +84,7 @@ const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 14] = [
+const MAY_OPEN_TEMPORARY: [&str; 15] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "BOUND_LOCKS",
@@ -99,6 +99,7 @@ const MAY_OPEN_TEMPORARY: [&str; 14] = [
     "MOVE_LOCKS",
     "MOVE_WORKERS",
     "TAKE_OUTPUT_SLICE",
+    "TAKE_OUTPUT_SLICE_OF",
 ];
 
 #[test]
@@ -179,7 +180,7 @@ fn furnished_database(path: &Path) {
     let data = world::cbor(&json!({"traceback": "Traceback:\nValueError: no"}));
     let failed = Report {
         data: Some(&data),
-        ..wish(Wish::Failed)
+        ..report_of(ReportKind::Failed)
     };
     world.report(&handed_out, "spec", "a", &failed).unwrap();
     world.get_one("worker", &mut handed_out);
@@ -197,9 +198,10 @@ fn furnished_database(path: &Path) {
     let lock = world::cbor(&json!(["a", "b"]));
     let limits = world.limits;
     let item = coordinated_client::cbor::Item::from_checked(&lock);
-    let lock = coordinated::coordinate::LockPath::from_item(item, &limits).unwrap();
+    let lock = coordinated::coordinate::LockPath::from_item(item, &limits);
+    let locks = [lock.unwrap()];
     world
-        .run(|op| op.lock(&name("me"), Duration::from_secs(9), &[lock]))
+        .run(|op| op.lock(&name("me"), Duration::from_secs(9), &locks))
         .unwrap();
     world.store.close().unwrap();
 }
@@ -303,7 +305,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(spec, units)| Step::Add(spec, units)),
         8 => (0..3_u8, 1..4_u8, 1..60_u32).prop_map(|(w, n, lease)| Step::GetWork(w, n, lease)),
         9 => (spec.clone(), unit.clone(), 0..5_u8, prop::option::of(-1..60_i8), any::<bool>())
-            .prop_map(|(s, u, wish, lease, data)| Step::Report(s, u, wish, lease, data)),
+            .prop_map(|(s, u, kind, lease, data)| Step::Report(s, u, kind, lease, data)),
         2 => (spec.clone(), unit.clone(), prop::option::of(any::<bool>()))
             .prop_map(|(s, u, change)| Step::Prioritize(s, u, change)),
         2 => (spec, unit, 0..5_u8).prop_map(|(s, u, how)| Step::DeleteUnits(s, u, how)),
@@ -360,17 +362,17 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
                 handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
             }
         }
-        Step::Report(spec, unit, wish, lease, with_data) => {
-            let wish = [
-                Wish::Available,
-                Wish::Pending,
-                Wish::Finished,
-                Wish::Failed,
-                Wish::Renew,
-            ][usize::from(*wish)];
+        Step::Report(spec, unit, kind, lease, with_data) => {
+            let kind = [
+                ReportKind::Available,
+                ReportKind::Pending,
+                ReportKind::Finished,
+                ReportKind::Failed,
+                ReportKind::Renew,
+            ][usize::from(*kind)];
             let data = world::cbor(&json!({"output": {"u0": {}, "u5": {}}, "traceback": "x"}));
             let report = Report {
-                wish,
+                kind,
                 lease: lease.map(|seconds| match u64::try_from(seconds) {
                     Ok(seconds @ 1..) => Lease::For(Duration::from_secs(seconds)),
                     _ => Lease::Over,

@@ -5,7 +5,7 @@
 //! is what [`furnish`] makes. When a schema is to be released, the file for it is made by
 //! `COORDINATED_KEEP_SCHEMA=tests/data/schemas/0002.db cargo test --test store upgrades`.
 
-use coordinated::coordinate::{Heartbeat, LockPath, Name, Outcome, Report, Wish};
+use coordinated::coordinate::{Heartbeat, LockPath, Name, Outcome, Report, ReportKind};
 use coordinated::limits::RequestLimits;
 use coordinated::store::{OpenError, Options, SqliteStore};
 use coordinated_client::cbor::Item;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 use test_support::state;
-use test_support::world::{START, World, cbor, name, nobody, wish};
+use test_support::world::{START, World, cbor, name, nobody, report_of};
 
 /// The files of the earlier schemas, with their numbers.
 fn kept_files() -> Vec<(i64, PathBuf)> {
@@ -64,17 +64,17 @@ fn furnish(path: &Path) {
     let mut handed_out = nobody();
     let traceback = cbor(&json!({"traceback": "Traceback:\nValueError: no", "n": 3}));
     let output = cbor(&json!({"output": {"made": {"from": "u1"}}}));
-    for (wish, data) in [
-        (Wish::Finished, None),
-        (Wish::Finished, Some(&output)),
-        (Wish::Failed, Some(&traceback)),
-        (Wish::Available, None),
+    for (kind, data) in [
+        (ReportKind::Finished, None),
+        (ReportKind::Finished, Some(&output)),
+        (ReportKind::Failed, Some(&traceback)),
+        (ReportKind::Available, None),
     ] {
         world.pass(1.0);
         let unit = world.get_one("worker", &mut handed_out).unwrap();
         let report = Report {
             data: data.map(Vec::as_slice),
-            ..self::wish(wish)
+            ..self::report_of(kind)
         };
         world.report(&handed_out, "spec", &unit, &report).unwrap();
     }
@@ -94,9 +94,10 @@ fn furnish(path: &Path) {
         })
         .unwrap();
     let path = cbor(&json!(["a", "b"]));
-    let path = LockPath::from_item(Item::from_checked(&path), &RequestLimits::default()).unwrap();
+    let path = LockPath::from_item(Item::from_checked(&path), &RequestLimits::default());
+    let paths = [path.unwrap()];
     world
-        .run(|op| op.lock(&name("me"), Duration::from_secs(50_000), &[path]))
+        .run(|op| op.lock(&name("me"), Duration::from_secs(50_000), &paths))
         .unwrap();
     world.run(|op| op.delete_work_spec(&name("gone"))).unwrap();
     world.store.close().unwrap();
@@ -151,11 +152,55 @@ fn a_database_of_each_earlier_schema_opens_with_its_content_and_goes_on() {
         );
         // The next unit; and the report of a lease that still runs.
         assert_eq!(world.get_one("new", &mut nobody()).as_deref(), Some("u5"));
-        let outcome = world.report(&nobody(), "spec", "u4", &wish(Wish::Finished));
+        let outcome = world.report(&nobody(), "spec", "u4", &report_of(ReportKind::Finished));
         assert!(matches!(outcome, Ok(Outcome::Accepted)), "{outcome:?}");
         world.store.close().unwrap();
         state::look_at(&path);
     }
+}
+
+/// Schema 7 knows a superseded attempt by its number, and a slice of an output by the attempt that left it.
+#[test]
+fn superseded_attempts_and_slices_of_outputs_outlive_the_change_to_schema_7() {
+    let file = kept_files().into_iter().find(|(number, _)| *number == 6);
+    let (_folder, path) = copy(&file.expect("schema 6").1);
+    let connection = Connection::open(&path).unwrap();
+    let units = cbor(&json!(["kept"]));
+    // The worker "slow" has lost u4, which then was added again.
+    let changed = connection.execute(
+        "UPDATE work_unit SET superseded_attempt_id = last_attempt_id WHERE name = 'u4'",
+        [],
+    );
+    assert_eq!(changed.unwrap(), 1);
+    connection
+        .execute(
+            "INSERT INTO output_slice (work_spec_id, priority, units)
+             SELECT id, 0, ?1 FROM work_spec WHERE name = 'next'",
+            [units],
+        )
+        .unwrap();
+    let holder: (String, u64) = connection
+        .query_row(
+            "SELECT attempt.worker, number FROM work_unit JOIN attempt ON attempt.id = last_attempt_id
+              WHERE name = 'u4'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    drop(connection);
+    let mut world = World::open(&path, START.plus(Duration::from_secs(20)));
+    let superseded = |path: &Path| -> Vec<(String, u64)> {
+        let connection = Connection::open(path).unwrap();
+        let mut statement = connection
+            .prepare("SELECT name, superseded_number FROM work_unit WHERE superseded_number > 0")
+            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(superseded(&path), [("u4".to_owned(), holder.1)]);
+    assert!(world.run(|op| op.chain_slice()).unwrap());
+    assert_eq!(world.counts("next").available, 2);
+    world.store.close().unwrap();
 }
 
 #[test]
@@ -176,8 +221,8 @@ fn a_database_of_a_newer_schema_is_refused_by_its_number_and_left_as_it_is() {
 fn a_migration_that_fails_leaves_the_file_as_it_was() {
     for (number, file) in kept_files() {
         let (folder, path) = copy(&file);
-        // The migration that made this schema finds its tables in the way.
-        set_version(&path, number - 1);
+        // The last two migrations that made this schema find in the way what they make.
+        set_version(&path, (number - 2).max(0));
         let before = bytes_in(&folder);
         let error = refused(&path);
         assert!(matches!(error, OpenError::Migration { .. }), "{error}");

@@ -77,7 +77,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "history of attempts", PREVIOUS_IS_NEWER, "attempt {attempt} of work unit {unit}: the one before it, {previous}, is not older"),
     invariant(1, "history of attempts", LOST_ATTEMPTS, "work unit {unit} has {counted} attempts, but the last one of its history has number {number}"),
     invariant(1, "retries", TOO_MANY_BEFORE, "work unit {unit} had {before} attempts when it was added again or retried, but the last one has number {number}"),
-    invariant(1, "retries", SUPERSEDED_IS_NEWER, "work unit {unit} was added again after attempt {superseded}, but its last one is {last}"),
+    invariant(7, "retries", SUPERSEDED_IS_NEWER, "work unit {unit} was added again after attempt number {superseded}, but its last one has number {number}"),
     invariant(1, "delays", "SELECT id AS unit FROM work_unit NOT INDEXED WHERE status = 2 AND not_before_us IS NULL", "work unit {unit} is delayed but has no not_before time"),
     invariant(1, STORED_CBOR, "SELECT id AS spec, cbor_fault('a map', definition) AS fault FROM work_spec WHERE fault IS NOT NULL", "work spec {spec}: its definition can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
@@ -259,9 +259,9 @@ const TOO_MANY_BEFORE: &str = "
      WHERE attempts_before > coalesce(last.number, 0)";
 
 const SUPERSEDED_IS_NEWER: &str = "
-    SELECT id AS unit, superseded_attempt_id AS superseded, last_attempt_id AS last
-      FROM work_unit NOT INDEXED
-     WHERE superseded_attempt_id > coalesce(last_attempt_id, 0)";
+    SELECT work_unit.id AS unit, superseded_number AS superseded, coalesce(last.number, 0) AS number
+      FROM work_unit NOT INDEXED LEFT JOIN attempt AS last ON last.id = last_attempt_id
+     WHERE superseded_number > coalesce(last.number, 0)";
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,9 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../../migrations/0004_archive.sql")),
     M::up(include_str!("../../../migrations/0005_output_slices.sql")),
     M::up(include_str!("../../../migrations/0006_lost_attempts.sql")),
+    M::up(include_str!(
+        "../../../migrations/0007_outputs_and_numbers.sql"
+    )),
 ];
 
 /// Marks a file as ours: "coor".

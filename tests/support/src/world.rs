@@ -2,10 +2,10 @@
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Assignment, Chained, Counts, HandedOut, HandedOutByWorker, LEASE_DEFAULT, Name, NamespaceId,
-    NewUnit, Operation, Outcome, Report, Result, Retention, UnitStatus, Wish, WorkRequest,
+    Assignment, Chained, Counts, Effects, HandedOut, LEASE_DEFAULT, Memory, Name, NamespaceId,
+    NewUnit, Operation, Outcome, Report, ReportKind, Result, Retention, UnitStatus, WorkRequest,
 };
-use coordinated::limits::{REMEMBERED_BY_WORKER_MAX, RequestLimits};
+use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore, Synchronous};
 use coordinated_client::cbor::Item;
 use rand::SeedableRng;
@@ -25,7 +25,7 @@ pub struct World {
     pub namespace: NamespaceId,
     pub random: SmallRng,
     pub limits: RequestLimits,
-    pub by_worker: HandedOutByWorker,
+    pub memory: Memory,
 }
 
 /// The encoding of a JSON value; its strings are text.
@@ -37,10 +37,10 @@ pub fn name(text: &str) -> Name {
     Name::from_text(text)
 }
 
-/// A report that wants something, and says nothing else.
-pub fn wish(wish: Wish) -> Report<'static> {
+/// A report of a kind that says nothing else.
+pub fn report_of(kind: ReportKind) -> Report<'static> {
     Report {
-        wish,
+        kind,
         lease: None,
         data: None,
         worker: None,
@@ -79,7 +79,7 @@ impl World {
             namespace,
             random,
             limits: RequestLimits::default(),
-            by_worker: HandedOutByWorker::new(REMEMBERED_BY_WORKER_MAX),
+            memory: Memory::new(now),
         }
     }
 
@@ -95,13 +95,14 @@ impl World {
             .expect("times are moved");
         self.store.commit().expect("commit");
         self.now = self.now.moved(step);
+        self.memory.move_times(step);
     }
 
     /// Runs an operation as the daemon does: first what is over passes, then it runs in a batch of
     /// its own.
     pub fn run<T>(
         &mut self,
-        run: impl FnOnce(&mut Operation<'_, SqliteStore>) -> Result<T>,
+        run: impl FnMut(&mut Operation<'_, SqliteStore>) -> Result<T>,
     ) -> Result<T> {
         if self.store.due().is_some_and(|due| due <= self.now) {
             self.operation(|operation| operation.expire())?;
@@ -114,7 +115,7 @@ impl World {
     /// Runs an operation within the present batch.
     pub fn operation<T>(
         &mut self,
-        run: impl FnOnce(&mut Operation<'_, SqliteStore>) -> Result<T>,
+        run: impl FnMut(&mut Operation<'_, SqliteStore>) -> Result<T>,
     ) -> Result<T> {
         self.operation_that(Access::Write, run)
     }
@@ -123,22 +124,27 @@ impl World {
     pub fn operation_that<T>(
         &mut self,
         access: Access,
-        run: impl FnOnce(&mut Operation<'_, SqliteStore>) -> Result<T>,
+        mut run: impl FnMut(&mut Operation<'_, SqliteStore>) -> Result<T>,
     ) -> Result<T> {
         let (namespace, now) = (self.namespace, self.now);
         let (limits, random) = (&self.limits, &mut self.random);
-        let handed_out = &mut self.by_worker;
-        self.store.operation(access, |store| {
+        let memory = &self.memory;
+        let mut effects = Effects::default();
+        let result = self.store.operation(access, |store| {
+            effects = Effects::default();
             run(&mut Operation {
                 store,
                 namespace,
                 now,
                 limits,
                 chained: Chained::default(),
-                handed_out,
+                memory,
+                effects: &mut effects,
                 random,
             })
-        })
+        })?;
+        self.memory.apply(effects);
+        Ok(result)
     }
 
     pub fn set_spec(&mut self, definition: &Value) {
@@ -201,22 +207,24 @@ impl World {
 
     /// Deletes the units in some statuses, each step of so many in a batch of its own. Gives how many they were.
     pub fn delete_in_status(&mut self, spec: &str, statuses: &[UnitStatus]) -> Result<u64> {
-        let statuses = statuses.to_vec();
         let mut deletion = self.run(|operation| operation.begin_deletion(&name(spec), statuses))?;
-        while !self.run(|operation| operation.delete_some(&mut deletion, ROWS_A_STEP))? {}
+        while !deletion.is_over() {
+            deletion = self.run(|operation| operation.delete_some(&deletion, ROWS_A_STEP))?;
+        }
         Ok(deletion.deleted())
     }
 
     /// Archives what is beyond the limits, each step of so many rows in a batch of its own. Gives how many
     /// units each step archived.
     pub fn archive(&mut self, retention: &Retention) -> Vec<u64> {
-        let begun = self.run(|operation| Ok(operation.begin_archival(None)));
-        let mut archival = begun.expect("archiving begins");
+        let begun = self.run(|operation| Ok(operation.begin_archive_pass(None)));
+        let mut pass = begun.expect("archiving begins");
         let mut steps = Vec::new();
-        while !archival.is_over() {
-            let archived =
-                self.run(|operation| operation.archive_some(retention, &mut archival, ROWS_A_STEP));
-            steps.push(archived.expect("units are archived"));
+        while !pass.is_over() {
+            let rest = self.run(|operation| operation.archive_some(retention, &pass, ROWS_A_STEP));
+            let rest = rest.expect("units are archived");
+            steps.push(rest.archived() - pass.archived());
+            pass = rest;
         }
         steps
     }

@@ -1,39 +1,15 @@
 //! Chaining: the output of a finished unit becomes units of the next work spec.
 
-use super::new_unit::NewUnit;
-use super::number::is_true;
-use super::storage::{OutputSlice, OutputSliceId, Storage};
-use super::work_unit::WorkUnit;
-use super::{Operation, Result, WorkSpecId};
+use crate::coordinate::storage::{OutputSlice, Storage};
+use crate::coordinate::{AttemptId, NewUnit, Operation, Result, WorkSpecId, WorkUnit};
 use crate::limits::{self, RequestLimits};
+use crate::number::is_true;
 use coordinated_client::cbor::item::{Entries, Items};
 use coordinated_client::cbor::{Item, Kind, Writer};
 
-/// What the finishes of one operation have chained.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Chained {
-    units: usize,
-    bytes: usize,
-    /// The last slice of an output that was kept for [`Operation::chain_slice`].
-    pub last_slice: Option<OutputSliceId>,
-}
-
-impl Chained {
-    /// True if that is as much as one operation should do.
-    #[must_use]
-    pub fn is_enough(&self) -> bool {
-        self.units >= limits::SLICE_ITEMS || self.bytes >= limits::SLICE_BYTES
-    }
-
-    fn count(&mut self, slice: &[OutputItem<'_>]) {
-        self.units += slice.len();
-        self.bytes += slice.iter().map(OutputItem::len).sum::<usize>();
-    }
-}
-
 impl<S: Storage> Operation<'_, S> {
     /// Adds the units that a unit which has just become finished names in its `output`. Of a long one it adds a
-    /// slice, and keeps the others for [`Operation::chain_slice`]. `reported` are the data of the report that
+    /// slice, and keeps the others for later steps. `reported` are the data of the report that
     /// finished it, if it had some.
     ///
     /// What can't be added is left out and logged: the work is done all the same.
@@ -47,7 +23,7 @@ impl<S: Storage> Operation<'_, S> {
         } else {
             stored = self.effective_data(unit)?;
             // To read them is work as well, whatever is in them.
-            self.chained.bytes += stored.len();
+            self.chained.count(0, stored.len());
             &stored
         };
         let Some(output) = Item::from_checked(data)
@@ -67,42 +43,62 @@ impl<S: Storage> Operation<'_, S> {
         };
         let max = self.limits.list_items_max;
         if output.is_longer_than(max) {
-            tracing::warn!(%then, max, "items of an output beyond the limit dropped (--max-items)");
+            tracing::warn!(%then, max, "items of an output beyond the limit of items dropped");
         }
+        let Some(attempt) = unit.active else {
+            return Ok(());
+        };
         let mut output = output.take(max);
         let slice = next_slice(&mut output);
-        self.chained.count(&slice);
+        self.chained.count(slice.len(), bytes_of(&slice));
         self.add_output(successor, unit.priority, slice)?;
         loop {
             let slice = next_slice(&mut output);
             if slice.is_empty() {
                 return Ok(());
             }
-            self.chained.count(&slice);
-            let kept = self.store.put_output_slice(&OutputSlice {
+            self.chained.count(slice.len(), bytes_of(&slice));
+            self.store.put_output_slice(&OutputSlice {
+                attempt: Some(attempt),
                 work_spec: successor,
                 priority: unit.priority,
                 units: encode(&slice),
             })?;
-            self.chained.last_slice = Some(kept);
+            self.chained.unfinished = Some(attempt);
         }
     }
 
-    /// Adds the units of the slice of an output that has been kept for longest, unless their work spec is gone.
-    /// Gives which one it was; `None` if there was none.
+    /// Adds the units of the next slice of what an attempt left as its output. True if there are no more of them.
     ///
     /// # Errors
     /// `Storage`.
-    pub fn chain_slice(&mut self) -> Result<Option<OutputSliceId>> {
-        let Some((id, slice)) = self.store.take_output_slice()? else {
-            return Ok(None);
+    pub fn chain_slice_of(&mut self, attempt: AttemptId) -> Result<bool> {
+        if let Some(slice) = self.store.take_output_slice_of(attempt)? {
+            self.add_slice(&slice)?;
+        }
+        Ok(!self.store.has_output_slices_of(attempt)?)
+    }
+
+    /// Adds the units of the slice that was kept first, of whatever output. False if there was none.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn chain_slice(&mut self) -> Result<bool> {
+        let Some(slice) = self.store.take_output_slice()? else {
+            return Ok(false);
         };
+        self.add_slice(&slice)?;
+        Ok(true)
+    }
+
+    /// Adds the units of a slice, unless their work spec is gone.
+    fn add_slice(&mut self, slice: &OutputSlice) -> Result<()> {
         if self.store.get_work_spec(slice.work_spec).is_some()
             && let Some(output) = Output::from_item(Item::from_checked(&slice.units))
         {
             self.add_output(slice.work_spec, slice.priority, output)?;
         }
-        Ok(Some(id))
+        Ok(())
     }
 
     fn add_output<'o>(
@@ -193,9 +189,13 @@ impl<'a> OutputItem<'a> {
     }
 }
 
-/// So many items of an output as are added in one step; none if that were all.
+/// The items of an output that are added in one step; none if there are no more.
 fn next_slice<'a>(output: &mut impl Iterator<Item = OutputItem<'a>>) -> Vec<OutputItem<'a>> {
     limits::slice_of(output, limits::SLICE_ITEMS, OutputItem::len)
+}
+
+fn bytes_of(slice: &[OutputItem<'_>]) -> usize {
+    slice.iter().map(OutputItem::len).sum()
 }
 
 /// Writes items as an output of the same meaning.

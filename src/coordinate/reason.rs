@@ -1,26 +1,9 @@
-//! Why a work unit, or any of a work spec, is not handed out now.
-//!
-//! The reasons that concern a whole work spec are those by which [`super::scheduler`] passes it over.
+//! The reasons why work is not handed out, as programs and people know them.
 
-use super::attempt::{Attempt, traceback_of};
-use super::failure::failure_message;
-use super::scheduler::{self, Precedence};
-use super::storage::{Storage, UnitsAhead};
-use super::work_spec::{Counts, WorkSpec};
-use super::work_unit::{UnitStatus, WorkUnit};
-use super::{Completed, Name, Operation, Result};
+use super::work_spec::Counts;
+use super::{Completed, Name};
 use crate::clock::Timestamp;
 use std::time::Duration;
-
-/// How long nobody must have asked for work to be told of it. Workers that have nothing to do ask every
-/// few seconds, but one that works in batches may be busy for a while.
-const NOBODY_ASKS_AFTER: Duration = Duration::from_secs(300);
-
-/// The same if no worker is registered as alive. Some never register, and are known by their asking alone.
-const NOBODY_ALIVE_ASKS_AFTER: Duration = Duration::from_secs(60);
-
-/// Units, and names of units, that are looked at to count those ahead of one: a few milliseconds of work.
-const AHEAD_MAX: usize = 1_000;
 
 /// Why a unit is not handed out.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,33 +33,33 @@ pub enum Reason {
         /// When its lease ends.
         until: Timestamp,
     },
-    /// Its time has not come.
+    /// It is delayed.
     Delayed {
-        /// When it will.
+        /// When the delay ends.
         until: Timestamp,
     },
     /// The work spec is paused.
     Paused,
     /// The work spec has a weight that gives it no share.
     NoWeight(i64),
-    /// As many of its units are pending as may be.
+    /// The work spec has as many pending units as `max_running` allows.
     MaxRunning(u64),
     /// No unit of the work spec is available.
     NoWork(Counts),
     /// The work spec makes its units by itself, but not while one is pending.
     ContinuousRunning,
-    /// The work spec makes its units by itself, and the time for the next one has not come.
+    /// The work spec makes its units by itself, and the next one is not due yet.
     Interval {
-        /// When it will.
+        /// When it is.
         until: Timestamp,
     },
-    /// Nobody asks for work.
+    /// No worker asks for work.
     NoWorker {
         /// How many workers are registered as alive.
         alive: u64,
         /// Since when.
         since: Timestamp,
-        /// True if somebody had asked until then; else the daemon was started then.
+        /// True if work was last asked for then; false if the daemon was started then.
         asked_before: bool,
     },
     /// The unit has had all its attempts: the worker that would get it next makes it fail.
@@ -87,7 +70,7 @@ pub enum Reason {
     LowerPriority(Name),
     /// The work spec has more than its share of the pending units.
     Share,
-    /// So many units of the work spec come before it.
+    /// How many units of the work spec come before it.
     UnitsAhead(UnitsAhead),
     /// The next worker that asks for it gets it.
     Next {
@@ -131,7 +114,7 @@ impl Reason {
         let left = |until: &Timestamp| in_words(until.since(now));
         let by = |worker: &Option<Name>| match worker {
             Some(worker) => format!("worker {worker}"),
-            None => "somebody who gave no name".to_owned(),
+            None => "a worker that gave no name".to_owned(),
         };
         match self {
             Self::NoSuchWorkUnit => "there is no such work unit".to_owned(),
@@ -152,7 +135,7 @@ impl Reason {
                 by(worker),
                 left(until)
             ),
-            Self::Delayed { until } => format!("it waits for its time, {} more", left(until)),
+            Self::Delayed { until } => format!("it is delayed for {} more", left(until)),
             Self::Paused => "the work spec is paused".to_owned(),
             Self::NoWeight(weight) => {
                 format!("the work spec has the weight {weight}: one of 0 or less has no share")
@@ -233,122 +216,11 @@ fn in_words(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(seconds))
 }
 
-/// When the daemon was last asked for work.
-#[derive(Clone, Copy, Debug)]
-pub struct LastAsked {
-    /// By anybody; `None` if nobody has asked since the start.
-    pub at: Option<Timestamp>,
-    /// When the daemon was started.
-    pub started: Timestamp,
-}
-
-impl LastAsked {
-    fn nobody(self, now: Timestamp, alive: u64) -> Option<Reason> {
-        let after = match alive {
-            0 => NOBODY_ALIVE_ASKS_AFTER,
-            _ => NOBODY_ASKS_AFTER,
-        };
-        match self.at {
-            Some(at) if now.since(at) < after => None,
-            at => Some(Reason::NoWorker {
-                alive,
-                since: at.unwrap_or(self.started),
-                asked_before: at.is_some(),
-            }),
-        }
-    }
-}
-
-impl<S: Storage> Operation<'_, S> {
-    /// Why a unit is not handed out now, or, without a name, why none of the work spec is: what decides
-    /// most comes first. There is at least one reason.
-    ///
-    /// # Errors
-    /// `NoSuchWorkSpec`, `Storage`.
-    pub fn explain_work(
-        &mut self,
-        work_spec: &Name,
-        name: Option<&Name>,
-        last_asked: LastAsked,
-    ) -> Result<Vec<Reason>> {
-        let spec = self.work_spec(work_spec)?.clone();
-        let mut reasons = Vec::new();
-        let unit = match name {
-            None => None,
-            Some(name) => match self.store.find_work_unit(spec.id, name)? {
-                None => return Ok(vec![Reason::NoSuchWorkUnit]),
-                Some(unit) => Some((name, unit)),
-            },
-        };
-        if let Some((_, unit)) = &unit {
-            if let Some(attempt) = self.active_attempt(unit)? {
-                return Ok(vec![self.reason_of_attempt(unit, attempt)?]);
-            }
-            if let (UnitStatus::Delayed, Some(until)) = (unit.status, unit.not_before) {
-                reasons.push(Reason::Delayed { until });
-            }
-        }
-        reasons.extend(scheduler::holds(&spec));
-        if unit.is_none() {
-            reasons.extend(scheduler::lack_of_work(&spec, self.now));
-        }
-        let alive = self.worker_stats()?.workers;
-        reasons.extend(last_asked.nobody(self.now, alive));
-        if let Some((_, unit)) = &unit
-            && let Some(max) = spec.meta.max_retries
-            && self.has_had_all_retries(unit, max)?
-        {
-            reasons.push(Reason::MaxRetries(max));
-        }
-        if !spec.meta.runtime.is_empty() {
-            reasons.push(Reason::Runtime(spec.meta.runtime.clone()));
-        }
-        if scheduler::can_give(&spec, self.now) {
-            reasons.extend(self.precedence_of_others(&spec));
-        }
-        if let Some((name, unit)) = &unit
-            && unit.status == UnitStatus::Available
-        {
-            let ahead = self.store.units_ahead(unit, name, AHEAD_MAX)?;
-            if ahead.count > 0 || !ahead.is_all {
-                reasons.push(Reason::UnitsAhead(ahead));
-            }
-        }
-        if reasons.is_empty() {
-            let asked = last_asked.at.unwrap_or(last_asked.started);
-            reasons.push(Reason::Next { alive, asked });
-        }
-        Ok(reasons)
-    }
-
-    /// Who has a unit, or has completed it.
-    fn reason_of_attempt(&mut self, unit: &WorkUnit, attempt: Attempt) -> Result<Reason> {
-        let (at, worker) = (attempt.lease_or_completion(), attempt.worker);
-        Ok(match unit.status {
-            UnitStatus::Finished => Reason::Finished { at, worker },
-            UnitStatus::Failed => {
-                let data = self.store.attempt_data(attempt.id)?;
-                let traceback = data.and_then(|data| traceback_of(&data));
-                let message = failure_message(traceback.as_deref());
-                Reason::Failed {
-                    at,
-                    worker,
-                    message,
-                }
-            }
-            _ => Reason::Running { worker, until: at },
-        })
-    }
-
-    /// Which other specs come before one that has work, for a worker that asks for its runtime.
-    fn precedence_of_others(&mut self, spec: &WorkSpec) -> Option<Reason> {
-        let candidates = self.store.candidates(self.namespace, self.now);
-        match candidates.precedence_over(spec)? {
-            Precedence::OfTheOthers => Some(Reason::Share),
-            Precedence::Of(other) => {
-                let other = self.store.get_work_spec(other)?;
-                Some(Reason::LowerPriority(other.name.clone()))
-            }
-        }
-    }
+/// How many available units come before another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitsAhead {
+    /// How many were found.
+    pub count: usize,
+    /// False if there may be more.
+    pub is_all: bool,
 }

@@ -1,64 +1,36 @@
 //! Handing out work.
 
-use super::attempt::AttemptId;
-use super::scheduler::Candidates;
-use super::storage::{AvailableUnit, BestUnits, Storage};
-use super::work_spec::{WorkSpec, WorkSpecId};
-use super::work_unit::{UnitStatus, WorkUnit, WorkUnitId};
-use super::{Name, Operation, Result};
+use crate::coordinate::handed_out::HandedOutUnit;
+use crate::coordinate::storage::{AvailableUnit, BestUnits, Storage};
+use crate::coordinate::{
+    Assignment, Candidates, Name, Operation, Result, UnitStatus, WorkRequest, WorkSpec, WorkSpecId,
+    WorkUnit,
+};
 use coordinated_client::cbor::EMPTY_MAP;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Units that have had all their retries, and are failed by one call before somebody else gets a turn: a few
+/// How many units that have had all their retries one call fails before other connections get their turn: a few
 /// milliseconds of work.
 const FAILED_MAX: usize = 500;
 
-/// Bytes of data that one call hands out, give or take a unit: they all wait in memory to be sent. A
+/// Bytes of data that one call hands out, give or take a unit: they are kept in memory until they are sent. A
 /// worker may always get fewer units than it asked for.
 const GIVEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What a worker asks for.
-#[derive(Debug)]
-pub struct WorkRequest<'a> {
-    /// How many units at the most. All of them will be of one work spec.
-    pub max_units: usize,
-    /// For how long.
-    pub lease: Duration,
-    /// Of which work specs; of any if empty.
-    pub work_specs: &'a [Name],
-    /// Of specs with which runtimes.
-    pub runtimes: &'a [String],
-}
-
-/// The same, each one once: a request may name very many.
+/// Which work a request asks for, each name once: a request may have very many.
 struct Wanted<'a> {
     /// All if `None`.
     work_specs: Option<BTreeSet<WorkSpecId>>,
     runtimes: BTreeSet<&'a str>,
 }
 
-/// A unit that was handed out.
-#[derive(Debug)]
-pub struct Assignment {
-    /// Its identity.
-    pub unit: WorkUnitId,
-    /// The attempt that holds it now.
-    pub attempt: AttemptId,
-    /// The name of its work spec.
-    pub work_spec: Name,
-    /// Its name.
-    pub name: Name,
-    /// Its data dictionary, encoded.
-    pub data: Vec<u8>,
-}
-
 impl<S: Storage> Operation<'_, S> {
-    /// Gives `worker` the best available units, opening an attempt for each.
+    /// Gives `worker` the best available units, beginning an attempt for each.
     ///
     /// An empty list means that nothing is available now: not an error, ask again later. `None` means
-    /// that the search has come some way, and is to be gone on with by the same call, best in another
-    /// batch, so that it holds up nobody.
+    /// that the search is not finished: the same call continues it, preferably in another batch, so that
+    /// other connections are not held up.
     ///
     /// # Errors
     /// `Storage`.
@@ -67,14 +39,16 @@ impl<S: Storage> Operation<'_, S> {
         worker: &Name,
         request: &WorkRequest<'_>,
     ) -> Result<Option<Vec<Assignment>>> {
+        self.effects.asked_for_work = Some(self.now);
         let (mut given, mut failed) = (Vec::new(), 0);
+        let max_units = request.max_units.min(self.limits.get_work_units_max);
         let wanted = self.wanted(request);
         while let Some(id) = self.choose_work_spec(&wanted) {
             let Some(spec) = self.store.get_work_spec(id) else {
                 break;
             };
             let (work_spec, max_retries) = (spec.name.clone(), spec.meta.max_retries);
-            let count = units_allowed(spec, request.max_units);
+            let count = units_allowed(spec, max_units);
             if spec.counts.available == 0 {
                 let unit = self.make_continuous_unit(id)?;
                 given.push(self.hand_out(unit, work_spec, worker, request.lease)?);
@@ -121,7 +95,7 @@ impl<S: Storage> Operation<'_, S> {
                 break;
             }
             if !found_any {
-                // The counts are wrong: somebody else has changed the units, and not them.
+                // The counts are wrong: another program has changed the units without them.
                 self.store.recount(id)?;
                 if self
                     .store
@@ -133,7 +107,7 @@ impl<S: Storage> Operation<'_, S> {
             }
         }
         if !given.is_empty() {
-            // A child that gets other work has let go of what it lost.
+            // A worker that gets other work has stopped working on what it lost.
             self.store.release_lost_attempts(self.namespace, worker)?;
         }
         Ok(Some(given))
@@ -174,7 +148,9 @@ impl<S: Storage> Operation<'_, S> {
             data,
         } = unit;
         let attempt = self.open_attempt(&mut unit, Some(worker), lease)?.id;
-        self.handed_out.remember(worker, unit.id, &work_spec, &name);
+        self.effects
+            .handed_out
+            .push(HandedOutUnit::new(worker, unit.id, &work_spec, &name));
         self.store
             .update_work_unit(self.now, UnitStatus::Available, &unit)?;
         Ok(Assignment {
@@ -186,12 +162,12 @@ impl<S: Storage> Operation<'_, S> {
         })
     }
 
-    /// True if so many attempts at a unit were made that it is not to be handed out again.
+    /// True if a unit has had all the attempts that it may have.
     pub(super) fn has_had_all_retries(&mut self, unit: &WorkUnit, max: u64) -> Result<bool> {
         Ok(self.attempts_so_far(unit)? >= unit.attempts_before.saturating_add(max))
     }
 
-    /// Makes the next unit of a continuous spec, and notes when the one after it is due.
+    /// Makes the next unit of a continuous spec, and sets when the one after it is due.
     fn make_continuous_unit(&mut self, spec: WorkSpecId) -> Result<AvailableUnit> {
         let mut name = self.continuous_unit_name();
         while self.store.find_work_unit(spec, &name)?.is_some() {
@@ -225,7 +201,7 @@ impl<S: Storage> Operation<'_, S> {
     }
 }
 
-/// How many units of a work spec one call may give to somebody who asks for `max_units`.
+/// How many units of a work spec one call may give if it asks for `max_units`.
 fn units_allowed(spec: &WorkSpec, max_units: usize) -> usize {
     let (meta, pending) = (&spec.meta, spec.counts.pending);
     let may_still_run = meta.max_running.map(|max| max.saturating_sub(pending));

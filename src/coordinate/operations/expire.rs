@@ -1,17 +1,14 @@
-//! What happens by itself when time passes.
+//! What happens when time passes.
 
-use super::attempt::AttemptStatus;
-use super::storage::Storage;
-use super::work_unit::UnitStatus;
-use super::{Operation, Result};
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{AttemptStatus, Operation, Result, UnitStatus};
 use crate::limits;
 
 impl<S: Storage> Operation<'_, S> {
-    /// Ends the leases, delays, workers and locks whose time is over. Must run before an operation
-    /// that looks at any of them, whenever [`Storage::due`] says that something may be over.
+    /// Expires due leases, delays, workers and locks. Must run before an operation
+    /// that reads any of them, whenever [`Storage::due`] says that something may be due.
     ///
-    /// Only so much ends in one step. Gives whether there may be more: it is due still, and ends in the next
-    /// one.
+    /// One step expires a limited number of each. True if more may be due: the next step expires those.
     ///
     /// # Errors
     /// `Storage`.

@@ -13,7 +13,7 @@ const SECONDS_MAX: f64 = 100.0 * 365.25 * 86_400.0;
     clippy::cast_precision_loss,
     reason = "a number that a client gives where a float is due"
 )]
-pub fn as_float(item: Item<'_>) -> Option<f64> {
+pub(crate) fn as_float(item: Item<'_>) -> Option<f64> {
     match item.kind() {
         Kind::Unsigned(value) => Some(value as f64),
         Kind::Negative(value) => Some(-1.0 - value as f64),
@@ -27,7 +27,7 @@ pub fn as_float(item: Item<'_>) -> Option<f64> {
 /// else, and for what is beyond 64 bits.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-pub fn as_integer(item: Item<'_>) -> Option<i64> {
+pub(crate) fn as_integer(item: Item<'_>) -> Option<i64> {
     match item.kind() {
         Kind::Unsigned(value) => i64::try_from(value).ok(),
         Kind::Negative(value) => i64::try_from(value).ok().map(|value| -1 - value),
@@ -39,13 +39,13 @@ pub fn as_integer(item: Item<'_>) -> Option<i64> {
 
 /// As [`as_float`], and strings of decimal digits too, as Python's `float()` takes them.
 #[must_use]
-pub fn as_float_or_numeral(item: Item<'_>) -> Option<f64> {
+pub(crate) fn as_float_or_numeral(item: Item<'_>) -> Option<f64> {
     as_float(item).or_else(|| numeral(item)?.parse().ok())
 }
 
 /// As [`as_integer`], and strings of decimal digits too, as Python's `int()` takes them.
 #[must_use]
-pub fn as_integer_or_numeral(item: Item<'_>) -> Option<i64> {
+pub(crate) fn as_integer_or_numeral(item: Item<'_>) -> Option<i64> {
     as_integer(item).or_else(|| numeral(item)?.parse().ok())
 }
 
@@ -56,7 +56,7 @@ fn numeral(item: Item<'_>) -> Option<String> {
 
 /// True as Python has it: null, false, zero and what is empty are false.
 #[must_use]
-pub fn is_true(item: Item<'_>) -> bool {
+pub(crate) fn is_true(item: Item<'_>) -> bool {
     match item.kind() {
         Kind::Null | Kind::Bool(false) | Kind::Unsigned(0) => false,
         Kind::Float(value) => value != 0.0,
@@ -74,7 +74,7 @@ pub fn is_true(item: Item<'_>) -> bool {
 /// A span of time from seconds: nothing for what is negative or no number, and a hundred years at
 /// the most.
 #[must_use]
-pub fn duration_from_seconds(seconds: f64) -> Duration {
+pub(crate) fn duration_from_seconds(seconds: f64) -> Duration {
     if seconds.is_nan() {
         return Duration::ZERO;
     }

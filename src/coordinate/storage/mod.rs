@@ -5,25 +5,24 @@
 //! otherwise, methods may be called only within [`Storage::operation`], and fail with any
 //! [`StorageError`].
 
-use super::attempt::{Attempt, AttemptId};
+mod query;
+
+pub use query::{
+    AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits, InStatusQuery,
+    LockQuery, NamedUnit, OutputSlice, StorageStatistics, UnitQuery, UnitStanding, UnitsInStatus,
+    WalPages,
+};
+
+use super::attempt::Attempt;
 use super::error::{Result, StorageError};
 use super::lock::{Lock, LockPath};
+use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
-use super::work_spec::{Counts, Meta, WorkSpec, WorkSpecId};
-use super::work_unit::{Completed, UnitStatus, WorkUnit, WorkUnitId};
+use super::work_spec::{Counts, Meta, WorkSpec};
+use super::work_unit::{Completed, UnitStatus, WorkUnit};
 use super::worker::{Worker, WorkerStats};
-use super::{Name, NamespaceId};
+use super::{AttemptId, Name, NamespaceId, WorkSpecId, WorkUnitId};
 use crate::clock::{ClockStep, Timestamp};
-use std::ops::RangeInclusive;
-
-/// The write-ahead log of an engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogPages {
-    /// Pages in it.
-    pub pages: u64,
-    /// Those of them that are in the file, too.
-    pub in_file: u64,
-}
 
 /// What an operation may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,162 +33,8 @@ pub enum Access {
     Write,
 }
 
-/// An available unit with all that handing it out needs.
-#[derive(Debug)]
-pub struct AvailableUnit {
-    /// The unit.
-    pub unit: WorkUnit,
-    /// Its name.
-    pub name: Name,
-    /// Its data dictionary, encoded.
-    pub data: Vec<u8>,
-}
-
-/// What a look for the best available units gave.
-#[derive(Debug)]
-pub enum BestUnits {
-    /// The next ones, the best first; empty only if nothing is available.
-    Found(Vec<AvailableUnit>),
-    /// The look has come some way, and is to be gone on with, best in another batch.
-    NotYet,
-}
-
-/// A unit with its names.
-#[derive(Debug)]
-pub struct NamedUnit {
-    /// The unit.
-    pub unit: WorkUnit,
-    /// Its name.
-    pub name: Name,
-    /// The name of its work spec.
-    pub work_spec: Name,
-}
-
-/// Which units to list.
-#[derive(Clone, Debug)]
-pub struct UnitQuery {
-    /// Only those in these statuses; all if `None`.
-    pub statuses: Option<Vec<UnitStatus>>,
-    /// From this name on, included.
-    pub start: Option<Name>,
-    /// So many at the most.
-    pub limit: usize,
-}
-
-/// Which units to look for by their status, and when to stop.
-#[derive(Clone, Debug)]
-pub struct InStatusQuery<'a> {
-    /// Those of this work spec.
-    pub spec: WorkSpecId,
-    /// Those in one of these statuses.
-    pub statuses: &'a [UnitStatus],
-    /// Only those behind this name.
-    pub after: Option<&'a Name>,
-    /// Only those up to this name, included.
-    pub until: &'a Name,
-    /// How many names to pass at the most.
-    pub looked_at_max: usize,
-    /// How many units to find at the most.
-    pub limit: usize,
-}
-
-/// What a look for units by their status gave.
-#[derive(Debug)]
-pub struct UnitsInStatus {
-    /// In the order of their names.
-    pub units: Vec<WorkUnit>,
-    /// The name behind which to look for more; `None` if these are all.
-    pub looked_to: Option<Name>,
-}
-
-/// Which completed units to look for, and when to stop.
-#[derive(Clone, Debug)]
-pub struct CompletedQuery {
-    /// Those of this work spec.
-    pub spec: WorkSpecId,
-    /// Those in this status.
-    pub status: Completed,
-    /// Only those whose active attempt comes behind this one.
-    pub after: Option<AttemptId>,
-    /// Only those whose active attempt comes before the first attempt, of whatever unit, that began in this
-    /// span.
-    pub until_begun_in: Option<RangeInclusive<Timestamp>>,
-    /// How many attempts to look at, at the most.
-    pub looked_at_max: usize,
-    /// How many rows, of units and of attempts at them, to find at the most; more only if the last unit
-    /// has many.
-    pub rows_max: usize,
-    /// The same in bytes of their data.
-    pub bytes_max: usize,
-}
-
-/// A finished or failed unit.
-#[derive(Debug)]
-pub struct CompletedUnit {
-    /// The unit.
-    pub unit: WorkUnit,
-    /// Its active attempt.
-    pub attempt: AttemptId,
-    /// When that began.
-    pub start: Timestamp,
-    /// When that ended.
-    pub end: Timestamp,
-    /// The rows of the unit and of all attempts at it.
-    pub rows: usize,
-    /// Bytes of data in them, as far as is known without looking at each.
-    pub bytes: usize,
-}
-
-/// What a look for completed units gave.
-#[derive(Debug)]
-pub struct CompletedUnits {
-    /// In the order of their active attempts.
-    pub units: Vec<CompletedUnit>,
-    /// How many attempts were looked at.
-    pub looked_at: usize,
-    /// The last one of them, or the one behind which to look.
-    pub looked_to: AttemptId,
-    /// True if there is nothing behind it, or nothing that was wanted.
-    pub is_all: bool,
-}
-
-/// Identifies a slice of an output. Of those that are there, the one that was put first has the lowest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OutputSliceId(pub i64);
-
-/// Units of an output that are still to be added.
-#[derive(Debug)]
-pub struct OutputSlice {
-    /// The work spec that gets them.
-    pub work_spec: WorkSpecId,
-    /// The priority of those that state none.
-    pub priority: f64,
-    /// A list of what `add_work_units` takes, encoded.
-    pub units: Vec<u8>,
-}
-
 /// The result of storing or finding.
 pub type StorageResult<T> = std::result::Result<T, StorageError>;
-
-/// How many available units come before another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnitsAhead {
-    /// So many were found.
-    pub count: usize,
-    /// False if there may be more.
-    pub is_all: bool,
-}
-
-/// Which locks to list.
-#[derive(Clone, Debug)]
-pub struct LockQuery {
-    /// Only this path and those below it.
-    pub under: LockPath,
-    /// From this path on, included.
-    pub start: Option<LockPath>,
-    /// So many at the most.
-    pub limit: usize,
-}
 
 /// Takes a work spec's name and dictionary, encoded. An error ends the listing, as with those below.
 pub type VisitDefinition<'a> = dyn FnMut(&Name, &[u8]) -> Result<()> + 'a;
@@ -278,7 +123,9 @@ pub trait Lister {
 pub trait Storage:
     WorkSpecStore
     + WorkUnitStore
+    + QueueStore
     + AttemptStore
+    + ArchiveStore
     + OutputStore
     + WorkerStore
     + LockStore
@@ -288,42 +135,45 @@ pub trait Storage:
     /// Reads committed state on another thread.
     type Reader: Lister + Send + 'static;
 
-    /// Runs one operation in the current batch, which is begun if need be. If it fails, all that it
-    /// wrote is undone, and the rest of the batch stands.
+    /// Runs one operation in the current batch, and begins a batch if there is none. If the operation fails, all that
+    /// it wrote is undone, and the rest of the batch stands.
+    ///
+    /// An engine may undo what `run` did and call it again, for instance if it lost a race with another daemon. So
+    /// whatever `run` changes beside the store starts afresh with each call, and counts only when this has returned.
     ///
     /// # Errors
     /// What `run` fails with, or `Storage` if the batch could not be begun; see [`Self::begin_to_write`].
     fn operation<T>(
         &mut self,
         access: Access,
-        run: impl FnOnce(&mut Self) -> Result<T>,
+        run: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<T>;
 
-    /// Begins to write in the current batch, unless that was begun. Waits for nobody.
+    /// Makes sure that the current batch can write. Does not wait.
     ///
     /// # Errors
     /// `Busy` if another program keeps it from writing: nothing has changed, and the batch can go on reading. After
     /// any other error the batch is broken.
     fn begin_to_write(&mut self) -> StorageResult<()>;
 
-    /// From now on an operation that another program keeps from writing fails at once. Until then it waits for some
-    /// seconds.
+    /// From now on an operation that finds the database locked by another program fails at once. Before, it waits
+    /// for some seconds.
     fn stop_waiting(&mut self) -> StorageResult<()>;
 
-    /// True if the batch can't go on: it is to be committed, which tells what became of it.
+    /// True if the batch can't continue: its commit will tell why.
     fn batch_is_broken(&self) -> bool;
 
     /// Ends the batch. What it wrote is on disk when this returns `Ok`.
     ///
     /// # Errors
-    /// `Unknown` if nobody can know what is on the disk now; otherwise nothing of the batch stands.
+    /// `Unknown` if it can't be known what is on the disk now; otherwise nothing of the batch stands.
     fn commit(&mut self) -> StorageResult<()>;
 
-    /// The earliest time at which a lease, a delay, a worker or a lock may be over. It may be too
+    /// The earliest time at which a lease, a delay, a worker or a lock may expire. It may be too
     /// early, never too late.
     fn due(&self) -> Option<Timestamp>;
 
-    /// Finds out anew what is due first.
+    /// Reads again what is due first.
     ///
     /// # Errors
     /// Any [`StorageError`].
@@ -337,12 +187,8 @@ pub trait Storage:
     /// Any [`StorageError`].
     fn move_times(&mut self, step: ClockStep) -> StorageResult<()>;
 
-    /// How many rows were written since the store was opened: a measure of what was done. Costs no query.
-    fn rows_written(&self) -> u64;
-
-    /// How many pages of the write-ahead log, if the engine has one, and how many of these are in the
-    /// file too. For statistics; callable at any time.
-    fn log_pages(&mut self) -> StorageResult<Option<LogPages>>;
+    /// What the engine tells about itself. Callable at any time.
+    fn statistics(&mut self) -> StorageResult<StorageStatistics>;
 
     /// A way to read committed state on another thread, if the engine has one.
     fn reader(&self) -> Option<Self::Reader>;
@@ -350,7 +196,7 @@ pub trait Storage:
 
 /// Namespaces and work specs.
 pub trait WorkSpecStore {
-    /// The namespace of a name, which is made if it is new.
+    /// The namespace of a name, created if it is new.
     fn namespace(&mut self, name: &str) -> StorageResult<NamespaceId>;
 
     /// The work spec of a name. Costs no query.
@@ -378,7 +224,7 @@ pub trait WorkSpecStore {
         meta: &Meta,
     ) -> StorageResult<WorkSpecId>;
 
-    /// Gives a work spec another dictionary and meta; `name` may come in another form than before.
+    /// Gives a work spec another dictionary and meta; `name` may have another form than before.
     fn replace_work_spec(
         &mut self,
         id: WorkSpecId,
@@ -390,8 +236,8 @@ pub trait WorkSpecStore {
     /// Changes how a work spec is scheduled.
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()>;
 
-    /// Counts the units of a work spec anew, for when the counts turn out to be wrong. Since when it has
-    /// had available units is not known then.
+    /// Counts the units of a work spec again, for when the counts turn out to be wrong. Afterwards it is not known
+    /// since when it has had available units.
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()>;
 
     /// Deletes a work spec with its units and their attempts, of which no query shows any from now
@@ -407,18 +253,6 @@ pub trait WorkSpecStore {
     /// Removes what is left of deleted specs from the file, about `limit` rows of units and attempts at them, or
     /// a slice of an output.
     fn purge(&mut self, limit: usize) -> StorageResult<()>;
-}
-
-/// Where a unit stands.
-pub struct UnitStanding {
-    /// Its status.
-    pub status: UnitStatus,
-    /// When the lease of its active attempt runs out, or when that ended.
-    pub lease_or_completion: Option<Timestamp>,
-    /// The worker of its active attempt.
-    pub worker: Option<Name>,
-    /// Its dictionary as its active attempt left it, encoded.
-    pub data: Vec<u8>,
 }
 
 /// Work units.
@@ -464,16 +298,22 @@ pub trait WorkUnitStore {
     /// Deletes a unit with its attempts.
     fn delete_work_unit(&mut self, unit: &WorkUnit) -> StorageResult<()>;
 
-    /// Finished or failed units in the order of their active attempts, the oldest first. What was once found
-    /// to be passed over is not looked at again.
-    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits>;
+    /// The last name of a unit of a work spec.
+    fn last_name(&mut self, spec: WorkSpecId) -> StorageResult<Option<Name>>;
 
-    /// Deletes a completed unit with its attempts, and counts it as archived.
-    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()>;
+    /// Units that are in some statuses, sorted by the bytes of their names.
+    fn work_units_in(&mut self, query: &InStatusQuery<'_>) -> StorageResult<UnitsInStatus>;
 
-    /// Counts the archived units of a spec that are in this status no longer; gives how many these were.
-    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64>;
+    /// Delayed units whose delay is over, the earliest first.
+    fn units_no_longer_delayed(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+    ) -> StorageResult<Vec<WorkUnit>>;
+}
 
+/// The queue: which available units come next.
+pub trait QueueStore {
     /// The available units with the highest priority, those with the lowest names first: at most
     /// `limit`, and fewer if together they have more than `bytes_max` of data or if finding the others
     /// takes another look.
@@ -485,35 +325,35 @@ pub trait WorkUnitStore {
     ) -> StorageResult<BestUnits>;
 
     /// How many available units come before an available one in the queue of their work spec. Looks at
-    /// `limit` units of each kind at the most.
+    /// at most `limit` units of each kind.
     fn units_ahead(
         &mut self,
         unit: &WorkUnit,
         name: &Name,
         limit: usize,
     ) -> StorageResult<UnitsAhead>;
+}
 
-    /// The last name of a unit of a work spec.
-    fn last_name(&mut self, spec: WorkSpecId) -> StorageResult<Option<Name>>;
+/// Archiving: the oldest completed units, and the counts of those that were archived.
+pub trait ArchiveStore {
+    /// Finished or failed units in the order of their active attempts, the oldest first. Attempts that once were
+    /// skipped are not looked at again.
+    fn completed_units(&mut self, query: &CompletedQuery) -> StorageResult<CompletedUnits>;
 
-    /// Units that are in some statuses, sorted by the bytes of their names.
-    fn work_units_in(&mut self, query: &InStatusQuery<'_>) -> StorageResult<UnitsInStatus>;
+    /// Deletes a completed unit with its attempts, and counts it as archived.
+    fn archive_work_unit(&mut self, unit: &WorkUnit, status: Completed) -> StorageResult<()>;
 
-    /// Delayed units whose time has come, the earliest first.
-    fn units_no_longer_delayed(
-        &mut self,
-        now: Timestamp,
-        limit: usize,
-    ) -> StorageResult<Vec<WorkUnit>>;
+    /// Sets the count of archived units of a spec in this status to 0; returns what it was.
+    fn forget_archived(&mut self, spec: WorkSpecId, status: Completed) -> StorageResult<u64>;
+
+    /// The attempt id that was given out last, whether or not that attempt still exists. Costs no query.
+    fn newest_attempt(&self) -> AttemptId;
 }
 
 /// Attempts.
 pub trait AttemptStore {
     /// Adds an attempt; its `id` is disregarded, and a new one given back.
     fn insert_attempt(&mut self, attempt: &Attempt) -> StorageResult<AttemptId>;
-
-    /// The id that was given out last, whether or not that attempt is there. Costs no query.
-    fn newest_attempt(&self) -> AttemptId;
 
     /// An attempt.
     fn get_attempt(&mut self, id: AttemptId) -> StorageResult<Option<Attempt>>;
@@ -532,14 +372,14 @@ pub trait AttemptStore {
         traceback: Option<&str>,
     ) -> StorageResult<()>;
 
-    /// Pending attempts whose lease is over, the earliest first.
+    /// Pending attempts whose lease has expired, the earliest first.
     fn attempts_to_expire(&mut self, now: Timestamp, limit: usize) -> StorageResult<Vec<Attempt>>;
 
-    /// Notes that a worker is no longer busy with attempts that are not pending.
+    /// Notes that a worker has stopped working on attempts that are not pending.
     fn release_lost_attempts(&mut self, namespace: NamespaceId, worker: &Name)
     -> StorageResult<()>;
 
-    /// The units that a worker is busy with, maybe in vain, the earliest attempt first.
+    /// The units that a worker is believed to be working on, even if its lease was lost, the earliest attempt first.
     fn held_units(
         &mut self,
         namespace: NamespaceId,
@@ -549,11 +389,17 @@ pub trait AttemptStore {
 
 /// What long outputs name, until it is added.
 pub trait OutputStore {
-    /// Keeps a slice, behind those that are there.
-    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<OutputSliceId>;
+    /// Keeps a slice.
+    fn put_output_slice(&mut self, slice: &OutputSlice) -> StorageResult<()>;
 
-    /// Removes the slice that was put first, and gives it.
-    fn take_output_slice(&mut self) -> StorageResult<Option<(OutputSliceId, OutputSlice)>>;
+    /// Removes a slice of any output and returns it: of those of one output the one that was put first.
+    fn take_output_slice(&mut self) -> StorageResult<Option<OutputSlice>>;
+
+    /// Removes the slice of an attempt's output that was put first, and returns it.
+    fn take_output_slice_of(&mut self, attempt: AttemptId) -> StorageResult<Option<OutputSlice>>;
+
+    /// True if there are slices of an attempt's output.
+    fn has_output_slices_of(&mut self, attempt: AttemptId) -> StorageResult<bool>;
 
     /// True if there may be a slice. Costs no query.
     fn has_output_slices(&self) -> bool;
@@ -569,11 +415,10 @@ pub trait WorkerStore {
         environment: Option<&[u8]>,
     ) -> StorageResult<()>;
 
-    /// Removes a worker, which then is busy with nothing. False if there is no such worker.
+    /// Removes a worker, which then holds no attempts. False if there is no such worker.
     fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool>;
 
-    /// Removes workers whose time is over, at most `limit`, and no more once they were busy with `released_max`
-    /// attempts.
+    /// Removes workers that have expired, at most `limit`, and no more once they held `released_max` attempts.
     fn delete_expired_workers(
         &mut self,
         now: Timestamp,
@@ -612,9 +457,9 @@ pub trait LockStore {
     /// Removes the lock of just this path.
     fn delete_lock(&mut self, path: &[u8]) -> StorageResult<()>;
 
-    /// Removes locks of this path and of those below it, at most `limit`; gives how many.
+    /// Removes locks of this path and of those below it, at most `limit`; returns how many.
     fn delete_locks_under(&mut self, path: &[u8], limit: usize) -> StorageResult<usize>;
 
-    /// Removes locks whose time is over, at most `limit`.
+    /// Removes locks that have expired, at most `limit`.
     fn delete_expired_locks(&mut self, now: Timestamp, limit: usize) -> StorageResult<()>;
 }

@@ -1,0 +1,53 @@
+//! What is remembered from one operation to the next beside the store, and what an operation adds to it.
+
+use super::handed_out::{HandedOutByWorker, HandedOutUnit};
+use crate::clock::{ClockStep, Timestamp};
+use crate::limits;
+
+/// What is remembered beside the store. It is lost when the daemon ends.
+#[derive(Debug)]
+pub struct Memory {
+    /// When the daemon was started.
+    pub started: Timestamp,
+    /// When somebody last asked for work; `None` if nobody has since the start.
+    pub asked_for_work: Option<Timestamp>,
+    pub(super) handed_out: HandedOutByWorker,
+}
+
+/// What an operation changes beside the store. It is applied only if the operation succeeds: one that is run again
+/// begins with none.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// When the operation asked for work.
+    pub(super) asked_for_work: Option<Timestamp>,
+    /// Units that it handed out.
+    pub(super) handed_out: Vec<HandedOutUnit>,
+    /// How many units it has completed.
+    pub completed: usize,
+}
+
+impl Memory {
+    /// The memory of a daemon that starts now.
+    #[must_use]
+    pub fn new(started: Timestamp) -> Self {
+        Self {
+            started,
+            asked_for_work: None,
+            handed_out: HandedOutByWorker::new(limits::REMEMBERED_BY_WORKER_MAX),
+        }
+    }
+
+    /// Remembers what an operation that has succeeded did.
+    pub fn apply(&mut self, effects: Effects) {
+        self.asked_for_work = effects.asked_for_work.or(self.asked_for_work);
+        for unit in effects.handed_out {
+            self.handed_out.remember(unit);
+        }
+    }
+
+    /// Moves the times in it by a step of the clock.
+    pub fn move_times(&mut self, step: ClockStep) {
+        self.started = self.started.moved(step);
+        self.asked_for_work = self.asked_for_work.map(|at| at.moved(step));
+    }
+}

@@ -1,0 +1,81 @@
+//! Beginning and ending attempts at work units.
+
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{
+    Attempt, AttemptId, AttemptStatus, Name, Operation, Result, UnitStatus, WorkUnit,
+};
+use coordinated_client::cbor::Item;
+use std::time::Duration;
+
+impl<S: Storage> Operation<'_, S> {
+    /// Begins an attempt at a unit and makes it the active one. The unit is not stored yet.
+    pub(super) fn open_attempt(
+        &mut self,
+        unit: &mut WorkUnit,
+        worker: Option<&Name>,
+        lease: Duration,
+    ) -> Result<Attempt> {
+        let number = self.attempts_so_far(unit)? + 1;
+        let mut attempt = Attempt {
+            id: AttemptId(0),
+            unit: unit.id,
+            previous: unit.last,
+            number,
+            worker: worker.cloned(),
+            status: AttemptStatus::Pending,
+            held: worker.is_some(),
+            start: self.now,
+            end: None,
+            expiration: self.now.plus(lease),
+        };
+        attempt.id = self.store.insert_attempt(&attempt)?;
+        unit.active = Some(attempt.id);
+        unit.last = Some(attempt.id);
+        unit.status = UnitStatus::Pending;
+        Ok(attempt)
+    }
+
+    /// The attempt that decides a unit's status, if one does.
+    pub(super) fn active_attempt(&mut self, unit: &WorkUnit) -> Result<Option<Attempt>> {
+        match unit.active {
+            Some(id) => Ok(self.store.get_attempt(id)?),
+            None => Ok(None),
+        }
+    }
+
+    /// How many attempts at a unit there have been.
+    pub(super) fn attempts_so_far(&mut self, unit: &WorkUnit) -> Result<u64> {
+        Ok(match unit.last {
+            Some(last) => self.store.get_attempt(last)?.map_or(0, |last| last.number),
+            None => 0,
+        })
+    }
+
+    /// Ends the active attempt of a pending unit as expired. The unit is not changed.
+    pub(super) fn expire_active_attempt(&mut self, unit: &WorkUnit) -> Result<()> {
+        if let Some(mut attempt) = self.active_attempt(unit)? {
+            attempt.end_as(AttemptStatus::Expired, self.now);
+            self.store.update_attempt(&attempt)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the data of an attempt, with the traceback that they may hold.
+    pub(super) fn store_attempt_data(&mut self, attempt: &Attempt, data: &[u8]) -> Result<()> {
+        let traceback = match attempt.status {
+            AttemptStatus::Failed => traceback_of(data),
+            _ => None,
+        };
+        Ok(self
+            .store
+            .set_attempt_data(attempt.id, data, traceback.as_deref())?)
+    }
+}
+
+/// The `traceback` in a data dictionary, as text for people.
+pub(super) fn traceback_of(data: &[u8]) -> Option<String> {
+    let bytes = Item::from_checked(data)
+        .get("traceback")?
+        .as_string_bytes()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

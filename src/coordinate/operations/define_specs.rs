@@ -1,0 +1,104 @@
+//! Setting, controlling, looking up and deleting work specs.
+
+use crate::coordinate::storage::Storage;
+use crate::coordinate::work_spec::name_of;
+use crate::coordinate::{Control, Error, Meta, Name, Operation, Result, WorkSpec, WorkSpecId};
+use coordinated_client::cbor::Item;
+
+impl<S: Storage> Operation<'_, S> {
+    /// Creates a work spec, or replaces its dictionary and all that derives from it. Its units stay,
+    /// and so does the time of its next continuous unit.
+    ///
+    /// # Errors
+    /// `Invalid` if the dictionary has no proper name, or a value that can't be converted.
+    pub fn set_work_spec(&mut self, definition: Item<'_>) -> Result<()> {
+        let name = name_of(definition, self.limits.spec_name_bytes_max)?;
+        let mut meta = Meta::from_definition(definition)?;
+        match self
+            .store
+            .find_work_spec(self.namespace, &name)
+            .map(|spec| (spec.id, spec.meta.next_continuous))
+        {
+            Some((id, next_continuous)) => {
+                meta.next_continuous = next_continuous;
+                self.store
+                    .replace_work_spec(id, &name, definition.bytes(), &meta)?;
+            }
+            None => {
+                self.store
+                    .insert_work_spec(self.namespace, &name, definition.bytes(), &meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The work spec of a name.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`.
+    pub fn work_spec(&self, name: &Name) -> Result<&WorkSpec> {
+        self.store
+            .find_work_spec(self.namespace, name)
+            .ok_or_else(|| Error::NoSuchWorkSpec(name.clone()))
+    }
+
+    /// The dictionary of a work spec, as it came.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn work_spec_definition(&mut self, name: &Name) -> Result<Vec<u8>> {
+        let id = self.work_spec(name)?.id;
+        Ok(self.store.work_spec_definition(id)?)
+    }
+
+    /// All work specs, sorted by the bytes of their names.
+    pub fn work_specs(&self) -> impl Iterator<Item = &WorkSpec> {
+        self.store.work_specs(self.namespace)
+    }
+
+    /// Changes how a work spec is scheduled.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`; `Refused` if it can't be continuous.
+    pub fn control_work_spec(&mut self, name: &Name, control: &Control) -> Result<()> {
+        let spec = self.work_spec(name)?;
+        let (id, mut meta) = (spec.id, spec.meta.clone());
+        if control.continuous == Some(true) && !meta.can_be_continuous {
+            return Err(Error::Refused(format!(
+                "work spec {name} can't be made continuous: its definition does not say continuous"
+            )));
+        }
+        meta.paused = control.paused.unwrap_or(meta.paused);
+        meta.weight = control.weight.unwrap_or(meta.weight);
+        meta.interval = control.interval.unwrap_or(meta.interval);
+        meta.max_running = control.max_running.unwrap_or(meta.max_running);
+        meta.continuous = control.continuous.unwrap_or(meta.continuous);
+        Ok(self.store.update_work_spec_meta(id, &meta)?)
+    }
+
+    /// Deletes a work spec with its units and their attempts. It is gone at once for all who ask;
+    /// what it leaves in the file is removed in small steps later.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn delete_work_spec(&mut self, name: &Name) -> Result<()> {
+        let id = self.work_spec(name)?.id;
+        Ok(self.store.discard_work_spec(id)?)
+    }
+
+    /// Deletes all work specs; returns how many there were.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn clear(&mut self) -> Result<usize> {
+        let ids: Vec<WorkSpecId> = self
+            .store
+            .work_specs(self.namespace)
+            .map(|spec| spec.id)
+            .collect();
+        for id in &ids {
+            self.store.discard_work_spec(*id)?;
+        }
+        Ok(ids.len())
+    }
+}

@@ -1,0 +1,49 @@
+//! Looking work units up by their names.
+
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{Name, Operation, Result, UnitReport, WorkSpecId, WorkUnit};
+use coordinated_client::cbor::Item;
+
+impl<S: Storage> Operation<'_, S> {
+    /// The data of the unit of a name: as its active attempt left it, else its own.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn find_work_unit_data(
+        &mut self,
+        spec: WorkSpecId,
+        name: &Name,
+    ) -> Result<Option<Vec<u8>>> {
+        let standing = self.store.work_unit_standing(spec, name)?;
+        Ok(standing.map(|unit| unit.data))
+    }
+
+    pub(super) fn effective_data(&mut self, unit: &WorkUnit) -> Result<Vec<u8>> {
+        if let Some(active) = unit.active
+            && let Some(data) = self.store.attempt_data(active)?
+        {
+            return Ok(data);
+        }
+        Ok(self.store.work_unit_data(unit.id)?)
+    }
+
+    /// Where the unit of a name stands; `None` for an unknown one.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn work_unit_report(
+        &mut self,
+        spec: WorkSpecId,
+        name: &Name,
+    ) -> Result<Option<UnitReport>> {
+        let standing = self.store.work_unit_standing(spec, name)?;
+        Ok(standing.map(|unit| UnitReport {
+            status: unit.status,
+            expiration: unit.lease_or_completion,
+            worker: unit.worker,
+            traceback: Item::from_checked(&unit.data)
+                .get("traceback")
+                .map(|value| value.bytes().to_vec()),
+        }))
+    }
+}

@@ -1,0 +1,35 @@
+//! Changing the priority of work units.
+
+use crate::coordinate::storage::Storage;
+use crate::coordinate::{Error, Name, Operation, PriorityChange, Result};
+
+impl<S: Storage> Operation<'_, S> {
+    /// Changes the priority of the named units in any status. Unknown names are skipped.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`; `Invalid` if a priority would be no number any more; `Storage`.
+    pub fn prioritize_work_units(
+        &mut self,
+        work_spec: &Name,
+        names: &[Name],
+        change: PriorityChange,
+    ) -> Result<()> {
+        let spec = self.work_spec(work_spec)?.id;
+        for name in names {
+            let Some(mut unit) = self.store.find_work_unit(spec, name)? else {
+                continue;
+            };
+            unit.priority = match change {
+                PriorityChange::Set(priority) => priority,
+                PriorityChange::Adjust(by) => unit.priority + by,
+            };
+            if unit.priority.is_nan() {
+                return Err(Error::Invalid(format!(
+                    "priority of work unit {name}: the sum of infinities is no number"
+                )));
+            }
+            self.store.update_work_unit(self.now, unit.status, &unit)?;
+        }
+        Ok(())
+    }
+}
