@@ -369,7 +369,7 @@ fn who_comes_when_no_file_can_be_opened_waits_and_those_who_are_there_are_served
         .count() as u64;
     limit_open_files(server.pid(), Some(open + 20));
     let many: Vec<TcpStream> = (0..100).map(|_| socket(&server)).collect();
-    is_logged(&server, "no connection can be accepted");
+    is_logged(&server, "cannot accept connections");
     for _ in 0..10 {
         worker.goes_on();
     }

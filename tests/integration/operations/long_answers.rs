@@ -30,7 +30,7 @@ fn by_keys(count: usize) -> String {
 
 fn assert_too_long(client: &mut Client, method: &str, params: &str) {
     let message = client.refused(method, params);
-    let expected = "longer than 67108864 bytes: ask for less at a time";
+    let expected = "longer than 67108864 bytes; ask for less at a time";
     assert!(message.contains(expected), "{method}({params}): {message}");
 }
 

@@ -435,7 +435,7 @@ fn a_batch_of_which_lines_are_demanded_fails_the_units_that_have_none() {
     assert_eq!(client.state("ws", "a"), FINISHED);
     assert_eq!(
         traceback(&server, "b"),
-        "the program has said nothing of this unit"
+        "the program printed no line for this unit"
     );
 }
 
@@ -623,7 +623,7 @@ fn a_program_that_the_system_does_not_start_fails_its_unit_with_the_reason() {
         ),
         (
             "lost",
-            "can't run ./lost: the interpreter that it names is not there",
+            "can't run ./lost: the interpreter in its first line does not exist",
         ),
         (
             "none",
