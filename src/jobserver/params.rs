@@ -213,7 +213,7 @@ impl<'a> Param<'a> {
         let max = self.limits.list_items_max;
         match items {
             Some(items) if items.are_more_than(max) => {
-                Err(self.error(format_args!("more than {max} items (limit --max-items)")))
+                Err(self.error(format_args!("more than {max} items (limit max-items)")))
             }
             items => Ok(items),
         }

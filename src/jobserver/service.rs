@@ -35,7 +35,7 @@ impl<S: Storage> Service for JobServer<S> {
                     let count = requests.clone().take(max.saturating_add(1)).count();
                     if count > max {
                         return Handled::Answer(Answer::failure(&format!(
-                            "request: the list has more than {max} requests (limit --max-batch)"
+                            "request: the list has more than {max} requests (limit max-batch)"
                         )));
                     }
                     InFlight::list(&requests, count, &content)

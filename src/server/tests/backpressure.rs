@@ -194,7 +194,7 @@ fn beyond_the_sum_of_unread_bytes_who_has_sent_most_is_refused_and_the_others_co
     let refusal = largest.receive();
     assert!(
         refusal.contains("too many requests that are incomplete")
-            && refusal.contains("--max-unread-total"),
+            && refusal.contains("max-unread-total"),
         "{refusal}"
     );
     assert_eq!(largest.end(), Ok(()));

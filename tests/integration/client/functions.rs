@@ -116,7 +116,7 @@ fn what_the_server_does_not_take_fails_with_the_reason_and_the_next_request_is_a
     let data = Value::map([("x", Value::from("x".repeat(100_000)))]);
     match client.add_work_units(&"ws".into(), [NewUnit::new("a", data)]) {
         Err(Error::Failed { message, .. }) => {
-            assert!(message.contains("--max-message"), "{message}");
+            assert!(message.contains("max-message"), "{message}");
         }
         other => panic!("{other:?}"),
     }

@@ -660,7 +660,7 @@ fn a_result_that_is_too_large_for_the_daemon_fails_its_unit_at_once() {
     assert_eq!(
         traceback(&server, "large"),
         "the daemon rejected its new data: update_work_unit: request: message of more than 65536 bytes \
-         (limit --max-message): send less in one request"
+         (limit max-message): send less in one request"
     );
     assert_eq!(data(&server, "small"), r#"{"x":1}"#);
     let loud = traceback(&server, "loud");

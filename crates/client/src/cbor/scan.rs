@@ -24,7 +24,7 @@ pub enum ScanError {
         at: usize,
     },
     /// More containers within each other than allowed.
-    #[error("nested deeper than {limit} levels (limit --max-depth) at byte {at}")]
+    #[error("nested deeper than {limit} levels (limit max-depth) at byte {at}")]
     TooDeep {
         /// Offset from the start of the item.
         at: usize,

@@ -5,7 +5,7 @@ use crate::cbor::{Head, INDEFINITE, TAG_EMBEDDED_CBOR};
 use std::ops::Range;
 
 /// Part of the message of [`FrameError::TooLarge`], by which clients recognize it.
-pub const TOO_LARGE: &str = "limit --max-message";
+pub const TOO_LARGE: &str = "limit max-message";
 
 /// Why a stream of bytes can't be split any further. The connection has to be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum FrameError {
     /// The message is incomplete or not handled yet, and there is no memory left for it.
     #[error(
         "the daemon has received too many requests that are incomplete or not handled yet (limit \
-         --max-unread-total, {limit} bytes), and most of these bytes came on this connection: send less in one \
+         max-unread-total, {limit} bytes), and most of these bytes came on this connection: send less in one \
          request, or try again later; if the request was being handled in steps, its earlier steps are committed"
     )]
     Crowded {
