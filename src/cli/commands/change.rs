@@ -95,7 +95,7 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     let text = args.matching.as_deref();
     let is_named = !args.all && text.is_none();
     if is_named == keys.is_empty() {
-        let problem = "name the units to retry, or select failed ones with --all or --matching";
+        let problem = "name the units to retry, or select failed ones with --all or --matching, not both";
         return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;
@@ -262,7 +262,7 @@ pub(super) fn clear(args: &ClearArgs) -> Result<(), Box<dyn Error>> {
     let (spec, keys) = args.units.read()?;
     let is_chosen = !keys.is_empty() || args.status.is_some();
     if args.all == is_chosen {
-        let problem = "name the units to remove, or select them with --status or --all";
+        let problem = "name the units to remove, or select them with --status or --all, not both";
         return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;
@@ -362,7 +362,7 @@ fn remove_named(
 /// Deletes work specs.
 pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     if args.all != args.specs.is_empty() {
-        let problem = "name the work specs to delete, or select all with --all";
+        let problem = "name the work specs to delete, or select all with --all, not both";
         return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;
