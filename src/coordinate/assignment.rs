@@ -1,6 +1,7 @@
 //! What a worker asks for, and what it gets.
 
 use super::{AttemptId, Name, WorkUnitId};
+use crate::clock::Timestamp;
 use std::time::Duration;
 
 /// What a worker asks for.
@@ -23,6 +24,10 @@ pub struct Assignment {
     pub unit: WorkUnitId,
     /// The attempt that holds it now.
     pub attempt: AttemptId,
+    /// Its number among the attempts at the unit, from 1.
+    pub number: u64,
+    /// When its lease ends.
+    pub expiration: Timestamp,
     /// The name of its work spec.
     pub work_spec: Name,
     /// Its name.

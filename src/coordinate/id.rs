@@ -12,7 +12,7 @@ pub struct WorkSpecId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkUnitId(pub i64);
 
-/// Identifies an attempt in the file. Later attempts have larger ones; never used again while the
-/// daemon runs.
+/// Identifies an attempt. Later attempts have larger ones, and none is used again, so that programs can fence what they do
+/// with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub i64);

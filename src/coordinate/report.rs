@@ -1,7 +1,7 @@
 //! Reports on work units: what they say, and what became of them.
 
-use super::Name;
 use super::lease::Lease;
+use super::{AttemptId, Name};
 use std::time::Duration;
 
 /// What a report wants.
@@ -28,6 +28,9 @@ pub struct Report<'a> {
     pub lease: Option<Lease>,
     /// The new data dictionary, if one is given.
     pub data: Option<&'a [u8]>,
+    /// Which attempt at the unit it is about, if that is said. Otherwise it is the last one of the worker or, if that is
+    /// not said either, of the connection.
+    pub attempt: Option<AttemptId>,
     /// Who reports, if that is said.
     pub worker: Option<Name>,
     /// How long a unit that is given back must wait.

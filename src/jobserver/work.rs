@@ -3,13 +3,15 @@
 use super::call::{Call, Continuation, Progress};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
-use super::reply::{FailedValue, failed_pair, ok_list, ok_pair, true_pair, write_in_band};
+use super::reply::{
+    FailedValue, failed_pair, ok_list, ok_pair, true_pair, write_in_band, write_time,
+};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WorkRequest,
 };
 use crate::limits::{self, RequestLimits};
-use crate::number::duration_from_seconds;
+use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +23,8 @@ struct GetWork {
     lease: Duration,
     work_specs: Vec<Name>,
     runtimes: Vec<String>,
+    /// The answer also tells the attempts.
+    tells_attempts: bool,
 }
 
 pub(super) fn get_work<S: Storage>(
@@ -47,12 +51,14 @@ pub(super) fn get_work<S: Storage>(
         None => vec![String::new()],
     };
     let lease = options.get("lease_time").optional_number()?;
+    let tells_attempts = options.get("attempts").item().is_some_and(is_true);
     let get_work = Rc::new(GetWork {
         worker,
         max_jobs,
         lease: Lease::to_begin(lease),
         work_specs,
         runtimes,
+        tells_attempts,
     });
     get_work.step(call, out)
 }
@@ -71,15 +77,15 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
         };
         ok_pair(out, |writer| match (self.max_jobs, &given[..]) {
             (1, []) => {
-                writer.tuple(3);
-                (0..3).for_each(|_| writer.null());
+                writer.tuple(self.fields());
+                (0..self.fields()).for_each(|_| writer.null());
             }
-            (1, [assignment, ..]) => write_assignment(writer, assignment),
+            (1, [assignment, ..]) => self.write_assignment(writer, assignment),
             _ => {
                 writer.array(given.len());
                 given
                     .iter()
-                    .for_each(|assignment| write_assignment(writer, assignment));
+                    .for_each(|assignment| self.write_assignment(writer, assignment));
             }
         });
         call.given = given;
@@ -99,11 +105,27 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
     }
 }
 
-fn write_assignment(writer: &mut Writer<'_>, assignment: &Assignment) {
-    writer.tuple(3);
-    assignment.work_spec.write(writer);
-    assignment.name.write(writer);
-    writer.encoded(&assignment.data);
+impl GetWork {
+    /// How many fields the tuple of a unit has.
+    fn fields(&self) -> usize {
+        if self.tells_attempts { 4 } else { 3 }
+    }
+
+    fn write_assignment(&self, writer: &mut Writer<'_>, assignment: &Assignment) {
+        writer.tuple(self.fields());
+        assignment.work_spec.write(writer);
+        assignment.name.write(writer);
+        writer.encoded(&assignment.data);
+        if self.tells_attempts {
+            writer.map(3);
+            writer.bytes(b"attempt");
+            writer.integer(assignment.attempt.0);
+            writer.bytes(b"number");
+            writer.unsigned(assignment.number);
+            writer.bytes(b"expires");
+            write_time(writer, Some(assignment.expiration));
+        }
+    }
 }
 
 pub(super) fn update_work_unit<S: Storage>(
@@ -267,6 +289,7 @@ fn read_report(options: Options<'_>) -> Result<Report<'_>> {
         kind,
         lease,
         data: options.get("data").optional_map()?.map(|data| data.bytes()),
+        attempt: options.get("attempt").optional_integer()?.map(AttemptId),
         worker: options.get("worker_id").optional_name()?,
         delay: options
             .get("delay")

@@ -82,7 +82,10 @@ statements! {
            AND work_spec.namespace_id = :namespace AND work_spec.deleted = 0
          ORDER BY attempt.id";
 
-    LARGEST_ID_OF_ATTEMPTS = "SELECT max(id) FROM attempt";
+    /// Of all attempts, also of those that were removed.
+    LARGEST_ID_OF_ATTEMPTS = "
+        SELECT max(coalesce((SELECT max(id) FROM attempt), 0),
+                   coalesce((SELECT id FROM attempt_id_floor), 0))";
 
     FIRST_EXPIRATION_OF_ATTEMPTS = "SELECT min(expiration_us) FROM attempt WHERE status = 3";
 }

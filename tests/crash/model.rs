@@ -68,7 +68,8 @@ pub enum Request {
     Heartbeat(u64),
     Unregister,
     AddShared(u64),
-    ReportShared(Vec<String>, Status),
+    /// Keys with the attempts that are told.
+    ReportShared(Vec<(String, Option<u64>)>, Status),
     TakeShared(usize),
 }
 
@@ -121,7 +122,7 @@ impl Request {
                 ("get_work", vec![worker, options(wishes)])
             }
             Request::TakeShared(max) => {
-                let only = "'work_spec_names': ['shared']";
+                let only = "'work_spec_names': ['shared'], 'attempts': true";
                 let wishes = format!("{{'max_jobs': {max}, 'lease_time': {LONG}, {only}}}");
                 ("get_work", vec![worker, options(wishes)])
             }
@@ -133,8 +134,10 @@ impl Request {
                 many_or_one(own, reports.iter().map(report).collect())
             }
             Request::ReportShared(keys, status) => {
-                let report = |key: &String| {
-                    let wish = format!("{{'status': {status}, 'data': {{'output': ['{key}']}}}}");
+                let report = |(key, attempt): &(String, Option<u64>)| {
+                    let attempt = attempt.map_or("null".to_owned(), |attempt| attempt.to_string());
+                    let output = format!("'attempt': {attempt}, 'data': {{'output': ['{key}']}}");
+                    let wish = format!("{{'status': {status}, {output}}}");
                     Value::Array(vec![Value::bytes(key), with_worker(options(wish), &worker)])
                 };
                 many_or_one(shared(), keys.iter().map(report).collect())
@@ -217,7 +220,7 @@ impl Request {
                 result = each_is_done(reports.len());
             }
             Request::ReportShared(keys, status) => {
-                for key in keys {
+                for (key, _) in keys {
                     state.shared.insert(key.clone(), *status);
                 }
                 result = each_is_done(keys.len());

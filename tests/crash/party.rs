@@ -4,10 +4,10 @@
 use crate::model::{FAILED, FINISHED, PENDING, Request, State, Wish};
 use rand::RngExt;
 use rand::rngs::SmallRng;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use test_support::{Client, Reply, Server, frame, reply, unframe};
+use test_support::{Client, Reply, Server, Value, frame, reply, unframe};
 
 /// Requests that are sent at once at most.
 const BURST_MAX: usize = 8;
@@ -20,6 +20,8 @@ pub struct Common {
     /// Every unit of the shared work spec that was ever handed out. None of them is ever made available
     /// again, so none may come twice.
     pub handed_out: Mutex<BTreeSet<String>>,
+    /// The ids of the attempts at them that were answered. None may come twice either.
+    pub attempts: Mutex<BTreeSet<u64>>,
 }
 
 pub struct Party {
@@ -29,6 +31,9 @@ pub struct Party {
     answered: State,
     /// What was sent and not answered yet, in order.
     unanswered: VecDeque<Request>,
+    /// The ids of its attempts at units of the shared work spec, as far as they were answered. They stay what they are
+    /// when the daemon crashes.
+    told: BTreeMap<String, u64>,
 }
 
 impl Party {
@@ -39,6 +44,7 @@ impl Party {
             random,
             answered: State::default(),
             unanswered: VecDeque::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -81,6 +87,12 @@ impl Party {
                     let key = work.item(1).name().expect("a key");
                     let is_new = common.handed_out.lock().unwrap().insert(key.clone());
                     assert!(is_new, "{key} was handed out before");
+                    let Value::Unsigned(attempt) = *work.item(3).at("attempt") else {
+                        panic!("{work} tells no attempt");
+                    };
+                    let is_new = common.attempts.lock().unwrap().insert(attempt);
+                    assert!(is_new, "attempt {attempt} was answered before");
+                    self.told.insert(key.clone(), attempt);
                     self.answered.shared.insert(key, PENDING);
                 }
             } else {
@@ -152,11 +164,14 @@ impl Party {
             let fit = all.filter(move |(_, unit)| unit.status == status);
             fit.map(|(key, _)| key.clone()).take(count)
         };
-        let held: Vec<String> = state
+        // Some reports tell the attempt, and the others the worker alone.
+        let tells = random.random();
+        let told = |key: &String| self.told.get(key).copied().filter(|_| tells);
+        let held: Vec<(String, Option<u64>)> = state
             .shared
             .iter()
             .filter(|(_, status)| **status == PENDING)
-            .map(|(key, _)| key.clone())
+            .map(|(key, _)| (key.clone(), told(key)))
             .take(count)
             .collect();
         match random.random_range(0..28) {

@@ -41,7 +41,7 @@ pub enum Failure {
     Invalid,
 }
 
-/// What `get_work` gave: of each unit the spec, and a line with its name and data. And how many units of
+/// What `get_work` gave: of each unit the spec, and a line with the rest. And how many units of
 /// each spec have failed by now, since it fails those that have had all their retries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Work {
@@ -80,6 +80,13 @@ pub fn unit_status(
 pub fn unit_data(name: &Name, data: Option<&[u8]>) -> Line {
     let data = data.map_or_else(|| "not there".to_owned(), show_bytes);
     Line(format!("{name:?}: {data}"))
+}
+
+pub fn given_unit(name: &Name, data: &[u8], number: u64, expiration: Timestamp) -> Line {
+    let data = show_bytes(data);
+    Line(format!(
+        "{name:?}: {data}, attempt {number} until {expiration}"
+    ))
 }
 
 pub fn held_unit(

@@ -2,16 +2,15 @@
 
 use super::answer::{Answer, encoded};
 use super::model::{Addition, Model};
-use super::operations::{NewUnit, Operation};
+use super::operations::{NewUnit, Operation, Subject};
 use super::reports::Memory;
-use coordinated::coordinate::Name;
 
-/// Runs an operation on the model. A report is about `target`.
+/// Runs an operation on the model. A report is about `subject`.
 pub fn run(
     model: &mut Model,
     memory: &Memory,
     operation: &Operation,
-    target: Option<&(String, Name)>,
+    subject: Option<&Subject>,
 ) -> Answer {
     use Operation as Op;
     match operation {
@@ -27,8 +26,8 @@ pub fn run(
         Op::DeleteUnits(spec, which) => model.delete_units(spec, which),
         Op::GetWork(_) => panic!("get_work is compared otherwise"),
         Op::Report(_, report) => {
-            let (spec, name) = target.expect("what the report is about");
-            model.report(memory, spec, name, report)
+            let subject = subject.expect("what the report is about");
+            model.report(memory, subject, report)
         }
         Op::Heartbeat(heartbeat) => model.heartbeat(heartbeat),
         Op::Unregister(worker) => model.unregister(worker),

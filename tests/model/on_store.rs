@@ -1,11 +1,11 @@
 //! Runs operations on the store, through `coordinate` alone.
 
 use super::answer::{self, Answer, Failure, Line, Work, encoded};
-use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Which};
+use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Subject, Which};
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
-    self, Assignment, Chained, Deletion, Effects, Error, HandedOut, LockPath, Name, Outcome,
-    Reason, WorkRequest, WorkSpec,
+    self, Assignment, AttemptId, Chained, Deletion, Effects, Error, HandedOut, LockPath, Name,
+    Outcome, Reason, WorkRequest, WorkSpec,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
@@ -21,7 +21,8 @@ fn on_purpose() -> Error {
 }
 
 /// Runs an operation in the present batch, as the daemon does: first what is over passes. With `undo`
-/// it fails when it has done everything. A report is about `target`.
+/// it fails when it has done everything. A report is about `subject`. Gives the answer, and the attempts that began with
+/// units that were handed out.
 ///
 /// # Errors
 /// What the model has no rule for.
@@ -29,9 +30,9 @@ pub fn run(
     world: &mut World,
     handed_out: &mut HandedOut,
     operation: &Operation,
-    target: Option<&(String, Name)>,
+    subject: Option<&Subject>,
     undo: bool,
-) -> Result<Answer, Error> {
+) -> Result<(Answer, Vec<AttemptId>), Error> {
     if world.store.due().is_some_and(|due| due <= world.now) {
         world.operation(|running| running.expire())?;
     }
@@ -61,10 +62,11 @@ pub fn run(
             effects: &mut effects,
             random,
         };
-        let done = take(&mut running, handed_out, &mut given, operation, target)?;
+        let done = take(&mut running, handed_out, &mut given, operation, subject)?;
         answer = Some(done);
         if undo { Err(on_purpose()) } else { Ok(()) }
     });
+    let begun = given.iter().map(|given| given.attempt).collect();
     if result.is_ok() {
         world.memory.apply(effects);
         for given in given {
@@ -72,8 +74,8 @@ pub fn run(
         }
     }
     match (result, answer) {
-        (Ok(()), Some(answer)) | (Err(Error::Refused(_)), Some(answer)) => Ok(answer),
-        (Err(error), _) => failure(error).map(Answer::Failed),
+        (Ok(()), Some(answer)) | (Err(Error::Refused(_)), Some(answer)) => Ok((answer, begun)),
+        (Err(error), _) => Ok((Answer::Failed(failure(error)?), begun)),
         (Ok(()), None) => panic!("an operation without an answer"),
     }
 }
@@ -94,7 +96,7 @@ fn take(
     handed_out: &HandedOut,
     given: &mut Vec<Assignment>,
     operation: &Operation,
-    target: Option<&(String, Name)>,
+    subject: Option<&Subject>,
 ) -> Result<Answer, Error> {
     use Operation as Op;
     let done = |()| Answer::Done;
@@ -141,8 +143,8 @@ fn take(
             Ok(Answer::Work(work_of(running, given)))
         }
         Op::Report(_, of) => {
-            let (spec, name) = target.expect("what the report is about");
-            report(running, handed_out, spec, name, of)
+            let subject = subject.expect("what the report is about");
+            report(running, handed_out, subject, of)
         }
         Op::Heartbeat(heartbeat) => {
             let environment = heartbeat.environment.as_ref().map(encoded);
@@ -210,7 +212,7 @@ fn get_work(running: &mut Running<'_>, request: &Request) -> Result<Vec<Assignme
 fn work_of(running: &Running<'_>, given: &[Assignment]) -> Work {
     let mut work = Work::default();
     for given in given {
-        let unit = answer::unit_data(&given.name, Some(&given.data));
+        let unit = answer::given_unit(&given.name, &given.data, given.number, given.expiration);
         work.given.push((plain(&given.work_spec), unit));
     }
     for spec in running.work_specs() {
@@ -222,19 +224,24 @@ fn work_of(running: &Running<'_>, given: &[Assignment]) -> Work {
 fn report(
     running: &mut Running<'_>,
     handed_out: &HandedOut,
-    spec: &str,
-    name: &Name,
+    subject: &Subject,
     report: &Report,
 ) -> Result<Answer, Error> {
+    let Subject {
+        spec,
+        name,
+        attempt,
+    } = subject;
     let data = report.data.as_ref().map(encoded);
     let report = coordinate::Report {
         kind: report.kind,
         lease: report.lease,
         data: data.as_deref(),
+        attempt: attempt.map(|token| token.in_store),
         worker: report.worker.clone(),
         delay: report.delay,
     };
-    let outcome = running.report(handed_out, &Name::from_text(spec), name, &report)?;
+    let outcome = running.report(handed_out, &Name::from_text(spec.as_str()), name, &report)?;
     Ok(match outcome {
         Outcome::Accepted => Answer::Done,
         Outcome::Refused(_) => Answer::Failed(Failure::Refused),

@@ -2,7 +2,7 @@
 //! operations (time, commits, batches that are lost, a daemon that is started anew).
 
 use coordinated::coordinate::{
-    Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
+    AttemptId, Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
 };
 use proptest::sample::Index;
 use serde_json::Value;
@@ -170,11 +170,34 @@ pub enum Target {
     Named(&'static str, Name),
 }
 
+/// Which attempt a report says that it is about, among those that `get_work` ever told.
+#[derive(Debug)]
+pub struct Told {
+    /// One at any unit. Otherwise one at the unit that the report is about, or at one of its name that was deleted.
+    pub at_any_unit: bool,
+    pub index: Index,
+}
+
+/// An attempt that was told, as the store and the model number it.
+#[derive(Clone, Copy, Debug)]
+pub struct Token {
+    pub in_store: AttemptId,
+    pub in_model: u64,
+}
+
+/// What a report is about.
+pub struct Subject {
+    pub spec: String,
+    pub name: Name,
+    pub attempt: Option<Token>,
+}
+
 #[derive(Debug)]
 pub struct Report {
     pub kind: ReportKind,
     pub lease: Option<Lease>,
     pub data: Option<Json>,
+    pub attempt: Option<Told>,
     pub worker: Option<Name>,
     pub delay: Option<Duration>,
 }

@@ -2,14 +2,14 @@
 
 use super::answer::Answer;
 use super::model::Model;
-use super::operations::{Json, Listing, Operation, Request, Step, Target};
+use super::operations::{Json, Listing, Operation, Request, Step, Subject, Target, Token, Told};
 use super::reports::Memory;
 use super::scheduling::{Assignment, Outcome};
 use super::strategies::{SESSIONS, SPECS};
 use super::{on_model, on_store};
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Storage, WorkSpecStore, WorkUnitStore};
-use coordinated::coordinate::{Counts, Error, HandedOut, Name, StorageError};
+use coordinated::coordinate::{AttemptId, Counts, Error, HandedOut, Name, StorageError};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +40,11 @@ struct Game {
     /// The model when the present batch began, if that is going to be lost.
     before_batch: Option<Model>,
     sessions: Vec<Session>,
+    /// The attempts that get_work has told, with the names of their units: the oldest first, also those whose units are
+    /// gone.
+    told: Vec<(String, Name, Token)>,
+    /// How many of them are committed.
+    told_for_sure: usize,
     /// The clock was set, so that attempts did not begin in the order in which they are numbered: those that ran
     /// then moved with it. What is old is found only by looking at all of them, which the store does not do.
     clock_was_set: bool,
@@ -100,6 +105,8 @@ impl Game {
             model: Model::new(START),
             before_batch: None,
             sessions: new_sessions(),
+            told: Vec::new(),
+            told_for_sure: 0,
             clock_was_set: false,
         }
     }
@@ -130,8 +137,10 @@ impl Game {
     }
 
     fn run(&mut self, session: usize, operation: &Operation, undo: bool) -> Result<(), String> {
-        let target = match operation {
-            Operation::Report(target, _) => Some(self.target(session, target)),
+        let subject = match operation {
+            Operation::Report(target, report) => {
+                Some(self.subject(session, target, report.attempt.as_ref()))
+            }
             Operation::Archive(_, limits) if limits.age.is_some() && self.clock_was_set => {
                 return Ok(());
             }
@@ -139,7 +148,7 @@ impl Game {
         };
         let world = self.world.as_mut().expect("the daemon runs");
         let Session { handed_out, memory } = &mut self.sessions[session];
-        let answer = on_store::run(world, handed_out, operation, target.as_ref(), undo)
+        let (answer, begun) = on_store::run(world, handed_out, operation, subject.as_ref(), undo)
             .map_err(unforeseen)?;
         self.model.expire();
         let before = undo.then(|| self.model.clone());
@@ -147,6 +156,7 @@ impl Game {
             let (model, given) = get_work(&self.model, request, &answer)?;
             if !undo {
                 memory.remember(&given, REMEMBERED);
+                self.tell(&given, &begun)?;
             }
             self.model = model;
             for given in given {
@@ -154,7 +164,7 @@ impl Game {
                 self.model.by_worker.insert(names, given.unit);
             }
         } else {
-            let expected = on_model::run(&mut self.model, memory, operation, target.as_ref());
+            let expected = on_model::run(&mut self.model, memory, operation, subject.as_ref());
             agree("the answer", &answer, &expected)?;
         }
         if let Some(before) = before {
@@ -172,6 +182,42 @@ impl Game {
         self.model.now = undone.now;
         self.model.last_id = undone.last_id;
         self.model.by_worker = undone.by_worker;
+    }
+
+    /// Keeps the attempts that began for reports on them. The ids of the store must be larger than all before.
+    fn tell(&mut self, given: &[Assignment], begun: &[AttemptId]) -> Result<(), String> {
+        for (given, in_store) in given.iter().zip(begun) {
+            let token = Token {
+                in_store: *in_store,
+                in_model: given.attempt,
+            };
+            if let Some((.., last)) = self.told.last()
+                && last.in_store >= token.in_store
+            {
+                return Err(format!("{token:?} came after {last:?}"));
+            }
+            self.told
+                .push((given.spec.clone(), given.name.clone(), token));
+        }
+        Ok(())
+    }
+
+    /// What a report is about. Without any attempt to tell, it tells none.
+    fn subject(&self, here: usize, target: &Target, told: Option<&Told>) -> Subject {
+        let (spec, name) = self.target(here, target);
+        let attempt = told.and_then(|told| {
+            let all = self.told.iter();
+            let fitting: Vec<&Token> = all
+                .filter(|(of, unit, _)| told.at_any_unit || (*of == spec && *unit == name))
+                .map(|(.., token)| token)
+                .collect();
+            (!fitting.is_empty()).then(|| **told.index.get(&fitting))
+        });
+        Subject {
+            spec,
+            name,
+            attempt,
+        }
     }
 
     /// The unit that a report is about.
@@ -202,6 +248,7 @@ impl Game {
             .store
             .commit()
             .map_err(|error| unforeseen(error.into()))?;
+        self.told_for_sure = self.told.len();
         Ok(())
     }
 
@@ -215,6 +262,8 @@ impl Game {
         }
         let before = self.before_batch.take();
         self.go_back_to(before.expect("kept since it was to be foreseen"));
+        // Nobody was told, since the answers would have come after the commit.
+        self.told.truncate(self.told_for_sure);
         self.compare_all()
     }
 

@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Failure, encoded};
 use super::model::{Addition, Model, Unit};
-use super::operations::Report;
+use super::operations::{Report, Subject};
 use super::scheduling::Assignment;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
@@ -42,7 +42,12 @@ pub fn field(data: &[u8], key: &str) -> Option<Value> {
 }
 
 impl Model {
-    pub fn report(&mut self, memory: &Memory, spec: &str, name: &Name, report: &Report) -> Answer {
+    pub fn report(&mut self, memory: &Memory, subject: &Subject, report: &Report) -> Answer {
+        let Subject {
+            spec,
+            name,
+            attempt,
+        } = subject;
         let (now, id) = (self.now, self.new_id());
         let Some(of_spec) = self.specs.get_mut(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
@@ -52,32 +57,36 @@ impl Model {
             return Answer::Failed(Failure::NoSuchWorkUnit);
         };
         let before = unit.status();
-        let own = match &report.worker {
-            Some(worker) => {
+        let index = |id| unit.attempts.iter().position(|attempt| attempt.id == id);
+        let own = match (attempt, &report.worker) {
+            (Some(token), _) => match index(token.in_model) {
+                Some(own) => Some(own),
+                None => return Answer::Failed(Failure::Refused),
+            },
+            (None, Some(worker)) => {
                 let is_own =
                     |attempt: &super::model::Attempt| attempt.worker.as_ref() == Some(worker);
                 unit.attempts.iter().rposition(is_own)
             }
-            None => {
+            (None, None) => {
                 let here = memory
                     .handed_out
                     .iter()
                     .rev()
                     .filter(|given| given.unit == unit.id);
-                let index = |id| unit.attempts.iter().position(|attempt| attempt.id == id);
                 here.filter_map(|given| index(given.attempt)).next()
             }
         };
         let had_namesake = match &report.worker {
             Some(worker) => {
-                let names = (worker.clone(), spec.to_owned(), name.clone());
+                let names = (worker.clone(), spec.clone(), name.clone());
                 let given = self.by_worker.get(&names);
                 given.is_some_and(|given| *given != unit.id)
             }
             None => memory
                 .handed_out
                 .iter()
-                .any(|given| given.unit != unit.id && given.spec == spec && given.name == *name),
+                .any(|given| given.unit != unit.id && given.spec == *spec && given.name == *name),
         };
         if own.is_none() && before == UnitStatus::Pending && had_namesake {
             return Answer::Failed(Failure::Refused);

@@ -15,6 +15,8 @@ const TOO_MANY_RETRIES: &[u8] = b"\xa1\x49traceback\x50too many retries";
 pub struct Assignment {
     pub unit: u64,
     pub attempt: u64,
+    number: u64,
+    expiration: Timestamp,
     pub spec: String,
     pub name: Name,
     data: Vec<u8>,
@@ -29,7 +31,8 @@ pub struct Outcome {
 impl Outcome {
     pub fn answer(&self) -> Answer {
         let line = |given: &Assignment| {
-            let unit = answer::unit_data(&given.name, Some(&given.data));
+            let Assignment { name, data, .. } = given;
+            let unit = answer::given_unit(name, data, given.number, given.expiration);
             (given.spec.clone(), unit)
         };
         let failed = |(name, spec): (&String, &Spec)| (name.clone(), spec.counts().failed);
@@ -205,10 +208,13 @@ impl Model {
                 attempt.data = Some(TOO_MANY_RETRIES.to_vec());
                 continue;
             }
-            unit.open_attempt(id, Some(request.worker.clone()), now.plus(request.lease));
+            let expiration = now.plus(request.lease);
+            unit.open_attempt(id, Some(request.worker.clone()), expiration);
             given.push(Assignment {
                 unit: unit.id,
                 attempt: id,
+                number: unit.attempts.len() as u64,
+                expiration,
                 spec: name.to_owned(),
                 data: unit.data.clone(),
                 name: best,

@@ -2,8 +2,8 @@
 //! reporting and adding are frequent, and what destroys much is rare.
 
 use super::operations::{
-    Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Which,
-    run_name,
+    Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Told,
+    Which, run_name,
 };
 use coordinated::coordinate::{
     Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
@@ -375,17 +375,21 @@ fn report() -> impl Strategy<Value = Report> {
         0.4,
         prop_oneof![2 => lease().prop_map(Lease::For), 1 => Just(Lease::Over)],
     );
+    let told = (prop::bool::weighted(0.1), any::<Index>())
+        .prop_map(|(at_any_unit, index)| Told { at_any_unit, index });
     (
         kind,
         lease,
         option::of(data()),
+        option::weighted(0.4, told),
         option::weighted(0.2, worker()),
         delay(),
     )
-        .prop_map(|(kind, lease, data, worker, delay)| Report {
+        .prop_map(|(kind, lease, data, attempt, worker, delay)| Report {
             kind,
             lease,
             data,
+            attempt,
             worker,
             delay,
         })

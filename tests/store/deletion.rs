@@ -1,8 +1,11 @@
 //! Deleting units in steps, on a store with a hand-set clock.
 
 use coordinated::coordinate::storage::{OutputStore, WorkSpecStore};
-use coordinated::coordinate::{Counts, Deletion, LEASE_DEFAULT, Report, ReportKind, UnitStatus};
+use coordinated::coordinate::{
+    AttemptId, Counts, Deletion, LEASE_DEFAULT, Report, ReportKind, Retention, UnitStatus,
+};
 use coordinated::store::check;
+use rusqlite::OptionalExtension;
 use serde_json::json;
 use std::path::Path;
 use test_support::state;
@@ -96,6 +99,121 @@ fn a_unit_of_very_many_attempts_is_gone_at_once_and_its_attempts_go_in_steps() {
         [count("attempt"), count("work_unit"), count("work_spec")],
         [0; 3]
     );
+}
+
+/// What a daemon, or another program while there is none, does with the unit `a`, the newest attempt at which has this id.
+type Removal = fn(World, &Path, AttemptId) -> World;
+
+#[test]
+fn ids_of_removed_attempts_are_not_used_again_when_the_file_is_opened_anew() {
+    let ways: [(&str, Removal); 5] = [
+        ("a unit", |mut world, _, _| {
+            let which = Deletion::Named(&[name("a")], None);
+            let deleted = world.run(|op| op.delete_work_units(&name("spec"), &which));
+            assert_eq!(deleted.unwrap(), 1);
+            world
+        }),
+        ("a spec", |mut world, _, _| {
+            world.run(|op| op.delete_work_spec(&name("spec"))).unwrap();
+            while world.store.has_deleted() {
+                world.run(|op| Ok(op.store.purge(1)?)).unwrap();
+            }
+            world
+        }),
+        ("archived", |mut world, _, _| {
+            let finish = report_of(ReportKind::Finished);
+            world.report(&nobody(), "spec", "a", &finish).unwrap();
+            let none = Retention {
+                count: Some(0),
+                age: None,
+            };
+            assert_eq!(world.archive(&none).iter().sum::<u64>(), 1);
+            world
+        }),
+        (
+            "older than others that are there",
+            |mut world, _, newest| {
+                world.add("spec", &[json!(["b", {}])]);
+                let given = world.get_work("w", 1, LEASE_DEFAULT);
+                assert!(given[0].attempt > newest);
+                for unit in ["a", "b"] {
+                    let which = Deletion::Named(&[name(unit)], None);
+                    let deleted = world.run(|op| op.delete_work_units(&name("spec"), &which));
+                    assert_eq!(deleted.unwrap(), 1);
+                }
+                world
+            },
+        ),
+        ("by another program", |world, path, _| {
+            world.store.close().unwrap();
+            let file = rusqlite::Connection::open(path).unwrap();
+            file.execute_batch(
+                "PRAGMA foreign_keys = 0; DELETE FROM attempt; DELETE FROM work_unit",
+            )
+            .unwrap();
+            World::open(path, START)
+        }),
+    ];
+    for (way, remove) in ways {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jobs.db");
+        let mut world = World::open_unsynced(&path, START);
+        let mut last = AttemptId(0);
+        for _ in 0..3 {
+            world.set_spec(&json!({"name": "spec"}));
+            for _ in 0..2 {
+                world.add("spec", &[json!(["a", {}])]);
+                let given = world.get_work("w", 1, LEASE_DEFAULT);
+                assert!(given[0].attempt > last, "{way}: {last:?}");
+                last = given[0].attempt;
+            }
+            world = remove(world, &path, last);
+            let file = rusqlite::Connection::open(&path).unwrap();
+            let left: u64 = file
+                .query_row("SELECT count(*) FROM attempt", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(left, 0, "{way}");
+            world.store.close().unwrap();
+            world = World::open_unsynced(&path, START);
+        }
+    }
+}
+
+/// It costs nothing as long as nothing is removed, and then one write for all attempts that are there.
+#[test]
+fn the_largest_id_of_removed_attempts_is_written_only_when_one_beyond_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open_unsynced(&path, START);
+    world.set_spec(&json!({"name": "spec"}));
+    let units: Vec<_> = (0..20).map(|n| json!([format!("{n:02}"), {}])).collect();
+    world.add("spec", &units);
+    let given = world.get_work("w", 10, LEASE_DEFAULT);
+    for unit in &given {
+        let unit = String::from_utf8_lossy(unit.name.bytes());
+        let finish = report_of(ReportKind::Finished);
+        world.report(&nobody(), "spec", &unit, &finish).unwrap();
+    }
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let floor = || -> Option<i64> {
+        let floor = file.query_row("SELECT id FROM attempt_id_floor", [], |row| row.get(0));
+        floor.optional().unwrap()
+    };
+    assert_eq!(floor(), None);
+    let delete = |world: &mut World, unit: usize| {
+        let unit = [name(&format!("{unit:02}"))];
+        let which = Deletion::Named(&unit, None);
+        world
+            .run(|op| op.delete_work_units(&name("spec"), &which))
+            .unwrap();
+    };
+    delete(&mut world, 3);
+    assert_eq!(floor(), Some(10));
+    world.get_work("w", 10, LEASE_DEFAULT);
+    delete(&mut world, 9);
+    assert_eq!(floor(), Some(10));
+    delete(&mut world, 10);
+    assert_eq!(floor(), Some(20));
 }
 
 /// A world in which a unit of `spec` is finished, whose output names so many units of `next`. The first thousand of

@@ -378,6 +378,7 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
                     _ => Lease::Over,
                 }),
                 data: with_data.then_some(&data),
+                attempt: None,
                 worker: None,
                 delay: None,
             };

@@ -5,7 +5,8 @@
 //! is what [`furnish`] makes. When a schema is to be released, the file for it is made by
 //! `COORDINATED_KEEP_SCHEMA=tests/data/schemas/0002.db cargo test --test store upgrades`.
 
-use coordinated::coordinate::{Heartbeat, LockPath, Name, Outcome, Report, ReportKind};
+use coordinated::coordinate::storage::WorkSpecStore;
+use coordinated::coordinate::{AttemptId, Heartbeat, LockPath, Name, Outcome, Report, ReportKind};
 use coordinated::limits::RequestLimits;
 use coordinated::store::{OpenError, Options, SqliteStore};
 use coordinated_client::cbor::Item;
@@ -201,6 +202,32 @@ fn superseded_attempts_and_slices_of_outputs_outlive_the_change_to_schema_7() {
     assert!(world.run(|op| op.chain_slice()).unwrap());
     assert_eq!(world.counts("next").available, 2);
     world.store.close().unwrap();
+}
+
+/// Schema 8 keeps the largest id of removed attempts.
+#[test]
+fn ids_of_attempts_go_on_after_an_upgrade_and_are_not_used_again_from_then_on() {
+    for (number, file) in kept_files() {
+        let (_folder, path) = copy(&file);
+        let largest: i64 = Connection::open(&path)
+            .unwrap()
+            .query_row("SELECT max(id) FROM attempt", [], |row| row.get(0))
+            .unwrap();
+        let now = START.plus(Duration::from_secs(20));
+        let mut world = World::open(&path, now);
+        let given = world.get_work("new", 1, Duration::from_secs(100));
+        assert_eq!(given[0].attempt, AttemptId(largest + 1), "schema {number}");
+        world.run(|op| op.delete_work_spec(&name("spec"))).unwrap();
+        while world.store.has_deleted() {
+            world.run(|op| Ok(op.store.purge(100)?)).unwrap();
+        }
+        world.store.close().unwrap();
+        let mut world = World::open(&path, now);
+        world.set_spec(&json!({"name": "spec"}));
+        world.add("spec", &[json!(["a", {}])]);
+        let given = world.get_work("new", 1, Duration::from_secs(100));
+        assert_eq!(given[0].attempt, AttemptId(largest + 2), "schema {number}");
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl<S: Storage> Operation<'_, S> {
             name,
             data,
         } = unit;
-        let attempt = self.open_attempt(&mut unit, Some(worker), lease)?.id;
+        let attempt = self.open_attempt(&mut unit, Some(worker), lease)?;
         self.effects
             .handed_out
             .push(HandedOutUnit::new(worker, unit.id, &work_spec, &name));
@@ -155,7 +155,9 @@ impl<S: Storage> Operation<'_, S> {
             .update_work_unit(self.now, UnitStatus::Available, &unit)?;
         Ok(Assignment {
             unit: unit.id,
-            attempt,
+            attempt: attempt.id,
+            number: attempt.number,
+            expiration: attempt.expiration,
             work_spec,
             name,
             data,

@@ -5,8 +5,8 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptStatus, Error, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease, Name, Operation,
-    Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, Error, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease, Name,
+    Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
 };
 use std::time::Duration;
 
@@ -33,23 +33,16 @@ impl<S: Storage> Operation<'_, S> {
                 name: name.clone(),
             });
         };
-        let (own, has_namesake) = match &report.worker {
-            Some(worker) => (
-                self.last_attempt_by(&unit, worker)?,
-                self.memory
-                    .handed_out
-                    .has_namesake_of(worker, unit.id, work_spec, name),
-            ),
-            None => (
-                self.last_attempt_of(&unit, handed_out)?,
-                handed_out.has_namesake_of(unit.id, work_spec, name),
-            ),
+        let own = match (report.attempt, &report.worker) {
+            (Some(id), _) => self.attempt_at(&unit, id)?,
+            (None, Some(worker)) => self.last_attempt_by(&unit, worker)?,
+            (None, None) => self.last_attempt_of(&unit, handed_out)?,
         };
-        if own.is_none() && unit.status == UnitStatus::Pending && has_namesake {
-            return Ok(Outcome::Refused(format!(
-                "work unit {name} was deleted and added again since it was handed out, and another \
-                 worker has it now"
-            )));
+        if own.is_none()
+            && let Some(reason) =
+                self.why_not_without_attempt(handed_out, work_spec, name, &unit, report)
+        {
+            return Ok(Outcome::Refused(reason));
         }
         match own {
             Some(attempt) if unit.active != Some(attempt.id) => {
@@ -65,6 +58,12 @@ impl<S: Storage> Operation<'_, S> {
                 Ok(Outcome::Accepted)
             }
         }
+    }
+
+    /// An attempt, if it is one at this unit.
+    fn attempt_at(&mut self, unit: &WorkUnit, id: AttemptId) -> Result<Option<Attempt>> {
+        let attempt = self.store.get_attempt(id)?;
+        Ok(attempt.filter(|attempt| attempt.unit == unit.id))
     }
 
     /// The last attempt at a unit that was handed out on a connection. One that was not committed is
@@ -95,6 +94,36 @@ impl<S: Storage> Operation<'_, S> {
             next = attempt.previous;
         }
         Ok(None)
+    }
+
+    /// Why a report does not count for which no attempt at the unit was found, if it does not.
+    fn why_not_without_attempt(
+        &self,
+        handed_out: &HandedOut,
+        work_spec: &Name,
+        name: &Name,
+        unit: &WorkUnit,
+        report: &Report<'_>,
+    ) -> Option<String> {
+        if let Some(AttemptId(id)) = report.attempt {
+            return Some(format!(
+                "attempt {id} is not an attempt at work unit {name}, or the unit was deleted and added again since: \
+                 get it again"
+            ));
+        }
+        let had_namesake = || match &report.worker {
+            Some(worker) => {
+                let by_worker = &self.memory.handed_out;
+                by_worker.has_namesake_of(worker, unit.id, work_spec, name)
+            }
+            None => handed_out.has_namesake_of(unit.id, work_spec, name),
+        };
+        (unit.status == UnitStatus::Pending && had_namesake()).then(|| {
+            format!(
+                "work unit {name} was deleted and added again since it was handed out, and another \
+                 worker has it now"
+            )
+        })
     }
 
     /// A report by the holder of the active attempt (`by_holder`), or by a worker without an attempt at the unit.

@@ -352,7 +352,8 @@ pub trait ArchiveStore {
 
 /// Attempts.
 pub trait AttemptStore {
-    /// Adds an attempt; its `id` is disregarded, and a new one given back.
+    /// Adds an attempt; its `id` is disregarded, and a new one given back. It is larger than those of all attempts before,
+    /// also of those that were removed.
     fn insert_attempt(&mut self, attempt: &Attempt) -> StorageResult<AttemptId>;
 
     /// An attempt.

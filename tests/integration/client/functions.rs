@@ -2,8 +2,8 @@
 
 use coordinated_client::cbor::Value;
 use coordinated_client::{
-    Address, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, ListSpecs, Name, NewUnit,
-    Priority, Request, Status, UnitQuery, Update,
+    Address, BegunAttempt, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, ListSpecs,
+    Name, NewUnit, Priority, Request, Status, UnitQuery, Update,
 };
 use std::time::Duration;
 use test_support::Server;
@@ -206,6 +206,46 @@ fn units_are_added_listed_prioritized_and_deleted() {
 }
 
 #[test]
+fn an_update_counts_for_its_attempt() {
+    let (server, mut client, ws) = start();
+    add(&mut client, &["a", "b"]);
+    let worker: Name = "w".into();
+    for max_units in [None, Some(2)] {
+        let wanted = GetWork {
+            max_units,
+            attempts: true,
+            ..GetWork::default()
+        };
+        let work = client.get_work(&worker, &wanted).expect("work");
+        let first = work[0].attempt.expect("it is told");
+        assert!(first.expires > 0.0, "{first:?}");
+        let key = work[0].key.clone();
+        client
+            .update_work_unit(&ws, &key, &Update::given_back().of_attempt(first.id))
+            .expect("give back");
+        let again = client.get_work(&worker, &wanted).expect("work");
+        let second = again[0].attempt.expect("it is told");
+        assert_eq!((&again[0].key, second.number), (&key, first.number + 1));
+        assert!(second.id > first.id);
+        let mut other = connect(&server);
+        let finish = |attempt: BegunAttempt| Update::finished().of_attempt(attempt.id);
+        let lost = other.update_work_unit(&ws, &key, &finish(first));
+        assert!(refusal(lost).contains("lost"));
+        let updates = [first, second].map(|attempt| (key.clone(), finish(attempt)));
+        let outcomes = other.update_work_units(&ws, &updates).expect("together");
+        assert_eq!(
+            outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [false, true]
+        );
+    }
+    let wanted = GetWork {
+        attempts: true,
+        ..GetWork::default()
+    };
+    assert_eq!(client.get_work(&worker, &wanted).expect("none"), []);
+}
+
+#[test]
 fn work_is_handed_out_and_reported_on() {
     let (_server, mut client, ws) = start();
     let worker: Name = "w".into();
@@ -246,6 +286,7 @@ fn work_is_handed_out_and_reported_on() {
         max_units: Some(10),
         ..GetWork::default()
     };
+    assert_eq!(one[0].attempt, None, "it was not asked for");
     assert_eq!(client.get_work(&worker, &many).expect("many").len(), 4);
     client
         .update_work_unit(&ws, &"b".into(), &Update::given_back())

@@ -38,6 +38,7 @@ fn the_server_says_what_it_is_and_can() {
         "list_failures",
         "explain_work",
         "list_locks",
+        "attempts",
     ] {
         assert!(
             features.iter().any(|name| name == feature),

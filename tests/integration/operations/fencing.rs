@@ -11,6 +11,8 @@ struct Scene {
     second: Client,
     /// Holds nothing, and looks.
     admin: Client,
+    /// The attempt of `first`.
+    attempt: u64,
 }
 
 /// A unit `u` with the data `{'own': 1}` that `first` has.
@@ -20,13 +22,14 @@ fn scene() -> Scene {
     admin.set_spec("{'name': 'ws'}");
     admin.add("ws", "['u', {'own': 1}]");
     let mut first = server.connect();
-    first.take_key("w1", "u");
+    let attempt = first.take_attempt("w1", "u");
     let second = server.connect();
     Scene {
         server,
         first,
         second,
         admin,
+        attempt,
     }
 }
 
@@ -36,6 +39,34 @@ type Change = fn(&mut Scene);
 impl Scene {
     fn seen(&mut self) -> (UnitStatus, Value) {
         (self.admin.status("ws", "u"), self.admin.data("ws", "u"))
+    }
+
+    /// A report on the attempt of `first` by the connection and in the name of another worker.
+    fn of_attempt(&self, options: &str) -> String {
+        let attempt = self.attempt;
+        options.replacen(
+            '{',
+            &format!("{{'attempt': {attempt}, 'worker_id': 'w2', "),
+            1,
+        )
+    }
+
+    /// Reports on the attempt of `first`, on the connections of two others: both must be refused, and change nothing. Gives
+    /// the message.
+    fn attempt_is_refused(&mut self, options: &str) -> String {
+        let (before, report) = (self.seen(), self.of_attempt(options));
+        let message = self.admin.not_updated("ws", "u", &report);
+        assert_eq!(self.second.not_updated("ws", "u", &report), message);
+        assert_eq!(self.seen(), before, "after {report}");
+        message
+    }
+
+    /// The same of reports that succeed and change nothing.
+    fn attempt_changes_nothing(&mut self, options: &str) {
+        let (before, report) = (self.seen(), self.of_attempt(options));
+        self.admin.updated("ws", "u", &report);
+        self.second.updated("ws", "u", &report);
+        assert_eq!(self.seen(), before, "after {report}");
     }
 
     /// A report of `first` that succeeds and changes nothing.
@@ -557,4 +588,302 @@ fn of_too_many_attempts_a_connection_is_known_by_the_latest() {
     first.not_updated("ws", "c", "{'status': 4}");
     // The oldest is forgotten: it reports as one who holds nothing.
     first.updated("ws", "a", "{'status': 4}");
+}
+
+// --- by attempt ---
+
+const GIVE_BACKS: [&str; 2] = ["{'status': 1}", "{'lease_time': -1}"];
+
+#[test]
+fn a_report_for_the_active_attempt_counts_on_any_connection_and_whatever_worker_it_names() {
+    for (options, status) in [
+        ("{'status': 4, 'data': {'new': 1}}", FINISHED),
+        ("{'status': 5, 'data': {'new': 1}}", FAILED),
+        ("{'status': 3, 'data': {'new': 1}}", PENDING),
+    ] {
+        let mut scene = scene();
+        let report = format!("{{'attempt': {}, {}", scene.attempt, &options[1..]);
+        scene.second.updated("ws", "u", &report);
+        let (found, data) = scene.seen();
+        assert_eq!(
+            (found.status, found.worker.as_deref(), data),
+            (status, Some("w1"), diag("{'new': 1}")),
+            "{report}"
+        );
+    }
+    for options in GIVE_BACKS {
+        let mut scene = scene();
+        let report = scene.of_attempt(options);
+        scene.admin.updated("ws", "u", &report);
+        scene.second.take_key("w2", "u");
+    }
+}
+
+#[test]
+fn an_attempt_that_lost_its_unit_is_refused_as_lost_on_any_connection() {
+    for (loss, lose) in LOSSES {
+        let mut scene = scene();
+        lose(&mut scene);
+        let second = scene.second.take_attempt("w2", "u");
+        assert!(second > scene.attempt);
+        for options in REPORTS.iter().chain(&GIVE_BACKS) {
+            let message = scene.attempt_is_refused(options);
+            assert!(
+                message.contains("lost") && message.contains("w2"),
+                "{loss}, {options}: {message}"
+            );
+        }
+        // `first` has lost the unit, but speaks for the attempt that has it.
+        let report = format!("{{'attempt': {second}, 'worker_id': 'w1', 'status': 4}}");
+        scene.first.updated("ws", "u", &report);
+        let (found, data) = scene.seen();
+        assert_eq!(
+            (found.status, found.worker.as_deref(), data),
+            (FINISHED, Some("w2"), diag("{'own': 1}"))
+        );
+    }
+}
+
+#[test]
+fn an_attempt_that_lost_its_lease_takes_the_unit_back_while_nobody_has_it() {
+    for (loss, lose) in LOSSES {
+        for (options, status) in REPORTS.iter().zip([FINISHED, FAILED, PENDING, PENDING]) {
+            let mut scene = scene();
+            lose(&mut scene);
+            let report = format!("{{'attempt': {}, {}", scene.attempt, &options[1..]);
+            scene.admin.updated("ws", "u", &report);
+            let (found, data) = scene.seen();
+            assert_eq!(
+                (found.status, found.worker.as_deref(), data),
+                (status, Some("w1"), diag("{'late': 1}")),
+                "{loss}, {report}"
+            );
+        }
+        let mut scene = scene();
+        lose(&mut scene);
+        for options in GIVE_BACKS {
+            scene.attempt_changes_nothing(options);
+        }
+        let report = scene.of_attempt("{'status': 1, 'delay': 1000}");
+        scene.admin.updated("ws", "u", &report);
+        assert_eq!(scene.second.take("w2"), None, "{loss}");
+    }
+}
+
+#[test]
+fn an_attempt_at_a_unit_that_another_completed_changes_nothing_but_may_retry_it() {
+    for status in [FINISHED, FAILED] {
+        let mut scene = scene();
+        scene.admin.updated("ws", "u", "{'lease_time': -1}");
+        scene.second.take_key("w2", "u");
+        let completed = format!("{{'status': {status}, 'data': {{'right': 1}}}}");
+        scene.second.updated("ws", "u", &completed);
+        for options in &REPORTS[..2] {
+            scene.attempt_changes_nothing(options);
+        }
+        for options in REPORTS[2..].iter().chain(&GIVE_BACKS[1..]) {
+            scene.attempt_is_refused(options);
+        }
+        let retry = scene.of_attempt("{'status': 1}");
+        scene.admin.updated("ws", "u", &retry);
+        assert_eq!(scene.seen().0.status, AVAILABLE);
+    }
+}
+
+#[test]
+fn a_result_of_an_attempt_that_comes_again_is_accepted_and_changes_nothing() {
+    for status in [FINISHED, FAILED] {
+        let mut scene = scene();
+        let result = scene.of_attempt(&format!("{{'status': {status}, 'data': {{'done': 1}}}}"));
+        scene.admin.updated("ws", "u", &result);
+        let before = scene.seen();
+        assert_eq!((before.0.status, &before.1), (status, &diag("{'done': 1}")));
+        scene.second.updated("ws", "u", &result);
+        assert_eq!(scene.seen(), before);
+        // Also when the unit has moved on.
+        scene.admin.updated("ws", "u", "{'status': 1}");
+        for options in REPORTS.iter().chain(&GIVE_BACKS) {
+            scene.attempt_changes_nothing(options);
+        }
+        scene.second.take_key("w2", "u");
+        for options in REPORTS.iter().chain(&GIVE_BACKS) {
+            scene.attempt_changes_nothing(options);
+        }
+    }
+}
+
+#[test]
+fn an_attempt_from_before_its_unit_was_added_again_is_refused() {
+    let mut scene = scene();
+    scene.admin.add("ws", "['u', {'own': 2}]");
+    for taken in [false, true] {
+        if taken {
+            scene.second.take_key("w2", "u");
+        }
+        for options in REPORTS.iter().chain(&GIVE_BACKS) {
+            let message = scene.attempt_is_refused(options);
+            assert!(message.contains("added again"), "{message}");
+        }
+    }
+    scene.second.updated("ws", "u", "{'status': 4}");
+    for options in REPORTS.iter().chain(&GIVE_BACKS[1..]) {
+        scene.attempt_is_refused(options);
+    }
+}
+
+#[test]
+fn an_attempt_at_a_unit_that_was_deleted_is_refused_also_if_nobody_has_its_namesake() {
+    for way in ["del_work_units('ws', {'all': true})", "del_work_spec('ws')"] {
+        let mut scene = scene();
+        let (method, params) = way.split_once('(').expect("a call");
+        scene.admin.call(method, params.trim_end_matches(')'));
+        let gone = scene.of_attempt("{'status': 4}");
+        scene.admin.not_updated("ws", "u", &gone);
+        scene.admin.set_spec("{'name': 'ws'}");
+        scene.admin.add("ws", "['u', {'own': 2}]");
+        for status in [AVAILABLE, PENDING, FINISHED] {
+            match status {
+                PENDING => drop(scene.second.take_key("w2", "u")),
+                FINISHED => scene.second.updated("ws", "u", "{'status': 4}"),
+                _ => {}
+            }
+            for options in REPORTS.iter().chain(&GIVE_BACKS) {
+                let message = scene.attempt_is_refused(options);
+                assert!(message.contains("deleted"), "{way}, {options}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_id_that_is_not_an_attempt_at_the_unit_is_refused_by_its_number() {
+    let mut scene = scene();
+    scene.admin.add("ws", "['other', {}]");
+    let other = scene.first.take_attempt("w1", "other").to_string();
+    for id in [other.as_str(), "0", "-1", "999", "9223372036854775807"] {
+        let before = scene.seen();
+        for options in REPORTS.iter().chain(&GIVE_BACKS) {
+            let report = options.replacen('{', &format!("{{'attempt': {id}, "), 1);
+            let message = scene.first.not_updated("ws", "u", &report);
+            let says = format!("attempt {id} is not an attempt at work unit \"u\"");
+            assert!(message.contains(&says), "{report}: {message}");
+        }
+        assert_eq!(scene.seen(), before);
+    }
+    for id in ["'x'", "[1]", "9223372036854775808"] {
+        let params = format!("'ws', 'u', {{'attempt': {id}, 'status': 4}}");
+        let message = scene.first.refused("update_work_unit", &params);
+        assert!(
+            message.contains("option attempt: expected an integer"),
+            "{message}"
+        );
+    }
+    // Null says nothing.
+    scene
+        .first
+        .updated("ws", "u", "{'attempt': null, 'status': 4}");
+}
+
+#[test]
+fn two_attempts_of_the_same_worker_on_the_same_connection_are_told_from_each_other() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    let second = scene.first.take_attempt("w1", "u");
+    let finish = |attempt: u64| format!("{{'status': 4, 'worker_id': 'w1', 'attempt': {attempt}}}");
+    scene.is_refused(&finish(scene.attempt));
+    scene.first.updated("ws", "u", &finish(second));
+    assert_eq!(scene.seen().0.status, FINISHED);
+}
+
+#[test]
+fn each_of_many_updates_counts_for_its_attempt() {
+    let mut scene = scene();
+    scene.admin.add("ws", "['v', {}]");
+    let other = scene.first.take_attempt("w1", "v");
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    scene.second.take_key("w2", "u");
+    let (lost, good) = (scene.attempt, other);
+    let updates = format!(
+        "'ws', [['u', {{'attempt': {lost}, 'status': 4}}], ['v', {{'attempt': {lost}, 'status': 4}}],
+                ['v', {{'attempt': {good}, 'status': 4}}]]"
+    );
+    let answers = scene.admin.value("update_work_units", &updates);
+    let accepted: Vec<&Value> = answers
+        .items()
+        .iter()
+        .map(|answer| answer.item(0))
+        .collect();
+    let expected = [false, false, true].map(Value::Bool);
+    assert_eq!(accepted, expected.iter().collect::<Vec<_>>(), "{answers}");
+    assert_eq!(
+        scene.admin.counts("ws"),
+        [(PENDING, 1), (FINISHED, 1)].into()
+    );
+}
+
+#[test]
+fn attempts_are_known_after_a_crash() {
+    let mut scene = scene();
+    scene.admin.updated("ws", "u", "{'lease_time': -1}");
+    let second = scene.second.take_attempt("w2", "u");
+    scene.server.kill();
+    scene.server.start_again();
+    let mut client = scene.server.connect();
+    let finish = |attempt: u64| format!("{{'status': 4, 'attempt': {attempt}}}");
+    let message = client.not_updated("ws", "u", &finish(scene.attempt));
+    assert!(message.contains("lost"), "{message}");
+    client.updated("ws", "u", &finish(second));
+}
+
+#[test]
+fn ids_of_attempts_grow_and_are_not_used_again_after_deletions_and_restarts() {
+    let mut server = Server::start_with(&["--limit-completed-count", "0"]);
+    let mut last = 0;
+    let ways: [(&str, fn(&mut Client)); 5] = [
+        ("deleted by name", |client| {
+            client.value("del_work_units", "'ws', {'work_unit_keys': ['u']}");
+        }),
+        ("all deleted", |client| {
+            client.value("del_work_units", "'ws', {'all': true}");
+        }),
+        ("the spec deleted", |client| {
+            client.done("del_work_spec", "'ws'");
+        }),
+        ("archived", |client| {
+            client.updated("ws", "u", "{'status': 4}");
+            client.call("archive", "");
+        }),
+        ("kept", |client| client.updated("ws", "u", "{'status': 1}")),
+    ];
+    for (way, remove) in ways {
+        for kill in [false, true] {
+            let mut client = server.connect();
+            client.set_spec("{'name': 'ws'}");
+            client.add("ws", "['u', {}]");
+            for _ in 0..2 {
+                let id = client.take_attempt("w", "u");
+                assert!(id > last, "{way}: {id} after {last}");
+                last = id;
+                client.updated("ws", "u", "{'status': 1}");
+            }
+            last = client.take_attempt("w", "u");
+            remove(&mut client);
+            match kill {
+                true => {
+                    server.kill();
+                    server.start_again();
+                }
+                false => server.restart(),
+            }
+            let mut client = server.connect();
+            client.set_spec("{'name': 'ws'}");
+            client.add("ws", "['u', {}]");
+            let id = client.take_attempt("w", "u");
+            assert!(id > last, "{way}, then a restart: {id} after {last}");
+            let late = format!("{{'status': 4, 'attempt': {last}}}");
+            client.not_updated("ws", "u", &late);
+            last = id;
+            client.value("del_work_units", "'ws', {'all': true}");
+        }
+    }
 }

@@ -98,6 +98,53 @@ fn several_units_come_in_a_list_of_tuples_as_far_as_there_are_any() {
 }
 
 #[test]
+fn the_attempt_at_each_unit_is_told_to_those_who_ask_for_it() {
+    let (_server, mut client) = server_with_spec();
+    let mut take = |options: &str| {
+        client.add("ws", "['a', {}], ['b', {'n': 1}]");
+        client.value(
+            "get_work",
+            &format!("'w', {{'work_spec_names': ['ws'], {options}}}"),
+        )
+    };
+    let before = clock();
+    let one = take("'attempts': true, 'lease_time': 60");
+    assert_eq!(one.items().len(), 4, "{one}");
+    let attempt = one.item(3);
+    assert_eq!(attempt.at("number"), &Value::Unsigned(1), "{one}");
+    let left = attempt.at("expires").number().expect("a time") - before;
+    assert!((60.0..65.0).contains(&left), "{left} s");
+    let id = |unit: &Value| unit.item(3).at("attempt").number().expect("an id");
+    let first = id(&one);
+    let many = take("'attempts': 1, 'max_jobs': 5, 'lease_time': 100000");
+    let [a, b] = many.items() else {
+        panic!("{many}")
+    };
+    assert!(first < id(a) && id(a) < id(b), "{many}");
+    let numbers = [a, b].map(|unit| unit.item(3).at("number").clone());
+    assert_eq!(numbers, [2, 1].map(Value::Unsigned), "{many}");
+    let left = b.item(3).at("expires").number().expect("a time") - before;
+    assert!(
+        (300.0..305.0).contains(&left),
+        "the default lease: {left} s"
+    );
+    // Those who don't ask get what they always got.
+    for options in ["", "'attempts': false", "'attempts': null", "'attempts': 0"] {
+        assert_eq!(take(options), diag("128(['ws', 'a', {}])"), "{options}");
+    }
+    client.value("del_work_units", "'ws', {'all': true}");
+    let nothing = [
+        ("{'attempts': true}", "128([null, null, null, null])"),
+        ("{'attempts': true, 'max_jobs': 2}", "[]"),
+        ("{}", "128([null, null, null])"),
+    ];
+    for (options, answer) in nothing {
+        let found = client.value("get_work", &format!("'w', {options}"));
+        assert_eq!(found, diag(answer), "{options}");
+    }
+}
+
+#[test]
 fn one_call_gives_no_more_than_the_daemons_limit() {
     let server = Server::start_with(&["--max-jobs", "3"]);
     let mut client = server.connect();

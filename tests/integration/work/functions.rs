@@ -133,6 +133,30 @@ fn a_function_whose_lease_is_lost_is_told_and_its_outcome_does_not_count() {
     );
 }
 
+/// By its name alone its outcome would count for the attempt that is now made in that name.
+#[test]
+fn an_outcome_counts_for_the_attempt_that_the_function_was_run_for() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let (tell, told) = channel();
+    let other = Mutex::new((server.connect(), tell));
+    let run = worker(&server).name("w").on("ws", move |unit| {
+        let (other, tell) = &mut *other.lock().expect("client");
+        other.updated("ws", "a", "{'lease_time': -1}");
+        let second = other.take_attempt("w", "a");
+        tell.send((unit.attempt_id(), second)).expect("send");
+        Ok(Outcome::finished())
+    });
+    let stopper = run.stopper();
+    let running = thread::spawn(|| run.run());
+    let (first, second) = told.recv().expect("it has begun");
+    assert!(first.is_some_and(|first| first < second), "{first:?}");
+    stopper.drain();
+    let tally = running.join().expect("thread").expect("it runs");
+    assert_eq!((tally.lost, tally.finished), (1, 0));
+    assert_eq!(client.state("ws", "a"), PENDING);
+}
+
 #[test]
 fn a_worker_that_is_stopped_tells_its_functions_and_reports_what_they_say() {
     let (server, mut client) = server_with_spec();

@@ -16,7 +16,14 @@ use test_support::{
 /// Methods that the originals don't have.
 const METHODS: [&str; 3] = ["server_info", "get_attempts", "update_work_units"];
 /// Options that they pass over; old ones don't know the names of work specs either.
-const OPTIONS: [&str; 4] = ["runtimes", "work_spec_names", "delay", "worker_id"];
+const OPTIONS: [&str; 6] = [
+    "runtimes",
+    "work_spec_names",
+    "delay",
+    "worker_id",
+    "attempts",
+    "attempt",
+];
 
 /// Stands before a daemon, and takes from it what the originals lack. Gives its address.
 fn original(server: &Server) -> Address {
@@ -118,6 +125,7 @@ fn the_worker_counts_attempts_until_the_unit_has_ended() {
             .until_empty()
             .on("ws", move |unit: &Context| {
                 seen.lock().expect("attempts").push(unit.attempt());
+                assert_eq!(unit.attempt_id(), None);
                 Ok(match unit.attempt() {
                     1 | 2 => Outcome::given_back(Duration::from_millis(1)),
                     _ => Outcome::finished(),

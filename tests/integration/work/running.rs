@@ -88,6 +88,7 @@ fn the_data_are_on_standard_input_and_in_variables() {
     let address = format!("COORDINATED_SERVER={}", server.address());
     let mut expected = vec![
         "COORDINATED_ATTEMPT=1",
+        "COORDINATED_ATTEMPT_ID=1",
         "COORDINATED_DATA_file=x y",
         "COORDINATED_DATA_list=[1]",
         "COORDINATED_DATA_n=3",
@@ -341,10 +342,10 @@ fn a_batch_is_given_as_lines_and_each_unit_ends_as_is_said_of_it() {
     let exit = work(&server, &on_all(&["--batch", "10", "-j", "1"], &[script]));
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
     let expected = [
-        r#"{"key":"a","attempt":1,"data":{"n":1}}"#,
-        r#"{"key":"b","attempt":1,"data":{}}"#,
-        r#"{"key":"c","attempt":1,"data":{}}"#,
-        r#"{"key":{"$bytes":"\\xff"},"attempt":1,"data":{}}"#,
+        r#"{"key":"a","attempt":1,"attempt_id":1,"data":{"n":1}}"#,
+        r#"{"key":"b","attempt":1,"attempt_id":2,"data":{}}"#,
+        r#"{"key":"c","attempt":1,"attempt_id":3,"data":{}}"#,
+        r#"{"key":{"$bytes":"\\xff"},"attempt":1,"attempt_id":4,"data":{}}"#,
     ];
     assert_eq!(
         contents(&server, "in").lines().collect::<Vec<_>>(),
@@ -353,6 +354,21 @@ fn a_batch_is_given_as_lines_and_each_unit_ends_as_is_said_of_it() {
     assert_eq!(data(&server, "a"), r#"{"n":2}"#);
     assert_eq!(traceback(&server, "b"), "it is bad");
     assert_eq!(client.counts("ws"), [(FINISHED, 3), (FAILED, 1)].into());
+}
+
+#[test]
+fn a_program_for_many_units_does_not_take_the_attempt_of_its_worker_for_its_own() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let script = "cat > /dev/null; echo \"$COORDINATED_ATTEMPT_ID\" > id";
+    let arguments = [&["work"][..], &on_all(&["--batch", "10"], &[script])].concat();
+    let environment = [
+        ("COORDINATED_SERVER", server.address()),
+        ("COORDINATED_ATTEMPT_ID", "77"),
+    ];
+    let exit = run_to_end(server.folder(), &arguments, &environment);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert_eq!(contents(&server, "id"), "\n");
 }
 
 #[test]

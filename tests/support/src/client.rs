@@ -287,6 +287,16 @@ impl Client {
         work
     }
 
+    /// Asks for one unit and its attempt, and expects this unit; gives the id of the attempt.
+    pub fn take_attempt(&mut self, worker: &str, key: &str) -> u64 {
+        let unit = self.value("get_work", &format!("'{worker}', {{'attempts': true}}"));
+        assert_eq!(unit.item(1), &Value::bytes(key), "the unit of {worker}");
+        match unit.item(3).at("attempt") {
+            Value::Unsigned(id) => *id,
+            other => panic!("not an id: {other}"),
+        }
+    }
+
     /// Asks for several units.
     pub fn take_many(&mut self, worker: &str, options: &str) -> Vec<Work> {
         let list = self.value("get_work", &format!("'{worker}', {options}"));

@@ -43,6 +43,7 @@ pub fn report_of(kind: ReportKind) -> Report<'static> {
         kind,
         lease: None,
         data: None,
+        attempt: None,
         worker: None,
         delay: None,
     }

@@ -122,6 +122,22 @@ impl Answer {
         self.items()?.try_into().map_err(wrong)
     }
 
+    /// The same if the last item may be missing, which then is null.
+    pub(super) fn exactly_or_without_last<const N: usize>(self) -> Result<[Answer; N]> {
+        let Self { method, value } = self;
+        let mut items = Self::new(&method, value).items()?;
+        if items.len() + 1 == N {
+            items.push(Self::new(&method, Value::Null));
+        }
+        let wrong = |_| {
+            unreadable(
+                &method,
+                &format!("expected a list of {N} items, or without the last one"),
+            )
+        };
+        items.try_into().map_err(wrong)
+    }
+
     /// The entries of a map.
     pub(super) fn entries(self) -> Result<Vec<(Answer, Answer)>> {
         let Value::Map(entries) = self.value else {

@@ -50,7 +50,7 @@ pub use units::{
     Attempt, Counts, Deletion, FailureGroup, NewUnit, ParseStatusError, Priority, Reason, Status,
     Unit, UnitQuery, UnitStatus,
 };
-pub use work::{GetWork, Update, Work};
+pub use work::{BegunAttempt, GetWork, Update, Work};
 pub use workers::{Heartbeat, HeldUnit, WorkerStats};
 
 use crate::cbor::Value;

@@ -1,5 +1,6 @@
 //! Methods for workers: getting units, and reporting on them.
 
+use super::answer::Answer;
 use super::{Coordinate, Error, Name, Request, Result, Status, names, options};
 use crate::cbor::Value;
 use std::time::Duration;
@@ -16,6 +17,9 @@ pub struct GetWork {
     /// Only from work specs with one of these runtimes; if the list is empty, from those without a runtime. Only
     /// `coordinated` supports this.
     pub runtimes: Vec<Name>,
+    /// Also tells the attempt at each unit ([`Work::attempt`]). Only `coordinated` supports this, from the version on whose
+    /// [`ServerInfo`](super::ServerInfo) has the feature `attempts`.
+    pub attempts: bool,
 }
 
 /// A unit that was handed out.
@@ -27,6 +31,49 @@ pub struct Work {
     pub key: Name,
     /// Its data.
     pub data: Value,
+    /// The attempt that began, if that was asked for ([`GetWork::attempts`]) and the server tells it.
+    pub attempt: Option<BegunAttempt>,
+}
+
+impl Work {
+    /// The unit in a tuple; nulls say that there is no work.
+    fn from_answer(answer: Answer) -> Result<Option<Self>> {
+        let [work_spec, key, data, attempt] = answer.exactly_or_without_last()?;
+        let (Some(work_spec), Some(key)) = (work_spec.optional(), key.optional()) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            work_spec: work_spec.name()?,
+            key: key.name()?,
+            data: data.value(),
+            attempt: attempt
+                .optional()
+                .map(BegunAttempt::from_answer)
+                .transpose()?,
+        }))
+    }
+}
+
+/// An attempt at a unit, as it is told when the unit is handed out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BegunAttempt {
+    /// Its id, for [`Update::of_attempt`]. It is larger than those of all attempts before, at any unit, and is never used
+    /// again. So a place that stores the largest id that it has seen can refuse what an earlier attempt still writes.
+    pub id: u64,
+    /// The attempt number at this unit, from 1.
+    pub number: u64,
+    /// When its lease ends if it is not renewed, in seconds since 1970.
+    pub expires: f64,
+}
+
+impl BegunAttempt {
+    fn from_answer(answer: Answer) -> Result<Self> {
+        Ok(Self {
+            id: answer.field("attempt").count()?,
+            number: answer.field("number").count()?,
+            expires: answer.field("expires").number()?,
+        })
+    }
 }
 
 /// A report on a unit, or a request to change its status or lease.
@@ -52,6 +99,7 @@ pub struct Update {
     status: Option<Status>,
     lease_seconds: Option<f64>,
     data: Option<Value>,
+    attempt: Option<u64>,
     worker: Option<Name>,
     delay: Option<Duration>,
 }
@@ -62,6 +110,7 @@ impl Update {
             status,
             lease_seconds,
             data: None,
+            attempt: None,
             worker: None,
             delay: None,
         }
@@ -121,6 +170,14 @@ impl Update {
         self
     }
 
+    /// Says which attempt the report is about ([`BegunAttempt::id`]). `coordinated` then refuses it if that attempt has lost
+    /// the unit, on any connection and whatever worker reports; servers without the feature `attempts` ignore it.
+    #[must_use]
+    pub fn of_attempt(mut self, id: u64) -> Self {
+        self.attempt = Some(id);
+        self
+    }
+
     /// True if it can be executed twice without harm.
     fn is_repeatable(&self) -> bool {
         match self.status {
@@ -136,6 +193,7 @@ impl Update {
             ("status", number.map(Value::from)),
             ("lease_time", self.lease_seconds.map(Value::from)),
             ("data", self.data.clone()),
+            ("attempt", self.attempt.map(Value::from)),
             ("worker_id", self.worker.as_ref().map(Value::from)),
             ("delay", self.delay.map(|delay| delay.as_secs_f64().into())),
         ])
@@ -154,6 +212,7 @@ impl Coordinate {
             ),
             ("work_spec_names", some_names(&wanted.work_specs)),
             ("runtimes", some_names(&wanted.runtimes)),
+            ("attempts", wanted.attempts.then_some(Value::Bool(true))),
         ]);
         let answer = self
             .call_with("get_work", [worker.into(), options])?
@@ -164,15 +223,7 @@ impl Coordinate {
         };
         let mut work = Vec::new();
         for assignment in assignments {
-            let [work_spec, key, data] = assignment.exactly()?;
-            // Three nulls say that there is no work.
-            if let (Some(work_spec), Some(key)) = (work_spec.optional(), key.optional()) {
-                work.push(Work {
-                    work_spec: work_spec.name()?,
-                    key: key.name()?,
-                    data: data.value(),
-                });
-            }
+            work.extend(Work::from_answer(assignment)?);
         }
         Ok(work)
     }

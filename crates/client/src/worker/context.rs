@@ -104,6 +104,13 @@ impl Context {
         self.0.attempt
     }
 
+    /// The id of the attempt ([`crate::BegunAttempt::id`]), with which the function can fence what it writes elsewhere: the
+    /// id is larger than that of every attempt before it. `None` if the server does not tell it.
+    #[must_use]
+    pub fn attempt_id(&self) -> Option<u64> {
+        self.0.work.attempt.map(|attempt| attempt.id)
+    }
+
     /// True if the function should end soon; check this now and then. [`Context::cancellation`] tells why.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -206,6 +206,7 @@ impl<H: Handler> Dispatcher<'_, H> {
             lease: Some(self.plan.lease),
             work_specs: self.plan.work_specs.clone(),
             runtimes: self.plan.runtimes.clone(),
+            attempts: self.has("attempts"),
         };
         let work = self.client.get_work(&self.plan.name, &wanted)?;
         if work.is_empty() {
@@ -243,14 +244,16 @@ impl<H: Handler> Dispatcher<'_, H> {
                 definitions.insert(unit.work_spec.clone(), Arc::new(definition));
             }
         }
-        let numbers = match self.has("get_attempts") {
+        // Earlier daemons tell the number only when they are asked.
+        let numbers = match self.has("get_attempts") && !self.has("attempts") {
             true => self.client.attempt_numbers(&work)?,
             false => Vec::new(),
         };
         let mut numbers = numbers.into_iter();
         let mut contexts = Vec::with_capacity(work.len());
         for unit in work {
-            let attempt = numbers.next().flatten().unwrap_or_else(|| {
+            let told = unit.attempt.map(|attempt| attempt.number);
+            let attempt = told.or(numbers.next().flatten()).unwrap_or_else(|| {
                 let attempts = self
                     .attempts
                     .get(&(unit.work_spec.clone(), unit.key.clone()));
@@ -289,10 +292,10 @@ impl<H: Handler> Dispatcher<'_, H> {
     fn renew(&mut self, age: Duration) -> Result<()> {
         for (work_spec, units) in by_work_spec(self.runners.held_longer_than(age), |unit| unit) {
             let since = Instant::now();
-            let update = || Update::renewed(self.plan.lease).by_worker(self.plan.name.clone());
+            let update = |unit| self.identified(Update::renewed(self.plan.lease), unit);
             let updates: Vec<_> = units
                 .iter()
-                .map(|unit| (unit.key().clone(), update()))
+                .map(|unit| (unit.key().clone(), update(unit)))
                 .collect();
             let answers = self.update(&work_spec, updates)?;
             for (unit, answer) in units.into_iter().zip(answers) {
@@ -367,7 +370,16 @@ impl<H: Handler> Dispatcher<'_, H> {
                 Update::renewed((*delay).clamp(Duration::from_secs(1), LEASE_MAX))
             }
         };
-        update.by_worker(self.plan.name.clone())
+        self.identified(update, &report.unit)
+    }
+
+    /// The update with the attempt that it is about and, for daemons that don't know attempts, the worker.
+    fn identified(&self, update: Update, unit: &Context) -> Update {
+        let update = update.by_worker(self.plan.name.clone());
+        match unit.attempt_id() {
+            Some(id) => update.of_attempt(id),
+            None => update,
+        }
     }
 
     /// Sends updates. Returns for each whether it was accepted, or why not.

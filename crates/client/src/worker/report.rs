@@ -114,6 +114,7 @@ mod tests {
             work_spec: "ws".into(),
             key: "a".into(),
             data: Value::EMPTY_MAP,
+            attempt: None,
         };
         let unit = Context::new(1, work, Arc::new(Value::EMPTY_MAP), 1);
         Report::new(unit, Outcome::failed(traceback), Duration::ZERO)

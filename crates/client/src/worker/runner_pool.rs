@@ -361,6 +361,7 @@ mod tests {
             work_spec: work_spec.into(),
             key: Name::from_text(id.to_string()),
             data: Value::EMPTY_MAP,
+            attempt: None,
         };
         Context::new(id, work, Arc::new(Value::EMPTY_MAP), 1)
     }

@@ -47,8 +47,8 @@ In the arguments, {key}, {spec}, {attempt} and {data.FIELD} are replaced. Each a
 shell is involved. Write {{key}} for a literal {key}; all other braces are literal.
 
 The program gets the unit's data as JSON on standard input. Its environment has COORDINATED_KEY, \
-COORDINATED_SPEC, COORDINATED_ATTEMPT, COORDINATED_DATA_FIELD for each field, COORDINATED_SERVER, and \
-COORDINATED_OUTPUT, the name of a file that it may write.
+COORDINATED_SPEC, COORDINATED_ATTEMPT, COORDINATED_ATTEMPT_ID, COORDINATED_DATA_FIELD for each field, \
+COORDINATED_SERVER, and COORDINATED_OUTPUT, the name of a file that it may write.
 
 If it exits with 0, the unit is finished. If its standard output, or that file, is one JSON object, this becomes \
 the unit's data, and an `output` in it adds units to the work spec that `then` names. If a line of the output begins \
@@ -76,9 +76,9 @@ pub(in crate::cli) struct WorkArgs {
 
     /// Number of units that the program gets at once, at most, as lines of JSON on its standard input
     ///
-    /// Each line is an object with key, attempt and data. The program may print lines with a key and either new
-    /// data, an error, or "retry": true. For units without a line, the exit code counts. A line that begins with "{"
-    /// but is invalid fails its unit or, if it has no valid key, all units without a line.
+    /// Each line is an object with key, attempt, attempt_id and data. The program may print lines with a key and either
+    /// new data, an error, or "retry": true. For units without a line, the exit code counts. A line that begins with
+    /// "{" but is invalid fails its unit or, if it has no valid key, all units without a line.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     batch: Option<u16>,
 

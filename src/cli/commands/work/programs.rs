@@ -117,6 +117,7 @@ impl<V: View> Programs<V> {
                 "COORDINATED_SPEC",
                 OsStr::from_bytes(units[0].work_spec().bytes()),
             )
+            .env_remove("COORDINATED_ATTEMPT_ID")
             .env_remove("COORDINATED_OUTPUT");
         if self.takes != Takes::None {
             command.env("COORDINATED_OUTPUT", &output);
@@ -124,11 +125,13 @@ impl<V: View> Programs<V> {
         let mut input = Vec::new();
         if self.takes_many {
             for unit in units {
-                let line = Value::map([
+                let mut line = vec![
                     ("key", Value::from(unit.key())),
                     ("attempt", unit.attempt().into()),
-                    ("data", unit.data().clone()),
-                ]);
+                ];
+                line.extend(unit.attempt_id().map(|id| ("attempt_id", id.into())));
+                line.push(("data", unit.data().clone()));
+                let line = Value::map(line);
                 input.extend_from_slice(json::to_json(&line).to_string().as_bytes());
                 input.push(b'\n');
             }
@@ -272,9 +275,13 @@ impl<V: View> Programs<V> {
     }
 }
 
-/// Sets `COORDINATED_KEY`, `COORDINATED_ATTEMPT`, and `COORDINATED_DATA_...` for each field with a plain name.
+/// Sets `COORDINATED_KEY`, `COORDINATED_ATTEMPT`, `COORDINATED_ATTEMPT_ID` if the server tells it, and
+/// `COORDINATED_DATA_...` for each field with a plain name.
 fn set_variables(command: &mut Command, unit: &Context) {
     command.env("COORDINATED_ATTEMPT", unit.attempt().to_string());
+    if let Some(id) = unit.attempt_id() {
+        command.env("COORDINATED_ATTEMPT_ID", id.to_string());
+    }
     let mut room = VARIABLES_BYTES_MAX;
     let mut set = |name: String, value: &[u8]| {
         let bytes = name.len() + value.len();
