@@ -292,7 +292,7 @@ impl<S: Storage> Continuation<S> for Awaited {
     fn held(&self) -> usize {
         let names = self.units.iter();
         names
-            .map(|name| size_of::<Name>() + name.bytes().len())
+            .map(|name| size_of::<Name>() + name.bytes().len() + limits::INDEX_ENTRY_BYTES)
             .sum()
     }
 }

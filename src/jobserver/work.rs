@@ -100,6 +100,11 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
     }
 
     fn held(&self) -> usize {
+        // One that waits is also among those that wait: its work twice, and in an index by each name.
+        let (copies, entry) = match self.wait.is_zero() {
+            true => (1, 0),
+            false => (4, limits::INDEX_ENTRY_BYTES),
+        };
         let names = self
             .work_specs
             .iter()
@@ -108,9 +113,10 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
             .runtimes
             .iter()
             .map(|runtime| size_of::<String>() + runtime.len());
-        // One that waits is also in the index of those that wait, by its work and by each name.
-        let copies = if self.wait.is_zero() { 1 } else { 3 };
-        names.chain(runtimes).sum::<usize>() * copies
+        names
+            .chain(runtimes)
+            .map(|bytes| bytes * copies + entry)
+            .sum()
     }
 }
 

@@ -90,7 +90,7 @@ pub fn run(
             }
         }
         if dispatcher.has("wait") {
-            match thread::Builder::new().spawn_scoped(scope, &wait) {
+            match thread::Builder::new().spawn_scoped(scope, wait) {
                 Ok(_) => dispatcher.waiter = Some(&waiter),
                 Err(error) => tracing::warn!("cannot start a thread that waits: {error}"),
             }
