@@ -109,6 +109,16 @@ pub const SLICE_LOOKED_UP: usize = 250;
 /// Bytes of them after which a step ends.
 pub const SLICE_BYTES: usize = 4 * 1024 * 1024;
 
+/// How long a call may wait for work, or for a unit: less than what networks give an idle connection, and little
+/// enough for a client to notice that a daemon is gone.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Units that one call may wait for: they are looked up in one step.
+pub const WAIT_UNITS_MAX: usize = SLICE_LOOKED_UP;
+
+/// Bytes of memory that an entry in an index of those that wait takes at most.
+pub const INDEX_ENTRY_BYTES: usize = 256;
+
 /// Items of a list of more than one slice that are looked through in one step, before any is taken.
 pub const SLICE_CHECKED: usize = 10_000;
 

@@ -44,6 +44,21 @@ pub(super) fn can_give(spec: &WorkSpec, now: Timestamp) -> bool {
     holds(spec).next().is_none() && lack_of_work(spec, now).is_none()
 }
 
+/// How many units a work spec could give now, if workers asked for them.
+pub(super) fn units_to_give(spec: &WorkSpec, now: Timestamp) -> usize {
+    if !can_give(spec, now) {
+        return 0;
+    }
+    let (meta, counts) = (&spec.meta, &spec.counts);
+    // A continuous spec makes one when it has none.
+    let there = counts.available.max(1);
+    let units = match meta.max_running {
+        Some(max) => there.min(max.saturating_sub(counts.pending)),
+        None => there,
+    };
+    usize::try_from(units).unwrap_or(usize::MAX)
+}
+
 /// The work specs that can give units, by what a draw depends on: so a draw costs no more for very many specs of
 /// few kinds, and those that can't give cost nothing.
 ///
@@ -159,21 +174,23 @@ pub(super) enum Precedence {
 }
 
 impl Candidates {
-    /// Puts a work spec in as it is now, or takes it out if it can give nothing.
-    pub fn put(&mut self, spec: &WorkSpec, now: Timestamp) {
-        self.remove(spec.id);
+    /// Puts a work spec in as it is now, or takes it out if it can give nothing. True if it can give now, and could not
+    /// before to workers of its runtime.
+    pub fn put(&mut self, spec: &WorkSpec, now: Timestamp) -> bool {
+        let gave_before = self.take(spec.id, &spec.meta.runtime);
         if holds(spec).next().is_some() {
-            return;
+            return false;
         }
-        let place = match lack_of_work(spec, now) {
-            None => self.make_ready(spec),
+        let (place, gives) = match lack_of_work(spec, now) {
+            None => (self.make_ready(spec), true),
             Some(Reason::Interval { until }) => {
                 self.not_yet.insert((until, spec.id));
-                Place::NotYet(until)
+                (Place::NotYet(until), false)
             }
-            Some(_) => return,
+            Some(_) => return false,
         };
         self.places.insert(spec.id, place);
+        gives && !gave_before
     }
 
     fn make_ready(&mut self, spec: &WorkSpec) -> Place {
@@ -194,17 +211,27 @@ impl Candidates {
 
     /// Takes a work spec out.
     pub fn remove(&mut self, id: WorkSpecId) {
+        self.take(id, "");
+    }
+
+    /// Takes a work spec out. True if it could give to workers of this runtime.
+    fn take(&mut self, id: WorkSpecId, by: &str) -> bool {
         match self.places.remove(&id) {
-            None => {}
+            None => false,
             Some(Place::NotYet(until)) => {
                 self.not_yet.remove(&(until, id));
+                false
             }
             Some(Place::Ready {
                 runtime,
                 priority,
                 share,
                 index,
-            }) => self.remove_ready(runtime, priority, share, index),
+            }) => {
+                let gave = runtime == by;
+                self.remove_ready(runtime, priority, share, index);
+                gave
+            }
         }
     }
 
@@ -245,6 +272,12 @@ impl Candidates {
     pub fn next_due(&self, now: Timestamp) -> Option<WorkSpecId> {
         let (until, id) = self.not_yet.first()?;
         (*until <= now).then_some(*id)
+    }
+
+    /// When the next one becomes able to give, if nothing changes until then.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Timestamp> {
+        self.not_yet.first().map(|(until, _)| *until)
     }
 
     /// Chooses one of those with these runtimes: of the highest priority, at random, so that the numbers of
@@ -341,7 +374,9 @@ mod tests {
 
     fn candidates(specs: &[WorkSpec]) -> Candidates {
         let mut candidates = Candidates::default();
-        specs.iter().for_each(|spec| candidates.put(spec, NOW));
+        for spec in specs {
+            candidates.put(spec, NOW);
+        }
         candidates
     }
 

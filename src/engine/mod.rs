@@ -13,6 +13,7 @@ use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
     Chained, Effects, Error, Memory, NamespaceId, Operation, Result, Retention, StorageError,
+    WaiterId, Waiters, WaitsFor,
 };
 use crate::limits::{self, Pace, RequestLimits};
 use archiver::Archiver;
@@ -41,6 +42,7 @@ pub struct Engine<S: Storage> {
     random: Box<dyn Rng>,
     settings: Settings,
     memory: Memory,
+    waiters: Waiters,
     batch: Batch,
     archiver: Archiver,
     /// When the next cleanup step may be taken.
@@ -99,6 +101,7 @@ impl<S: Storage> Engine<S> {
             random,
             settings,
             memory: Memory::new(now),
+            waiters: Waiters::default(),
             batch: Batch::default(),
             archiver: Archiver::default(),
             next_cleanup: now,
@@ -159,6 +162,9 @@ impl<S: Storage> Engine<S> {
         mut run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
         self.batch.may_write |= access == Access::Write;
+        if self.waiters.want_work() {
+            self.memory.asked_for_work = Some(now);
+        }
         let (namespace, random) = (self.namespace, &mut *self.random);
         let (limits, memory) = (&self.settings.limits, &self.memory);
         let mut effects = Effects::default();
@@ -234,7 +240,62 @@ impl<S: Storage> Engine<S> {
     pub fn commit(&mut self) -> std::result::Result<(), StorageError> {
         let batch = std::mem::take(&mut self.batch);
         self.totals.count(batch.operations, batch.may_write);
-        self.store.commit()
+        let committed = self.store.commit();
+        if committed.is_err() && !self.waiters.is_empty() {
+            // What was undone may be what they wait for: reading loads the file's state again, which is news. If that
+            // fails as well, they learn it with the next batch.
+            let _ = self.store.operation(Access::Read, |_| Ok(()));
+            let _ = self.store.commit();
+        }
+        committed
+    }
+
+    /// Lets a request wait for something until `end`. It is run when [`Engine::next_to_run`] returns it. If it has to
+    /// wait then, [`Engine::wait_again`] is to be called, and otherwise [`Engine::end_wait`].
+    pub fn wait(&mut self, waits_for: WaitsFor, end: Timestamp) -> WaiterId {
+        self.store.watch(true);
+        self.waiters.begin(waits_for, end)
+    }
+
+    /// Lets a request wait again, which keeps its place.
+    pub fn wait_again(&mut self, id: WaiterId, waits_for: WaitsFor) {
+        self.waiters.sleep_again(id, waits_for);
+    }
+
+    /// Lets a request wait no longer. It is to be run now.
+    pub fn hurry(&mut self, id: WaiterId) {
+        self.waiters.end(id);
+    }
+
+    /// True if a request must not wait any longer.
+    #[must_use]
+    pub fn wait_is_over(&self, id: WaiterId) -> bool {
+        self.waiters.is_over(id)
+    }
+
+    /// Forgets a request that was answered, or that nobody waits for any more.
+    pub fn end_wait(&mut self, id: WaiterId) {
+        self.waiters.remove(id);
+        if self.waiters.is_empty() {
+            self.store.watch(false);
+        }
+    }
+
+    /// The next waiting request that is to be run. Cheap if nothing has changed, and free if none waits.
+    pub fn next_to_run(&mut self, now: Timestamp) -> Option<WaiterId> {
+        if self.waiters.is_empty() {
+            return None;
+        }
+        let news = self.store.take_news(self.namespace, now);
+        self.waiters.note(news);
+        let store = &self.store;
+        self.waiters.next(now, |id| store.get_work_spec(id))
+    }
+
+    /// When [`Engine::next_to_run`] has another one, if nothing else happens.
+    #[must_use]
+    pub fn next_run_at(&self) -> Option<Timestamp> {
+        self.waiters.next_at()
     }
 
     /// Does what is due, in a batch of its own that is committed when this returns. Returns how long the caller may
@@ -265,6 +326,7 @@ impl<S: Storage> Engine<S> {
         self.commit()?;
         moved.map_err(into_storage)?;
         self.memory.move_times(step);
+        self.waiters.move_times(step);
         for time in [&mut self.next_cleanup, &mut self.archiver.next] {
             *time = time.moved(step);
         }

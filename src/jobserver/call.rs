@@ -2,9 +2,10 @@
 
 use super::params::Params;
 use crate::coordinate::storage::{Lister, Storage};
-use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention};
+use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention, WaitsFor};
 use crate::limits;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// What a step of a call works with. Each step is one operation.
 pub(super) struct Call<'a, S: Storage> {
@@ -20,6 +21,8 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) message: &'a [u8],
     /// True if it came as a single request, false if it came in a list of requests.
     pub(super) is_single: bool,
+    /// True if it has waited ([`Progress::Sleep`]) for as long as it may.
+    pub(super) wait_is_over: bool,
     /// The results of the items of the call's list so far, one after the other.
     pub(super) results: &'a mut Vec<u8>,
     /// Units that the step gives to the connection, which remembers them once the step has succeeded.
@@ -34,6 +37,17 @@ pub(super) enum Progress<S: Storage> {
     Read(Read),
     /// There are further steps, in later batches.
     More(Box<dyn Continuation<S>>),
+    /// It has changed nothing, and has to wait.
+    Sleep(Sleep<S>),
+}
+
+/// A call that waits for something.
+pub(super) struct Sleep<S: Storage> {
+    /// The call, which is run again when that may have happened.
+    pub(super) rest: Box<dyn Continuation<S>>,
+    pub(super) waits_for: WaitsFor,
+    /// How long it waits from its first step on.
+    pub(super) at_most: Duration,
 }
 
 /// A long read, which writes the result of a call.

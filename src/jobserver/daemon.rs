@@ -22,6 +22,7 @@ const FEATURES: &[&str] = &[
     "explain_work",
     "list_locks",
     "attempts",
+    "wait",
 ];
 
 pub(super) fn get_config<S: Storage>(

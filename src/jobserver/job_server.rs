@@ -32,6 +32,8 @@ pub(super) struct Turn<'a> {
     pub(super) message: &'a [u8],
     /// True for a single request, false for a list.
     pub(super) is_single: bool,
+    /// See [`Call::wait_is_over`].
+    pub(super) wait_is_over: bool,
     pub(super) now: Timestamp,
 }
 
@@ -115,6 +117,7 @@ impl<S: Storage> JobServer<S> {
                 calls,
                 message: turn.message,
                 is_single: turn.is_single,
+                wait_is_over: turn.wait_is_over,
                 results: &mut *results,
                 given: Vec::new(),
             };

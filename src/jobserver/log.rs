@@ -28,6 +28,7 @@ pub(super) fn request<S: Storage>(
         Ok(Progress::Done) => "ok",
         Ok(Progress::Read(_)) => "deferred",
         Ok(Progress::More(_)) => "not yet",
+        Ok(Progress::Sleep(_)) => "waiting",
         Err(error) => {
             tracing::debug!(method, spec, duration_us, outcome = "failed", %error, "request");
             return;

@@ -8,9 +8,9 @@ use super::method::{Method, MethodInfo};
 use super::params::Params;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
-use crate::coordinate::{Error, HandedOut, Result, StorageError};
+use crate::coordinate::{Error, HandedOut, Result, StorageError, WaiterId, WaitsFor};
 use crate::limits;
-use crate::server::{BatchError, Handled, LongRead};
+use crate::server::{BatchError, Handled, LongRead, Ticket};
 use coordinated_client::cbor::item::{Items, Place};
 use coordinated_client::cbor::{Item, Writer};
 use coordinated_client::cborrpc::envelope::{self, Request};
@@ -21,6 +21,8 @@ pub struct Session<S: Storage> {
     handed_out: HandedOut,
     /// The message that is to be handled again.
     pub(super) in_flight: Option<InFlight<S>>,
+    /// Its place among those that wait, if it does.
+    pub(super) waiter: Option<WaiterId>,
 }
 
 impl<S: Storage> Session<S> {
@@ -29,6 +31,7 @@ impl<S: Storage> Session<S> {
         Self {
             handed_out: HandedOut::new(attempts_max),
             in_flight: None,
+            waiter: None,
         }
     }
 }
@@ -144,6 +147,15 @@ struct Started<S: Storage> {
     results: Vec<u8>,
     /// True if steps before the last one have been committed.
     has_earlier_steps: bool,
+    /// True if the last one has only found that the call has to wait.
+    has_slept: bool,
+}
+
+impl<S: Storage> Started<S> {
+    /// True if some of its steps may have changed something.
+    fn has_steps(&self) -> bool {
+        self.has_earlier_steps || !self.has_slept
+    }
 }
 
 impl<S: Storage> InFlight<S> {
@@ -180,6 +192,11 @@ impl<S: Storage> InFlight<S> {
         self.answer.responses.capacity() + started_held
     }
 
+    /// True if the first request has done steps that may have changed something.
+    fn has_steps(&self) -> bool {
+        self.started.as_ref().is_some_and(Started::has_steps)
+    }
+
     /// Lets its requests fail instead of waiting to write.
     pub(super) fn end_waiting(&mut self) {
         self.has_waited = true;
@@ -202,6 +219,8 @@ enum Outcome<S: Storage> {
     Read(&'static MethodInfo, Read),
     /// It has further steps.
     Started(Started<S>),
+    /// It waits for something.
+    Asleep(Started<S>, WaitsFor, Duration),
     /// It has to wait until the service can write.
     Wait,
 }
@@ -215,9 +234,11 @@ impl<S: Storage> JobServer<S> {
         message: &[u8],
         now: Timestamp,
     ) -> Handled<Answer> {
+        let waiter = session.waiter;
         let turn = Turn {
             message,
             is_single: in_flight.is_single,
+            wait_is_over: waiter.is_some_and(|waiter| self.engine.wait_is_over(waiter)),
             now,
         };
         self.engine.open_batch();
@@ -239,9 +260,9 @@ impl<S: Storage> JobServer<S> {
                 return self.handle_again(session, in_flight);
             }
             let fields = Request::from_map(request);
-            let has_earlier_steps = in_flight.started.is_some();
+            let has_earlier_steps = in_flight.has_steps();
             match self.step(session, &mut in_flight, request, &fields, &turn) {
-                Outcome::Answered => {}
+                Outcome::Answered => self.end_wait(session),
                 Outcome::Read(method, read) => match self.engine.reader() {
                     Some(reader) if turn.is_single => {
                         let id = fields.id_bytes().to_vec();
@@ -258,6 +279,21 @@ impl<S: Storage> JobServer<S> {
                     in_flight.next = here.place_in(message);
                     return self.handle_again(session, in_flight);
                 }
+                Outcome::Asleep(started, waits_for, at_most) => {
+                    let waiter = match session.waiter {
+                        Some(waiter) => {
+                            self.engine.wait_again(waiter, waits_for);
+                            waiter
+                        }
+                        None => self.engine.wait(waits_for, now.plus(at_most)),
+                    };
+                    session.waiter = Some(waiter);
+                    in_flight.started = Some(started);
+                    in_flight.next = here.place_in(message);
+                    let (ticket, held) = (Ticket(waiter.0), in_flight.held());
+                    session.in_flight = Some(in_flight);
+                    return Handled::Sleep { ticket, held };
+                }
                 Outcome::Wait => {
                     // It has written nothing in the current batch, so this stays open for others.
                     in_flight.next = here.place_in(message);
@@ -273,6 +309,13 @@ impl<S: Storage> JobServer<S> {
             } else {
                 in_flight.answer.settle();
             }
+        }
+    }
+
+    /// Forgets that a connection waits, if it does.
+    pub(super) fn end_wait(&mut self, session: &mut Session<S>) {
+        if let Some(waiter) = session.waiter.take() {
+            self.engine.end_wait(waiter);
         }
     }
 
@@ -319,7 +362,7 @@ impl<S: Storage> JobServer<S> {
             return Outcome::Wait;
         }
         let started = in_flight.started.take();
-        let has_earlier_steps = started.is_some();
+        let has_earlier_steps = started.as_ref().is_some_and(Started::has_steps);
         let (rest, mut results) = match started {
             Some(Started { rest, results, .. }) => (Some(rest), results),
             None => (None, Vec::new()),
@@ -361,7 +404,18 @@ impl<S: Storage> JobServer<S> {
                 rest: Ok(rest),
                 results,
                 has_earlier_steps,
+                has_slept: false,
             }),
+            Ok(Progress::Sleep(sleep)) => {
+                let started = Started {
+                    method,
+                    rest: Ok(sleep.rest),
+                    results,
+                    has_earlier_steps,
+                    has_slept: true,
+                };
+                Outcome::Asleep(started, sleep.waits_for, sleep.at_most)
+            }
             Err(problem) => {
                 envelope::write_failure(out, fields.id_bytes(), &problem);
                 Outcome::Answered

@@ -92,9 +92,10 @@ impl<S: Storage> Method<S> {
         ),
         reads(
             "get_work_unit_status",
-            &["work_spec_name", "work_unit_keys"],
+            &["work_spec_name", "work_unit_keys", "options"],
             units::get_work_unit_status,
-        ),
+        )
+        .optional(1),
         writes(
             "prioritize_work_units",
             &["work_spec_name", "options"],

@@ -6,6 +6,7 @@ use crate::number::{as_float, as_integer_or_numeral};
 use coordinated_client::cbor::item::Items;
 use coordinated_client::cbor::{Item, Kind};
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// How many characters of a name messages show.
 const NAME_CHARS_MAX: usize = 100;
@@ -261,6 +262,23 @@ impl<'a> Param<'a> {
             Some(number) if number.is_nan() => Err(self.error("expected a number, got NaN")),
             number => Ok(number),
         }
+    }
+
+    /// How long a call waits: a number of seconds up to a minute; zero by default.
+    pub(super) fn wait(&self, is_single: bool) -> Result<Duration> {
+        let seconds = self.optional_number()?.unwrap_or(0.0);
+        let max = limits::WAIT_MAX.as_secs_f64();
+        if !(0.0..=max).contains(&seconds) {
+            return Err(self.error(format_args!(
+                "expected a number of seconds from 0 to {max}, got {seconds}"
+            )));
+        }
+        if seconds > 0.0 && !is_single {
+            return Err(self.error(
+                "a list of requests can't wait; send this one as a single request, or without the option",
+            ));
+        }
+        Ok(Duration::from_secs_f64(seconds))
     }
 
     /// A number; NaN is an error.

@@ -6,7 +6,7 @@ use super::message::{Answer, InFlight, Session, batch_error};
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::StorageError;
 use crate::coordinate::storage::Storage;
-use crate::server::{BatchError, Handled, Service};
+use crate::server::{BatchError, Handled, Service, Ticket};
 use coordinated_client::cborrpc::envelope::{self, Message};
 use coordinated_client::cborrpc::framing::FrameError;
 use std::time::Duration;
@@ -61,6 +61,24 @@ impl<S: Storage> Service for JobServer<S> {
         if let Some(in_flight) = &mut session.in_flight {
             in_flight.end_waiting();
         }
+    }
+
+    fn next_awake(&mut self, now: Timestamp) -> Option<Ticket> {
+        self.engine.next_to_run(now).map(|waiter| Ticket(waiter.0))
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.engine.next_run_at()
+    }
+
+    fn end_sleep(&mut self, session: &mut Session<S>) {
+        if let Some(waiter) = session.waiter {
+            self.engine.hurry(waiter);
+        }
+    }
+
+    fn close_session(&mut self, session: &mut Session<S>) {
+        self.end_wait(session);
     }
 
     fn batch_is_full(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Methods on work units.
 
-use super::call::{Call, Continuation, Progress};
+use super::call::{Call, Continuation, Progress, Sleep};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
 use super::reply::{
@@ -10,10 +10,11 @@ use super::reply::{
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
     Completed, Counts, Deletion, DeletionInStatus, Error, Name, NamespaceId, NewUnit, Operation,
-    PriorityChange, Result, UnitReport, UnitStatus, WorkSpecId,
+    PriorityChange, Result, UnitReport, UnitStatus, WaitsFor, WorkSpecId,
 };
 use crate::limits::{self, RequestLimits};
 use coordinated_client::cbor::Writer;
+use std::time::Duration;
 
 /// The number of a status on the wire. To clients, delayed units are available.
 pub(super) fn status_number(status: UnitStatus) -> u64 {
@@ -232,11 +233,68 @@ pub(super) fn get_work_unit_status<S: Storage>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    let action = LookUp {
-        work_spec: params.get("work_spec_name").name()?,
-        write: find_status,
+    let work_spec = params.get("work_spec_name").name()?;
+    let keys = params.get("work_unit_keys");
+    let options = Options::read(params.get("options"))?;
+    let wait = options.get("wait").wait(call.is_single)?;
+    if wait.is_zero() {
+        let write = find_status;
+        return call_on_list(call, LookUp { work_spec, write }, &keys, out);
+    }
+    if keys.list()?.are_more_than(limits::WAIT_UNITS_MAX) {
+        let max = limits::WAIT_UNITS_MAX;
+        return Err(keys.error(format_args!(
+            "more than {max} items; name fewer units, or leave out the option wait"
+        )));
+    }
+    let units = keys.optional_names()?.unwrap_or_default();
+    let awaited = Awaited {
+        work_spec,
+        units,
+        wait,
     };
-    call_on_list(call, action, &params.get("work_unit_keys"), out)
+    awaited.step(call, out)
+}
+
+/// Units, of which a call waits for the first one to be completed or deleted.
+#[derive(Clone)]
+struct Awaited {
+    work_spec: Name,
+    units: Vec<Name>,
+    wait: Duration,
+}
+
+impl<S: Storage> Continuation<S> for Awaited {
+    /// Writes the statuses, unless there is something to wait for.
+    fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
+        let spec = call.operation.work_spec(&self.work_spec);
+        let Some(spec) = write_in_band(out, FailedValue::Null, spec.map(|spec| spec.id))? else {
+            return Ok(Progress::Done);
+        };
+        if !call.wait_is_over
+            && let Some(units) = call.operation.units_to_wait_for(spec, &self.units)?
+        {
+            return Ok(Progress::Sleep(Sleep {
+                rest: Box::new(self.clone()),
+                waits_for: WaitsFor::Units(spec, units),
+                at_most: self.wait,
+            }));
+        }
+        let mut statuses = Vec::new();
+        for name in &self.units {
+            find_status(&mut call.operation, spec, name, &mut statuses)?;
+            check_answer_length(statuses.len())?;
+        }
+        ok_list(out, self.units.len(), &statuses);
+        Ok(Progress::Done)
+    }
+
+    fn held(&self) -> usize {
+        let names = self.units.iter();
+        names
+            .map(|name| size_of::<Name>() + name.bytes().len() + limits::INDEX_ENTRY_BYTES)
+            .sum()
+    }
 }
 
 /// Writes the status of a unit; null if there is no such unit.

@@ -1,6 +1,6 @@
 //! Methods for workers: getting units, and reporting on them.
 
-use super::call::{Call, Continuation, Progress};
+use super::call::{Call, Continuation, Progress, Sleep};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
 use super::reply::{
@@ -8,7 +8,8 @@ use super::reply::{
 };
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WorkRequest,
+    Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WaitsFor, Work,
+    WorkRequest,
 };
 use crate::limits::{self, RequestLimits};
 use crate::number::{duration_from_seconds, is_true};
@@ -16,7 +17,7 @@ use coordinated_client::cbor::{Item, Writer};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A request for work whose search takes several steps.
+/// A request for work whose search takes several steps, or that waits.
 struct GetWork {
     worker: Name,
     max_jobs: i64,
@@ -25,6 +26,8 @@ struct GetWork {
     runtimes: Vec<String>,
     /// The answer also tells the attempts.
     tells_attempts: bool,
+    /// How long it waits for a unit.
+    wait: Duration,
 }
 
 pub(super) fn get_work<S: Storage>(
@@ -59,6 +62,7 @@ pub(super) fn get_work<S: Storage>(
         work_specs,
         runtimes,
         tells_attempts,
+        wait: options.get("wait").wait(call.is_single)?,
     });
     get_work.step(call, out)
 }
@@ -72,8 +76,17 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
             work_specs: &self.work_specs,
             runtimes: &self.runtimes,
         };
-        let Some(given) = call.operation.get_work(&self.worker, &request)? else {
-            return Ok(Progress::More(Box::new(Self::clone(self))));
+        let given = if call.wait_is_over {
+            // Perhaps nobody is there any more to take a unit.
+            Vec::new()
+        } else {
+            match call.operation.get_work(&self.worker, &request)? {
+                Some(given) if given.is_empty() && !self.wait.is_zero() => {
+                    return Ok(Progress::Sleep(self.sleep()));
+                }
+                Some(given) => given,
+                None => return Ok(Progress::More(Box::new(Self::clone(self)))),
+            }
         };
         ok_pair(out, |writer| match (self.max_jobs, &given[..]) {
             (1, []) => {
@@ -93,6 +106,11 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
     }
 
     fn held(&self) -> usize {
+        // One that waits is also among those that wait: its work twice, and in an index by each name.
+        let (copies, entry) = match self.wait.is_zero() {
+            true => (1, 0),
+            false => (4, limits::INDEX_ENTRY_BYTES),
+        };
         let names = self
             .work_specs
             .iter()
@@ -101,7 +119,26 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
             .runtimes
             .iter()
             .map(|runtime| size_of::<String>() + runtime.len());
-        names.chain(runtimes).sum()
+        names
+            .chain(runtimes)
+            .map(|bytes| bytes * copies + entry)
+            .sum()
+    }
+}
+
+impl GetWork {
+    /// Waits until there may be a unit.
+    fn sleep<S: Storage>(self: &Rc<Self>) -> Sleep<S> {
+        let work = Work {
+            work_specs: self.work_specs.iter().cloned().collect(),
+            runtimes: self.runtimes.iter().cloned().collect(),
+        };
+        let max_units = usize::try_from(self.max_jobs).unwrap_or(1);
+        Sleep {
+            rest: Box::new(Rc::clone(self)),
+            waits_for: WaitsFor::Work { work, max_units },
+            at_most: self.wait,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::Limits;
 use super::buffer::Buffer;
 use super::limits::MESSAGES_PER_TURN;
 use super::memory::Memory;
-use super::service::LongRead;
+use super::service::{LongRead, Ticket};
 use super::socket::{Peer, Socket};
 use coordinated_client::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use mio::event::Event;
@@ -41,6 +41,11 @@ pub(super) struct Connection<S> {
     pub(super) queued: bool,
     /// True while a long read runs or waits to start. Messages wait for its end.
     pub(super) busy: bool,
+    /// The ticket of its message while that sleeps. Messages behind it wait for its end.
+    pub(super) asleep: Option<Ticket>,
+    /// True if its message has slept and is to be handled again, whatever memory others take: other messages may wait
+    /// for what becomes of it.
+    pub(super) has_woken: bool,
     /// The long read, while it waits to start.
     pub(super) long_read: Option<LongRead>,
     /// Bytes of the message that the long read answers. It may have copied all of them.
@@ -87,6 +92,8 @@ impl<S> Connection<S> {
             phase: Phase::Open,
             queued: false,
             busy: false,
+            asleep: None,
+            has_woken: false,
             long_read: None,
             read_message_bytes: 0,
             partial_answer: 0,
@@ -339,6 +346,11 @@ impl<S> Connection<S> {
     /// True if the peer has closed its side or is gone.
     pub(super) fn is_at_end(&self) -> bool {
         self.at_end
+    }
+
+    /// True if the peer has closed its side or is gone, also if that was not read yet.
+    pub(super) fn has_hung_up(&self) -> bool {
+        self.hung_up || self.at_end
     }
 
     /// Shuts our side down.

@@ -34,8 +34,16 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             .flatten()
             .map(|deadline| deadline.saturating_duration_since(now))
             .chain([SLEEP_MAX, self.next_tick().since(self.now)])
+            .chain(self.wake_at().map(|at| at.since(self.now)))
             .min()
             .unwrap_or_default()
+    }
+
+    /// When a message wakes up next.
+    fn wake_at(&self) -> Option<Timestamp> {
+        (!self.sleeping.is_empty())
+            .then(|| self.service.wake_at())
+            .flatten()
     }
 
     /// When the service has to do its own work next. After a failure, that is some time later, though it is due now.

@@ -8,7 +8,7 @@ use super::limits::{EVENTS_PER_POLL, READ_BYTES_PER_TURN};
 use super::log_throttle::LogThrottle;
 use super::memory::Memory;
 use super::pool::Pool;
-use super::service::Service;
+use super::service::{Service, Ticket};
 use super::statistics::Totals;
 use super::table::{Key, Table};
 use super::turn::Pending;
@@ -17,15 +17,15 @@ use super::{Admission, LISTENERS, Limits, Server, ServerError, ServiceManager};
 use crate::clock::{Clock, Timestamp};
 use mio::{Events, Poll, Waker};
 use signal_hook_mio::v1_0::Signals;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The running loop.
 ///
-/// Its methods are in several files, by subject: `turn.rs`, `events.rs`, `deadlines.rs`, `room.rs`, `waiting.rs`,
-/// `statistics.rs` and `stop.rs`. So these files and this one use each other.
+/// Its methods are in several files, by subject: `turn.rs`, `events.rs`, `deadlines.rs`, `room.rs`, `sleeping.rs`,
+/// `waiting.rs`, `statistics.rs` and `stop.rs`. So these files and this one use each other.
 pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) limits: Limits,
     pub(super) admission: Admission,
@@ -65,6 +65,10 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) put_off: Vec<Key>,
     /// Connections with a message that did a step in the current batch and is to be handled again.
     pub(super) in_batch: Vec<Key>,
+    /// The connections with a message that sleeps.
+    pub(super) sleeping: HashMap<Ticket, Key>,
+    /// Those that are being woken. Kept for its memory.
+    pub(super) woken: Vec<Key>,
     /// Connections and tasks that wait until the service can write.
     pub(super) waiting: Waiting,
     /// Tasks that other threads have submitted.
@@ -128,6 +132,8 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             turn: Vec::new(),
             put_off: Vec::new(),
             in_batch: Vec::new(),
+            sleeping: HashMap::new(),
+            woken: Vec::new(),
             waiting: Waiting::default(),
             tasks,
             batch: Vec::new(),
@@ -174,6 +180,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             self.close_stalled();
             self.handle_ready()?;
             self.tick()?;
+            self.wake_sleeping();
         }
         Ok(())
     }

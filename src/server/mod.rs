@@ -29,6 +29,7 @@ mod pool;
 mod room;
 mod service;
 mod service_manager;
+mod sleeping;
 mod socket;
 mod statistics;
 mod stop;
@@ -43,7 +44,7 @@ pub use admission::{Admission, Network, ParseNetworkError};
 pub use bind_error::BindError;
 pub use inbox::{Inbox, Reply, SubmitError, Task, TaskProgress, Tasks};
 pub use limits::Limits;
-pub use service::{BatchError, Handled, LongRead, Service};
+pub use service::{BatchError, Handled, LongRead, Service, Ticket};
 pub use service_manager::ServiceManager;
 
 use crate::clock::Clock;

@@ -43,7 +43,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 let peer = connection.peer;
                 tracing::warn!(%peer, bytes, suppressed, "refused a message: {error}");
             }
-            if connection.busy {
+            if connection.busy || connection.asleep.is_some() {
                 // An earlier message is still to be answered, so an error here would be out of order.
                 self.reset(key);
                 continue;

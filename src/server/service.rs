@@ -7,6 +7,10 @@ use std::time::Duration;
 /// A read that runs beside the loop, on another thread: it reads committed state and returns the bytes of one answer.
 pub type LongRead = Box<dyn FnOnce() -> Vec<u8> + Send>;
 
+/// Names a message that sleeps. No two messages have the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
 /// What came of a message.
 pub enum Handled<A> {
     /// It was handled in the current batch. The answer is valid once the batch has been committed.
@@ -24,6 +28,15 @@ pub enum Handled<A> {
     /// The message has to wait: it writes, and another program keeps the service from writing. It is to be handled
     /// again, with the same session, when [`Service::can_write`] is true, or after [`Service::end_waiting`].
     Wait {
+        /// As with `Again`.
+        held: usize,
+    },
+    /// The message waits for something to happen in the service. It is to be handled again, with the same session, when
+    /// [`Service::next_awake`] returns its ticket, or after [`Service::end_sleep`]. The connection's next message waits
+    /// for its answer.
+    Sleep {
+        /// Its ticket, which stays the same if it sleeps again.
+        ticket: Ticket,
         /// As with `Again`.
         held: usize,
     },
@@ -80,6 +93,23 @@ pub trait Service {
 
     /// Called before a message is handled again that has waited for too long. Where it would wait, it must fail.
     fn end_waiting(&mut self, _session: &mut Self::Session) {}
+
+    /// The next message that sleeps and is to be handled again. Asked after each message, so this must be cheap.
+    fn next_awake(&mut self, _now: Timestamp) -> Option<Ticket> {
+        None
+    }
+
+    /// When [`Service::next_awake`] has another one, if nothing else happens until then.
+    fn wake_at(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Called before a message that sleeps is handled again because its peer has closed its side, or because the loop is
+    /// stopping. It must not sleep any more.
+    fn end_sleep(&mut self, _session: &mut Self::Session) {}
+
+    /// Called when a connection is closed.
+    fn close_session(&mut self, _session: &mut Self::Session) {}
 
     /// True if the batch should be committed before another message is handled: it is large, or can't go on.
     fn batch_is_full(&self) -> bool;

@@ -48,6 +48,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.wait(Duration::ZERO)?;
         self.read_what_is_there();
         self.reading = false;
+        self.end_all_sleep();
         self.waiting.end_by(self.instant + WRITE_WAIT_AT_STOP);
         self.limits.write_wait_max = self.limits.write_wait_max.min(WRITE_WAIT_AT_STOP);
         self.tasks.close();

@@ -36,6 +36,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     pub(super) fn handle_ready(&mut self) -> Result<(), ServerError> {
         let has_begun = self.end_waits();
         self.turn.clear();
+        self.wake_sleeping();
         self.turn.extend(&self.ready);
         self.read();
         let outcome = if self.handle_messages() | has_begun {
@@ -113,6 +114,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                     }
                 }
             }
+            // Before others get what they wait for, in the same batch.
+            self.wake_sleeping();
             let ran = self.tasks.run_next(self.service, self.now);
             if self.tasks.waiting() > 0 {
                 self.waiting.begin(self.instant, self.limits.write_wait_max);
@@ -128,10 +131,13 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     /// Handles the next message of a connection, if there is one.
     fn handle_next_message(&mut self, key: Key, handled: &mut bool) -> WaitFor {
+        if self.is_asleep(key) {
+            return WaitFor::Event;
+        }
         let Some(connection) = self.connections.get_mut(key) else {
             return WaitFor::Event;
         };
-        if !connection.may_be_served(&self.memory, &self.limits) {
+        if !connection.has_woken && !connection.may_be_served(&self.memory, &self.limits) {
             self.has_paused |= self.memory.is_crowded(&self.limits);
             self.log_paused(key);
             return WaitFor::Event;
@@ -151,9 +157,11 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                     let handled = self.service.handle(session, message, self.now);
                     self.totals.messages += u64::from(!matches!(
                         handled,
-                        Handled::Again { .. } | Handled::Wait { .. }
+                        Handled::Again { .. } | Handled::Wait { .. } | Handled::Sleep { .. }
                     ));
                     connection.note_partial_answer(0, self.instant);
+                    connection.has_woken &=
+                        matches!(handled, Handled::Again { .. } | Handled::Wait { .. });
                     match handled {
                         Handled::Answer(answer) => self.batch.push(Pending::Answer(key, answer)),
                         Handled::Later(read) => {
@@ -171,6 +179,13 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                             connection.note_partial_answer(held, self.instant);
                             connection.put_back();
                             return WaitFor::Write;
+                        }
+                        Handled::Sleep { ticket, held } => {
+                            connection.note_partial_answer(held, self.instant);
+                            connection.put_back();
+                            if self.sleep_on(key, ticket) {
+                                return WaitFor::Event;
+                            }
                         }
                         Handled::Refuse(error) => {
                             connection.end();
@@ -307,7 +322,11 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     }
 
     fn remove(&mut self, key: Key) -> Option<Connection<S::Session>> {
-        let connection = self.connections.remove(key)?;
+        let mut connection = self.connections.remove(key)?;
+        if let Some(ticket) = connection.asleep.take() {
+            self.sleeping.remove(&ticket);
+        }
+        self.service.close_session(connection.session());
         self.memory.replace(connection.counted(), Memory::default());
         if connection.long_read.is_some() {
             self.waiting_reads.retain(|waiting| *waiting != key);

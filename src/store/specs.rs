@@ -3,10 +3,12 @@
 use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{StorageResult, VisitCounts, VisitDefinition, WorkSpecStore};
+use crate::coordinate::storage::{
+    News, StorageResult, VisitCounts, VisitDefinition, WorkSpecStore,
+};
 use crate::coordinate::{
     AttemptId, Candidates, Completed, Counts, Error, Meta, Name, NamespaceId, Result, StorageError,
-    UnitStatus, WorkSpec, WorkSpecId,
+    UnitStatus, WorkSpec, WorkSpecId, WorkUnitId,
 };
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, named_params};
@@ -113,6 +115,9 @@ pub(super) struct WorkSpecs {
     changed: BTreeSet<WorkSpecId>,
     /// True if the file may hold deleted specs.
     has_deleted: bool,
+    /// See [`crate::coordinate::storage::Storage::watch`].
+    is_watched: bool,
+    news: News,
 }
 
 /// A work spec as it is kept in memory.
@@ -201,16 +206,52 @@ impl WorkSpecs {
         while let Some(id) = self.changed.pop_first() {
             if let Some(cached) = self.by_id.get(&id) {
                 let candidates = self.candidates.entry(cached.namespace).or_default();
-                candidates.put(&cached.spec, now);
+                if candidates.put(&cached.spec, now) && self.is_watched {
+                    self.news.able.push(id);
+                }
             }
         }
         let candidates = self.candidates.entry(namespace).or_default();
         while let Some(due) = candidates.next_due(now)
             && let Some(cached) = self.by_id.get(&due)
         {
-            candidates.put(&cached.spec, now);
+            if candidates.put(&cached.spec, now) && self.is_watched {
+                self.news.able.push(due);
+            }
         }
         candidates
+    }
+
+    /// See [`crate::coordinate::storage::Storage::watch`].
+    pub(super) fn watch(&mut self, is_watching: bool) {
+        self.is_watched = is_watching;
+        if !is_watching {
+            self.news = News::default();
+        }
+    }
+
+    /// See [`crate::coordinate::storage::Storage::take_news`].
+    pub(super) fn take_news(&mut self, namespace: NamespaceId, now: Timestamp) -> News {
+        let able_at = self.candidates(namespace, now).next_at();
+        let mut news = std::mem::take(&mut self.news);
+        if news.is_reloaded {
+            news.able = self.by_id.keys().copied().collect();
+        }
+        let is_in = |id: &WorkSpecId| self.by_id.get(id).map(|cached| cached.namespace);
+        news.able.retain(|id| is_in(id) == Some(namespace));
+        News { able_at, ..news }
+    }
+
+    /// Notes that everything may have changed.
+    pub(super) fn note_reload(&mut self) {
+        self.news.is_reloaded = self.is_watched;
+    }
+
+    /// Notes that a unit was changed or deleted.
+    pub(super) fn note_changed_unit(&mut self, id: WorkUnitId) {
+        if self.is_watched {
+            self.news.units.push(id);
+        }
     }
 
     /// The last name that get_work has passed, if it has passed any.
@@ -772,6 +813,9 @@ impl WorkSpecStore for SqliteStore {
         let before = self.specs.remove(id).map(Box::new);
         self.batch.undo.push(Undo::Spec(id, before));
         self.specs.has_deleted = true;
+        if self.specs.is_watched {
+            self.specs.news.gone.push(id);
+        }
         Ok(())
     }
 

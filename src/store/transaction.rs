@@ -5,8 +5,10 @@ use super::error::full_if_beyond_limit;
 use super::specs::Undo;
 use super::{Reader, SqliteStore};
 use crate::clock::{ClockStep, Timestamp};
-use crate::coordinate::storage::{Access, Storage, StorageResult, StorageStatistics, WalPages};
-use crate::coordinate::{Error, Result, StorageError};
+use crate::coordinate::storage::{
+    Access, News, Storage, StorageResult, StorageStatistics, WalPages,
+};
+use crate::coordinate::{Error, NamespaceId, Result, StorageError};
 use rusqlite::OptionalExtension;
 use std::time::Duration;
 
@@ -130,6 +132,14 @@ impl Storage for SqliteStore {
         Err(broken)
     }
 
+    fn watch(&mut self, is_watching: bool) {
+        self.specs.watch(is_watching);
+    }
+
+    fn take_news(&mut self, namespace: NamespaceId, now: Timestamp) -> News {
+        self.specs.take_news(namespace, now)
+    }
+
     fn due(&self) -> Option<Timestamp> {
         self.due
     }
@@ -247,6 +257,7 @@ impl SqliteStore {
     /// Loads what is kept in memory beside the file.
     pub(super) fn load(&mut self) -> StorageResult<()> {
         self.load_work_specs()?;
+        self.specs.note_reload();
         self.load_output_slices()?;
         let mut next_id = |sql: &'static str| {
             let largest: Option<i64> = self

@@ -360,6 +360,7 @@ impl WorkUnitStore for SqliteStore {
         self.count_unit(unit.work_spec, Some(before), Some((unit.status, now)));
         self.note_delay(unit);
         self.note_completion(unit);
+        self.specs.note_changed_unit(unit.id);
         Ok(())
     }
 
@@ -379,6 +380,7 @@ impl WorkUnitStore for SqliteStore {
             }
         }
         self.count_unit(unit.work_spec, Some(unit.status), None);
+        self.specs.note_changed_unit(unit.id);
         Ok(())
     }
 

@@ -91,6 +91,12 @@ pub fn shared_key(party: usize, index: u64) -> String {
     format!("p{party}-{index:07}")
 }
 
+/// Some requests for work wait for a moment: for nothing, or for what another party adds.
+fn wait(max_units: usize) -> String {
+    let millis = [0, 1, 10][max_units % 3];
+    format!("'wait': {}", f64::from(millis) / 1_000.0)
+}
+
 fn strings(strings: &[String]) -> Value {
     Value::Array(strings.iter().map(Value::bytes).collect())
 }
@@ -117,12 +123,15 @@ impl Request {
                 ("add_work_units", vec![own, Value::Array(items)])
             }
             Request::Take(max) => {
-                let only = format!("'work_spec_names': ['own-{party}']");
+                let only = format!("'work_spec_names': ['own-{party}'], {}", wait(*max));
                 let wishes = format!("{{'max_jobs': {max}, 'lease_time': {LONG}, {only}}}");
                 ("get_work", vec![worker, options(wishes)])
             }
             Request::TakeShared(max) => {
-                let only = "'work_spec_names': ['shared'], 'attempts': true";
+                let only = format!(
+                    "'work_spec_names': ['shared'], 'attempts': true, {}",
+                    wait(*max)
+                );
                 let wishes = format!("{{'max_jobs': {max}, 'lease_time': {LONG}, {only}}}");
                 ("get_work", vec![worker, options(wishes)])
             }

@@ -7,17 +7,17 @@ use std::time::Duration;
 use test_support::{Value, diag};
 
 /// Another program that keeps the daemon from writing.
-struct Lock(Connection);
+pub struct Lock(Connection);
 
 impl Lock {
-    fn take(daemon: &Daemon) -> Self {
+    pub fn take(daemon: &Daemon) -> Self {
         let other = Connection::open(daemon.disk.database()).expect("the file");
         let begin = "BEGIN IMMEDIATE; UPDATE work_spec SET weight = weight";
         other.execute_batch(begin).expect("a write lock");
         Self(other)
     }
 
-    fn release(self) {
+    pub fn release(self) {
         self.0.execute_batch("ROLLBACK").expect("the end");
     }
 }

@@ -14,3 +14,4 @@ mod power_cuts;
 mod script;
 mod steps;
 mod vfs;
+mod waiting;

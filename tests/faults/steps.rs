@@ -15,7 +15,7 @@ use std::time::Duration;
 use test_support::{Value, diag, unframe};
 
 /// No room for what a commit writes.
-const FULL: Fault = Fault {
+pub const FULL: Fault = Fault {
     call: Call::Write,
     of: "",
     nth: 0,

@@ -218,8 +218,10 @@ impl Daemon {
             let handled = self.service.handle(&mut self.session, message, self.now);
             let outcome = self.service.commit();
             assert!(outcome.is_ok(), "{outcome:?}");
-            if !matches!(handled, Handled::Again { .. }) {
-                break (handled, outcome);
+            match handled {
+                Handled::Again { .. } => {}
+                Handled::Sleep { .. } => self.service.end_sleep(&mut self.session),
+                handled => break (handled, outcome),
             }
         };
         let mut frame = Vec::new();
@@ -232,7 +234,8 @@ impl Daemon {
                 return None;
             }
             Handled::Close => return None,
-            Handled::Again { .. } | Handled::Wait { .. } => panic!("nobody else has the database"),
+            Handled::Again { .. } | Handled::Sleep { .. } => unreachable!("it is handled above"),
+            Handled::Wait { .. } => panic!("nobody else has the database"),
         }
         Some(check_answer(&frame))
     }

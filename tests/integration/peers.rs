@@ -193,6 +193,78 @@ fn thousands_of_connections_that_are_opened_and_left_hold_nobody_up() {
     server.connect().call("now", "");
 }
 
+/// How much processor time the daemon has used, in ticks of the system's clock.
+fn processor_ticks(server: &Server) -> u64 {
+    let path = format!("/proc/{}/stat", server.pid());
+    let stat = std::fs::read_to_string(path).expect("the daemon runs");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[11..13]
+        .iter()
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
+fn thousands_of_connections_that_wait_for_work_cost_nothing_and_each_unit_wakes_the_first_one() {
+    let _alone = alone();
+    let may_open = limit_open_files(0, None);
+    let count = may_open.saturating_sub(200).min(5_000);
+    eprintln!("{count} connections, as {may_open} files may be open");
+    let server = Server::start();
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    client.set_spec("{'name': 'busy'}");
+    let before = memory(&server, "VmRSS");
+    let mut waiting: Vec<TcpStream> = (0..count)
+        .map(|number| {
+            let mut stream = socket(&server);
+            let options = "{'wait': 60, 'work_spec_names': ['ws']}";
+            let ask = request("get_work", &format!("'w{number}', {options}"));
+            stream.write_all(&ask).expect("a request");
+            stream
+        })
+        .collect();
+    let calls = Value::Unsigned(count);
+    wait_until("all wait", || {
+        client.call("server_info", "").at("calls").get("get_work") == Some(&calls)
+    });
+    let each = memory(&server, "VmRSS").saturating_sub(before) / count;
+    assert!(each < 16 << 10, "{each} bytes for each connection");
+    let ticks = processor_ticks(&server);
+    std::thread::sleep(Duration::from_millis(1_000));
+    let used = processor_ticks(&server) - ticks;
+    assert!(
+        used < 5,
+        "{used} hundredths of a second while nothing happened"
+    );
+    // Work for others wakes none of them.
+    for number in 0..100 {
+        client.add("busy", &format!("['u{number}', {{}}]"));
+    }
+    let next = |stream: &mut TcpStream| {
+        let mut bytes = [0; 1 << 10];
+        let length = stream.read(&mut bytes).expect("an answer");
+        unframe(&bytes[..length]).to_string()
+    };
+    for (number, stream) in waiting.iter_mut().enumerate().take(100) {
+        client.add("ws", &format!("['u{number:03}', {{}}]"));
+        let answer = next(stream);
+        assert!(answer.contains(&format!("u{number:03}")), "{answer}");
+    }
+    let items: Vec<String> = (100..1_100).map(|n| format!("['u{n:04}', {{}}]")).collect();
+    client.add("ws", &items.join(", "));
+    for (number, stream) in waiting.iter_mut().enumerate().take(1_100).skip(100) {
+        let answer = next(stream);
+        assert!(answer.contains(&format!("u{number:04}")), "{answer}");
+    }
+    assert_eq!(
+        client.counts("ws").get(&1),
+        None,
+        "each unit went to one of them"
+    );
+}
+
 #[test]
 fn slow_senders_are_served_in_the_end_and_hold_nobody_up_meanwhile() {
     let server = Server::start();

@@ -95,7 +95,8 @@ pub(super) fn retry(args: &RetryArgs) -> Result<(), Box<dyn Error>> {
     let text = args.matching.as_deref();
     let is_named = !args.all && text.is_none();
     if is_named == keys.is_empty() {
-        let problem = "name the units to retry, or select failed ones with --all or --matching, not both";
+        let problem =
+            "name the units to retry, or select failed ones with --all or --matching, not both";
         return Err(WrongUsage(problem).into());
     }
     let mut daemon = args.server.connect()?;

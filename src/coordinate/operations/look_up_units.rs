@@ -1,7 +1,9 @@
 //! Looking work units up by their names.
 
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Name, Operation, Result, UnitReport, WorkSpecId, WorkUnit};
+use crate::coordinate::{
+    Completed, Name, Operation, Result, UnitReport, WorkSpecId, WorkUnit, WorkUnitId,
+};
 use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
@@ -25,6 +27,26 @@ impl<S: Storage> Operation<'_, S> {
             return Ok(data);
         }
         Ok(self.store.work_unit_data(unit.id)?)
+    }
+
+    /// The units of these names, if all are there and none has been completed: a caller may wait for one of them. `None`
+    /// if there is nothing to wait for.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn units_to_wait_for(
+        &mut self,
+        spec: WorkSpecId,
+        names: &[Name],
+    ) -> Result<Option<Vec<WorkUnitId>>> {
+        let mut units = Vec::with_capacity(names.len());
+        for name in names {
+            match self.store.find_work_unit(spec, name)? {
+                Some(unit) if Completed::from_status(unit.status).is_none() => units.push(unit.id),
+                _ => return Ok(None),
+            }
+        }
+        Ok((!units.is_empty()).then_some(units))
     }
 
     /// Where the unit of a name stands; `None` for an unknown one.

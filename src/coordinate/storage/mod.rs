@@ -9,8 +9,8 @@ mod query;
 
 pub use query::{
     AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits, InStatusQuery,
-    LockQuery, NamedUnit, OutputSlice, StorageStatistics, UnitQuery, UnitStanding, UnitsInStatus,
-    WalPages,
+    LockQuery, NamedUnit, News, OutputSlice, StorageStatistics, UnitQuery, UnitStanding,
+    UnitsInStatus, WalPages,
 };
 
 use super::attempt::Attempt;
@@ -168,6 +168,12 @@ pub trait Storage:
     /// # Errors
     /// `Unknown` if it can't be known what is on the disk now; otherwise nothing of the batch stands.
     fn commit(&mut self) -> StorageResult<()>;
+
+    /// Begins to note news for requests that wait, or ends it. Without this there are none.
+    fn watch(&mut self, is_watching: bool);
+
+    /// The news since the last call. Costs no query, and as much time as there are changes.
+    fn take_news(&mut self, namespace: NamespaceId, now: Timestamp) -> News;
 
     /// The earliest time at which a lease, a delay, a worker or a lock may expire. It may be too
     /// early, never too late.

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::coordinate::lock::LockPath;
 use crate::coordinate::work_unit::{Completed, UnitStatus, WorkUnit};
-use crate::coordinate::{AttemptId, Name, WorkSpecId};
+use crate::coordinate::{AttemptId, Name, WorkSpecId, WorkUnitId};
 use std::ops::RangeInclusive;
 
 /// What an engine tells about itself, for logs and metrics. What it does not have is `None`.
@@ -20,6 +20,22 @@ pub struct WalPages {
     pub pages: u64,
     /// How many of them are in the file too.
     pub in_file: u64,
+}
+
+/// What may let requests that wait go on ([`crate::coordinate::Waiters`]). There may be news of what was undone since.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Work specs that can give units and could not before.
+    pub able: Vec<WorkSpecId>,
+    /// When another one can give units, if nothing changes until then.
+    pub able_at: Option<Timestamp>,
+    /// Units that were changed or deleted.
+    pub units: Vec<WorkUnitId>,
+    /// Work specs that were deleted with their units.
+    pub gone: Vec<WorkSpecId>,
+    /// True if any unit may have changed: another program has written to the file, or a batch was rolled back. Then all
+    /// work specs are among those that can give.
+    pub is_reloaded: bool,
 }
 
 /// An available unit with all that handing it out needs.

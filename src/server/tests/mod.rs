@@ -5,12 +5,16 @@ mod clock_steps;
 mod endings;
 mod inbox;
 mod messages;
+mod sleeping;
 mod waiting;
 
-use super::{Admission, BatchError, Handled, Inbox, Limits, Server, ServerError, Service, Stopper};
+use super::{
+    Admission, BatchError, Handled, Inbox, Limits, Server, ServerError, Service, Stopper, Ticket,
+};
 use crate::clock::{Clock, ClockStep, SystemClock, Timestamp};
 use coordinated_client::Address;
 use coordinated_client::cborrpc::framing::FrameError;
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -51,6 +55,9 @@ enum Told {
 /// - `doom`: lets the next tick end in an unknown outcome.
 /// - `when`: answers the time, in seconds.
 /// - `write ...`: waits while the service can't write, and is answered by `locked` if it has waited for too long.
+/// - `sleep ...`: sleeps until it is woken, and is answered by `over` if its sleep was ended. `sleep N` wakes up by itself
+///   after N milliseconds.
+/// - `wake N`: wakes the first N messages that sleep.
 /// - `nonsense`: is refused.
 /// - `close`: closes the connection.
 /// - all else is echoed, with the number that the message has on its connection.
@@ -62,6 +69,11 @@ struct Puppet {
     steps_left: Option<usize>,
     /// True while the service can't write.
     is_locked: Arc<AtomicBool>,
+    /// Messages that sleep, and those that are to be woken.
+    asleep: VecDeque<Ticket>,
+    awake: VecDeque<Ticket>,
+    /// When the one that sleeps for a time wakes up.
+    wake_at: Option<(Timestamp, Ticket)>,
     in_batch: usize,
     batch_max: usize,
     failure: Option<BatchError>,
@@ -80,6 +92,9 @@ impl Puppet {
             gate: Arc::new(Mutex::new(gate)),
             steps_left: None,
             is_locked: Arc::default(),
+            asleep: VecDeque::new(),
+            awake: VecDeque::new(),
+            wake_at: None,
             in_batch: 0,
             batch_max: usize::MAX,
             failure: None,
@@ -96,6 +111,8 @@ impl Puppet {
 struct Visitor {
     messages: usize,
     has_waited: bool,
+    ticket: Option<Ticket>,
+    sleep_is_over: bool,
 }
 
 impl Service for Puppet {
@@ -113,6 +130,28 @@ impl Service for Puppet {
 
     fn end_waiting(&mut self, session: &mut Visitor) {
         session.has_waited = true;
+    }
+
+    fn next_awake(&mut self, now: Timestamp) -> Option<Ticket> {
+        if let Some((at, ticket)) = self.wake_at
+            && at <= now
+        {
+            self.wake_at = None;
+            return Some(ticket);
+        }
+        self.awake.pop_front()
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.wake_at.map(|(at, _)| at)
+    }
+
+    fn end_sleep(&mut self, session: &mut Visitor) {
+        session.sleep_is_over = true;
+    }
+
+    fn close_session(&mut self, session: &mut Visitor) {
+        self.asleep.retain(|ticket| Some(*ticket) != session.ticket);
     }
 
     fn handle(&mut self, session: &mut Visitor, message: &[u8], now: Timestamp) -> Handled<String> {
@@ -156,6 +195,30 @@ impl Service for Puppet {
                 } else {
                     Handled::Wait { held: 0 }
                 }
+            }
+            Some("sleep") if std::mem::take(&mut session.sleep_is_over) => {
+                self.close_session(session);
+                session.ticket = None;
+                Handled::Answer("over".to_owned())
+            }
+            Some("sleep") if session.ticket.is_none() => {
+                // No two of the tests' messages are sent at the same time.
+                let ticket = Ticket(u64::try_from(now.0).unwrap());
+                session.ticket = Some(ticket);
+                match text[5..].trim().parse() {
+                    Ok(millis) => {
+                        let at = now.plus(Duration::from_millis(millis));
+                        self.wake_at = Some((at, ticket));
+                    }
+                    Err(_) => self.asleep.push_back(ticket),
+                }
+                Handled::Sleep { ticket, held: 0 }
+            }
+            Some("wake") => {
+                let count: usize = text[5..].parse().unwrap();
+                let count = count.min(self.asleep.len());
+                self.awake.extend(self.asleep.drain(..count));
+                Handled::Answer(format!("{} {text}", session.messages))
             }
             Some("hold") => {
                 let _ = self.gate.lock().unwrap().recv();

@@ -5,7 +5,7 @@ use coordinated_client::{
     Address, BegunAttempt, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, ListSpecs,
     Name, NewUnit, Priority, Request, Status, UnitQuery, Update,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use test_support::Server;
 
 fn connect(server: &Server) -> Coordinate {
@@ -243,6 +243,43 @@ fn an_update_counts_for_its_attempt() {
         ..GetWork::default()
     };
     assert_eq!(client.get_work(&worker, &wanted).expect("none"), []);
+}
+
+#[test]
+fn a_client_waits_for_work_and_for_units_longer_than_an_answer_may_take() {
+    let (server, mut client, ws) = start();
+    for timeouts in [(Some(100), None), (None, Some(100))] {
+        let millis = |time: Option<u64>| time.map(Duration::from_millis);
+        let options = client.connection().options();
+        (options.answer_timeout, options.silence_timeout) =
+            (millis(timeouts.0), millis(timeouts.1));
+        let wanted = GetWork {
+            wait: Some(Duration::from_millis(300)),
+            ..GetWork::default()
+        };
+        let began = Instant::now();
+        assert_eq!(client.get_work(&"w".into(), &wanted).expect("none"), []);
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        add(&mut client, &["a"]);
+        let wait = Duration::from_millis(200);
+        let began = Instant::now();
+        let statuses = client.wait_for_work_units(&ws, &["a".into()], wait);
+        let status = statuses.expect("statuses")[0]
+            .as_ref()
+            .map(|unit| unit.status);
+        assert_eq!(status, Some(Status::Available));
+        assert!(began.elapsed() >= wait);
+        client
+            .update_work_unit(&ws, &"a".into(), &Update::finished())
+            .expect("finish");
+        let long = Duration::from_secs(60);
+        let statuses = client.wait_for_work_units(&ws, &["a".into()], long);
+        let status = statuses.expect("statuses")[0]
+            .as_ref()
+            .map(|unit| unit.status);
+        assert_eq!(status, Some(Status::Finished));
+    }
+    drop(server);
 }
 
 #[test]

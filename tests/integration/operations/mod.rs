@@ -15,4 +15,5 @@ mod specs;
 mod steps;
 mod units;
 mod updates;
+mod waiting;
 mod workers;

@@ -6,6 +6,7 @@ mod original;
 mod output_files;
 mod running;
 mod storm;
+mod waiting;
 
 use coordinated_client::cbor::json;
 use coordinated_client::{Coordinate, Name, UnitQuery};

@@ -1,6 +1,6 @@
 //! A connection that is opened again when it breaks.
 
-use super::link::{Link, LinkError, Wait};
+use super::link::{Hurry, Link, LinkError, Wait};
 use super::{Error, Pipeline, Request, Result};
 use crate::address::Address;
 use crate::cbor::Value;
@@ -208,6 +208,11 @@ impl Connection {
         }
     }
 
+    /// A way to end the wait of the server for a request that was sent; `None` if there is no connection.
+    pub(crate) fn hurry(&self) -> Option<Hurry> {
+        self.link.as_ref()?.hurry().ok()
+    }
+
     /// Waits for an answer. If that fails, the connection is closed.
     fn receive_by<T>(
         &mut self,
@@ -216,17 +221,24 @@ impl Connection {
         let Some(mut link) = self.link.take() else {
             return Err(LinkError::Broken(io::ErrorKind::NotConnected.into()));
         };
+        let longer = link.wait_of_oldest();
         // The other half is for checking whether the server responds.
-        let silence = self.options.silence_timeout.map(|timeout| timeout / 2);
-        let mut wait = Wait::new(self.options.answer_timeout, silence);
+        let half = self.options.silence_timeout.map(|timeout| timeout / 2);
+        let total = self.options.answer_timeout.map(|timeout| timeout + longer);
+        let mut wait = Wait::new(total, half.map(|half| half + longer));
         loop {
             match receive(&mut link, &mut wait) {
                 Ok(answer) => {
                     self.link = Some(link);
                     return Ok(answer);
                 }
-                Err(LinkError::Silent(half)) if self.is_alive(half) => wait.heard(),
-                Err(LinkError::Silent(half)) => return Err(LinkError::Silent(half * 2)),
+                Err(LinkError::Silent(after)) => {
+                    let half = after - longer;
+                    if !self.is_alive(half) {
+                        return Err(LinkError::Silent(after + half));
+                    }
+                    wait.heard();
+                }
                 Err(error) => return Err(error),
             }
         }

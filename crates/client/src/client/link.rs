@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,25 @@ pub(super) struct Link {
 struct Waiting {
     id: u64,
     method: String,
+    /// How long the server may wait before it answers.
+    wait: Duration,
+}
+
+/// Ends the wait of a server for a request ([`Request::waiting`]), so that it answers at once.
+#[derive(Debug)]
+pub(crate) struct Hurry(Socket);
+
+impl Hurry {
+    /// Sends no more on the connection, which the server takes as a sign to answer what it has received.
+    pub(crate) fn end_wait(&self) {
+        // If that fails, the connection is broken, and no answer comes anyway.
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+
+    /// Closes the connection, so that nobody waits for an answer.
+    pub(crate) fn close(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 /// How long to wait for a server.
@@ -172,6 +191,7 @@ impl Link {
         self.waiting.push_back(Waiting {
             id,
             method: method.to_owned(),
+            wait: request.wait(),
         });
         self.next_id += 1;
     }
@@ -197,6 +217,18 @@ impl Link {
     /// The method of the oldest request that has no answer.
     pub(super) fn oldest(&self) -> Option<&str> {
         Some(&self.waiting.front()?.method)
+    }
+
+    /// How long the server may wait before it answers that request.
+    pub(super) fn wait_of_oldest(&self) -> Duration {
+        self.waiting
+            .front()
+            .map_or(Duration::ZERO, |waiting| waiting.wait)
+    }
+
+    /// A way to end the wait of the server for a request, from another thread.
+    pub(super) fn hurry(&self) -> io::Result<Hurry> {
+        Ok(Hurry(self.socket.try_clone()?))
     }
 
     /// Waits for the answer to the oldest request that has none. After `Silent` this can be called again.

@@ -42,6 +42,7 @@ mod workers;
 pub use connection::{Connection, Options, Resend};
 pub use daemon::ServerInfo;
 pub use error::{Error, Result};
+pub(crate) use link::Hurry;
 pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;

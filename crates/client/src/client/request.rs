@@ -1,6 +1,7 @@
 //! Requests: a method and its parameters.
 
 use crate::cbor::{Value, Writer};
+use std::time::Duration;
 
 /// A call, which can be made several times.
 ///
@@ -15,6 +16,7 @@ pub struct Request {
     method: String,
     params: Vec<u8>,
     is_repeatable: bool,
+    wait: Duration,
 }
 
 /// Methods that only read, or that leave the same state and return the same result if they are called twice
@@ -67,6 +69,7 @@ impl Request {
             is_repeatable: REPEATABLE.binary_search(&method.as_str()).is_ok(),
             method,
             params,
+            wait: Duration::ZERO,
         }
     }
 
@@ -75,6 +78,20 @@ impl Request {
     pub fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
         self
+    }
+
+    /// The same call, which asks the server to wait for so long before it answers: the client allows this much more time
+    /// for the answer.
+    #[must_use]
+    pub fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// How long the server may wait before it answers.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.wait
     }
 
     /// The method's name.

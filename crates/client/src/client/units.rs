@@ -363,9 +363,26 @@ impl Coordinate {
         work_spec: &Name,
         keys: &[Name],
     ) -> Result<Vec<Option<UnitStatus>>> {
-        let answer = self
-            .call_with("get_work_unit_status", [work_spec.into(), names(keys)])?
-            .accepted()?;
+        let params = [work_spec.into(), names(keys)];
+        self.statuses(&Request::new("get_work_unit_status", params))
+    }
+
+    /// As [`Coordinate::get_work_unit_status`], but waits until one of the units has been completed or deleted, for `wait`
+    /// at the longest: at most a minute, and for at most 250 units. Only `coordinated` supports this, if it has the
+    /// feature `wait`.
+    pub fn wait_for_work_units(
+        &mut self,
+        work_spec: &Name,
+        keys: &[Name],
+        wait: Duration,
+    ) -> Result<Vec<Option<UnitStatus>>> {
+        let options = options([("wait", Some(wait.as_secs_f64().into()))]);
+        let params = [work_spec.into(), names(keys), options];
+        self.statuses(&Request::new("get_work_unit_status", params).waiting(wait))
+    }
+
+    fn statuses(&mut self, request: &Request) -> Result<Vec<Option<UnitStatus>>> {
+        let answer = self.call(request)?.accepted()?;
         let mut statuses = Vec::new();
         for item in answer.items()? {
             let read = |item: Answer| {

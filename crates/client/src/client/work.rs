@@ -20,6 +20,20 @@ pub struct GetWork {
     /// Also tells the attempt at each unit ([`Work::attempt`]). Only `coordinated` supports this, from the version on whose
     /// [`ServerInfo`](super::ServerInfo) has the feature `attempts`.
     pub attempts: bool,
+    /// How long the server waits for a unit, if it has none now: at most a minute. Only `coordinated` supports this, if it
+    /// has the feature `wait`; other servers answer at once.
+    ///
+    /// ```
+    /// use coordinated_client::{Coordinate, GetWork};
+    /// use std::time::Duration;
+    /// # test_support::example::with_daemon(|address| {
+    /// let mut daemon = Coordinate::connect(address)?;
+    /// let wanted = GetWork { wait: Some(Duration::from_millis(10)), ..GetWork::default() };
+    /// assert!(daemon.get_work(&"worker-1".into(), &wanted)?.is_empty());
+    /// # Ok::<(), coordinated_client::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub wait: Option<Duration>,
 }
 
 /// A unit that was handed out.
@@ -200,24 +214,26 @@ impl Update {
     }
 }
 
-impl Coordinate {
-    /// Requests work. The result is empty if there is none now.
-    pub fn get_work(&mut self, worker: &Name, wanted: &GetWork) -> Result<Vec<Work>> {
+const GET_WORK: &str = "get_work";
+
+impl GetWork {
+    fn request(&self, worker: &Name) -> Request {
         let some_names = |list: &[Name]| (!list.is_empty()).then(|| names(list));
+        let seconds = |duration: Duration| Value::from(duration.as_secs_f64());
         let options = options([
-            ("max_jobs", wanted.max_units.map(Value::from)),
-            (
-                "lease_time",
-                wanted.lease.map(|lease| lease.as_secs_f64().into()),
-            ),
-            ("work_spec_names", some_names(&wanted.work_specs)),
-            ("runtimes", some_names(&wanted.runtimes)),
-            ("attempts", wanted.attempts.then_some(Value::Bool(true))),
+            ("max_jobs", self.max_units.map(Value::from)),
+            ("lease_time", self.lease.map(seconds)),
+            ("work_spec_names", some_names(&self.work_specs)),
+            ("runtimes", some_names(&self.runtimes)),
+            ("attempts", self.attempts.then_some(Value::Bool(true))),
+            ("wait", self.wait.map(seconds)),
         ]);
-        let answer = self
-            .call_with("get_work", [worker.into(), options])?
-            .accepted()?;
-        let assignments = match wanted.max_units {
+        Request::new(GET_WORK, [worker.into(), options]).waiting(self.wait.unwrap_or_default())
+    }
+
+    fn read(&self, answer: Answer) -> Result<Vec<Work>> {
+        let answer = answer.accepted()?;
+        let assignments = match self.max_units {
             None | Some(0 | 1) => vec![answer],
             Some(_) => answer.items()?,
         };
@@ -226,6 +242,25 @@ impl Coordinate {
             work.extend(Work::from_answer(assignment)?);
         }
         Ok(work)
+    }
+}
+
+impl Coordinate {
+    /// Requests work. The result is empty if there is none now, or none came while the server waited.
+    pub fn get_work(&mut self, worker: &Name, wanted: &GetWork) -> Result<Vec<Work>> {
+        let answer = self.call(&wanted.request(worker))?;
+        wanted.read(answer)
+    }
+
+    /// Sends a request for work. [`Coordinate::receive_work`] receives the answer.
+    pub(crate) fn send_get_work(&mut self, worker: &Name, wanted: &GetWork) -> Result<()> {
+        self.connection.send(&wanted.request(worker))
+    }
+
+    /// Waits for the answer to [`Coordinate::send_get_work`].
+    pub(crate) fn receive_work(&mut self, wanted: &GetWork) -> Result<Vec<Work>> {
+        let value = self.connection.receive()?;
+        wanted.read(Answer::new(GET_WORK, value))
     }
 
     /// Reports on a unit.

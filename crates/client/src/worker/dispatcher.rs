@@ -5,6 +5,7 @@ use super::heartbeat::{self, heartbeat};
 use super::outage::Outage;
 use super::report::{Report, with_traceback};
 use super::runner_pool::{PREFETCH_UNITS_MAX, Phase, RunnerPool};
+use super::work_waiter::WorkWaiter;
 use super::{Context, Ending, Handler, Outcome, Plan, Tally};
 use crate::address::Address;
 use crate::cbor::Value;
@@ -19,6 +20,13 @@ use std::time::{Duration, Instant};
 
 /// The first and the longest pause between two requests for work while there is none. Pauses double.
 const REQUEST_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long a request waits at a daemon that can wait, unless a quarter of a lease is less: a unit may have been leased
+/// when the request was sent, for all that the worker knows.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a worker that ends waits for the answer to such a request.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long the connection for it may take to open.
+const WAIT_CONNECT_MAX: Duration = Duration::from_secs(3);
 /// The most reports in one call, and the most bytes of their data.
 const REPORTS_MAX: usize = 500;
 const REPORT_BYTES_MAX: usize = 8 << 20;
@@ -44,14 +52,21 @@ pub fn run(
         silence_timeout: None,
         ..Options::default()
     };
-    let mut client = Coordinate::new(Connection::open(address, options)?);
+    let mut client = Coordinate::new(Connection::open(address.clone(), options)?);
     let info = client.server_info()?;
+    let waiter = WorkWaiter::default();
+    let options = Options {
+        connect_timeout: WAIT_CONNECT_MAX,
+        ..options
+    };
+    let wait = || waiter.run(&address, options, &plan.name, runners);
     let mut dispatcher = Dispatcher {
         client,
         info,
         plan,
         runners,
         handler,
+        waiter: None,
         handed_out: None,
         outbox: Vec::new(),
         attempts: HashMap::new(),
@@ -74,7 +89,14 @@ pub fn run(
                 break;
             }
         }
+        if dispatcher.has("wait") {
+            match thread::Builder::new().spawn_scoped(scope, wait) {
+                Ok(_) => dispatcher.waiter = Some(&waiter),
+                Err(error) => tracing::warn!("cannot start a thread that waits: {error}"),
+            }
+        }
         let result = dispatcher.work();
+        waiter.close();
         if result.is_err() {
             // Outcomes can't be reported any more.
             runners.stop();
@@ -108,6 +130,8 @@ struct Dispatcher<'w, H> {
     plan: &'w Plan,
     runners: &'w RunnerPool,
     handler: &'w H,
+    /// Waits for work, if the daemon can.
+    waiter: Option<&'w WorkWaiter>,
     /// Units that runners don't have yet, and when they were requested.
     handed_out: Option<(Vec<Work>, Instant)>,
     /// Reports that the daemon has not confirmed yet.
@@ -156,14 +180,21 @@ impl<H: Handler> Dispatcher<'_, H> {
             true => look_again.min(self.heartbeat_at),
             false => Instant::now(),
         };
-        let turn = self
-            .runners
-            .next_turn(self.plan, at_latest, self.request_at);
+        let is_waiting = self.waiter.is_some_and(WorkWaiter::is_busy);
+        let request_at = match is_waiting {
+            true => at_latest + WAIT_MAX,
+            false => self.request_at,
+        };
+        let turn = self.runners.next_turn(self.plan, at_latest, request_at);
         self.outbox
             .extend(turn.reports.into_iter().map(Report::bounded));
         self.report()?;
+        self.take_waited();
         self.hand_over()?;
         self.renew(renew_after)?;
+        if turn.phase != Phase::Working {
+            self.end_wait(turn.is_over)?;
+        }
         if turn.is_over && self.runners.is_over() {
             self.client
                 .worker_unregister(&self.plan.name)
@@ -173,7 +204,7 @@ impl<H: Handler> Dispatcher<'_, H> {
         if Instant::now() >= self.heartbeat_at {
             self.send_heartbeat(turn.phase, turn.is_idle)?;
         }
-        if turn.wanted > 0 {
+        if turn.wanted > 0 && !is_waiting {
             self.request_work(turn.wanted.min(PREFETCH_UNITS_MAX), turn.is_idle)?;
         }
         Ok(false)
@@ -207,20 +238,69 @@ impl<H: Handler> Dispatcher<'_, H> {
             work_specs: self.plan.work_specs.clone(),
             runtimes: self.plan.runtimes.clone(),
             attempts: self.has("attempts"),
+            wait: None,
         };
         let work = self.client.get_work(&self.plan.name, &wanted)?;
         if work.is_empty() {
             if is_idle && self.plan.until_empty && self.is_all_done()? {
                 self.runners.close();
+                return Ok(());
             }
-            self.request_at = Instant::now() + self.request_pause;
-            self.request_pause = (self.request_pause * 2).min(REQUEST_PAUSE.1);
+            let pause = self.next_pause();
+            match self.waiter {
+                Some(waiter) => {
+                    let wait = match self.plan.until_empty {
+                        // Other workers may end the last units meanwhile.
+                        true => pause,
+                        false => WAIT_MAX,
+                    };
+                    let wait = Some(wait.min(self.plan.lease / 4));
+                    waiter.ask(GetWork { wait, ..wanted });
+                }
+                None => self.request_at = Instant::now() + pause,
+            }
             return Ok(());
         }
         self.request_pause = REQUEST_PAUSE.0;
         self.request_at = Instant::now();
         self.handed_out = Some((work, asked));
         self.hand_over()
+    }
+
+    /// How long to wait before the next request for work.
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.request_pause;
+        self.request_pause = (pause * 2).min(REQUEST_PAUSE.1);
+        pause
+    }
+
+    /// Takes the work that a waiting request has got.
+    fn take_waited(&mut self) {
+        let Some(waited) = self.waiter.and_then(WorkWaiter::take_answer) else {
+            return;
+        };
+        self.request_at = Instant::now();
+        if !waited.work.is_empty() {
+            self.request_pause = REQUEST_PAUSE.0;
+            self.handed_out = Some((waited.work, waited.asked));
+        } else if !waited.is_whole {
+            // The daemon is stopping, or can't be reached on another connection.
+            self.request_at = Instant::now() + self.next_pause();
+        }
+    }
+
+    /// Waits for work no longer. What the daemon has given already is handed over, and so given back.
+    fn end_wait(&mut self, is_over: bool) -> Result<()> {
+        let Some(waiter) = self.waiter else {
+            return Ok(());
+        };
+        waiter.hurry();
+        if is_over {
+            waiter.wait_for_last_answer(LAST_ANSWER_MAX);
+            self.take_waited();
+            self.hand_over()?;
+        }
+        Ok(())
     }
 
     /// Hands the units to the runners. If the connection breaks meanwhile, this is done later.

@@ -44,6 +44,7 @@ mod outage;
 mod outcome;
 mod report;
 mod runner_pool;
+mod work_waiter;
 
 pub use context::{Cancellation, Context};
 pub use dispatcher::{run, work_specs_with_runtimes};

@@ -36,6 +36,8 @@ struct State {
     /// Runners that wait for work.
     idle: usize,
     phase: Phase,
+    /// True if the dispatcher has something to do that is not in this state.
+    is_called: bool,
     /// True if no more units will become ready.
     is_closed: bool,
     /// The mean time of a unit in seconds; `None` before the first has ended.
@@ -204,7 +206,7 @@ impl RunnerPool {
                 .flatten()
                 .min();
             let left = wake_at.unwrap_or(now).saturating_duration_since(now);
-            if is_over || left.is_zero() {
+            if is_over || left.is_zero() || std::mem::take(&mut state.is_called) {
                 state.reports_since = None;
                 return Turn {
                     phase: state.phase,
@@ -217,6 +219,12 @@ impl RunnerPool {
             let waited = self.for_dispatcher.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Lets the next turn of the dispatcher begin at once.
+    pub(super) fn call_dispatcher(&self) {
+        self.lock().is_called = true;
+        self.for_dispatcher.notify_all();
     }
 
     /// Waits before the next attempt to reach the daemon, or until the phase changes.
