@@ -2,7 +2,7 @@
 -- largest ids were removed.
 
 -- No new attempt gets an id up to this one. There is no row until an attempt is removed.
-CREATE TABLE attempt_id_floor (
+CREATE TABLE attempt_floor (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
     id       INTEGER NOT NULL
 ) STRICT;
@@ -10,8 +10,8 @@ CREATE TABLE attempt_id_floor (
 -- Raising it to the largest id of all makes one write enough for all attempts that are there now. Adding an attempt
 -- writes nothing here.
 CREATE TRIGGER attempt_removed AFTER DELETE ON attempt
-  WHEN old.id > coalesce((SELECT id FROM attempt_id_floor), 0)
+  WHEN old.id > coalesce((SELECT id FROM attempt_floor), 0)
 BEGIN
-    INSERT OR REPLACE INTO attempt_id_floor (only_row, id)
+    INSERT OR REPLACE INTO attempt_floor (only_row, id)
     VALUES (1, max(old.id, coalesce((SELECT max(id) FROM attempt), 0)));
 END;

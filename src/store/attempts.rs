@@ -85,7 +85,7 @@ statements! {
     /// Of all attempts, also of those that were removed.
     LARGEST_ID_OF_ATTEMPTS = "
         SELECT max(coalesce((SELECT max(id) FROM attempt), 0),
-                   coalesce((SELECT id FROM attempt_id_floor), 0))";
+                   coalesce((SELECT id FROM attempt_floor), 0))";
 
     FIRST_EXPIRATION_OF_ATTEMPTS = "SELECT min(expiration_us) FROM attempt WHERE status = 3";
 }

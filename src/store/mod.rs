@@ -63,7 +63,7 @@ pub struct SqliteStore {
     due: Option<Timestamp>,
     /// Ids are assigned by the store, not by SQLite, which would reuse the id of a deleted row: a late report about the
     /// deleted row would then be taken for one about the new row. Those of attempts are not reused after a restart either:
-    /// see `attempt_id_floor` in `migrations/`.
+    /// see `attempt_floor` in `migrations/`.
     next_unit_id: i64,
     next_attempt_id: i64,
     /// The database's path, and the lock on it, which must be released last; none for a database in memory.

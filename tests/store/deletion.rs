@@ -196,7 +196,7 @@ fn the_largest_id_of_removed_attempts_is_written_only_when_one_beyond_it_is_remo
     }
     let file = rusqlite::Connection::open(&path).unwrap();
     let floor = || -> Option<i64> {
-        let floor = file.query_row("SELECT id FROM attempt_id_floor", [], |row| row.get(0));
+        let floor = file.query_row("SELECT id FROM attempt_floor", [], |row| row.get(0));
         floor.optional().unwrap()
     };
     assert_eq!(floor(), None);

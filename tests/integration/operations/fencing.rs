@@ -835,11 +835,14 @@ fn attempts_are_known_after_a_crash() {
     client.updated("ws", "u", &finish(second));
 }
 
+/// What removes the unit `u` of `ws`, or its active attempt.
+type Removal = fn(&mut Client);
+
 #[test]
 fn ids_of_attempts_grow_and_are_not_used_again_after_deletions_and_restarts() {
     let mut server = Server::start_with(&["--limit-completed-count", "0"]);
     let mut last = 0;
-    let ways: [(&str, fn(&mut Client)); 5] = [
+    let ways: [(&str, Removal); 5] = [
         ("deleted by name", |client| {
             client.value("del_work_units", "'ws', {'work_unit_keys': ['u']}");
         }),
