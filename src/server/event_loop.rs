@@ -178,6 +178,10 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             self.accept();
             self.close_lingering();
             self.close_stalled();
+            if !self.sleeping.is_empty() {
+                // What is due goes to those that wait for it, before others ask for it.
+                self.tick()?;
+            }
             self.handle_ready()?;
             self.tick()?;
             self.wake_sleeping();
