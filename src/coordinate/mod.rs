@@ -38,7 +38,7 @@ pub use id::{AttemptId, NamespaceId, WorkSpecId, WorkUnitId};
 pub use lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
 pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};
-pub use new_unit::NewUnit;
+pub use new_unit::{Added, IfExists, NewUnit};
 pub use operation::Operation;
 pub use operations::{ArchivePass, Deletion, DeletionInStatus};
 pub use reason::{Reason, UnitsAhead};

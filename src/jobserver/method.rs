@@ -77,9 +77,10 @@ impl<S: Storage> Method<S> {
         writes("archive", &["options"], retention::archive).optional(1),
         writes(
             "add_work_units",
-            &["work_spec_name", "work_unit_key_vals"],
+            &["work_spec_name", "work_unit_key_vals", "options"],
             units::add_work_units,
-        ),
+        )
+        .optional(1),
         reads(
             "count_work_units",
             &["work_spec_name"],

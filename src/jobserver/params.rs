@@ -2,7 +2,7 @@
 
 use crate::coordinate::{Error, Name, Result, UnitStatus};
 use crate::limits::{self, RequestLimits};
-use crate::number::{as_float, as_integer_or_numeral};
+use crate::number::{as_float, as_integer_or_numeral, is_true};
 use coordinated_client::cbor::item::Items;
 use coordinated_client::cbor::{Item, Kind};
 use std::borrow::Cow;
@@ -144,6 +144,11 @@ impl<'a> Param<'a> {
     /// The value. Null counts as absent.
     pub(super) fn item(&self) -> Option<Item<'a>> {
         self.value.filter(|value| !value.is_null())
+    }
+
+    /// The value as a flag: false if it is absent.
+    pub(super) fn is_true(&self) -> bool {
+        self.item().is_some_and(is_true)
     }
 
     /// True if there is a value, which may be null.

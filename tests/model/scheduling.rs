@@ -4,7 +4,7 @@ use super::answer::{self, Answer, Failure, Work};
 use super::model::{Model, Spec, Unit};
 use super::operations::Request;
 use coordinated::clock::Timestamp;
-use coordinated::coordinate::{AttemptStatus, Name, UnitStatus};
+use coordinated::coordinate::{AttemptStatus, IfExists, Name, UnitStatus};
 use std::time::Duration;
 
 /// `{'traceback': 'too many retries'}`
@@ -235,7 +235,7 @@ impl Model {
             priority: 0.0,
             delay: None,
         };
-        self.add(spec, vec![addition]);
+        self.add(spec, vec![addition], IfExists::Reset);
         let meta = &mut self.specs.get_mut(spec).expect("a known spec").meta;
         meta.next_continuous = Some(now.plus(meta.interval.unwrap_or_default()));
     }

@@ -6,7 +6,7 @@ use super::operations::{
     run_name,
 };
 use coordinated::coordinate::{
-    Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
+    Control, IfExists, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -73,8 +73,10 @@ fn operation() -> BoxedStrategy<Operation> {
     prop_oneof![
         26 => request().prop_map(Operation::GetWork),
         26 => (target(), report()).prop_map(|(target, report)| Operation::Report(target, report)),
-        16 => (spec(), vec(new_unit(), 1..5)).prop_map(|(spec, units)| Operation::Add(spec, units)),
-        10 => (spec(), run()).prop_map(|(spec, run)| Operation::AddRun(spec, run)),
+        16 => (spec(), vec(new_unit(), 1..5), if_exists())
+            .prop_map(|(spec, units, if_exists)| Operation::Add(spec, units, if_exists)),
+        10 => (spec(), run(), if_exists())
+            .prop_map(|(spec, run, if_exists)| Operation::AddRun(spec, run, if_exists)),
         4 => (spec(), unit_names(), priority_change())
             .prop_map(|(spec, names, change)| Operation::Prioritize(spec, names, change)),
         3 => (spec(), which()).prop_map(|(spec, which)| Operation::DeleteUnits(spec, which)),
@@ -204,6 +206,14 @@ fn new_unit() -> impl Strategy<Value = NewUnit> {
             delay,
         },
     )
+}
+
+fn if_exists() -> impl Strategy<Value = IfExists> {
+    prop_oneof![
+        3 => Just(IfExists::Reset),
+        1 => Just(IfExists::Skip),
+        1 => Just(IfExists::Refuse),
+    ]
 }
 
 fn run() -> impl Strategy<Value = Run> {

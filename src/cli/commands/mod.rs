@@ -6,6 +6,7 @@ mod change;
 mod confirm;
 mod create;
 mod daemon;
+mod existing;
 mod failures;
 mod flow;
 mod listing;

@@ -2,8 +2,8 @@
 
 use coordinated_client::cbor::Value;
 use coordinated_client::{
-    Address, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, ListSpecs, Name, NewUnit,
-    Priority, Request, Status, UnitQuery, Update,
+    Added, Address, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, IfExists, ListSpecs,
+    Name, NewUnit, Priority, Request, Status, UnitQuery, Update,
 };
 use std::time::Duration;
 use test_support::Server;
@@ -128,6 +128,31 @@ fn what_the_server_does_not_take_fails_with_the_reason_and_the_next_request_is_a
             .available,
         1
     );
+}
+
+#[test]
+fn units_that_exist_are_skipped_reset_or_refused() {
+    let (_server, mut client, ws) = start();
+    add(&mut client, &["a"]);
+    let units = || ["a", "b"].map(|key| NewUnit::new(key, Value::EMPTY_MAP));
+    let outcome = client.add_work_units_if(&ws, units(), IfExists::Refuse);
+    assert!(refusal(outcome).contains("exists already"));
+    for (if_exists, new, reset, skipped) in [
+        (IfExists::Skip, 1, 0, 1),
+        (IfExists::Skip, 0, 0, 2),
+        (IfExists::Reset, 0, 2, 0),
+    ] {
+        let added = client.add_work_units_if(&ws, units(), if_exists);
+        let expected = Added {
+            new,
+            reset,
+            skipped,
+        };
+        assert_eq!(added.expect("added"), expected);
+    }
+    let none = "none".into();
+    let outcome = client.add_work_units_if(&none, units(), IfExists::Skip);
+    assert!(refusal(outcome).contains("none"));
 }
 
 #[test]

@@ -24,8 +24,13 @@ fn units_are_added_by_name() {
         Some(&Value::bytes([0xff]))
     );
     assert_eq!(
-        good(&server, &["add", "ws", "done"]),
-        "Added 1 work unit.\n"
+        good(&server, &["add", "ws", "done", "y"]),
+        "Added 1, skipped 1 existing work unit.\n"
+    );
+    assert_eq!(client.state("ws", "done"), FINISHED);
+    assert_eq!(
+        good(&server, &["add", "ws", "done", "--reset"]),
+        "Added 0, reset 1 existing work unit.\n"
     );
     assert_eq!(client.state("ws", "done"), AVAILABLE);
     assert!(bad(server.address(), &["add", "none", "x"]).contains("none"));

@@ -47,8 +47,8 @@ pub use pipeline::Pipeline;
 pub use request::Request;
 pub use specs::{Control, ListSpecs, Meta, SpecSummary};
 pub use units::{
-    Attempt, Counts, Deletion, FailureGroup, NewUnit, ParseStatusError, Priority, Reason, Status,
-    Unit, UnitQuery, UnitStatus,
+    Added, Attempt, Counts, Deletion, FailureGroup, IfExists, NewUnit, ParseStatusError, Priority,
+    Reason, Status, Unit, UnitQuery, UnitStatus,
 };
 pub use work::{GetWork, Update, Work};
 pub use workers::{Heartbeat, HeldUnit, WorkerStats};
