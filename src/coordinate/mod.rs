@@ -45,7 +45,7 @@ pub use reason::{Reason, UnitsAhead};
 pub use report::{Outcome, Report, ReportKind};
 pub use retention::Retention;
 pub use scheduler::Candidates;
-pub use work_spec::{Control, Counts, Meta, WorkSpec, limit_from_integer};
+pub use work_spec::{Control, Counts, Meta, Pause, WorkSpec, limit_from_integer};
 pub use work_unit::{Completed, PriorityChange, UnitReport, UnitStatus, WorkUnit};
 pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
 

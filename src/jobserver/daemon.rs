@@ -22,6 +22,7 @@ const FEATURES: &[&str] = &[
     "explain_work",
     "list_locks",
     "if_exists",
+    "pause_reason",
 ];
 
 pub(super) fn get_config<S: Storage>(

@@ -69,9 +69,10 @@ impl<S: Storage> Method<S> {
         ),
         reads(
             "get_work_spec_meta",
-            &["work_spec_name"],
+            &["work_spec_name", "options"],
             specs::get_work_spec_meta,
-        ),
+        )
+        .optional(1),
         writes("del_work_spec", &["work_spec_name"], specs::del_work_spec),
         writes("clear", &[], specs::clear),
         writes("archive", &["options"], retention::archive).optional(1),

@@ -207,6 +207,17 @@ impl<'a> Param<'a> {
         self.convert("a string", Name::from_item)
     }
 
+    /// A text of at most `bytes_max` bytes; an empty one counts as absent.
+    pub(super) fn optional_text(&self, bytes_max: usize) -> Result<Option<String>> {
+        let Some(name) = self.short_name(bytes_max)? else {
+            return Ok(None);
+        };
+        match std::str::from_utf8(name.bytes()) {
+            Ok(text) => Ok((!text.is_empty()).then(|| text.to_owned())),
+            Err(_) => Err(self.error("expected a text in UTF-8")),
+        }
+    }
+
     /// A list or tuple.
     pub(super) fn list(&self) -> Result<Items<'a>> {
         self.required("a list", self.optional_list()?)

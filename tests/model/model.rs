@@ -7,7 +7,7 @@ use super::operations::{Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
-    Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Name, PriorityChange,
+    Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Name, Pause, PriorityChange,
     Retention, UnitStatus,
 };
 use std::collections::BTreeMap;
@@ -209,7 +209,7 @@ fn meta_of(definition: &Json) -> Option<Meta> {
     let number = |key: &str| get(key).and_then(|value| value.as_f64());
     let text = |key: &str| get(key).and_then(|value| value.as_str()).map(str::to_owned);
     Some(Meta {
-        paused: get("disabled").is_some(),
+        paused: get("disabled").map(|_| Pause::default()),
         weight: weight.max(1),
         priority: number("priority").unwrap_or(0.0),
         continuous: get("continuous").is_some(),
@@ -333,6 +333,9 @@ impl Model {
             archived_failed: 0,
         });
         meta.next_continuous = spec.meta.next_continuous;
+        if let (Some(_), Some(before)) = (&meta.paused, &spec.meta.paused) {
+            meta.paused = Some(before.clone());
+        }
         spec.definition = encoded(definition);
         spec.meta = meta;
         Answer::Done
@@ -345,7 +348,17 @@ impl Model {
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Answer::Failed(Failure::Refused);
         }
-        meta.paused = control.paused.unwrap_or(meta.paused);
+        let is_new = |pause: &Pause| meta.paused.is_none() || pause.reason.is_some();
+        match &control.paused {
+            Some(Some(pause)) if is_new(pause) => {
+                let since = pause.since.unwrap_or(self.now).min(self.now);
+                let mut pause = pause.clone();
+                pause.since = Some(since);
+                meta.paused = Some(pause);
+            }
+            Some(None) => meta.paused = None,
+            _ => {}
+        }
         meta.weight = control.weight.unwrap_or(meta.weight);
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);

@@ -70,7 +70,7 @@ impl Model {
             let may_make_one = meta.continuous
                 && counts.pending == 0
                 && meta.next_continuous.is_none_or(|next| next <= self.now);
-            !meta.paused
+            meta.paused.is_none()
                 && meta.weight > 0
                 && request.runtimes.contains(&meta.runtime)
                 && (request.work_specs.is_empty()
@@ -137,7 +137,7 @@ impl Model {
         let has_lower_priority = is_passed_over && drawn.iter().any(has_lower_priority);
         let reasons = [
             ("delayed", status == Some(UnitStatus::Delayed)),
-            ("paused", meta.paused),
+            ("paused", meta.paused.is_some()),
             ("no_weight", meta.weight <= 0),
             (
                 "max_running",

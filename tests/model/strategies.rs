@@ -5,8 +5,9 @@ use super::operations::{
     Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Which,
     run_name,
 };
+use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
-    Control, IfExists, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
+    Control, IfExists, Lease, Name, Pause, PriorityChange, ReportKind, Retention, UnitStatus,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -305,7 +306,7 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
 
 fn control() -> impl Strategy<Value = Control> {
     (
-        option::weighted(0.4, prop::bool::weighted(0.3)),
+        option::weighted(0.4, option::weighted(0.3, pause())),
         option::weighted(0.3, prop_oneof![1 => Just(0_i64), 5 => 1..50_i64]),
         option::weighted(0.2, option::of(seconds(0..4))),
         option::weighted(0.3, option::of(1..4_u64)),
@@ -320,6 +321,17 @@ fn control() -> impl Strategy<Value = Control> {
                 continuous,
             },
         )
+}
+
+fn pause() -> impl Strategy<Value = Pause> {
+    let text = |text: &'static str| option::of(Just(text.to_owned()));
+    let since = prop_oneof![Just(Timestamp(5)), Just(Timestamp(i64::MAX))];
+    (
+        text("disk full"),
+        text("me@host"),
+        option::weighted(0.3, since),
+    )
+        .prop_map(|(reason, by, since)| Pause { reason, by, since })
 }
 
 fn statuses() -> impl Strategy<Value = Vec<UnitStatus>> {

@@ -104,7 +104,7 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
         }
     };
     if added.new + added.reset > 0 {
-        note_if_paused(&mut daemon.client, &args.spec);
+        note_if_paused(&mut daemon, &args.spec);
     }
     let mut output = Output::new();
     output.line(format!("Added {}.", in_words(added)))?;

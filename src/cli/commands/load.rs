@@ -134,7 +134,7 @@ fn add_units(
     let if_exists = existing.rule(daemon, spec);
     let added = Loader::new(&mut daemon.client, spec, file, if_exists).run()?;
     if added.new + added.reset > 0 {
-        note_if_paused(&mut daemon.client, spec);
+        note_if_paused(daemon, spec);
     }
     Ok(added)
 }

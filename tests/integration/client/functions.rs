@@ -3,7 +3,7 @@
 use coordinated_client::cbor::Value;
 use coordinated_client::{
     Added, Address, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, IfExists, ListSpecs,
-    Name, NewUnit, Priority, Request, Status, UnitQuery, Update,
+    Name, NewUnit, Pause, Priority, Request, Status, UnitQuery, Update,
 };
 use std::time::Duration;
 use test_support::Server;
@@ -59,7 +59,7 @@ fn work_specs_are_set_listed_controlled_and_deleted() {
         weight: Some(7),
         interval: Some(Some(1.5)),
         max_running: Some(Some(3)),
-        continuous: None,
+        ..Control::default()
     };
     client.control_work_spec(&ws, &control).expect("control");
     let meta = client.get_work_spec_meta(&ws).expect("meta");
@@ -97,6 +97,30 @@ fn work_specs_are_set_listed_controlled_and_deleted() {
     client.del_work_spec(&ws).expect("delete");
     assert!(refusal(client.del_work_spec(&ws)).contains("ws"));
     assert_eq!(client.clear().expect("clear"), 1);
+}
+
+#[test]
+fn a_work_spec_is_paused_with_a_reason() {
+    let (_server, mut client, ws) = start();
+    client.set_work_spec(&spec("other")).expect("set");
+    let names = [ws.clone(), "other".into(), "none".into()];
+    assert_eq!(
+        client.get_pauses(&names).expect("pauses"),
+        [None, None, None]
+    );
+    let pause = Pause {
+        reason: Some("disk full".to_owned()),
+        by: Some("me@host".to_owned()),
+        since: Some(1_000_000_000.5),
+    };
+    let control = Control {
+        paused: Some(true),
+        pause: pause.clone(),
+        ..Control::default()
+    };
+    client.control_work_spec(&ws, &control).expect("pause");
+    let pauses = client.get_pauses(&names).expect("pauses");
+    assert_eq!(pauses, [Some(pause), None, None]);
 }
 
 #[test]

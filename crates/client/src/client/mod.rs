@@ -45,7 +45,7 @@ pub use error::{Error, Result};
 pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;
-pub use specs::{Control, ListSpecs, Meta, SpecSummary};
+pub use specs::{Control, ListSpecs, Meta, Pause, SpecSummary};
 pub use units::{
     Added, Attempt, Counts, Deletion, FailureGroup, IfExists, NewUnit, ParseStatusError, Priority,
     Reason, Status, Unit, UnitQuery, UnitStatus,
