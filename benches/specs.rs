@@ -3,7 +3,9 @@
 //! `cargo bench --bench specs`. Nothing waits for the disk. Figures are in benches/README.md.
 
 use coordinated::coordinate::storage::{Access, Storage};
-use coordinated::coordinate::{Assignment, LEASE_DEFAULT, Name, NewUnit, ReportKind, WorkRequest};
+use coordinated::coordinate::{
+    Assignment, IfExists, LEASE_DEFAULT, Name, NewUnit, ReportKind, WorkRequest,
+};
 use coordinated_client::cbor::Item;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rusqlite::Connection;
@@ -40,7 +42,7 @@ fn make(path: &Path, with_work: usize) -> World {
                     let units =
                         units.map(|unit| NewUnit::from_item(Item::from_checked(unit), &limits));
                     let units: Vec<NewUnit<'_>> = units.collect::<Result<_, _>>()?;
-                    operation.add_work_units(&spec(number), &units)?;
+                    operation.add_work_units(&spec(number), &units, IfExists::Reset)?;
                 }
                 Ok(())
             })

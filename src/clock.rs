@@ -11,6 +11,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The instant of this many seconds since the epoch, the form that the wire uses. Those that can't be written become the
+    /// nearest one that can.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the cast goes to the nearest integer"
+    )]
+    pub fn from_seconds(seconds: f64) -> Self {
+        Self((seconds * 1e6).round() as i64)
+    }
+
     /// The instant `duration` later, at most the largest one that can be written.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

@@ -81,6 +81,9 @@ pub const LIST_INLINE_MAX: usize = 200;
 /// of their names may have to be passed, in one step.
 pub const LIST_INLINE_PASSED_MAX: u64 = 10_000;
 
+/// Bytes of the reason for pausing a work spec, and of who did: they are kept in memory.
+pub const PAUSE_TEXT_BYTES_MAX: usize = 1_024;
+
 /// Items of one call's list that are added or changed in one step: some milliseconds of work, and more than
 /// most calls have.
 pub const SLICE_ITEMS: usize = 1_000;

@@ -10,7 +10,7 @@ pub mod operations;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::storage::Storage;
 use coordinated::coordinate::{
-    Deletion, HandedOut, LEASE_DEFAULT, Name, NewUnit, Report, ReportKind, WorkRequest,
+    Deletion, HandedOut, IfExists, LEASE_DEFAULT, Name, NewUnit, Report, ReportKind, WorkRequest,
 };
 use coordinated_client::cbor::Item;
 use rand::rngs::SmallRng;
@@ -228,7 +228,7 @@ fn new_units(encoded: &[Vec<u8>]) -> Vec<NewUnit<'_>> {
 
 fn add(world: &mut World, units: &[NewUnit<'_>]) {
     world
-        .operation(|operation| operation.add_work_units(&name(SPEC), units))
+        .operation(|operation| operation.add_work_units(&name(SPEC), units, IfExists::Reset))
         .expect("units are added");
 }
 

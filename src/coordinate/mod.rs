@@ -39,7 +39,7 @@ pub use id::{AttemptId, NamespaceId, WorkSpecId, WorkUnitId};
 pub use lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
 pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};
-pub use new_unit::NewUnit;
+pub use new_unit::{Added, IfExists, NewUnit};
 pub use operation::Operation;
 pub use operations::{ArchivePass, Deletion, DeletionInStatus};
 pub use reason::{Reason, UnitsAhead};
@@ -47,7 +47,7 @@ pub use report::{Outcome, Report, ReportKind};
 pub use retention::Retention;
 pub use scheduler::Candidates;
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
-pub use work_spec::{Control, Counts, Meta, WorkSpec, limit_from_integer};
+pub use work_spec::{Control, Counts, Meta, Pause, WorkSpec, limit_from_integer};
 pub use work_unit::{Completed, PriorityChange, UnitReport, UnitStatus, WorkUnit};
 pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
 

@@ -6,6 +6,37 @@ use crate::number;
 use coordinated_client::cbor::{EMPTY_MAP, Item};
 use std::time::Duration;
 
+/// What adding does to a unit that exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfExists {
+    /// It gets the new data and priority, and becomes available again.
+    #[default]
+    Reset,
+    /// It stays as it is.
+    Skip,
+    /// Nothing is added.
+    Refuse,
+}
+
+/// What became of the units of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// How many did not exist.
+    pub new: u64,
+    /// How many existed, and became available again.
+    pub reset: u64,
+    /// How many existed, and stayed as they were.
+    pub skipped: u64,
+}
+
+impl std::ops::AddAssign for Added {
+    fn add_assign(&mut self, more: Self) {
+        self.new += more.new;
+        self.reset += more.reset;
+        self.skipped += more.skipped;
+    }
+}
+
 /// A unit to be added.
 #[derive(Clone, Debug)]
 pub struct NewUnit<'a> {

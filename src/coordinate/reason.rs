@@ -1,6 +1,6 @@
 //! The reasons why work is not handed out, as programs and people know them.
 
-use super::work_spec::Counts;
+use super::work_spec::{Counts, Pause};
 use super::{Completed, Name};
 use crate::clock::Timestamp;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub enum Reason {
         until: Timestamp,
     },
     /// The work spec is paused.
-    Paused,
+    Paused(Pause),
     /// The work spec has a weight that gives it no share.
     NoWeight(i64),
     /// The work spec has as many pending units as `max_running` allows.
@@ -91,7 +91,7 @@ impl Reason {
             Self::Failed { .. } => "failed",
             Self::Running { .. } => "running",
             Self::Delayed { .. } => "delayed",
-            Self::Paused => "paused",
+            Self::Paused(_) => "paused",
             Self::NoWeight(_) => "no_weight",
             Self::MaxRunning(_) => "max_running",
             Self::NoWork(_) => "no_work",
@@ -136,7 +136,7 @@ impl Reason {
                 left(until)
             ),
             Self::Delayed { until } => format!("it is delayed for {} more", left(until)),
-            Self::Paused => "the work spec is paused".to_owned(),
+            Self::Paused(pause) => paused_in_words(pause, now),
             Self::NoWeight(weight) => {
                 format!("the work spec has the weight {weight}: one of 0 or less has no share")
             }
@@ -198,6 +198,24 @@ impl Reason {
                 ago(*asked)
             ),
         }
+    }
+}
+
+/// That a work spec is paused, and by whom, since when and why, as far as that is known.
+fn paused_in_words(pause: &Pause, now: Timestamp) -> String {
+    let mut text = "the work spec is paused".to_owned();
+    if let Some(since) = pause.since {
+        text = format!(
+            "the work spec was paused {} ago",
+            in_words(now.since(since))
+        );
+    }
+    if let Some(by) = &pause.by {
+        text = format!("{text} by {by}");
+    }
+    match &pause.reason {
+        Some(reason) => format!("{text}: {reason}"),
+        None => text,
     }
 }
 

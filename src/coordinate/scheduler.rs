@@ -14,7 +14,7 @@ pub(super) fn holds(spec: &WorkSpec) -> impl Iterator<Item = Reason> {
     let (meta, counts) = (&spec.meta, &spec.counts);
     let has_all_running = |max: &u64| counts.pending >= *max;
     [
-        meta.paused.then_some(Reason::Paused),
+        meta.paused.clone().map(Reason::Paused),
         (meta.weight <= 0).then_some(Reason::NoWeight(meta.weight)),
         meta.max_running
             .filter(has_all_running)
@@ -344,7 +344,7 @@ impl Candidates {
 
 #[cfg(test)]
 mod tests {
-    use super::super::work_spec::{Counts, Meta};
+    use super::super::work_spec::{Counts, Meta, Pause};
     use super::super::{EMPTY_DEFINITION, Name};
     use super::*;
     use coordinated_client::cbor::Item;
@@ -498,7 +498,7 @@ mod tests {
             let (paused, continuous, is_limited, has_runtime) = switches;
             let mut spec = spec(id, f64::from(priority), weight, pending);
             spec.counts.available = available;
-            spec.meta.paused = paused;
+            spec.meta.paused = paused.then(Pause::default);
             spec.meta.continuous = continuous;
             spec.meta.next_continuous = (next > 0).then_some(Timestamp(next));
             spec.meta.max_running = is_limited.then_some(1);

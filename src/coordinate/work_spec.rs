@@ -27,8 +27,8 @@ pub struct WorkSpec {
 /// `control_work_spec`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Meta {
-    /// No units are handed out.
-    pub paused: bool,
+    /// If it is paused: no units are handed out.
+    pub paused: Option<Pause>,
     /// Its share among specs of the same priority; none at 0 and below.
     pub weight: i64,
     /// Specs of a lower priority wait while this one has work.
@@ -53,6 +53,17 @@ pub struct Meta {
     pub runtime: String,
     /// Memory that a unit needs, as its author says. Not used in scheduling.
     pub min_gb: f64,
+}
+
+/// Who paused a work spec, when and why, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// Who: a person or a rule.
+    pub by: Option<String>,
+    /// When. A time of the past, which does not change when the clock is set.
+    pub since: Option<Timestamp>,
 }
 
 /// How many units a work spec has in each status.
@@ -116,6 +127,18 @@ impl Counts {
 const WEIGHT_DEFAULT: i64 = 20;
 
 impl Meta {
+    /// Pauses the work spec `now`, if the pause does not say when. A paused one keeps who paused it, when and why, unless
+    /// there is a new reason.
+    pub(super) fn pause(&mut self, pause: Pause, now: Timestamp) {
+        if self.paused.is_none() || pause.reason.is_some() {
+            let since = pause.since.map_or(now, |since| since.min(now));
+            self.paused = Some(Pause {
+                since: Some(since),
+                ..pause
+            });
+        }
+    }
+
     /// The keys of a dictionary that mean something here; all others are for workers.
     pub const KEYS: &[&str] = &[
         "name",
@@ -145,7 +168,7 @@ impl Meta {
         };
         let continuous = keys.boolean("continuous");
         Ok(Self {
-            paused: keys.boolean("disabled"),
+            paused: keys.boolean("disabled").then(Pause::default),
             weight,
             priority: keys.float("priority")?.unwrap_or(0.0),
             continuous,
@@ -251,8 +274,8 @@ pub(super) fn name_of(definition: Item<'_>, bytes_max: usize) -> Result<Name> {
 /// What `control_work_spec` may change; `None` leaves a value as it is.
 #[derive(Debug, Default)]
 pub struct Control {
-    /// Whether units are handed out.
-    pub paused: Option<bool>,
+    /// Stops handing out units; `Some(None)` hands them out again.
+    pub paused: Option<Option<Pause>>,
     /// The share among specs of the same priority.
     pub weight: Option<i64>,
     /// The time between units made by itself; `Some(None)` for none.

@@ -23,6 +23,8 @@ const FEATURES: &[&str] = &[
     "list_locks",
     "attempts",
     "wait",
+    "if_exists",
+    "pause_reason",
 ];
 
 pub(super) fn get_config<S: Storage>(

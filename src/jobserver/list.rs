@@ -224,10 +224,11 @@ impl<A> ListCall<A> {
 
 /// Adds to an error how many items were processed in earlier steps.
 fn with_earlier_items(error: Error, taken: usize) -> Error {
+    let with_items =
+        |problem| format!("{problem}; the {taken} items of earlier steps are committed");
     match error {
-        Error::Invalid(problem) if taken > 0 => Error::Invalid(format!(
-            "{problem}; the {taken} items of earlier steps are committed"
-        )),
+        Error::Invalid(problem) if taken > 0 => Error::Invalid(with_items(problem)),
+        Error::Refused(problem) if taken > 0 => Error::Refused(with_items(problem)),
         error => error,
     }
 }

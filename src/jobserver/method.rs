@@ -69,17 +69,19 @@ impl<S: Storage> Method<S> {
         ),
         reads(
             "get_work_spec_meta",
-            &["work_spec_name"],
+            &["work_spec_name", "options"],
             specs::get_work_spec_meta,
-        ),
+        )
+        .optional(1),
         writes("del_work_spec", &["work_spec_name"], specs::del_work_spec),
         writes("clear", &[], specs::clear),
         writes("archive", &["options"], retention::archive).optional(1),
         writes(
             "add_work_units",
-            &["work_spec_name", "work_unit_key_vals"],
+            &["work_spec_name", "work_unit_key_vals", "options"],
             units::add_work_units,
-        ),
+        )
+        .optional(1),
         reads(
             "count_work_units",
             &["work_spec_name"],

@@ -2,7 +2,7 @@
 
 use crate::coordinate::{Error, Name, Result, UnitStatus};
 use crate::limits::{self, RequestLimits};
-use crate::number::{as_float, as_integer_or_numeral};
+use crate::number::{as_float, as_integer_or_numeral, is_true};
 use coordinated_client::cbor::item::Items;
 use coordinated_client::cbor::{Item, Kind};
 use std::borrow::Cow;
@@ -147,6 +147,11 @@ impl<'a> Param<'a> {
         self.value.filter(|value| !value.is_null())
     }
 
+    /// The value as a flag: false if it is absent.
+    pub(super) fn is_true(&self) -> bool {
+        self.item().is_some_and(is_true)
+    }
+
     /// True if there is a value, which may be null.
     pub(super) fn is_given(&self) -> bool {
         self.value.is_some()
@@ -201,6 +206,17 @@ impl<'a> Param<'a> {
     /// As [`Param::unit_name`], but optional.
     pub(super) fn optional_unit_name(&self) -> Result<Option<Name>> {
         self.convert("a string", Name::from_item)
+    }
+
+    /// A text of at most `bytes_max` bytes; an empty one counts as absent.
+    pub(super) fn optional_text(&self, bytes_max: usize) -> Result<Option<String>> {
+        let Some(name) = self.short_name(bytes_max)? else {
+            return Ok(None);
+        };
+        match std::str::from_utf8(name.bytes()) {
+            Ok(text) => Ok((!text.is_empty()).then(|| text.to_owned())),
+            Err(_) => Err(self.error("expected a text in UTF-8")),
+        }
     }
 
     /// A list or tuple.

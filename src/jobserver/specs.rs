@@ -4,9 +4,11 @@ use super::call::{Call, Progress};
 use super::params::{Options, Params};
 use super::reply::{
     FailedValue, check_answer_length, ok_pair, true_pair, write_in_band, write_limit, write_name,
+    write_time,
 };
+use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Control, Error, Meta, Result, limit_from_integer};
+use crate::coordinate::{Control, Error, Meta, Pause, Result, limit_from_integer};
 use crate::limits;
 use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
@@ -119,16 +121,22 @@ pub(super) fn control_work_spec<S: Storage>(
 
 fn read_control(options: Options<'_>) -> Result<Control> {
     let status = options.get("status").optional_integer()?;
+    let pause = read_pause(options)?;
     let paused = match status {
         None => None,
-        Some(RUNNABLE) => Some(false),
-        Some(PAUSED) => Some(true),
+        Some(RUNNABLE) => Some(None),
+        Some(PAUSED) => Some(Some(pause.clone())),
         Some(other) => {
             return Err(Error::Invalid(format!(
                 "option status: expected {RUNNABLE} (runnable) or {PAUSED} (paused), got {other}"
             )));
         }
     };
+    if pause != Pause::default() && status != Some(PAUSED) {
+        return Err(Error::Invalid(format!(
+            "options reason, by and since: only allowed with status {PAUSED} (paused)"
+        )));
+    }
     // For these two, null has a meaning: no interval, no limit.
     let (interval, max_running) = (options.get("interval"), options.get("max_running"));
     let interval_seconds = interval.optional_number()?;
@@ -146,26 +154,44 @@ fn read_control(options: Options<'_>) -> Result<Control> {
     })
 }
 
+fn read_pause(options: Options<'_>) -> Result<Pause> {
+    let max = limits::PAUSE_TEXT_BYTES_MAX;
+    let since = options.get("since").optional_number()?;
+    Ok(Pause {
+        reason: options.get("reason").optional_text(max)?,
+        by: options.get("by").optional_text(max)?,
+        since: since.map(Timestamp::from_seconds),
+    })
+}
+
 pub(super) fn get_work_spec_meta<S: Storage>(
     call: &mut Call<'_, S>,
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
     let name = params.get("work_spec_name").name()?;
+    let with_pause = Options::read(params.get("options"))?.get("pause").is_true();
     let meta = call
         .operation
         .work_spec(&name)
         .map(|spec| spec.meta.clone());
     if let Some(meta) = write_in_band(out, FailedValue::Null, meta)? {
-        ok_pair(out, |writer| write_meta(writer, &meta));
+        ok_pair(out, |writer| write_meta(writer, &meta, with_pause));
     }
     Ok(Progress::Done)
 }
 
-fn write_meta(writer: &mut Writer<'_>, meta: &Meta) {
-    writer.map(5);
+fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool) {
+    writer.map(if with_pause { 6 } else { 5 });
     writer.bytes(b"status");
-    writer.integer(if meta.paused { PAUSED } else { RUNNABLE });
+    writer.integer(match meta.paused {
+        Some(_) => PAUSED,
+        None => RUNNABLE,
+    });
+    if with_pause {
+        writer.bytes(b"pause");
+        write_pause(writer, meta.paused.as_ref());
+    }
     writer.bytes(b"continuous");
     writer.boolean(meta.continuous);
     writer.bytes(b"interval");
@@ -174,6 +200,24 @@ fn write_meta(writer: &mut Writer<'_>, meta: &Meta) {
     write_limit(writer, meta.max_running);
     writer.bytes(b"weight");
     writer.integer(meta.weight);
+}
+
+/// Writes who paused a work spec, when and why; null if it is not paused.
+fn write_pause(writer: &mut Writer<'_>, pause: Option<&Pause>) {
+    let Some(pause) = pause else {
+        writer.null();
+        return;
+    };
+    writer.map(3);
+    for (key, text) in [("reason", &pause.reason), ("by", &pause.by)] {
+        writer.bytes(key.as_bytes());
+        match text {
+            Some(text) => writer.bytes(text.as_bytes()),
+            None => writer.null(),
+        }
+    }
+    writer.bytes(b"since");
+    write_time(writer, pause.since);
 }
 
 /// Writes a duration in seconds, as an integer if it is one; or null.

@@ -2,15 +2,15 @@
 
 use super::call::{Call, Continuation, Progress, Sleep};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
-use super::params::{Options, Params};
+use super::params::{Options, Param, Params};
 use super::reply::{
     FailedValue, check_answer_length, failed_pair, ok_list, ok_pair, true_pair, write_in_band,
     write_name, write_time,
 };
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
-    Completed, Counts, Deletion, DeletionInStatus, Error, Name, NamespaceId, NewUnit, Operation,
-    PriorityChange, Result, UnitReport, UnitStatus, WaitsFor, WorkSpecId,
+    Added, Completed, Counts, Deletion, DeletionInStatus, Error, IfExists, Name, NamespaceId,
+    NewUnit, Operation, PriorityChange, Result, UnitReport, UnitStatus, WaitsFor, WorkSpecId,
 };
 use crate::limits::{self, RequestLimits};
 use coordinated_client::cbor::Writer;
@@ -31,14 +31,33 @@ pub(super) fn add_work_units<S: Storage>(
     params: &Params<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
-    let work_spec = params.get("work_spec_name").name()?;
-    let units = params.get("work_unit_key_vals");
-    call_on_list(call, AddUnits { work_spec }, &units, out)
+    let options = Options::read(params.get("options"))?;
+    let action = AddUnits {
+        work_spec: params.get("work_spec_name").name()?,
+        if_exists: read_if_exists(&options.get("if_exists"))?,
+        added: options.get("counts").is_true().then(Added::default),
+    };
+    call_on_list(call, action, &params.get("work_unit_key_vals"), out)
+}
+
+fn read_if_exists(option: &Param<'_>) -> Result<IfExists> {
+    let Some(name) = option.optional_unit_name()? else {
+        return Ok(IfExists::default());
+    };
+    match name.bytes() {
+        b"reset" => Ok(IfExists::Reset),
+        b"skip" => Ok(IfExists::Skip),
+        b"error" => Ok(IfExists::Refuse),
+        _ => Err(option.error(format_args!("expected reset, skip or error, got {name}"))),
+    }
 }
 
 #[derive(Clone)]
 struct AddUnits {
     work_spec: Name,
+    if_exists: IfExists,
+    /// What became of the units so far, if the client asked for it.
+    added: Option<Added>,
 }
 
 fn new_unit<'a>(item: ListItem<'a>, limits: &RequestLimits) -> Result<NewUnit<'a>> {
@@ -57,11 +76,33 @@ impl<S: Storage> ListAction<S> for AddUnits {
         let (slice, limits) = (items.slice(limits::SLICE_ITEMS), call.operation.limits);
         let units = slice.into_iter().map(|item| new_unit(item, limits));
         let units: Vec<NewUnit<'_>> = units.collect::<Result<_>>()?;
-        call.operation.add_work_units(&self.work_spec, &units)
+        let added = call
+            .operation
+            .add_work_units(&self.work_spec, &units, self.if_exists)?;
+        if let Some(counts) = &mut self.added {
+            *counts += added;
+        }
+        Ok(())
     }
 
     fn write_result(&self, _: usize, _: &[u8], out: &mut Vec<u8>) {
-        true_pair(out);
+        match self.added {
+            Some(added) => ok_pair(out, |writer| write_added(writer, added)),
+            None => true_pair(out),
+        }
+    }
+}
+
+fn write_added(writer: &mut Writer<'_>, added: Added) {
+    let counts: [(&[u8], u64); 3] = [
+        (b"new", added.new),
+        (b"reset", added.reset),
+        (b"skipped", added.skipped),
+    ];
+    writer.map(counts.len());
+    for (key, count) in counts {
+        writer.bytes(key);
+        writer.unsigned(count);
     }
 }
 
@@ -399,10 +440,7 @@ pub(super) fn del_work_units<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let options = Options::read(params.get("options"))?;
-    let all = options
-        .get("all")
-        .item()
-        .is_some_and(crate::number::is_true);
+    let all = options.get("all").is_true();
     let names = options.get("work_unit_keys");
     let statuses = options.get("state").optional_statuses()?;
     let deleted = match (all, names.item(), statuses) {

@@ -7,8 +7,8 @@ use crate::coordinate::storage::{
     News, StorageResult, VisitCounts, VisitDefinition, WorkSpecStore,
 };
 use crate::coordinate::{
-    AttemptId, Candidates, Completed, Counts, Error, Meta, Name, NamespaceId, Result, StorageError,
-    UnitStatus, WorkSpec, WorkSpecId, WorkUnitId,
+    AttemptId, Candidates, Completed, Counts, Error, Meta, Name, NamespaceId, Pause, Result,
+    StorageError, UnitStatus, WorkSpec, WorkSpecId, WorkUnitId,
 };
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, named_params};
@@ -22,7 +22,7 @@ statements! {
 
     /// All work specs there are, with their counts, in the order in which `row_to_cached` takes the columns.
     LOAD_WORK_SPECS = "
-        SELECT work_spec.id, namespace_id, name, paused, weight, priority, continuous,
+        SELECT work_spec.id, namespace_id, name, paused, paused_reason, paused_by, paused_us, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
                max_retries, then_name, runtime, min_gb,
                available, delayed, pending, finished, failed, archived_finished, archived_failed,
@@ -65,7 +65,8 @@ statements! {
 
     UPDATE_META = "
         UPDATE work_spec
-           SET paused = :paused, weight = :weight, priority = :priority, continuous = :continuous,
+           SET paused = :paused, paused_reason = :paused_reason, paused_by = :paused_by,
+               paused_us = :paused_us, weight = :weight, priority = :priority, continuous = :continuous,
                can_be_continuous = :can_be_continuous, interval_us = :interval_us,
                next_continuous_us = :next_continuous_us, max_running = :max_running,
                max_getwork = :max_getwork, max_retries = :max_retries, then_name = :then_name,
@@ -304,6 +305,17 @@ impl Columns<'_> {
         self.0.get(self.1 - 1)
     }
 
+    fn next_pause(&mut self) -> rusqlite::Result<Option<Pause>> {
+        let is_paused: bool = self.next()?;
+        let pause = Pause {
+            reason: self.next()?,
+            by: self.next()?,
+            since: self.next()?,
+        };
+        // Another program may have resumed it.
+        Ok(is_paused.then_some(pause))
+    }
+
     fn next_limit(&mut self) -> rusqlite::Result<Option<u64>> {
         let limit: Option<i64> = self.next()?;
         Ok(limit.and_then(|limit| u64::try_from(limit).ok()))
@@ -338,7 +350,7 @@ fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
     let (id, namespace, name) = (columns.next()?, columns.next()?, columns.next()?);
     // Fields are evaluated in the order in which they are written.
     let meta = Meta {
-        paused: columns.next()?,
+        paused: columns.next_pause()?,
         weight: columns.next()?,
         priority: columns.next()?,
         continuous: columns.next()?,
@@ -755,10 +767,14 @@ impl WorkSpecStore for SqliteStore {
     }
 
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()> {
+        let pause = meta.paused.as_ref();
         self.statements
             .prepared(UPDATE_META)?
             .execute(named_params! {
-                ":paused": meta.paused,
+                ":paused": pause.is_some(),
+                ":paused_reason": pause.and_then(|pause| pause.reason.as_ref()),
+                ":paused_by": pause.and_then(|pause| pause.by.as_ref()),
+                ":paused_us": pause.and_then(|pause| pause.since),
                 ":weight": meta.weight,
                 ":priority": meta.priority,
                 ":continuous": meta.continuous,

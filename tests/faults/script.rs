@@ -9,8 +9,8 @@
 use super::disk::{Disk, Image};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Deletion, Error, Heartbeat, LockPath, Memory, NewUnit, PriorityChange, Report, ReportKind,
-    Retention, StorageError, WorkRequest,
+    Deletion, Error, Heartbeat, IfExists, LockPath, Memory, NewUnit, PriorityChange, Report,
+    ReportKind, Retention, StorageError, WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore};
@@ -151,7 +151,8 @@ impl Do {
                     .iter()
                     .map(|unit| NewUnit::from_item(Item::from_checked(unit), &limits))
                     .collect::<Result<Vec<_>, _>>()?;
-                world.operation(|op| op.add_work_units(&name(spec), &units))
+                world.operation(|op| op.add_work_units(&name(spec), &units, IfExists::Reset))?;
+                Ok(())
             }
             Take(worker, spec, max_units) => {
                 let runtimes = [String::new()];

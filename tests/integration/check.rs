@@ -70,6 +70,10 @@ fn is_in(line: &str, sentence: &str) -> bool {
 /// What is done to a good database, and a piece of the line that must tell it.
 const SPOILED: &[(&str, &str)] = &[
     (
+        "UPDATE work_spec SET paused_reason = 'x', paused_us = 5 WHERE CAST(name AS TEXT) = 'ws'",
+        r#"work spec "ws" is not paused, but has who paused it, when or why"#,
+    ),
+    (
         "UPDATE work_unit_count SET available = available + 5 WHERE available = 1",
         r#"work spec "ws" keeps a count of 6 available units, and has 1"#,
     ),

@@ -3,7 +3,7 @@
 
 use super::operations::Json;
 use coordinated::clock::Timestamp;
-use coordinated::coordinate::{AttemptStatus, Counts, Meta, Name, UnitStatus};
+use coordinated::coordinate::{Added, AttemptStatus, Counts, Meta, Name, UnitStatus};
 use std::collections::BTreeMap;
 use std::fmt;
 use test_support::world;
@@ -13,6 +13,7 @@ use test_support::world;
 pub enum Answer {
     Done,
     Count(u64),
+    Added(Added),
     /// Of each path, whether it was locked.
     Locked(Vec<bool>),
     Work(Work),

@@ -7,7 +7,8 @@ use super::operations::{Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
-    AttemptStatus, Control, Counts, LEASE_MAX, Meta, Name, PriorityChange, Retention, UnitStatus,
+    Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Name, Pause, PriorityChange,
+    Retention, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,6 +68,7 @@ pub struct Attempt {
 }
 
 /// A unit to be added.
+#[derive(Clone)]
 pub struct Addition {
     pub name: Name,
     pub data: Vec<u8>,
@@ -207,7 +209,7 @@ fn meta_of(definition: &Json) -> Option<Meta> {
     let number = |key: &str| get(key).and_then(|value| value.as_f64());
     let text = |key: &str| get(key).and_then(|value| value.as_str()).map(str::to_owned);
     Some(Meta {
-        paused: get("disabled").is_some(),
+        paused: get("disabled").map(|_| Pause::default()),
         weight: weight.max(1),
         priority: number("priority").unwrap_or(0.0),
         continuous: get("continuous").is_some(),
@@ -331,6 +333,9 @@ impl Model {
             archived_failed: 0,
         });
         meta.next_continuous = spec.meta.next_continuous;
+        if let (Some(_), Some(before)) = (&meta.paused, &spec.meta.paused) {
+            meta.paused = Some(before.clone());
+        }
         spec.definition = encoded(definition);
         spec.meta = meta;
         Answer::Done
@@ -343,7 +348,17 @@ impl Model {
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Answer::Failed(Failure::Refused);
         }
-        meta.paused = control.paused.unwrap_or(meta.paused);
+        let is_new = |pause: &Pause| meta.paused.is_none() || pause.reason.is_some();
+        match &control.paused {
+            Some(Some(pause)) if is_new(pause) => {
+                let since = pause.since.unwrap_or(self.now).min(self.now);
+                let mut pause = pause.clone();
+                pause.since = Some(since);
+                meta.paused = Some(pause);
+            }
+            Some(None) => meta.paused = None,
+            _ => {}
+        }
         meta.weight = control.weight.unwrap_or(meta.weight);
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
@@ -384,20 +399,34 @@ impl Model {
 
     // --- work units ---
 
-    pub fn add(&mut self, spec: &str, additions: Vec<Addition>) -> Answer {
-        if !self.specs.contains_key(spec) {
+    pub fn add(&mut self, spec: &str, additions: Vec<Addition>, if_exists: IfExists) -> Answer {
+        let Some(before) = self.specs.get(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let is_among = |some: &[Addition], name: &Name| some.iter().any(|one| one.name == *name);
+        let is_refused = |(index, addition): (usize, &Addition)| {
+            before.units.contains_key(&addition.name)
+                || is_among(&additions[..index], &addition.name)
+        };
+        if if_exists == IfExists::Refuse && additions.iter().enumerate().any(is_refused) {
+            return Answer::Failed(Failure::Refused);
         }
-        // Of several with the same name the last one counts.
-        let mut last_ones: BTreeMap<Name, Addition> = BTreeMap::new();
-        for addition in additions {
-            last_ones.remove(&addition.name);
-            last_ones.insert(addition.name.clone(), addition);
+        let mut added = Added::default();
+        for (index, addition) in additions.iter().enumerate() {
+            let exists = self.specs[spec].units.contains_key(&addition.name);
+            match if_exists {
+                // Of several with the same name the last one counts.
+                IfExists::Reset if is_among(&additions[index + 1..], &addition.name) => continue,
+                IfExists::Skip if exists => {
+                    added.skipped += 1;
+                    continue;
+                }
+                _ if exists => added.reset += 1,
+                _ => added.new += 1,
+            }
+            self.add_one(spec, addition.clone());
         }
-        for addition in last_ones.into_values() {
-            self.add_one(spec, addition);
-        }
-        Answer::Done
+        Answer::Added(added)
     }
 
     fn add_one(&mut self, spec: &str, addition: Addition) {

@@ -20,8 +20,13 @@ pub fn run(
         Op::Clear => model.clear(),
         Op::Purge(_) => Answer::Done,
         Op::Archive(spec, retention) => model.archive(*spec, retention),
-        Op::Add(spec, units) => model.add(spec, units.iter().map(addition).collect()),
-        Op::AddRun(spec, run) => model.add(spec, run.units().iter().map(addition).collect()),
+        Op::Add(spec, units, if_exists) => {
+            model.add(spec, units.iter().map(addition).collect(), *if_exists)
+        }
+        Op::AddRun(spec, run, if_exists) => {
+            let additions = run.units().iter().map(addition).collect();
+            model.add(spec, additions, *if_exists)
+        }
         Op::Prioritize(spec, names, change) => model.prioritize(spec, names, *change),
         Op::DeleteUnits(spec, which) => model.delete_units(spec, which),
         Op::GetWork(_) => panic!("get_work is compared otherwise"),

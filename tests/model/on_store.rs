@@ -4,8 +4,8 @@ use super::answer::{self, Answer, Failure, Line, Work, encoded};
 use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Subject, Which};
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
-    self, Assignment, AttemptId, Chained, Deletion, Effects, Error, HandedOut, LockPath, Name,
-    Outcome, Reason, WorkRequest, WorkSpec,
+    self, Assignment, AttemptId, Chained, Deletion, Effects, Error, HandedOut, IfExists, LockPath,
+    Name, Outcome, Reason, WorkRequest, WorkSpec,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
@@ -117,8 +117,8 @@ fn take(
             }
             Ok(Answer::Count(pass.archived()))
         }
-        Op::Add(spec, units) => add(running, spec, units),
-        Op::AddRun(spec, run) => add(running, spec, &run.units()),
+        Op::Add(spec, units, if_exists) => add(running, spec, units, *if_exists),
+        Op::AddRun(spec, run, if_exists) => add(running, spec, &run.units(), *if_exists),
         Op::Prioritize(spec, names, change) => running
             .prioritize_work_units(&named(spec), names, *change)
             .map(done),
@@ -176,7 +176,12 @@ fn take(
     }
 }
 
-fn add(running: &mut Running<'_>, spec: &str, units: &[NewUnit]) -> Result<Answer, Error> {
+fn add(
+    running: &mut Running<'_>,
+    spec: &str,
+    units: &[NewUnit],
+    if_exists: IfExists,
+) -> Result<Answer, Error> {
     let data: Vec<Vec<u8>> = units.iter().map(|unit| encoded(&unit.data)).collect();
     let units: Vec<coordinate::NewUnit<'_>> = units
         .iter()
@@ -189,8 +194,8 @@ fn add(running: &mut Running<'_>, spec: &str, units: &[NewUnit]) -> Result<Answe
         })
         .collect();
     running
-        .add_work_units(&Name::from_text(spec), &units)
-        .map(|()| Answer::Done)
+        .add_work_units(&Name::from_text(spec), &units, if_exists)
+        .map(Answer::Added)
 }
 
 fn get_work(running: &mut Running<'_>, request: &Request) -> Result<Vec<Assignment>, Error> {

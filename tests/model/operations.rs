@@ -2,7 +2,7 @@
 //! operations (time, commits, batches that are lost, a daemon that is started anew).
 
 use coordinated::coordinate::{
-    AttemptId, Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
+    AttemptId, Control, IfExists, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
 };
 use proptest::sample::Index;
 use serde_json::Value;
@@ -48,8 +48,8 @@ pub enum Operation {
     Purge(usize),
     /// In one work spec or all.
     Archive(Option<&'static str>, Retention),
-    Add(&'static str, Vec<NewUnit>),
-    AddRun(&'static str, Run),
+    Add(&'static str, Vec<NewUnit>, IfExists),
+    AddRun(&'static str, Run, IfExists),
     Prioritize(&'static str, Vec<Name>, PriorityChange),
     DeleteUnits(&'static str, Which),
     GetWork(Request),

@@ -6,7 +6,8 @@ use super::operations::{Report, Subject};
 use super::scheduling::Assignment;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
-    AttemptStatus as Attempt, LEASE_DEFAULT, LEASE_MAX, Lease, Name, ReportKind, UnitStatus,
+    AttemptStatus as Attempt, IfExists, LEASE_DEFAULT, LEASE_MAX, Lease, Name, ReportKind,
+    UnitStatus,
 };
 use serde_cbor::Value;
 use std::time::Duration;
@@ -102,7 +103,7 @@ impl Model {
             let (output, priority) = (field(unit.shown_data(), "output"), unit.priority);
             if let (Some(then), Some(output)) = (then, output) {
                 let then = String::from_utf8_lossy(then.bytes());
-                self.add(&then, additions(&output, priority));
+                self.add(&then, additions(&output, priority), IfExists::Reset);
             }
         }
         if counts {

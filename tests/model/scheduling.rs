@@ -4,7 +4,7 @@ use super::answer::{self, Answer, Failure, Work};
 use super::model::{Model, Spec, Unit};
 use super::operations::Request;
 use coordinated::clock::Timestamp;
-use coordinated::coordinate::{AttemptStatus, Name, UnitStatus};
+use coordinated::coordinate::{AttemptStatus, IfExists, Name, UnitStatus};
 use std::time::Duration;
 
 /// `{'traceback': 'too many retries'}`
@@ -73,7 +73,7 @@ impl Model {
             let may_make_one = meta.continuous
                 && counts.pending == 0
                 && meta.next_continuous.is_none_or(|next| next <= self.now);
-            !meta.paused
+            meta.paused.is_none()
                 && meta.weight > 0
                 && request.runtimes.contains(&meta.runtime)
                 && (request.work_specs.is_empty()
@@ -140,7 +140,7 @@ impl Model {
         let has_lower_priority = is_passed_over && drawn.iter().any(has_lower_priority);
         let reasons = [
             ("delayed", status == Some(UnitStatus::Delayed)),
-            ("paused", meta.paused),
+            ("paused", meta.paused.is_some()),
             ("no_weight", meta.weight <= 0),
             (
                 "max_running",
@@ -241,7 +241,7 @@ impl Model {
             priority: 0.0,
             delay: None,
         };
-        self.add(spec, vec![addition]);
+        self.add(spec, vec![addition], IfExists::Reset);
         let meta = &mut self.specs.get_mut(spec).expect("a known spec").meta;
         meta.next_continuous = Some(now.plus(meta.interval.unwrap_or_default()));
     }

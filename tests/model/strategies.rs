@@ -5,8 +5,9 @@ use super::operations::{
     Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Told,
     Which, run_name,
 };
+use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
-    Control, Lease, Name, PriorityChange, ReportKind, Retention, UnitStatus,
+    Control, IfExists, Lease, Name, Pause, PriorityChange, ReportKind, Retention, UnitStatus,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -73,8 +74,10 @@ fn operation() -> BoxedStrategy<Operation> {
     prop_oneof![
         26 => request().prop_map(Operation::GetWork),
         26 => (target(), report()).prop_map(|(target, report)| Operation::Report(target, report)),
-        16 => (spec(), vec(new_unit(), 1..5)).prop_map(|(spec, units)| Operation::Add(spec, units)),
-        10 => (spec(), run()).prop_map(|(spec, run)| Operation::AddRun(spec, run)),
+        16 => (spec(), vec(new_unit(), 1..5), if_exists())
+            .prop_map(|(spec, units, if_exists)| Operation::Add(spec, units, if_exists)),
+        10 => (spec(), run(), if_exists())
+            .prop_map(|(spec, run, if_exists)| Operation::AddRun(spec, run, if_exists)),
         4 => (spec(), unit_names(), priority_change())
             .prop_map(|(spec, names, change)| Operation::Prioritize(spec, names, change)),
         3 => (spec(), which()).prop_map(|(spec, which)| Operation::DeleteUnits(spec, which)),
@@ -206,6 +209,14 @@ fn new_unit() -> impl Strategy<Value = NewUnit> {
     )
 }
 
+fn if_exists() -> impl Strategy<Value = IfExists> {
+    prop_oneof![
+        3 => Just(IfExists::Reset),
+        1 => Just(IfExists::Skip),
+        1 => Just(IfExists::Refuse),
+    ]
+}
+
 fn run() -> impl Strategy<Value = Run> {
     (0..RUN_NAMES, 1..25_u8, option::of(priority()), delay()).prop_map(
         |(first, count, priority, delay)| Run {
@@ -295,7 +306,7 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
 
 fn control() -> impl Strategy<Value = Control> {
     (
-        option::weighted(0.4, prop::bool::weighted(0.3)),
+        option::weighted(0.4, option::weighted(0.3, pause())),
         option::weighted(0.3, prop_oneof![1 => Just(0_i64), 5 => 1..50_i64]),
         option::weighted(0.2, option::of(seconds(0..4))),
         option::weighted(0.3, option::of(1..4_u64)),
@@ -310,6 +321,17 @@ fn control() -> impl Strategy<Value = Control> {
                 continuous,
             },
         )
+}
+
+fn pause() -> impl Strategy<Value = Pause> {
+    let text = |text: &'static str| option::of(Just(text.to_owned()));
+    let since = prop_oneof![Just(Timestamp(5)), Just(Timestamp(i64::MAX))];
+    (
+        text("disk full"),
+        text("me@host"),
+        option::weighted(0.3, since),
+    )
+        .prop_map(|(reason, by, since)| Pause { reason, by, since })
 }
 
 fn statuses() -> impl Strategy<Value = Vec<UnitStatus>> {

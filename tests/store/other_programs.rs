@@ -2,7 +2,7 @@
 //! answer an error, and never lose anything. Here it is a second connection, as `sqlite3` has one.
 
 use coordinated::coordinate::storage::Storage;
-use coordinated::coordinate::{Error, NewUnit, StorageError};
+use coordinated::coordinate::{Error, IfExists, NewUnit, StorageError};
 use rusqlite::Connection;
 use serde_json::json;
 use std::sync::mpsc::channel;
@@ -29,7 +29,7 @@ fn add(world: &mut World, unit: &str) -> Result<(), StorageError> {
         priority: None,
         delay: None,
     }];
-    let result = world.operation(|op| op.add_work_units(&name("spec"), &units));
+    let result = world.operation(|op| op.add_work_units(&name("spec"), &units, IfExists::Reset));
     let outcome = world.store.commit();
     match result {
         Err(Error::Storage(error)) => {
@@ -122,4 +122,30 @@ fn a_reader_that_stays_sees_one_state_and_hinders_neither_work_nor_the_end() {
     let mut world = World::open(&path, world::START);
     assert_eq!(world.counts("spec").available, 41);
     state::look_at(&path);
+}
+
+#[test]
+fn others_see_no_change_when_units_that_exist_are_skipped() {
+    let (_folder, mut world, other) = open();
+    add(&mut world, "unit").unwrap();
+    let version = || -> i64 {
+        other
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .unwrap()
+    };
+    let data = cbor(&json!({"new": 1}));
+    let units = [NewUnit {
+        name: name("unit"),
+        data: coordinated_client::cbor::Item::from_checked(&data),
+        priority: Some(1.0),
+        delay: None,
+    }];
+    for (if_exists, is_written) in [(IfExists::Skip, false), (IfExists::Reset, true)] {
+        let before = version();
+        world
+            .operation(|op| op.add_work_units(&name("spec"), &units, if_exists))
+            .unwrap();
+        world.store.commit().unwrap();
+        assert_eq!(version() != before, is_written, "{if_exists:?}");
+    }
 }

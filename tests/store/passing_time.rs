@@ -2,7 +2,7 @@
 
 use coordinated::coordinate::{
     Control, Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LockPath, Operation, Outcome,
-    ReportKind, UnitReport, WorkRequest,
+    Pause, ReportKind, UnitReport, WorkRequest,
 };
 use coordinated::store::SqliteStore;
 use coordinated_client::cbor::Item;
@@ -481,7 +481,7 @@ fn when_the_clock_is_set_everything_keeps_the_time_that_it_had_left() {
 
 fn paused(paused: bool) -> Control {
     Control {
-        paused: Some(paused),
+        paused: Some(paused.then(Pause::default)),
         ..Control::default()
     }
 }

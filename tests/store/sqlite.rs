@@ -2,8 +2,8 @@
 
 use coordinated::coordinate::storage::{Access, Storage};
 use coordinated::coordinate::{
-    Counts, Deletion, Error, HandedOut, LEASE_DEFAULT, Lease, Name, NewUnit, PriorityChange,
-    Report, ReportKind, Retention, UnitStatus, WorkRequest, WorkSpec,
+    Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT, Lease, Name, NewUnit,
+    PriorityChange, Report, ReportKind, Retention, UnitStatus, WorkRequest, WorkSpec,
 };
 use coordinated::store::all_statements;
 use proptest::prelude::*;
@@ -353,7 +353,7 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
                     NewUnit::from_item(coordinated_client::cbor::Item::from_checked(unit), &limits)
                 })
                 .collect::<Result<_, _>>()?;
-            world.run(|op| op.add_work_units(&name(&spec_name(*spec)), &units))?;
+            world.run(|op| op.add_work_units(&name(&spec_name(*spec)), &units, IfExists::Reset))?;
         }
         Step::GetWork(worker, count, lease) => {
             let worker = format!("w{worker}");
@@ -679,7 +679,7 @@ fn what_a_failed_operation_has_added_or_taken_does_not_count_for_the_scheduler()
             priority: None,
             delay: None,
         };
-        op.add_work_units(&name("empty"), &[unit])?;
+        op.add_work_units(&name("empty"), &[unit], IfExists::Reset)?;
         let runtimes = [String::new()];
         let request = WorkRequest {
             max_units: 1,
@@ -712,16 +712,16 @@ fn an_operation_that_fails_leaves_the_rest_of_its_batch_standing() {
         delay: None,
     };
     world
-        .operation(|op| op.add_work_units(&spec, &[unit("a")]))
+        .operation(|op| op.add_work_units(&spec, &[unit("a")], IfExists::Reset))
         .unwrap();
     let failed = world.operation(|op| {
-        op.add_work_units(&spec, &[unit("b"), unit("c")])?;
+        op.add_work_units(&spec, &[unit("b"), unit("c")], IfExists::Reset)?;
         op.delete_work_spec(&spec)?;
         Err::<(), _>(Error::Refused("for a test".to_owned()))
     });
     assert!(failed.is_err());
     world
-        .operation(|op| op.add_work_units(&spec, &[unit("d")]))
+        .operation(|op| op.add_work_units(&spec, &[unit("d")], IfExists::Reset))
         .unwrap();
     world.store.commit().unwrap();
     assert_eq!(

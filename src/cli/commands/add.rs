@@ -1,11 +1,12 @@
 //! `add` and `prioritize`: add units by name, and change their priority.
 
-use super::names::{NameParser, SpecNameParser, units};
+use super::existing::{Existing, in_words};
+use super::names::{NameParser, SpecNameParser};
 use super::output::Output;
 use super::server::Server;
 use super::set_spec::note_if_paused;
 use crate::cli::values::{parse_duration, parse_yaml, text_of};
-use coordinated_client::{Name, NewUnit, Priority};
+use coordinated_client::{Added, Name, NewUnit, Priority};
 use std::error::Error;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use std::time::Duration;
 /// The arguments of `add`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Existing units get the new data and become available again, even if they are finished.")]
+Units that exist already are skipped. Original servers can't skip them: they get the new data and become available \
+again, as with --reset.")]
 pub(in crate::cli) struct AddArgs {
     /// The work spec, which must exist
     #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
@@ -34,6 +36,9 @@ pub(in crate::cli) struct AddArgs {
     /// The data of each unit, an object
     #[arg(long, value_name = "JSON", default_value = "{}")]
     data: OsString,
+
+    #[command(flatten)]
+    existing: Existing,
 
     #[command(flatten)]
     server: Server,
@@ -88,10 +93,21 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
     if args.delay.is_some() {
         daemon.warn_about_delays();
     }
-    daemon.client.add_work_units(&args.spec, new)?;
-    note_if_paused(&mut daemon.client, &args.spec);
+    let added = match args.existing.rule(&mut daemon, &args.spec) {
+        Some(rule) => daemon.client.add_work_units_if(&args.spec, new, rule)?,
+        None => {
+            daemon.client.add_work_units(&args.spec, new)?;
+            Added {
+                new: args.keys.len() as u64,
+                ..Added::default()
+            }
+        }
+    };
+    if added.new + added.reset > 0 {
+        note_if_paused(&mut daemon, &args.spec);
+    }
     let mut output = Output::new();
-    output.line(format!("Added {}.", units(args.keys.len() as u64)))?;
+    output.line(format!("Added {}.", in_words(added)))?;
     Ok(output.flush()?)
 }
 

@@ -1,7 +1,7 @@
 //! Batches of units, each added by one call.
 
 use coordinated_client::cbor::{Item, Writer};
-use coordinated_client::{Name, Request};
+use coordinated_client::{Coordinate, IfExists, Name, Request};
 use std::collections::VecDeque;
 use std::mem::take;
 use std::num::NonZeroUsize;
@@ -96,13 +96,8 @@ impl Batch {
     }
 
     /// The call that adds it.
-    pub(super) fn request(&self, work_spec: &Name) -> Request {
-        Request::with_params("add_work_units", |writer| {
-            writer.array(2);
-            work_spec.write(writer);
-            writer.array(self.units);
-            writer.encoded(&self.encoded);
-        })
+    pub(super) fn request(&self, work_spec: &Name, if_exists: Option<IfExists>) -> Request {
+        Coordinate::request_to_add_encoded(work_spec, self.units, &self.encoded, if_exists)
     }
 
     /// The names of its units.

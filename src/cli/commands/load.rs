@@ -1,13 +1,14 @@
 //! `load` and `addwork`: a work spec and its units from files.
 
+use super::existing::{Existing, in_words};
 use super::loader::Loader;
-use super::names::{Spec, units};
+use super::names::Spec;
 use super::output::{Output, note};
 use super::server::{Daemon, Server};
 use super::set_spec::{check_successors, note_if_paused, set_work_spec};
 use super::spec_file::SpecFile;
 use super::units_file::{UnitsArgs, UnitsFile};
-use coordinated_client::Name;
+use coordinated_client::{Added, Name};
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -41,6 +42,9 @@ pub(in crate::cli) struct LoadArgs {
     units: UnitsArgs,
 
     #[command(flatten)]
+    existing: Existing,
+
+    #[command(flatten)]
     server: Server,
 }
 
@@ -59,6 +63,9 @@ pub(in crate::cli) struct AddworkArgs {
     units: UnitsArgs,
 
     #[command(flatten)]
+    existing: Existing,
+
+    #[command(flatten)]
     server: Server,
 }
 
@@ -71,9 +78,10 @@ Empty lines and lines that begin with # are skipped. With --lines or --null each
 bytes; line ends are not part of it, and empty names are skipped. A byte order mark at the beginning of a text file is \
 ignored. Files compressed with gzip are decompressed; trailing zeros are ignored. A line can have up to 16 MiB.
 
-Existing units get the new data and become available again, even if they are finished. So an interrupted load can be \
-repeated as long as no unit was worked on. After that, continue where it stopped: the error message has the line for \
---from-line.";
+Units that exist already are skipped, so an interrupted load can be repeated. To continue where it stopped, which is \
+faster, use --from-line with the line in the error message. With --reset existing units get the new data and become \
+available again, even if they are finished; so repeat such a load only as long as no unit was worked on. Original servers \
+can't skip units, and always reset them.";
 
 /// Sets a work spec, and adds units from a file.
 pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
@@ -93,12 +101,12 @@ pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
     };
     set_work_spec(&mut daemon, &spec.name, &definition)?;
     let added = match file {
-        Some(file) => add_units(&mut daemon, &spec.name, file, &args.units)?,
-        None => 0,
+        Some(file) => add_units(&mut daemon, &spec.name, file, &args.units, &args.existing)?,
+        None => Added::default(),
     };
     let mut output = Output::new();
     let name = super::names::shown(&spec.name);
-    output.line(format!("Set {name}. Added {}.", units(added)))?;
+    output.line(format!("Set {name}. Added {}.", in_words(added)))?;
     Ok(output.flush()?)
 }
 
@@ -107,9 +115,9 @@ pub(super) fn addwork(args: &AddworkArgs) -> Result<(), Box<dyn Error>> {
     let spec = args.spec.read()?;
     let mut daemon = args.server.connect()?;
     let file = UnitsFile::open(&args.work_units, &args.units)?;
-    let added = add_units(&mut daemon, &spec, file, &args.units)?;
+    let added = add_units(&mut daemon, &spec, file, &args.units, &args.existing)?;
     let mut output = Output::new();
-    output.line(format!("Added {}.", units(added)))?;
+    output.line(format!("Added {}.", in_words(added)))?;
     Ok(output.flush()?)
 }
 
@@ -118,13 +126,15 @@ fn add_units(
     spec: &Name,
     file: UnitsFile,
     args: &UnitsArgs,
-) -> Result<u64, Box<dyn Error>> {
+    existing: &Existing,
+) -> Result<Added, Box<dyn Error>> {
     if args.delay.is_some() {
         daemon.warn_about_delays();
     }
-    let added = Loader::new(&mut daemon.client, spec, file).run()?;
-    if added > 0 {
-        note_if_paused(&mut daemon.client, spec);
+    let if_exists = existing.rule(daemon, spec);
+    let added = Loader::new(&mut daemon.client, spec, file, if_exists).run()?;
+    if added.new + added.reset > 0 {
+        note_if_paused(daemon, spec);
     }
     Ok(added)
 }

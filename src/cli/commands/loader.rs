@@ -1,13 +1,13 @@
 //! Sends the units of a file to a daemon, with several batches in flight.
 
 use super::batch::Batch;
-use super::names::units;
+use super::existing::in_words;
 use super::output::note;
 use super::units_file::UnitsFile;
 use crate::cli::progress::bar_of;
 use crate::limits::SLICE_ITEMS;
 use coordinated_client::cbor::Value;
-use coordinated_client::{Coordinate, Error, Name, Status};
+use coordinated_client::{Added, Coordinate, Error, IfExists, Name, Status};
 use indicatif::{HumanCount, ProgressBar};
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -22,6 +22,8 @@ pub(super) struct Loader<'c> {
     client: &'c mut Coordinate,
     work_spec: &'c Name,
     file: UnitsFile,
+    /// What happens to units that exist; `None` for a server that always resets them, and does not count.
+    if_exists: Option<IfExists>,
     /// Batches that were sent, or are about to be, and have no answer yet.
     unanswered: VecDeque<Batch>,
     tally: Tally,
@@ -31,9 +33,9 @@ pub(super) struct Loader<'c> {
 /// How far the load has come.
 #[derive(Default)]
 struct Tally {
-    /// Units that were certainly added.
-    added: u64,
-    /// All records up to this one were added.
+    /// What certainly became of units.
+    added: Added,
+    /// All records up to this one were added or skipped.
     through: u64,
     /// The first refused batch, and why. Batches sent after it may have been accepted.
     refused: Option<String>,
@@ -53,7 +55,12 @@ enum Stop {
 }
 
 impl<'c> Loader<'c> {
-    pub(super) fn new(client: &'c mut Coordinate, work_spec: &'c Name, file: UnitsFile) -> Self {
+    pub(super) fn new(
+        client: &'c mut Coordinate,
+        work_spec: &'c Name,
+        file: UnitsFile,
+        if_exists: Option<IfExists>,
+    ) -> Self {
         Self {
             client,
             work_spec,
@@ -64,14 +71,15 @@ impl<'c> Loader<'c> {
             },
             progress: Progress::start(&file),
             file,
+            if_exists,
         }
     }
 
-    /// Adds all units, and returns their number.
+    /// Adds all units, and returns what became of them.
     ///
     /// # Errors
     /// If the file has an error, the server refuses units, or the connection breaks and it is not safe to continue.
-    pub(super) fn run(mut self) -> Result<u64, BrokenOff> {
+    pub(super) fn run(mut self) -> Result<Added, BrokenOff> {
         loop {
             let stopped = match self.stream() {
                 Ok(()) => return Ok(self.tally.added),
@@ -91,7 +99,7 @@ impl<'c> Loader<'c> {
             if !is_at_end && self.tally.refused.is_none() && self.unanswered.len() < DEPTH {
                 match self.file.next_batch() {
                     Ok(Some(batch)) => {
-                        let request = batch.request(self.work_spec);
+                        let request = batch.request(self.work_spec, self.if_exists);
                         let sent = pipeline.send(&request);
                         // A batch that certainly did not arrive is not in doubt.
                         if !matches!(sent, Err(Error::Unreachable { .. })) {
@@ -104,7 +112,8 @@ impl<'c> Loader<'c> {
                 }
             } else if let Some(answer) = pipeline.receive() {
                 if let Some(batch) = self.unanswered.front() {
-                    self.tally.count(batch, answer, &self.file)?;
+                    let added = read(answer, batch, self.if_exists);
+                    self.tally.count(batch, added, &self.file)?;
                     self.unanswered.pop_front();
                 }
                 self.progress.show(self.tally.added, &self.file);
@@ -122,21 +131,23 @@ impl<'c> Loader<'c> {
             .note(&format!("{error}; checking whether it is safe to continue"));
         let mut losses = 0;
         while let Some(batch) = self.unanswered.front() {
-            if !may_be_sent_again(self.client, self.work_spec, batch)? {
+            // Sent again, it skips what was added before.
+            let is_safe = self.if_exists == Some(IfExists::Skip)
+                || may_be_sent_again(self.client, self.work_spec, batch)?;
+            if !is_safe {
                 return Err(Stop::Problem(format!(
                     "{}: the connection broke, and some of these units are no longer available, so it is \
                      unknown whether they were added now or before",
                     self.file.place(batch)
                 )));
             }
-            match self
-                .client
-                .connection()
-                .call(&batch.request(self.work_spec))
-            {
+            let request = batch.request(self.work_spec, self.if_exists);
+            match self.client.connection().call(&request) {
                 Err(Error::Lost { .. }) if losses < LOSSES_MAX => losses += 1,
                 answer => {
-                    self.tally.count(batch, answer, &self.file)?;
+                    let added = read(answer, batch, self.if_exists);
+                    let added = added.map(|added| when_sent_again(added, batch));
+                    self.tally.count(batch, added, &self.file)?;
                     self.unanswered.pop_front();
                     losses = 0;
                 }
@@ -156,7 +167,7 @@ impl<'c> Loader<'c> {
             0 => String::new(),
             unknown => format!(" and possibly {unknown} more"),
         };
-        let added = units(added);
+        let added = in_words(added);
         let next = through + 1;
         BrokenOff(format!(
             "{problem}; added {added}{perhaps}; continue with --from-line {next}"
@@ -180,17 +191,47 @@ fn may_be_sent_again(
     Ok(none_were || known.all(|unit| unit.status == Status::Available))
 }
 
+/// What became of the units of a batch, by its answer.
+fn read(
+    answer: Result<Value, Error>,
+    batch: &Batch,
+    if_exists: Option<IfExists>,
+) -> Result<Added, Error> {
+    match if_exists {
+        Some(_) => answer.and_then(Coordinate::added_counts),
+        None => answer.and_then(Coordinate::added).map(|()| all_new(batch)),
+    }
+}
+
+/// The same for one that was sent twice. If none of its units is new, they were most likely added by the first call, whose
+/// answer was lost.
+fn when_sent_again(added: Added, batch: &Batch) -> Added {
+    match added.new {
+        0 => all_new(batch),
+        _ => added,
+    }
+}
+
+fn all_new(batch: &Batch) -> Added {
+    Added {
+        new: batch.units as u64,
+        ..Added::default()
+    }
+}
+
 impl Tally {
-    /// Counts a batch by its answer.
+    /// Counts a batch.
     fn count(
         &mut self,
         batch: &Batch,
-        answer: Result<Value, Error>,
+        added: Result<Added, Error>,
         file: &UnitsFile,
     ) -> Result<(), Stop> {
-        match answer.and_then(Coordinate::added) {
-            Ok(()) => {
-                self.added += batch.units as u64;
+        match added {
+            Ok(added) => {
+                self.added.new += added.new;
+                self.added.reset += added.reset;
+                self.added.skipped += added.skipped;
                 if self.refused.is_none() {
                     self.through = batch.through;
                 }
@@ -209,7 +250,7 @@ impl Tally {
 }
 
 /// A progress bar on standard error, if that is a terminal: how much of the file was read, and how many units were
-/// added.
+/// added or skipped.
 struct Progress {
     bar: ProgressBar,
     begin: Instant,
@@ -227,10 +268,11 @@ impl Progress {
         Self { bar, begin }
     }
 
-    fn show(&self, added: u64, file: &UnitsFile) {
+    fn show(&self, added: Added, file: &UnitsFile) {
         if self.bar.is_hidden() {
             return;
         }
+        let sent = added.new + added.reset + added.skipped;
         let seconds = self.begin.elapsed().as_secs_f64().max(0.001);
         #[expect(
             clippy::cast_precision_loss,
@@ -238,9 +280,9 @@ impl Progress {
             clippy::cast_sign_loss,
             reason = "for people"
         )]
-        let rate = (added as f64 / seconds) as u64;
-        let (added, rate) = (HumanCount(added), HumanCount(rate));
-        self.bar.set_message(format!("{added} units, {rate}/s"));
+        let rate = (sent as f64 / seconds) as u64;
+        let (sent, rate) = (HumanCount(sent), HumanCount(rate));
+        self.bar.set_message(format!("{sent} units, {rate}/s"));
         self.bar.set_position(file.position().0);
     }
 

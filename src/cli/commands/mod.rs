@@ -6,6 +6,7 @@ mod change;
 mod confirm;
 mod create;
 mod daemon;
+mod existing;
 mod failures;
 mod flow;
 mod listing;
@@ -13,6 +14,7 @@ mod load;
 mod loader;
 mod names;
 mod output;
+mod pause;
 mod record;
 mod server;
 mod set_spec;
@@ -69,9 +71,9 @@ pub(super) enum Command {
     /// Add work units from a file
     Addwork(load::AddworkArgs),
     /// Stop handing out units of a work spec
-    Pause(specs::PauseArgs),
+    Pause(pause::PauseArgs),
     /// Hand out units of a paused work spec again
-    Resume(specs::PauseArgs),
+    Resume(pause::ResumeArgs),
     /// Change the priority of work units
     Prioritize(add::PrioritizeArgs),
     /// Change the weight, interval or limit of a work spec
@@ -133,8 +135,8 @@ impl Command {
             Self::WorkUnit(args) => units::work_unit(args),
             Self::Add(args) => add::add(args),
             Self::Addwork(args) => load::addwork(args),
-            Self::Pause(args) => specs::pause(args, true),
-            Self::Resume(args) => specs::pause(args, false),
+            Self::Pause(args) => pause::pause(args),
+            Self::Resume(args) => pause::resume(args),
             Self::Prioritize(args) => add::prioritize(args),
             Self::Control(args) => specs::control(args),
             Self::Retry(args) => change::retry(args),

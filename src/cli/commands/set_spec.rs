@@ -22,7 +22,12 @@ pub(super) fn set_work_spec(
         return daemon.client.set_work_spec(definition);
     };
     let before = daemon.client.get_work_spec_meta(name)?;
-    let control = kept(&before, &old, definition);
+    let mut control = kept(&before, &old, definition);
+    if control.paused == Some(true) {
+        let pauses = daemon.pauses_of(std::slice::from_ref(name))?;
+        let pause = pauses.and_then(|pauses| pauses.into_iter().next().flatten());
+        control.pause = pause.unwrap_or_default();
+    }
     let is_original = daemon.is_original();
     let client = &mut daemon.client;
     if control == Control::default() {
@@ -74,15 +79,15 @@ fn kept(now: &Meta, old: &Value, new: &Value) -> Control {
     };
     let (paused, max_running) = (now.paused, now.max_running);
     Control {
-        paused: (paused != derived.paused && is_open(&["disabled"])).then_some(paused),
+        paused: (paused != derived.paused.is_some() && is_open(&["disabled"])).then_some(paused),
         weight: now
             .weight
             .filter(|weight| *weight != derived.weight && is_open(&["weight", "nice"])),
         interval: (is_other_interval && is_open(&["interval"])).then_some(now.interval),
         max_running: (max_running != derived.max_running && is_open(&["max_running"]))
             .then_some(max_running),
-        // It can only be on if the definition says so.
-        continuous: None,
+        // Continuous can only be on if the definition says so.
+        ..Control::default()
     }
 }
 
@@ -148,12 +153,15 @@ pub(super) fn check_successors<'s>(
 }
 
 /// Prints a note if a work spec is paused, since its units are not handed out then.
-pub(super) fn note_if_paused(client: &mut Coordinate, work_spec: &Name) {
+pub(super) fn note_if_paused(daemon: &mut Daemon, work_spec: &Name) {
     // An error does not matter: the command's work is done, or its next call shows the error.
-    if let Ok(Meta { paused: true, .. }) = client.get_work_spec_meta(work_spec) {
+    if let Ok(Some(pause)) = daemon.pause_of(work_spec) {
         let name = shown(work_spec);
+        let reason = pause
+            .reason
+            .map_or_else(String::new, |reason| format!(" ({reason})"));
         note(format!(
-            "{name} is paused: its units will be handed out after `coordinated resume {name}`"
+            "{name} is paused{reason}: its units will be handed out after `coordinated resume {name}`"
         ));
     }
 }

@@ -1,10 +1,11 @@
-//! `work_specs`, `work_spec`, `pause`, `resume` and `control`.
+//! `work_specs`, `work_spec` and `control`.
 
-use super::names::{Spec, SpecNameParser, as_json, shown};
+use super::names::{Spec, as_json, shown};
 use super::output::{ForPrograms, Format, Output};
+use super::pause;
 use super::server::Server;
+use coordinated_client::Control;
 use coordinated_client::cbor::json::to_json;
-use coordinated_client::{Control, Name};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::str::FromStr;
@@ -26,7 +27,8 @@ pub(in crate::cli) struct WorkSpecsArgs {
 Prints the definition as it was set, as YAML or, with --json, as JSON. Values that these formats lack are shown as \
 objects with one key: a byte string that is not UTF-8 as {\"$bytes\": \"\\\\xff\"}, a map with keys that are not \
 strings as {\"$map\": [[key, value], ...]}, a tagged value as {\"$tag\": [tag, value]}. With --meta it prints the \
-current scheduling instead: status (runnable or paused), weight, interval, max_running, continuous.")]
+current scheduling instead: status (runnable or paused), weight, interval, max_running, continuous; and, if the daemon \
+reports it, pause: an object with reason, by and since (in seconds since 1970), or null.")]
 pub(in crate::cli) struct WorkSpecArgs {
     #[command(flatten)]
     spec: Spec,
@@ -37,17 +39,6 @@ pub(in crate::cli) struct WorkSpecArgs {
 
     #[command(flatten)]
     format: Format,
-
-    #[command(flatten)]
-    server: Server,
-}
-
-/// The arguments of `pause` and `resume`.
-#[derive(clap::Args)]
-pub(in crate::cli) struct PauseArgs {
-    /// The work spec
-    #[arg(value_name = "SPEC", value_parser = SpecNameParser)]
-    spec: Name,
 
     #[command(flatten)]
     server: Server,
@@ -114,18 +105,22 @@ pub(super) fn work_specs(args: &WorkSpecsArgs) -> Result<(), Box<dyn Error>> {
 /// Prints the definition of a work spec, or its scheduling.
 pub(super) fn work_spec(args: &WorkSpecArgs) -> Result<(), Box<dyn Error>> {
     let name = args.spec.read()?;
-    let mut client = args.server.connect()?.client;
+    let mut daemon = args.server.connect()?;
     let json = if args.meta {
-        let meta = client.get_work_spec_meta(&name)?;
-        json!({
+        let meta = daemon.client.get_work_spec_meta(&name)?;
+        let mut object = json!({
             "status": if meta.paused { "paused" } else { "runnable" },
             "weight": meta.weight,
             "interval": meta.interval,
             "max_running": meta.max_running,
             "continuous": meta.continuous,
-        })
+        });
+        if let Some(pauses) = daemon.pauses_of(std::slice::from_ref(&name))? {
+            object["pause"] = pause::to_json(pauses.first().and_then(Option::as_ref));
+        }
+        object
     } else {
-        let definition = client.get_work_spec(&name)?;
+        let definition = daemon.client.get_work_spec(&name)?;
         to_json(&definition.ok_or_else(|| format!("there is no work spec {name}"))?)
     };
     let form = args.format.for_programs().unwrap_or(ForPrograms::Yaml);
@@ -134,24 +129,14 @@ pub(super) fn work_spec(args: &WorkSpecArgs) -> Result<(), Box<dyn Error>> {
     Ok(output.flush()?)
 }
 
-/// Stops or starts the handing out of a work spec's units.
-pub(super) fn pause(args: &PauseArgs, paused: bool) -> Result<(), Box<dyn Error>> {
-    let control = Control {
-        paused: Some(paused),
-        ..Control::default()
-    };
-    let mut client = args.server.connect()?.client;
-    Ok(client.control_work_spec(&args.spec, &control)?)
-}
-
 /// Changes how a work spec is scheduled.
 pub(super) fn control(args: &ControlArgs) -> Result<(), Box<dyn Error>> {
     let control = Control {
-        paused: None,
         weight: args.weight,
         interval: args.interval.map(|interval| interval.0),
         max_running: args.max_running.map(|limit| limit.0),
         continuous: args.continuous,
+        ..Control::default()
     };
     let name = args.spec.read()?;
     let mut client = args.server.connect()?.client;

@@ -2,9 +2,10 @@
 
 use super::names::{Spec, shown};
 use super::output::{Column, Format, Output, Shown, Tone, count, note, plain};
+use super::pause;
 use super::server::{Daemon, Server};
 use crate::cli::values::{now, parse_duration, span};
-use coordinated_client::{Counts, Error as CallError, Name};
+use coordinated_client::{Counts, Error as CallError, Name, Pause};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
@@ -66,8 +67,8 @@ pub(in crate::cli) struct SummaryArgs {
 #[command(after_long_help = "\
 JSON: an object with num_available, num_pending, num_blocked (always 0), num_finished, num_failed and num_tasks, the \
 total. If the daemon reports them, also num_delayed, the number of available units whose delay has not passed, and \
-waiting_seconds, how long the oldest other available unit has been waiting, or null. With --rate or --watch also \
-done_per_second and remaining_seconds, or null.")]
+waiting_seconds, how long the oldest other available unit has been waiting, or null; and pause, an object with reason, by \
+and since (in seconds since 1970) if the work spec is paused, or null. With --rate or --watch also done_per_second and remaining_seconds, or null.")]
 pub(in crate::cli) struct StatusArgs {
     #[command(flatten)]
     spec: Spec,
@@ -135,7 +136,8 @@ impl SpecCounts {
         Some(left as f64 / rate)
     }
 
-    fn to_json(&self) -> Json {
+    /// `pause` is who paused the work spec, if the daemon reports it.
+    fn to_json(&self, pause: Option<Option<&Pause>>) -> Json {
         let counts = &self.counts;
         let mut object = json!({
             "num_available": counts.available,
@@ -148,6 +150,9 @@ impl SpecCounts {
         if let Some(details) = self.details {
             object["num_delayed"] = details.delayed.into();
             object["waiting_seconds"] = details.waiting.into();
+        }
+        if let Some(pause) = pause {
+            object["pause"] = pause::to_json(pause);
         }
         if let Some(rate) = self.rate {
             object["done_per_second"] = rate.into();
@@ -182,9 +187,15 @@ pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
     repeat(&args.watch, |history, output| {
         let mut all = count_all(&mut daemon)?;
         history.measure(&mut all);
+        let names: Vec<Name> = all.iter().map(|seen| seen.name.clone()).collect();
+        let pauses = daemon.pauses_of(&names)?;
+        let pauses = pauses.as_ref();
         match form {
             Some(form) => {
-                let specs = all.iter().map(|seen| (shown(&seen.name), seen.to_json()));
+                let specs = all.iter().enumerate().map(|(index, seen)| {
+                    let pause = pauses.map(|pauses| pauses.get(index).and_then(Option::as_ref));
+                    (shown(&seen.name), seen.to_json(pause))
+                });
                 let specs: Map<String, Json> = specs.collect();
                 let object = json!({"now": now(), "work_specs": specs});
                 // One line each time, so that programs can read it as a stream.
@@ -193,7 +204,15 @@ pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
                     None => output.document(form, &object),
                 }
             }
-            None => Ok(print_all(&all, output)?),
+            None => {
+                print_all(&all, output)?;
+                for (name, pause) in names.iter().zip(pauses.into_iter().flatten()) {
+                    if let Some(pause) = pause {
+                        output.line(format!("{} {}", shown(name), pause::in_words(pause)))?;
+                    }
+                }
+                Ok(())
+            }
         }
     })
 }
@@ -210,10 +229,16 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Box<dyn Error>> {
         let mut seen = [count_one(&mut daemon, &name)?];
         history.measure(&mut seen);
         let [seen] = seen;
-        match (form, args.watch.watch) {
-            (Some(form), Some(_)) => output.item(form, &seen.to_json()),
-            (Some(form), None) => output.document(form, &seen.to_json()),
-            (None, _) => print_one(&mut daemon, &seen, output),
+        let Some(form) = form else {
+            return print_one(&mut daemon, &seen, output);
+        };
+        let pauses = daemon.pauses_of(std::slice::from_ref(&name))?;
+        let pause = pauses
+            .as_ref()
+            .map(|pauses| pauses.first().and_then(Option::as_ref));
+        match args.watch.watch {
+            Some(_) => output.item(form, &seen.to_json(pause)),
+            None => output.document(form, &seen.to_json(pause)),
         }
     })
 }
@@ -377,8 +402,8 @@ fn print_one(
         Column::Text(""),
     ];
     output.table(&columns, rows.to_vec())?;
-    if daemon.client.get_work_spec_meta(&seen.name)?.paused {
-        output.line("The work spec is paused.")?;
+    if let Some(pause) = daemon.pause_of(&seen.name)? {
+        output.line(format!("The work spec {}.", pause::in_words(&pause)))?;
     }
     if seen.rate.is_some() {
         let left = match seen.remaining_seconds() {

@@ -1,57 +1,115 @@
 //! Adding work units.
 
+use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Name, NewUnit, Operation, Result, UnitStatus, WorkSpecId};
-use std::collections::HashMap;
+use crate::coordinate::{
+    Added, Error, IfExists, Name, NewUnit, Operation, Result, UnitStatus, WorkSpecId, WorkUnit,
+};
+use std::collections::{HashMap, HashSet};
 
 impl<S: Storage> Operation<'_, S> {
-    /// Adds units. Those that exist get the new data and priority, and become available again.
-    /// Of several with the same name the last one counts.
+    /// Adds units. `if_exists` says what happens to those that exist. Of several with the same name the last one counts
+    /// if units are reset; otherwise they are taken in order, so the second one finds that the unit exists.
     ///
     /// # Errors
-    /// `NoSuchWorkSpec`, `Storage`.
-    pub fn add_work_units(&mut self, work_spec: &Name, units: &[NewUnit<'_>]) -> Result<()> {
+    /// `NoSuchWorkSpec`, `Storage`; `Refused` if a unit exists and is to be refused: then none was added.
+    pub fn add_work_units(
+        &mut self,
+        work_spec: &Name,
+        units: &[NewUnit<'_>],
+        if_exists: IfExists,
+    ) -> Result<Added> {
         let spec = self.work_spec(work_spec)?.id;
-        self.add_units_to(spec, units)
+        match if_exists {
+            IfExists::Reset => self.add_or_reset_units(spec, units),
+            IfExists::Skip => self.add_or_skip_units(spec, units),
+            IfExists::Refuse => {
+                self.check_none_exists(spec, work_spec, units)?;
+                self.add_or_skip_units(spec, units)
+            }
+        }
     }
 
-    pub(super) fn add_units_to(&mut self, spec: WorkSpecId, units: &[NewUnit<'_>]) -> Result<()> {
+    pub(super) fn add_or_reset_units(
+        &mut self,
+        spec: WorkSpecId,
+        units: &[NewUnit<'_>],
+    ) -> Result<Added> {
         let mut last_of_name = HashMap::with_capacity(units.len());
         for (index, unit) in units.iter().enumerate() {
             last_of_name.insert(&unit.name, index);
         }
-        for (index, unit) in units.iter().enumerate() {
-            if last_of_name.get(&unit.name) == Some(&index) {
-                self.add_unit(spec, unit)?;
+        let mut added = Added::default();
+        for (index, new) in units.iter().enumerate() {
+            if last_of_name.get(&new.name) != Some(&index) {
+                continue;
+            }
+            if let Some(unit) = self.store.find_work_unit(spec, &new.name)? {
+                self.reset_unit(unit, new)?;
+                added.reset += 1;
+            } else {
+                self.insert_unit(spec, new)?;
+                added.new += 1;
+            }
+        }
+        Ok(added)
+    }
+
+    fn add_or_skip_units(&mut self, spec: WorkSpecId, units: &[NewUnit<'_>]) -> Result<Added> {
+        let mut added = Added::default();
+        for new in units {
+            if self.store.find_work_unit(spec, &new.name)?.is_some() {
+                added.skipped += 1;
+            } else {
+                self.insert_unit(spec, new)?;
+                added.new += 1;
+            }
+        }
+        Ok(added)
+    }
+
+    fn check_none_exists(
+        &mut self,
+        spec: WorkSpecId,
+        work_spec: &Name,
+        units: &[NewUnit<'_>],
+    ) -> Result<()> {
+        let mut names = HashSet::with_capacity(units.len());
+        for NewUnit { name, .. } in units {
+            if !names.insert(name) {
+                return Err(Error::Refused(format!(
+                    "work unit {name} is in the list twice"
+                )));
+            }
+            if self.store.find_work_unit(spec, name)?.is_some() {
+                return Err(Error::Refused(format!(
+                    "work unit {name} exists already in work spec {work_spec}"
+                )));
             }
         }
         Ok(())
     }
 
-    fn add_unit(&mut self, spec: WorkSpecId, new: &NewUnit<'_>) -> Result<()> {
-        let priority = new.priority.unwrap_or(0.0);
-        let not_before = new
-            .delay
-            .filter(|delay| !delay.is_zero())
-            .map(|delay| self.now.plus(delay));
-        let Some(mut unit) = self.store.find_work_unit(spec, &new.name)? else {
-            self.store.insert_work_unit(
-                self.now,
-                spec,
-                &new.name,
-                priority,
-                not_before,
-                new.data.bytes(),
-            )?;
-            return Ok(());
-        };
+    fn insert_unit(&mut self, spec: WorkSpecId, new: &NewUnit<'_>) -> Result<()> {
+        self.store.insert_work_unit(
+            self.now,
+            spec,
+            &new.name,
+            new.priority.unwrap_or(0.0),
+            not_before(new, self.now),
+            new.data.bytes(),
+        )?;
+        Ok(())
+    }
+
+    fn reset_unit(&mut self, mut unit: WorkUnit, new: &NewUnit<'_>) -> Result<()> {
         let before = unit.status;
         if before == UnitStatus::Pending {
             // What its worker will report is about data that is no longer there.
             self.expire_active_attempt(&unit)?;
         }
-        unit.priority = priority;
-        unit.not_before = not_before;
+        unit.priority = new.priority.unwrap_or(0.0);
+        unit.not_before = not_before(new, self.now);
         unit.attempts_before = self.attempts_so_far(&unit)?;
         unit.superseded = unit.last.map(|_| unit.attempts_before);
         unit.make_available(self.now);
@@ -59,4 +117,10 @@ impl<S: Storage> Operation<'_, S> {
         self.store.set_work_unit_data(unit.id, new.data.bytes())?;
         Ok(())
     }
+}
+
+/// Until when a unit that is added `now` is delayed.
+fn not_before(new: &NewUnit<'_>, now: Timestamp) -> Option<Timestamp> {
+    let delay = new.delay.filter(|delay| !delay.is_zero());
+    delay.map(|delay| now.plus(delay))
 }

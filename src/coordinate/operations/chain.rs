@@ -123,7 +123,8 @@ impl<S: Storage> Operation<'_, S> {
                 ..new
             })
             .collect();
-        self.add_units_to(successor, &units)
+        self.add_or_reset_units(successor, &units)?;
+        Ok(())
     }
 }
 

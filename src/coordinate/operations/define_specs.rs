@@ -7,7 +7,7 @@ use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
     /// Creates a work spec, or replaces its dictionary and all that derives from it. Its units stay,
-    /// and so does the time of its next continuous unit.
+    /// and so does the time of its next continuous unit. If it stays paused, so do who paused it, when and why.
     ///
     /// # Errors
     /// `Invalid` if the dictionary has no proper name, or a value that can't be converted.
@@ -17,10 +17,13 @@ impl<S: Storage> Operation<'_, S> {
         match self
             .store
             .find_work_spec(self.namespace, &name)
-            .map(|spec| (spec.id, spec.meta.next_continuous))
+            .map(|spec| (spec.id, spec.meta.next_continuous, spec.meta.paused.clone()))
         {
-            Some((id, next_continuous)) => {
+            Some((id, next_continuous, paused)) => {
                 meta.next_continuous = next_continuous;
+                if meta.paused.is_some() && paused.is_some() {
+                    meta.paused = paused;
+                }
                 self.store
                     .replace_work_spec(id, &name, definition.bytes(), &meta)?;
             }
@@ -68,7 +71,11 @@ impl<S: Storage> Operation<'_, S> {
                 "work spec {name} can't be made continuous: its definition does not say continuous"
             )));
         }
-        meta.paused = control.paused.unwrap_or(meta.paused);
+        match &control.paused {
+            None => {}
+            Some(None) => meta.paused = None,
+            Some(Some(pause)) => meta.pause(pause.clone(), self.now),
+        }
         meta.weight = control.weight.unwrap_or(meta.weight);
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);

@@ -79,6 +79,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "retries", TOO_MANY_BEFORE, "work unit {unit} had {before} attempts when it was added again or retried, but the last one has number {number}"),
     invariant(7, "retries", SUPERSEDED_IS_NEWER, "work unit {unit} was added again after attempt number {superseded}, but its last one has number {number}"),
     invariant(1, "delays", "SELECT id AS unit FROM work_unit NOT INDEXED WHERE status = 2 AND not_before_us IS NULL", "work unit {unit} is delayed but has no not_before time"),
+    invariant(8, "pauses", "SELECT id AS spec FROM work_spec WHERE paused = 0 AND coalesce(paused_reason, paused_by, paused_us) IS NOT NULL", "work spec {spec} is not paused, but has who paused it, when or why").repaired_by("UPDATE work_spec SET paused_reason = NULL, paused_by = NULL, paused_us = NULL WHERE paused = 0"),
     invariant(1, STORED_CBOR, "SELECT id AS spec, cbor_fault('a map', definition) AS fault FROM work_spec WHERE fault IS NOT NULL", "work spec {spec}: its definition can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),

@@ -2,8 +2,8 @@
 
 use coordinated_client::cbor::Value;
 use coordinated_client::{
-    Address, BegunAttempt, Control, Coordinate, Deletion, Error, GetWork, Heartbeat, ListSpecs,
-    Name, NewUnit, Priority, Request, Status, UnitQuery, Update,
+    Added, Address, BegunAttempt, Control, Coordinate, Deletion, Error, GetWork, Heartbeat,
+    IfExists, ListSpecs, Name, NewUnit, Pause, Priority, Request, Status, UnitQuery, Update,
 };
 use std::time::{Duration, Instant};
 use test_support::Server;
@@ -59,7 +59,7 @@ fn work_specs_are_set_listed_controlled_and_deleted() {
         weight: Some(7),
         interval: Some(Some(1.5)),
         max_running: Some(Some(3)),
-        continuous: None,
+        ..Control::default()
     };
     client.control_work_spec(&ws, &control).expect("control");
     let meta = client.get_work_spec_meta(&ws).expect("meta");
@@ -100,6 +100,30 @@ fn work_specs_are_set_listed_controlled_and_deleted() {
 }
 
 #[test]
+fn a_work_spec_is_paused_with_a_reason() {
+    let (_server, mut client, ws) = start();
+    client.set_work_spec(&spec("other")).expect("set");
+    let names = [ws.clone(), "other".into(), "none".into()];
+    assert_eq!(
+        client.get_pauses(&names).expect("pauses"),
+        [None, None, None]
+    );
+    let pause = Pause {
+        reason: Some("disk full".to_owned()),
+        by: Some("me@host".to_owned()),
+        since: Some(1_000_000_000.5),
+    };
+    let control = Control {
+        paused: Some(true),
+        pause: pause.clone(),
+        ..Control::default()
+    };
+    client.control_work_spec(&ws, &control).expect("pause");
+    let pauses = client.get_pauses(&names).expect("pauses");
+    assert_eq!(pauses, [Some(pause), None, None]);
+}
+
+#[test]
 fn a_definition_that_makes_no_sense_fails_with_what_the_server_says() {
     let (_server, mut client, _) = start();
     match client.set_work_spec(&Value::EMPTY_MAP) {
@@ -128,6 +152,31 @@ fn what_the_server_does_not_take_fails_with_the_reason_and_the_next_request_is_a
             .available,
         1
     );
+}
+
+#[test]
+fn units_that_exist_are_skipped_reset_or_refused() {
+    let (_server, mut client, ws) = start();
+    add(&mut client, &["a"]);
+    let units = || ["a", "b"].map(|key| NewUnit::new(key, Value::EMPTY_MAP));
+    let outcome = client.add_work_units_if(&ws, units(), IfExists::Refuse);
+    assert!(refusal(outcome).contains("exists already"));
+    for (if_exists, new, reset, skipped) in [
+        (IfExists::Skip, 1, 0, 1),
+        (IfExists::Skip, 0, 0, 2),
+        (IfExists::Reset, 0, 2, 0),
+    ] {
+        let added = client.add_work_units_if(&ws, units(), if_exists);
+        let expected = Added {
+            new,
+            reset,
+            skipped,
+        };
+        assert_eq!(added.expect("added"), expected);
+    }
+    let none = "none".into();
+    let outcome = client.add_work_units_if(&none, units(), IfExists::Skip);
+    assert!(refusal(outcome).contains("none"));
 }
 
 #[test]

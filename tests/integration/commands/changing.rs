@@ -1,6 +1,7 @@
 //! Commands that change something.
 
 use super::{bad, good, json, lines, run, server_with_units};
+use rusqlite::Connection;
 use std::collections::BTreeMap;
 use test_support::{AVAILABLE, FAILED, FINISHED, PENDING, Server, Value, diag};
 
@@ -24,8 +25,13 @@ fn units_are_added_by_name() {
         Some(&Value::bytes([0xff]))
     );
     assert_eq!(
-        good(&server, &["add", "ws", "done"]),
-        "Added 1 work unit.\n"
+        good(&server, &["add", "ws", "done", "y"]),
+        "Added 1, skipped 1 existing work unit.\n"
+    );
+    assert_eq!(client.state("ws", "done"), FINISHED);
+    assert_eq!(
+        good(&server, &["add", "ws", "done", "--reset"]),
+        "Added 0, reset 1 existing work unit.\n"
     );
     assert_eq!(client.state("ws", "done"), AVAILABLE);
     assert!(bad(server.address(), &["add", "none", "x"]).contains("none"));
@@ -156,6 +162,59 @@ fn a_work_spec_is_paused_resumed_and_controlled() {
     );
     assert!(bad(server.address(), &["pause", "none"]).contains("none"));
     assert_eq!(run(server.address(), &["control", "ws"]).code, Some(2));
+}
+
+#[test]
+fn who_paused_a_work_spec_and_why_is_shown_everywhere() {
+    let (server, _client) = server_with_units();
+    let none = json(&server, &["status", "ws"]);
+    assert!(none["pause"].is_null(), "{none}");
+    let arguments = ["pause", "ws", "--reason", "disk full\u{1b}[2J"];
+    assert_eq!(good(&server, &arguments), "");
+    let by = |printed: &str| {
+        let (_, text) = printed.split_once("was paused ").expect("a pause");
+        let (_, text) = text.split_once(" ago by ").expect("who");
+        let (by, reason) = text.split_once(": ").expect("why");
+        assert!(reason.starts_with("disk full\\u{1b}[2J"), "{reason}");
+        by.to_owned()
+    };
+    let who = by(&good(&server, &["summary"]));
+    assert!(who.contains('@'), "{who}");
+    assert_eq!(by(&good(&server, &["status", "ws"])), who);
+    assert_eq!(by(&good(&server, &["why", "ws", "a"])), who);
+    let pause = json(&server, &["work_spec", "ws", "--meta"])["pause"].clone();
+    assert_eq!(
+        (pause["by"].as_str(), &pause["reason"]),
+        (Some(who.as_str()), &arguments[3].into())
+    );
+    assert_eq!(json(&server, &["status", "ws"])["pause"], pause);
+    let summary = json(&server, &["summary"]);
+    assert_eq!(summary["work_specs"]["ws"]["pause"], pause);
+    let exit = run(server.address(), &["add", "ws", "y"]);
+    assert_eq!(
+        exit.stderr,
+        "coordinated: ws is paused (disk full\\u{1b}[2J): its units will be handed out after \
+         `coordinated resume ws`\n"
+    );
+
+    // A load of the same work spec keeps it.
+    let spec = server.folder().join("spec.yaml");
+    std::fs::write(&spec, "name: ws\nmin_gb: 1\n").expect("write");
+    let spec = spec.display().to_string();
+    good(&server, &["load", "-w", &spec, "--no-work"]);
+    assert_eq!(
+        json(&server, &["work_spec", "ws", "--meta"])["pause"],
+        pause
+    );
+    let sql = "SELECT paused_by, paused_reason, paused_at > '2026' FROM work_specs";
+    let row: (String, String, bool) = Connection::open(server.db())
+        .and_then(|db| db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
+        .expect("a row");
+    assert_eq!(row, (who, arguments[3].to_owned(), true));
+
+    good(&server, &["resume", "ws"]);
+    assert!(json(&server, &["work_spec", "ws", "--meta"])["pause"].is_null());
+    assert!(!good(&server, &["summary"]).contains("paused"));
 }
 
 #[test]

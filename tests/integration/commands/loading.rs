@@ -73,6 +73,11 @@ fn load_sets_a_work_spec_and_adds_its_units() {
 
     let again = good(&server, &["load", "-w", &spec, "--no-work"]);
     assert_eq!(again, "Set new. Added 0 work units.\n");
+    let load = ["load", "-w", &spec, "-u", &units];
+    let again = good(&server, &load);
+    assert_eq!(again, "Set new. Added 0, skipped 3 existing work units.\n");
+    let again = good(&server, &[&load[..], &["--reset"]].concat());
+    assert_eq!(again, "Set new. Added 0, reset 3 existing work units.\n");
     assert_eq!(client.counts("new").get(&AVAILABLE), Some(&3));
 }
 
@@ -429,11 +434,14 @@ fn an_interrupted_load_says_how_far_it_got_and_can_be_repeated() {
         message.contains("interrupted; added 25 work units; continue with --from-line 26"),
         "{message}"
     );
-    assert_eq!(added(&server, &[], lines(0..30)), "Added 30 work units.\n");
+    assert_eq!(
+        added(&server, &[], lines(0..30)),
+        "Added 5, skipped 25 existing work units.\n"
+    );
     assert_eq!(client.counts("ws").get(&AVAILABLE), Some(&30));
     assert_eq!(
-        added(&server, &["--from-line", "26"], lines(0..30)),
-        "Added 5 work units.\n"
+        added(&server, &["--from-line", "26"], lines(0..31)),
+        "Added 1, skipped 5 existing work units.\n"
     );
 }
 
@@ -512,7 +520,8 @@ fn a_batch_that_is_being_worked_on_is_not_sent_again() {
         worker.updated("ws", "0000", "{'status': 4}");
     };
     let between = Cutter::start(server.address(), Cut::Answer, 1, finish);
-    let message = not_added(&between.address, &["--batch", "10"], lines(0..30));
+    let arguments = ["--batch", "10", "--reset"];
+    let message = not_added(&between.address, &arguments, lines(0..30));
     assert!(
         message.contains("standard input, lines 1 to 10: the connection broke"),
         "{message}"
@@ -526,6 +535,59 @@ fn a_batch_that_is_being_worked_on_is_not_sent_again() {
         "{message}"
     );
     assert_eq!(client.state("ws", "0000"), FINISHED);
+}
+
+#[test]
+fn units_that_exist_are_skipped_unless_they_are_to_be_reset() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['0000', {}, null, 9]");
+    client.take_key("w", "0000");
+    client.updated("ws", "0000", "{'status': 4, 'data': {'out': 1}}");
+    assert_eq!(
+        added(&server, &["--batch", "2"], lines(0..5)),
+        "Added 4, skipped 1 existing work unit.\n"
+    );
+    assert_eq!(client.data("ws", "0000"), test_support::diag("{'out': 1}"));
+    assert_eq!(
+        added(&server, &["--batch", "2"], lines(0..8)),
+        "Added 3, skipped 5 existing work units.\n"
+    );
+    assert_eq!(client.state("ws", "0000"), FINISHED);
+    let broken = format!("{}nonsense\n", lines(6..10));
+    let message = not_added(server.address(), &[], broken);
+    assert!(
+        message.ends_with("added 2, skipped 2 existing work units; continue with --from-line 5"),
+        "{message}"
+    );
+    assert_eq!(
+        added(&server, &["--reset"], lines(0..11)),
+        "Added 1, reset 10 existing work units.\n"
+    );
+    assert_eq!(client.data("ws", "0000").at("n").number(), Some(0.0));
+    assert_eq!(client.counts("ws").get(&AVAILABLE), Some(&11));
+}
+
+/// Whether a batch was added before the connection broke is unknown. It is sent again, and leaves alone what workers have
+/// done with its units in the meantime.
+#[test]
+fn a_batch_in_doubt_that_skips_units_is_sent_again_whatever_became_of_them() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "'0015', '0016'");
+    let mut worker = server.connect();
+    let finish = move || {
+        worker.take("w").expect("work");
+        worker.updated("ws", "0000", "{'status': 4}");
+    };
+    let between = Cutter::start(server.address(), Cut::Answer, 1, finish);
+    let exit = add(&between.address, &["--batch", "10"], lines(0..30));
+    assert_eq!(
+        (exit.code, exit.stdout.as_str()),
+        (Some(0), "Added 28, skipped 2 existing work units.\n"),
+        "{}",
+        exit.stderr
+    );
+    assert_eq!(client.state("ws", "0000"), FINISHED);
+    assert_eq!(client.counts("ws").get(&AVAILABLE), Some(&29));
 }
 
 #[test]

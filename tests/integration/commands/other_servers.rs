@@ -207,6 +207,11 @@ fn an_original_is_asked_what_it_can_do_and_the_rest_is_said_to_be_missing() {
     assert!(added.stderr.contains("--delay"), "{}", added.stderr);
     let added = of_original(&["add", "a", "k"]);
     assert!(!added.stderr.contains("--delay"), "{}", added.stderr);
+    let note = "this server can't skip existing units";
+    assert!(added.stderr.contains(note), "{}", added.stderr);
+    assert_eq!(added.stdout, "Added 1 work unit.\n");
+    let added = of_original(&["add", "a", "k", "--reset"]);
+    assert!(!added.stderr.contains(note), "{}", added.stderr);
     let locks = bad(&Pretender::start(ORIGINAL).address, &["locks"]);
     assert!(locks.contains("this server can't list locks"), "{locks}");
 }

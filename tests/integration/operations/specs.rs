@@ -390,6 +390,122 @@ fn a_status_that_a_spec_does_not_have_is_refused() {
     }
 }
 
+fn pause_of(client: &mut Client, spec: &str) -> Value {
+    let meta = client.value(
+        "get_work_spec_meta",
+        &format!("'{spec}', {{'pause': true}}"),
+    );
+    meta.at("pause").clone()
+}
+
+#[test]
+fn a_pause_is_kept_with_who_when_and_why_until_the_spec_is_resumed() {
+    let (mut server, mut client) = server_with_spec();
+    assert_eq!(pause_of(&mut client, "ws"), Value::Null);
+    let began = client.call("server_info", "").at("now").number();
+    let options = "{'status': 2, 'reason': \"disk full\", 'by': 'me@host', 'weight': 7}";
+    client.done("control_work_spec", &format!("'ws', {options}"));
+    let pause = pause_of(&mut client, "ws");
+    assert_eq!(pause.at("reason"), &Value::bytes("disk full"));
+    assert_eq!(pause.at("by"), &Value::bytes("me@host"));
+    let since = pause.at("since").number();
+    assert!(
+        since >= began && since < began.map(|began| began + 60.0),
+        "{since:?}"
+    );
+
+    // The pause of an old client changes nothing, and neither does a restart.
+    client.done("control_work_spec", "'ws', {'status': 2}");
+    client.done("control_work_spec", "'ws', {'status': 2, 'by': 'you@host'}");
+    client.done("control_work_spec", "'ws', {'weight': 9}");
+    assert_eq!(pause_of(&mut client, "ws"), pause);
+    server.kill();
+    server.start_again();
+    let mut client = server.connect();
+    assert_eq!(pause_of(&mut client, "ws"), pause);
+    // Who does not ask for it sees what there was before.
+    assert_eq!(
+        client.value("get_work_spec_meta", "'ws'"),
+        diag(
+            "{'status': 2, 'continuous': false, 'interval': null, 'max_running': null, 'weight': 9}"
+        )
+    );
+    let reasons = client.value("explain_work", "'ws', null");
+    let text = reasons.item(0).at("text").name().expect("a text");
+    assert!(text.ends_with(" ago by me@host: disk full"), "{text}");
+
+    // A new reason replaces all of it.
+    client.done(
+        "control_work_spec",
+        "'ws', {'status': 2, 'reason': 'other', 'since': 1e9}",
+    );
+    let other = diag("{'reason': 'other', 'by': null, 'since': 1000000000.0}");
+    assert_eq!(pause_of(&mut client, "ws"), other);
+    client.done("control_work_spec", "'ws', {'status': 1}");
+    assert_eq!(pause_of(&mut client, "ws"), Value::Null);
+    client.done(
+        "control_work_spec",
+        "'ws', {'status': 2, 'reason': '', 'by': null, 'since': 1e300}",
+    );
+    let pause = pause_of(&mut client, "ws");
+    assert_eq!(
+        (pause.at("reason"), pause.at("by")),
+        (&Value::Null, &Value::Null)
+    );
+    let now = client.call("server_info", "").at("now").number();
+    assert!(pause.at("since").number() <= now, "{pause}");
+}
+
+#[test]
+fn a_spec_that_is_set_again_keeps_its_pause_only_if_it_stays_paused() {
+    let (_server, mut client) = server_with_spec();
+    client.done(
+        "control_work_spec",
+        "'ws', {'status': 2, 'reason': 'why', 'since': 5}",
+    );
+    let pause = pause_of(&mut client, "ws");
+    client.set_spec("{'name': 'ws', 'disabled': true}");
+    assert_eq!(pause_of(&mut client, "ws"), pause);
+    client.set_spec("{'name': 'ws'}");
+    client.set_spec("{'name': 'ws', 'disabled': true}");
+    let unknown = diag("{'reason': null, 'by': null, 'since': null}");
+    assert_eq!(pause_of(&mut client, "ws"), unknown);
+}
+
+#[test]
+fn a_pause_with_a_reason_that_can_t_be_kept_is_refused_and_changes_nothing() {
+    let (_server, mut client) = server_with_spec();
+    let long = "x".repeat(1_025);
+    for (options, problem) in [
+        (
+            "'status': 1, 'reason': 'x'",
+            "options reason, by and since: only allowed with status 2",
+        ),
+        ("'by': 'x'", "only allowed with status 2"),
+        ("'since': 5", "only allowed with status 2"),
+        (
+            "'status': 2, 'reason': 5",
+            "option reason: expected a string",
+        ),
+        (
+            "'status': 2, 'by': h'ff'",
+            "option by: expected a text in UTF-8",
+        ),
+        (
+            "'status': 2, 'since': 'now'",
+            "option since: expected a number",
+        ),
+        (
+            &format!("'status': 2, 'reason': '{long}'"),
+            "option reason: 1025 bytes long, at most 1024",
+        ),
+    ] {
+        let message = client.refused("control_work_spec", &format!("'ws', {{{options}}}"));
+        assert!(message.contains(problem), "{message}");
+        assert_eq!(pause_of(&mut client, "ws"), Value::Null);
+    }
+}
+
 #[test]
 fn a_paused_spec_gives_no_work_until_it_is_resumed() {
     let (_server, mut client) = server_with_spec();

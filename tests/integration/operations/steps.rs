@@ -144,6 +144,25 @@ fn of_a_long_list_with_a_malformed_item_nothing_is_done() {
 }
 
 #[test]
+fn a_long_list_of_units_is_skipped_counted_and_refused_piece_by_piece() {
+    let (_server, mut client) = server_with_units();
+    let half = items(|number| format!("'u{:05}'", number + MANY / 2));
+    let skip = format!("'ws', [{half}], {{'if_exists': 'skip', 'counts': true}}");
+    assert_eq!(
+        client.value("add_work_units", &skip),
+        diag("{'new': 2500, 'reset': 0, 'skipped': 2500}")
+    );
+    let new = items(|number| format!("'v{number:05}'"));
+    let refuse = format!("'ws', [{new}'u00000'], {{'if_exists': 'error'}}");
+    let (value, message) = client.denied("add_work_units", &refuse);
+    assert_eq!(value, diag("false"));
+    let text = "\"u00000\" exists already in work spec \"ws\"; the 5000 items of earlier steps are committed";
+    assert!(message.contains(text), "{message}");
+    let added = MANY as u64 * 5 / 2;
+    assert_eq!(client.counts("ws"), [(1, added)].into());
+}
+
+#[test]
 fn what_fails_in_a_late_step_says_how_far_the_call_came() {
     let (_server, mut client) = server_with_units();
     client.add("ws", "['v', {}, null, -Infinity]");

@@ -1,7 +1,8 @@
 //! Work units: add, count, list, look at, put in order, delete.
 
 use test_support::{
-    AVAILABLE, Client, FAILED, FINISHED, PENDING, Reply, Value, diag, server_with_spec, wait_until,
+    AVAILABLE, Client, FAILED, FINISHED, PENDING, Reply, Server, Value, diag, server_with_spec,
+    wait_until,
 };
 
 fn order(client: &mut Client) -> Vec<String> {
@@ -296,6 +297,105 @@ fn adding_a_pending_unit_again_makes_it_available_to_another_worker() {
     assert_eq!((found.status, found.worker), (AVAILABLE, None));
     let mut other = server.connect();
     assert_eq!(other.take_key("w2", "a").data, diag("{'n': 2}"));
+}
+
+// --- units that exist ---
+
+/// A finished unit, a pending one and an available one.
+fn with_units_that_exist() -> (Server, Client) {
+    let (server, mut client) = server_with_spec();
+    client.add(
+        "ws",
+        "['done', {'n': 1}, null, 3], ['busy', {'n': 1}, null, 2], ['free', {'n': 1}]",
+    );
+    client.take_key("w", "done");
+    client.updated("ws", "done", "{'status': 4, 'data': {'out': 1}}");
+    client.take_key("w", "busy");
+    (server, client)
+}
+
+#[test]
+fn units_that_are_skipped_stay_as_they_are() {
+    let (_server, mut client) = with_units_that_exist();
+    let items = "['done', {'n': 2}, null, 9], ['busy', {'n': 2}], ['free', {'n': 2}, null, 9], ['new', {'n': 2}]";
+    let added = client.value(
+        "add_work_units",
+        &format!("'ws', [{items}], {{'if_exists': 'skip', 'counts': true}}"),
+    );
+    assert_eq!(added, diag("{'new': 1, 'reset': 0, 'skipped': 3}"));
+    let counts = [(AVAILABLE, 2), (PENDING, 1), (FINISHED, 1)];
+    assert_eq!(client.counts("ws"), counts.into());
+    assert_eq!(client.data("ws", "done"), diag("{'out': 1}"));
+    assert_eq!(client.data("ws", "free"), diag("{'n': 1}"));
+    // The lease goes on, and priorities are the old ones.
+    client.updated("ws", "busy", "{'status': 4}");
+    assert_eq!(order(&mut client), ["free", "new"]);
+}
+
+#[test]
+fn with_error_nothing_is_added_if_one_of_the_units_exists() {
+    let (_server, mut client) = with_units_that_exist();
+    let before = client.counts("ws");
+    for (items, problem) in [
+        ("'new', 'done'", "work unit \"done\" exists already"),
+        (
+            "'new', 'busy', 'other'",
+            "work unit \"busy\" exists already",
+        ),
+        (
+            "'new', 'other', 'new'",
+            "work unit \"new\" is in the list twice",
+        ),
+    ] {
+        let params = format!("'ws', [{items}], {{'if_exists': 'error'}}");
+        let (value, message) = client.denied("add_work_units", &params);
+        assert_eq!(value, diag("false"));
+        assert!(message.contains(problem), "{message}");
+        assert_eq!(client.counts("ws"), before);
+    }
+    client.done(
+        "add_work_units",
+        "'ws', ['new', 'other'], {'if_exists': 'error'}",
+    );
+    assert_eq!(client.counts("ws").get(&AVAILABLE), Some(&3));
+}
+
+#[test]
+fn counts_of_new_and_reset_units_are_answered_if_they_are_asked_for() {
+    let (_server, mut client) = with_units_that_exist();
+    for options in ["null", "{}", "{'counts': false}", "{'if_exists': null}"] {
+        client.done("add_work_units", &format!("'ws', ['free'], {options}"));
+    }
+    let counted = |client: &mut Client, params: &str| client.value("add_work_units", params);
+    let options = "{\"counts\": 1, \"if_exists\": \"reset\"}";
+    let added = counted(
+        &mut client,
+        &format!("'ws', ['done', 'x', 'x', 'y'], {options}"),
+    );
+    assert_eq!(added, diag("{'new': 2, 'reset': 1, 'skipped': 0}"));
+    assert_eq!(client.state("ws", "done"), AVAILABLE);
+    // Those that are skipped are taken in their order.
+    let items = "['z', {'n': 1}], ['z', {'n': 2}]";
+    let options = "{'if_exists': 'skip', 'counts': true}";
+    let added = counted(&mut client, &format!("'ws', [{items}], {options}"));
+    assert_eq!(added, diag("{'new': 1, 'reset': 0, 'skipped': 1}"));
+    assert_eq!(client.data("ws", "z"), diag("{'n': 1}"));
+    for (params, problem) in [
+        (
+            "'ws', ['a'], {'if_exists': 'replace'}",
+            "option if_exists: expected reset, skip or error, got \"replace\"",
+        ),
+        (
+            "'ws', ['a'], {'if_exists': 1}",
+            "option if_exists: expected a string",
+        ),
+        ("'ws', ['a'], 'skip'", "parameter options: expected a map"),
+    ] {
+        let message = client.refused("add_work_units", params);
+        assert!(message.contains(problem), "{message}");
+    }
+    let (value, message) = client.denied("add_work_units", "'none', ['a'], {'counts': true}");
+    assert_eq!((value, message.contains("none")), (diag("false"), true));
 }
 
 // --- delay ---

@@ -2,8 +2,9 @@
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Access, Storage, WorkSpecStore};
 use coordinated::coordinate::{
-    Assignment, Chained, Counts, Effects, HandedOut, LEASE_DEFAULT, Memory, Name, NamespaceId,
-    NewUnit, Operation, Outcome, Report, ReportKind, Result, Retention, UnitStatus, WorkRequest,
+    Assignment, Chained, Counts, Effects, HandedOut, IfExists, LEASE_DEFAULT, Memory, Name,
+    NamespaceId, NewUnit, Operation, Outcome, Report, ReportKind, Result, Retention, UnitStatus,
+    WorkRequest,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::{Options, SqliteStore, Synchronous};
@@ -162,7 +163,7 @@ impl World {
             .iter()
             .map(|unit| NewUnit::from_item(Item::from_checked(unit), &limits).expect("a unit"))
             .collect();
-        self.run(|operation| operation.add_work_units(&name(spec), &units))
+        self.run(|operation| operation.add_work_units(&name(spec), &units, IfExists::Reset))
             .expect("units are added");
     }
 

@@ -46,10 +46,10 @@ pub(crate) use link::Hurry;
 pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;
-pub use specs::{Control, ListSpecs, Meta, SpecSummary};
+pub use specs::{Control, ListSpecs, Meta, Pause, SpecSummary};
 pub use units::{
-    Attempt, Counts, Deletion, FailureGroup, NewUnit, ParseStatusError, Priority, Reason, Status,
-    Unit, UnitQuery, UnitStatus,
+    Added, Attempt, Counts, Deletion, FailureGroup, IfExists, NewUnit, ParseStatusError, Priority,
+    Reason, Status, Unit, UnitQuery, UnitStatus,
 };
 pub use work::{BegunAttempt, GetWork, Update, Work};
 pub use workers::{Heartbeat, HeldUnit, WorkerStats};

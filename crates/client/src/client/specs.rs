@@ -18,6 +18,8 @@ pub struct ListSpecs {
 pub struct Control {
     /// Stops handing out its units, or hands them out again.
     pub paused: Option<bool>,
+    /// Who pauses it and why. Only `coordinated` supports this, with the feature `pause_reason`.
+    pub pause: Pause,
     /// Its share of the work among work specs of the same priority.
     pub weight: Option<i64>,
     /// Seconds between two continuous units; `Some(None)` for none.
@@ -31,8 +33,13 @@ pub struct Control {
 impl Control {
     fn request(&self, work_spec: &Name) -> Request {
         let status = |paused| Value::from(if paused { PAUSED } else { RUNNABLE });
+        let pause = &self.pause;
+        let text = |text: &Option<String>| text.as_deref().map(Value::from);
         let options = options([
             ("status", self.paused.map(status)),
+            ("reason", text(&pause.reason)),
+            ("by", text(&pause.by)),
+            ("since", pause.since.map(Value::from)),
             ("weight", self.weight.map(Value::from)),
             ("interval", self.interval.map(Value::from)),
             ("max_running", self.max_running.map(Value::from)),
@@ -40,6 +47,17 @@ impl Control {
         ]);
         Request::new("control_work_spec", [work_spec.into(), options])
     }
+}
+
+/// Who paused a work spec, when and why, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pause {
+    /// Why, for people. A paused work spec keeps its pause unless there is a new reason.
+    pub reason: Option<String>,
+    /// Who: a person or a rule.
+    pub by: Option<String>,
+    /// When, in seconds since 1970; by default now.
+    pub since: Option<f64>,
 }
 
 /// How a work spec is scheduled.
@@ -68,6 +86,20 @@ pub struct SpecSummary {
     pub delayed: u64,
     /// How many seconds the available unit has waited that has waited longest; `None` if none is available.
     pub waiting: Option<f64>,
+}
+
+impl Pause {
+    fn from_answer(pause: &Answer) -> Result<Self> {
+        let text = |key| {
+            let text = pause.field(key).optional();
+            text.map(|text| text.text()).transpose()
+        };
+        Ok(Self {
+            reason: text("reason")?,
+            by: text("by")?,
+            since: pause.field("since").optional_number()?,
+        })
+    }
 }
 
 const PAUSED: i64 = 2;
@@ -154,6 +186,30 @@ impl Coordinate {
             max_running: max_running.map(|limit| limit.count()).transpose()?,
             weight: weight.map(|weight| weight.integer()).transpose()?,
         })
+    }
+
+    /// Who paused work specs, when and why: `None` for those that are not paused, or do not exist. Only `coordinated`
+    /// supports this, with the feature `pause_reason`.
+    pub fn get_pauses(&mut self, work_specs: &[Name]) -> Result<Vec<Option<Pause>>> {
+        // So few are on their way at once that neither side has to wait for the other to read.
+        const AT_ONCE: usize = 100;
+        const METHOD: &str = "get_work_spec_meta";
+        let mut pauses = Vec::with_capacity(work_specs.len());
+        for names in work_specs.chunks(AT_ONCE) {
+            let mut pipeline = self.connection.pipeline();
+            for name in names {
+                let with_pause = options([("pause", Some(true.into()))]);
+                pipeline.send(&Request::new(METHOD, [name.into(), with_pause]))?;
+            }
+            while let Some(value) = pipeline.receive() {
+                let meta = Answer::new(METHOD, value?).pair()?.0;
+                pauses.push(match meta.field("pause").optional() {
+                    Some(pause) => Some(Pause::from_answer(&pause)?),
+                    None => None,
+                });
+            }
+        }
+        Ok(pauses)
     }
 
     /// Deletes a work spec with all its units.

@@ -128,6 +128,44 @@ impl NewUnit {
     }
 }
 
+/// What adding does to units that exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfExists {
+    /// They get the new data, and become available again.
+    #[default]
+    Reset,
+    /// They stay as they are.
+    Skip,
+    /// The call is refused.
+    Refuse,
+}
+
+impl IfExists {
+    /// The options of a call that adds units in this way and answers with counts.
+    fn options(self) -> Value {
+        let name = match self {
+            Self::Reset => "reset",
+            Self::Skip => "skip",
+            Self::Refuse => "error",
+        };
+        options([
+            ("if_exists", Some(name.into())),
+            ("counts", Some(true.into())),
+        ])
+    }
+}
+
+/// What became of the units of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// How many did not exist.
+    pub new: u64,
+    /// How many existed, and became available again.
+    pub reset: u64,
+    /// How many existed, and stayed as they were.
+    pub skipped: u64,
+}
+
 /// A work unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unit {
@@ -289,18 +327,79 @@ impl Coordinate {
         self.call(&Self::adding(work_spec, units))?.done()
     }
 
+    /// Adds units to a work spec, and says what becomes of those that exist. Returns how many were new, reset and skipped.
+    /// Only `coordinated` supports this, with the feature `if_exists`.
+    ///
+    /// The call is sent again if the connection breaks and units are to be skipped. Then the units that the first call
+    /// added count as skipped.
+    ///
+    /// ```
+    /// use coordinated_client::cbor::Value;
+    /// use coordinated_client::{Added, Coordinate, IfExists, NewUnit};
+    /// # test_support::example::with_daemon(|address| {
+    /// let mut daemon = Coordinate::connect(address)?;
+    /// daemon.set_work_spec(&Value::map([("name", Value::from("ws"))]))?;
+    /// let spec = "ws".into();
+    /// daemon.add_work_units(&spec, [NewUnit::new("a", Value::EMPTY_MAP)])?;
+    /// let units = ["a", "b"].map(|key| NewUnit::new(key, Value::EMPTY_MAP));
+    /// let added = daemon.add_work_units_if(&spec, units, IfExists::Skip)?;
+    /// assert_eq!(added, Added { new: 1, reset: 0, skipped: 1 });
+    /// # Ok::<(), coordinated_client::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Refused` if a unit exists and [`IfExists::Refuse`] was given. If the units are as few as for
+    /// [`Coordinate::add_work_units`], none was added.
+    pub fn add_work_units_if(
+        &mut self,
+        work_spec: &Name,
+        units: impl IntoIterator<Item = NewUnit>,
+        if_exists: IfExists,
+    ) -> Result<Added> {
+        let mut request = Self::request_to_add(work_spec, units, Some(if_exists));
+        if if_exists == IfExists::Skip {
+            request = request.repeatable();
+        }
+        Self::added_counts(self.connection.call(&request)?)
+    }
+
     /// The request that adds units, to be sent in a [`super::Pipeline`]; [`Coordinate::added`] reads the answer.
     pub fn adding(work_spec: &Name, units: impl IntoIterator<Item = NewUnit>) -> Request {
+        Self::request_to_add(work_spec, units, None)
+    }
+
+    fn request_to_add(
+        work_spec: &Name,
+        units: impl IntoIterator<Item = NewUnit>,
+        if_exists: Option<IfExists>,
+    ) -> Request {
         let (mut encoded, mut count) = (Vec::new(), 0);
         for unit in units {
             unit.write(&mut crate::cbor::Writer::new(&mut encoded));
             count += 1;
         }
+        Self::request_to_add_encoded(work_spec, count, &encoded, if_exists)
+    }
+
+    /// The request that adds `count` units whose encodings follow one another: each a list of a key, data and meta.
+    /// Without `if_exists` every server takes it, and [`Coordinate::added`] reads the answer, otherwise
+    /// [`Coordinate::added_counts`].
+    #[must_use]
+    pub fn request_to_add_encoded(
+        work_spec: &Name,
+        count: usize,
+        encoded: &[u8],
+        if_exists: Option<IfExists>,
+    ) -> Request {
         Request::with_params("add_work_units", |writer| {
-            writer.array(2);
+            writer.array(2 + usize::from(if_exists.is_some()));
             work_spec.write(writer);
             writer.array(count);
-            writer.encoded(&encoded);
+            writer.encoded(encoded);
+            if let Some(if_exists) = if_exists {
+                if_exists.options().write(writer);
+            }
         })
     }
 
@@ -310,6 +409,19 @@ impl Coordinate {
     /// `Refused` if there is no such work spec; then no unit was added.
     pub fn added(answer: Value) -> Result<()> {
         Answer::new("add_work_units", answer).done()
+    }
+
+    /// Reads the answer to a request that adds units with [`IfExists`].
+    ///
+    /// # Errors
+    /// `Refused` if there is no such work spec, or if a unit exists and is not to be added.
+    pub fn added_counts(answer: Value) -> Result<Added> {
+        let counts = Answer::new("add_work_units", answer).accepted()?;
+        Ok(Added {
+            new: counts.field("new").count()?,
+            reset: counts.field("reset").count()?,
+            skipped: counts.field("skipped").count()?,
+        })
     }
 
     /// Counts a work spec's units.

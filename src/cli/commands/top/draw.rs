@@ -3,10 +3,11 @@
 use super::state::{Sort, State};
 use super::watcher::Details;
 use crate::cli::commands::names::{counted, shown, shown_or_dash};
+use crate::cli::commands::pause::in_words;
 use crate::cli::commands::summary::SpecCounts;
 use crate::cli::values::{now, printable, span};
-use coordinated_client::Counts;
 use coordinated_client::cbor::escape::escape;
+use coordinated_client::{Counts, Pause};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -47,7 +48,8 @@ pub(super) fn draw(state: &State, frame: &mut Frame<'_>) {
     draw_error(state, frame, error);
     draw_specs(state, frame, specs);
     if let (Some(seen), true) = (&state.snapshot.details, has_details) {
-        draw_details(seen, frame, details);
+        let pause = state.snapshot.pause_of(&seen.work_spec);
+        draw_details(seen, pause, frame, details);
     }
     draw_foot(state, frame, foot);
 }
@@ -203,7 +205,7 @@ fn draw_specs(state: &State, frame: &mut Frame<'_>, area: Rect) {
         Cell::from(text)
     }));
     let row = |spec: &SpecCounts| {
-        let is_paused = state.snapshot.paused.get(&spec.name) == Some(&true);
+        let is_paused = state.snapshot.pause_of(&spec.name).is_some();
         // Before the name, which may be cut off.
         let name = format!("{}{}", if is_paused { "= " } else { "" }, shown(&spec.name));
         let style = match is_paused {
@@ -291,7 +293,17 @@ fn count(number: u64) -> String {
     }
 }
 
-fn draw_details(details: &Details, frame: &mut Frame<'_>, area: Rect) {
+fn draw_details(details: &Details, pause: Option<&Pause>, frame: &mut Frame<'_>, area: Rect) {
+    let area = match pause {
+        Some(pause) => {
+            let [line, rest] =
+                Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+            let text = format!("{} {}", shown(&details.work_spec), in_words(pause));
+            frame.render_widget(Paragraph::new(text), line);
+            rest
+        }
+        None => area,
+    };
     let halves = [Constraint::Fill(1), Constraint::Fill(1)];
     let [running, failures] = if area.width >= WIDE {
         Layout::horizontal(halves).areas(area)

@@ -6,7 +6,7 @@ use super::watcher::{Command, Details, Running, Snapshot, Update};
 use crate::cli::commands::names::shown;
 use crate::cli::commands::summary::{self, SpecCounts};
 use crate::cli::values::now;
-use coordinated_client::{Counts, FailureGroup, Name};
+use coordinated_client::{Counts, FailureGroup, Name, Pause};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -52,7 +52,7 @@ fn snapshot() -> Snapshot {
             spec("b", [100, 1, 0, 7], 0.0, Some(90.0)),
             spec("c", [0, 0, 0, 0], 9.0, None),
         ],
-        paused: [("a".into(), true), ("b".into(), false)].into(),
+        paused: [("a".into(), Some(Pause::default())), ("b".into(), None)].into(),
         workers: 12,
         details: Some(details),
     }
@@ -218,6 +218,27 @@ fn without_a_daemon_the_last_snapshot_stays_below_the_error() {
     assert!(!drawn(&state, 100, 24)[1].contains("trying again"));
     let nothing = State::new("x".to_owned());
     assert!(drawn(&nothing, 40, 10)[1].contains("waiting for data"));
+}
+
+#[test]
+fn who_paused_the_selected_work_spec_and_why_is_shown_above_its_details() {
+    let mut state = state();
+    press(&mut state, KeyCode::Down);
+    let mut paused = snapshot();
+    let pause = Pause {
+        reason: Some("disk \x1bfull".to_owned()),
+        by: Some("me@host".to_owned()),
+        since: Some(now() - 60.0),
+    };
+    paused.paused.insert("b".into(), Some(pause));
+    state.update(Update::Snapshot(paused));
+    let lines = drawn(&state, 100, 24);
+    let text = "b was paused 1m ago by me@host: disk \\u{1b}full";
+    assert!(lines.iter().any(|line| line == text), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("= b ")),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::cli::commands::server::{Daemon, Server};
 use crate::cli::commands::summary::{History, SpecCounts, count_all};
 use crate::cli::values::now;
 use coordinated_client::{
-    Control, Error as CallError, FailureGroup, Name, Options, Status, UnitQuery,
+    Error as CallError, FailureGroup, Name, Options, Pause, Status, UnitQuery,
 };
 use std::collections::HashMap;
 use std::error::Error;
@@ -44,11 +44,18 @@ pub(super) struct Snapshot {
     pub(super) server: String,
     /// By name.
     pub(super) specs: Vec<SpecCounts>,
-    /// Whether work specs are paused, for those that were asked.
-    pub(super) paused: HashMap<Name, bool>,
+    /// Who paused work specs, when and why: `None` for those that are not paused. Only those that were asked.
+    pub(super) paused: HashMap<Name, Option<Pause>>,
     pub(super) workers: u64,
     /// Of the selected work spec, if any.
     pub(super) details: Option<Details>,
+}
+
+impl Snapshot {
+    /// Who paused a work spec, when and why, if it is known to be paused.
+    pub(super) fn pause_of(&self, work_spec: &Name) -> Option<&Pause> {
+        self.paused.get(work_spec)?.as_ref()
+    }
 }
 
 /// The running units and the failures of a work spec.
@@ -170,12 +177,10 @@ impl Poller {
         let outcome = match command {
             Command::Select(_) => return None,
             Command::Pause(name, paused) => {
-                let control = Control {
-                    paused: Some(paused),
-                    ..Control::default()
+                let (done, what) = match paused {
+                    true => (daemon.pause(&name, None), "paused"),
+                    false => (daemon.resume(&name), "resumed"),
                 };
-                let done = daemon.client.control_work_spec(&name, &control);
-                let what = if paused { "paused" } else { "resumed" };
                 done.map(|()| format!("{} is {what}", shown(&name)))
                     .map_err(Into::into)
             }
@@ -234,8 +239,8 @@ impl Poller {
         };
         let mut paused = HashMap::new();
         for name in asked {
-            if let Some(meta) = unless_refused(daemon.client.get_work_spec_meta(&name))? {
-                paused.insert(name, meta.paused);
+            if let Some(pause) = unless_refused(daemon.pause_of(&name))? {
+                paused.insert(name, pause);
             }
         }
         Ok(Snapshot {

@@ -241,7 +241,7 @@ fn served(args: &WorkArgs, daemon: &mut Daemon) -> Result<Served, Box<dyn Error>
                 if !runtimes.contains(&runtime) {
                     runtimes.push(runtime);
                 }
-                note_if_paused(&mut daemon.client, name);
+                note_if_paused(daemon, name);
             }
             None if args.until_empty => {
                 return Err(format!("there is no work spec {}", shown(name)).into());

@@ -1,0 +1,24 @@
+-- Who paused a work spec, when and why: each is NULL if it is not known, and all are if the work spec is not paused.
+ALTER TABLE work_spec ADD COLUMN paused_reason TEXT;
+ALTER TABLE work_spec ADD COLUMN paused_by TEXT;
+-- A time of the past, which does not change when the clock is set.
+ALTER TABLE work_spec ADD COLUMN paused_us INTEGER;
+
+DROP VIEW work_specs;
+
+-- The last two counts are parts of the two before them.
+CREATE VIEW work_specs (namespace, work_spec, paused, priority, weight, continuous, interval_s,
+                        next_continuous, max_running, max_getwork, max_retries, then_name, runtime,
+                        available, delayed, pending, finished, failed, archived_finished, archived_failed,
+                        paused_at, paused_by, paused_reason) AS
+SELECT namespace.name, CAST(work_spec.name AS TEXT), paused, priority, weight, continuous,
+       interval_us / 1e6, strftime('%Y-%m-%d %H:%M:%f', next_continuous_us / 1e6, 'unixepoch'),
+       max_running, max_getwork, max_retries, CAST(then_name AS TEXT), runtime,
+       available, delayed, pending, finished + archived_finished, failed + archived_failed,
+       archived_finished, archived_failed,
+       strftime('%Y-%m-%d %H:%M:%f', paused_us / 1e6, 'unixepoch'), paused_by, paused_reason
+  FROM work_spec
+  JOIN namespace ON namespace.id = work_spec.namespace_id
+  JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
+ WHERE deleted = 0
+ ORDER BY namespace.name, CAST(work_spec.name AS BLOB);
