@@ -21,6 +21,7 @@ const FEATURES: &[&str] = &[
     "list_failures",
     "explain_work",
     "list_locks",
+    "retries",
 ];
 
 pub(super) fn get_config<S: Storage>(

@@ -9,7 +9,7 @@ use crate::coordinate::{
     Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WorkRequest,
 };
 use crate::limits::{self, RequestLimits};
-use crate::number::duration_from_seconds;
+use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
 use std::rc::Rc;
 use std::time::Duration;
@@ -272,5 +272,6 @@ fn read_report(options: Options<'_>) -> Result<Report<'_>> {
             .get("delay")
             .optional_number()?
             .map(duration_from_seconds),
+        is_final: options.get("final").item().is_some_and(is_true),
     })
 }

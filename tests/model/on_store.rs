@@ -233,6 +233,7 @@ fn report(
         data: data.as_deref(),
         worker: report.worker.clone(),
         delay: report.delay,
+        is_final: report.is_final,
     };
     let outcome = running.report(handed_out, &Name::from_text(spec), name, &report)?;
     Ok(match outcome {
@@ -272,7 +273,14 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
                 lines.push(match running.work_unit_report(spec, name)? {
                     Some(unit) => {
                         let (worker, traceback) = (unit.worker.as_ref(), unit.traceback.as_deref());
-                        answer::unit_status(unit.status, unit.expiration, worker, traceback)
+                        let counted = (unit.failures, unit.lost, unit.retry_at);
+                        answer::unit_status(
+                            unit.status,
+                            unit.expiration,
+                            worker,
+                            traceback,
+                            counted,
+                        )
                     }
                     None => answer::not_there(),
                 });

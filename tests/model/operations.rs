@@ -177,6 +177,7 @@ pub struct Report {
     pub data: Option<Json>,
     pub worker: Option<Name>,
     pub delay: Option<Duration>,
+    pub is_final: bool,
 }
 
 #[derive(Debug)]

@@ -45,14 +45,14 @@ impl<S: Storage> Operation<'_, S> {
             )?;
             return Ok(());
         };
-        let before = unit.status;
-        if before == UnitStatus::Pending {
+        let before = unit.counted();
+        if before.status == UnitStatus::Pending {
             // What its worker will report is about data that is no longer there.
             self.expire_active_attempt(&unit)?;
         }
         unit.priority = priority;
         unit.not_before = not_before;
-        unit.attempts_before = self.attempts_so_far(&unit)?;
+        unit.start_over(self.attempts_so_far(&unit)?);
         unit.superseded = unit.last.map(|_| unit.attempts_before);
         unit.make_available(self.now);
         self.store.update_work_unit(self.now, before, &unit)?;

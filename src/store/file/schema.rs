@@ -16,6 +16,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!(
         "../../../migrations/0007_outputs_and_numbers.sql"
     )),
+    M::up(include_str!("../../../migrations/0009_retries.sql")),
 ];
 
 /// Marks a file as ours: "coor".

@@ -45,6 +45,7 @@ pub fn report_of(kind: ReportKind) -> Report<'static> {
         data: None,
         worker: None,
         delay: None,
+        is_final: false,
     }
 }
 
