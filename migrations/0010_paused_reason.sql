@@ -6,16 +6,20 @@ ALTER TABLE work_spec ADD COLUMN paused_us INTEGER;
 
 DROP VIEW work_specs;
 
--- The last two counts are parts of the two before them.
+-- The units in retrying are among the available and the delayed ones, and those in the archived columns among the finished
+-- and the failed ones.
 CREATE VIEW work_specs (namespace, work_spec, paused, priority, weight, continuous, interval_s,
                         next_continuous, max_running, max_getwork, max_retries, then_name, runtime,
                         available, delayed, pending, finished, failed, archived_finished, archived_failed,
-                        paused_at, paused_by, paused_reason) AS
+                        retrying, retries, retry_delay_s, retry_backoff, retry_delay_max_s, retry_jitter,
+                        max_lost, paused_at, paused_by, paused_reason) AS
 SELECT namespace.name, CAST(work_spec.name AS TEXT), paused, priority, weight, continuous,
        interval_us / 1e6, strftime('%Y-%m-%d %H:%M:%f', next_continuous_us / 1e6, 'unixepoch'),
        max_running, max_getwork, max_retries, CAST(then_name AS TEXT), runtime,
        available, delayed, pending, finished + archived_finished, failed + archived_failed,
        archived_finished, archived_failed,
+       retrying, coalesce(retries, 0), retry_delay_us / 1e6, retry_backoff, retry_delay_max_us / 1e6,
+       retry_jitter, max_lost,
        strftime('%Y-%m-%d %H:%M:%f', paused_us / 1e6, 'unixepoch'), paused_by, paused_reason
   FROM work_spec
   JOIN namespace ON namespace.id = work_spec.namespace_id

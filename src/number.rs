@@ -49,6 +49,13 @@ pub(crate) fn as_integer_or_numeral(item: Item<'_>) -> Option<i64> {
     as_integer(item).or_else(|| numeral(item)?.parse().ok())
 }
 
+/// As [`as_integer_or_numeral`], but not a float with a fraction.
+#[must_use]
+pub(crate) fn as_whole_number_or_numeral(item: Item<'_>) -> Option<i64> {
+    let has_fraction = matches!(item.kind(), Kind::Float(value) if value.fract() != 0.0);
+    as_integer_or_numeral(item).filter(|_| !has_fraction)
+}
+
 fn numeral(item: Item<'_>) -> Option<String> {
     let bytes = item.as_string_bytes()?;
     Some(std::str::from_utf8(&bytes).ok()?.trim().to_owned())
@@ -116,6 +123,14 @@ mod tests {
             Some(1.5)
         );
         assert_eq!(as_integer_or_numeral(Item::from_checked(b"\x61x")), None);
+        for (bytes, expected) in [
+            (&b"\xf9\x3e\x00"[..], None),
+            (b"\xf9\x40\x00", Some(2)),
+            (b"\x41\x33", Some(3)),
+        ] {
+            let item = Item::from_checked(bytes);
+            assert_eq!(as_whole_number_or_numeral(item), expected, "{bytes:x?}");
+        }
     }
 
     #[test]

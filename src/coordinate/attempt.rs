@@ -58,6 +58,13 @@ impl Attempt {
         self.end.unwrap_or(self.expiration)
     }
 
+    /// True if its lease ran out. False if it is not over, was given back or has a result.
+    #[must_use]
+    pub fn lost_its_lease(&self) -> bool {
+        let is_late = self.end.is_some_and(|end| end >= self.expiration);
+        self.status == AttemptStatus::Expired && is_late
+    }
+
     /// Notes the end of the attempt. Its worker is still believed to be working on it, unless it
     /// reported the result.
     pub fn end_as(&mut self, status: AttemptStatus, now: Timestamp) {

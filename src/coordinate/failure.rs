@@ -32,6 +32,12 @@ pub struct FailureGroup {
     pub last_failed: Timestamp,
 }
 
+/// The message of a unit that failed because it has cost this many workers their lease.
+pub(super) fn lost_leases(count: u64) -> String {
+    let leases = if count == 1 { "lease" } else { "leases" };
+    format!("lost {count} {leases}")
+}
+
 /// What went wrong in short: the last line of the traceback that is not blank.
 pub(super) fn failure_message(traceback: Option<&str>) -> String {
     let lines = traceback

@@ -26,6 +26,15 @@ pub enum Reason {
         /// What it says in short.
         message: String,
     },
+    /// It failed because it cost too many workers their lease.
+    LostLeases {
+        /// When.
+        at: Timestamp,
+        /// The last of the workers.
+        worker: Option<Name>,
+        /// How many there were.
+        lost: u64,
+    },
     /// A worker has it.
     Running {
         /// Who, if that is known.
@@ -37,6 +46,15 @@ pub enum Reason {
     Delayed {
         /// When the delay ends.
         until: Timestamp,
+    },
+    /// It has failed, and is delayed until it is tried again.
+    Retry {
+        /// When the delay ends.
+        until: Timestamp,
+        /// How many times it has failed.
+        failures: u64,
+        /// How many failures are followed by another try.
+        retries: u64,
     },
     /// The work spec is paused.
     Paused(Pause),
@@ -88,9 +106,10 @@ impl Reason {
         match self {
             Self::NoSuchWorkUnit => "no_such_work_unit",
             Self::Finished { .. } => "finished",
-            Self::Failed { .. } => "failed",
+            Self::Failed { .. } | Self::LostLeases { .. } => "failed",
             Self::Running { .. } => "running",
             Self::Delayed { .. } => "delayed",
+            Self::Retry { .. } => "retry",
             Self::Paused(_) => "paused",
             Self::NoWeight(_) => "no_weight",
             Self::MaxRunning(_) => "max_running",
@@ -130,12 +149,27 @@ impl Reason {
                 ago(*at),
                 by(worker)
             ),
+            Self::LostLeases { at, worker, lost } => format!(
+                "it failed {} ago because {lost} of its leases were lost, the last one by {}; nobody gets it until it is \
+                 retried",
+                ago(*at),
+                by(worker)
+            ),
             Self::Running { worker, until } => format!(
                 "{} has it, with a lease for {} more",
                 by(worker),
                 left(until)
             ),
             Self::Delayed { until } => format!("it is delayed for {} more", left(until)),
+            Self::Retry {
+                until,
+                failures,
+                retries,
+            } => format!(
+                "it has failed {} and is tried again in {} (the work spec has retries: {retries})",
+                times(*failures),
+                left(until)
+            ),
             Self::Paused(pause) => paused_in_words(pause, now),
             Self::NoWeight(weight) => {
                 format!("the work spec has the weight {weight}: one of 0 or less has no share")
@@ -216,6 +250,13 @@ fn paused_in_words(pause: &Pause, now: Timestamp) -> String {
     match &pause.reason {
         Some(reason) => format!("{text}: {reason}"),
         None => text,
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
     }
 }
 

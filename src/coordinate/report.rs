@@ -33,8 +33,10 @@ pub struct Report<'a> {
     pub attempt: Option<AttemptId>,
     /// Who reports, if that is said.
     pub worker: Option<Name>,
-    /// How long a unit that is given back must wait.
+    /// How long a unit that is given back, or that is tried again after this failure, must wait.
     pub delay: Option<Duration>,
+    /// The failure is final, even if the work spec retries failed units.
+    pub is_final: bool,
 }
 
 /// What a report did. A refusal is not an error: what it said is kept in the attempt's history.

@@ -1,10 +1,11 @@
 //! Work specs: what their dictionaries say.
 
+use super::retry::RetryPolicy;
 use super::work_unit::Completed;
 use super::{Error, Name, Result, WorkSpecId};
 use crate::clock::Timestamp;
 use crate::number::{self, is_true};
-use coordinated_client::cbor::Item;
+use coordinated_client::cbor::{Item, Kind};
 use std::time::Duration;
 
 /// A work spec without its dictionary: what scheduling needs to know.
@@ -47,6 +48,10 @@ pub struct Meta {
     pub max_getwork: Option<u64>,
     /// At most how many attempts at one unit are handed out.
     pub max_retries: Option<u64>,
+    /// What is done with units that fail. Without it the first failure is final.
+    pub retry: Option<RetryPolicy>,
+    /// How many workers a unit may cost their lease before it fails.
+    pub max_lost: Option<u64>,
     /// The work spec that gets the output of finished units.
     pub then: Option<Name>,
     /// What runs the units; only workers that ask for this runtime get them.
@@ -73,6 +78,8 @@ pub struct Counts {
     pub available: u64,
     /// To be handed out later.
     pub delayed: u64,
+    /// Those of the available and the delayed ones that have failed, and are to be tried again.
+    pub retrying: u64,
     /// Leased to a worker.
     pub pending: u64,
     /// Done.
@@ -151,6 +158,12 @@ impl Meta {
         "max_running",
         "max_getwork",
         "max_retries",
+        "retries",
+        "retry_delay",
+        "retry_backoff",
+        "retry_delay_max",
+        "retry_jitter",
+        "max_lost",
         "then",
         "runtime",
         "min_gb",
@@ -159,10 +172,11 @@ impl Meta {
     /// Derives the meta of a work spec from its dictionary (docs/protocol.md, "Work spec keys").
     ///
     /// # Errors
-    /// `Invalid` if a value is of a type that can't be converted.
+    /// `Invalid` if a value is of a type that can't be converted, or not allowed.
     pub fn from_definition(definition: Item<'_>) -> Result<Self> {
         let keys = Definition(definition);
         let weight = match (keys.integer("weight")?, keys.integer("nice")?) {
+            (Some(weight), _) if weight < 0 => return Err(keys.mismatch("weight", "at least 1")),
             (Some(weight), _) => weight.max(1),
             (None, nice) => WEIGHT_DEFAULT.saturating_sub(nice.unwrap_or(0)).max(1),
         };
@@ -178,6 +192,8 @@ impl Meta {
             max_running: keys.limit("max_running")?,
             max_getwork: keys.limit("max_getwork")?,
             max_retries: keys.limit("max_retries")?,
+            retry: keys.retry_policy()?,
+            max_lost: keys.count("max_lost")?.filter(|max| *max > 0),
             then: keys.name("then")?.filter(|then| !then.bytes().is_empty()),
             runtime: keys.text("runtime")?.unwrap_or_default(),
             min_gb: keys.float("min_gb")?.unwrap_or(0.0),
@@ -209,16 +225,21 @@ impl Definition<'_> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        convert(value).map(Some).ok_or_else(|| {
-            let found = value.kind_name();
-            Error::Invalid(format!(
-                "work spec key {key:?}: expected {expected}, got {found}"
-            ))
-        })
+        match convert(value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(self.mismatch(key, expected)),
+        }
+    }
+
+    fn mismatch(&self, key: &str, expected: &str) -> Error {
+        let found = self.get(key).map_or_else(|| "nothing".to_owned(), found);
+        Error::Invalid(format!(
+            "work spec key {key:?}: expected {expected}, got {found}"
+        ))
     }
 
     fn integer(&self, key: &str) -> Result<Option<i64>> {
-        self.read(key, "an integer", number::as_integer_or_numeral)
+        self.read(key, "an integer", number::as_whole_number_or_numeral)
     }
 
     fn limit(&self, key: &str) -> Result<Option<u64>> {
@@ -228,6 +249,56 @@ impl Definition<'_> {
     fn float(&self, key: &str) -> Result<Option<f64>> {
         self.read(key, "a number", |value| {
             number::as_float_or_numeral(value).filter(|value| !value.is_nan())
+        })
+    }
+
+    /// The keys about retries; `None` if the first failure is final.
+    fn retry_policy(&self) -> Result<Option<RetryPolicy>> {
+        let retries = self.count("retries")?.unwrap_or(0);
+        let delay = self.seconds("retry_delay")?.unwrap_or_default();
+        let delay_max = self.seconds("retry_delay_max")?;
+        let policy = RetryPolicy {
+            retries,
+            delay,
+            backoff: self
+                .number("retry_backoff", "a number of at least 1", |factor| {
+                    factor >= 1.0
+                })?
+                .unwrap_or(1.0),
+            delay_max: delay_max.unwrap_or(RetryPolicy::DELAY_MAX.max(delay)),
+            jitter: self
+                .number("retry_jitter", "a number from 0 to 1", |part| {
+                    (0.0..=1.0).contains(&part)
+                })?
+                .unwrap_or(0.0),
+        };
+        Ok((retries > 0).then_some(policy))
+    }
+
+    fn count(&self, key: &str) -> Result<Option<u64>> {
+        self.read(key, "an integer of at least 0", |value| {
+            let count = number::as_whole_number_or_numeral(value).filter(|_| !is_boolean(value))?;
+            u64::try_from(count).ok()
+        })
+    }
+
+    fn seconds(&self, key: &str) -> Result<Option<Duration>> {
+        let seconds = self.number(key, "a number of seconds, at least 0", |seconds| {
+            seconds >= 0.0
+        });
+        Ok(seconds?.map(number::duration_from_seconds))
+    }
+
+    /// A finite number that `is_allowed`.
+    fn number(
+        &self,
+        key: &str,
+        expected: &str,
+        is_allowed: impl Fn(f64) -> bool,
+    ) -> Result<Option<f64>> {
+        self.read(key, expected, |value| {
+            let number = number::as_float_or_numeral(value).filter(|_| !is_boolean(value))?;
+            (number.is_finite() && is_allowed(number)).then_some(number)
         })
     }
 
@@ -243,6 +314,21 @@ impl Definition<'_> {
         self.read(key, "a text string", |value| {
             String::from_utf8(value.as_string_bytes()?.into_owned()).ok()
         })
+    }
+}
+
+fn is_boolean(value: Item<'_>) -> bool {
+    matches!(value.kind(), Kind::Bool(_))
+}
+
+/// A value in a message: a number as it is, and the kind of anything else, since messages may be logged and data may
+/// not.
+fn found(value: Item<'_>) -> String {
+    match value.kind() {
+        Kind::Unsigned(number) => number.to_string(),
+        Kind::Negative(number) => (-1 - i128::from(number)).to_string(),
+        Kind::Float(number) => format!("{number:?}"),
+        _ => value.kind_name().to_owned(),
     }
 }
 

@@ -91,9 +91,39 @@ pub struct WorkUnit {
     /// How many attempts there were when the unit was last added again or retried: these don't count
     /// towards `max_retries`.
     pub attempts_before: u64,
+    /// How many failures were reported since the unit was last added again or retried. Counted only if the work spec
+    /// retries failed units.
+    pub failures: u64,
+    /// How many workers have lost their lease of it since then. Counted only if the work spec has a `max_lost`.
+    pub lost: u64,
+}
+
+/// What a unit counts as among those of its work spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Its status.
+    pub status: UnitStatus,
+    /// It has failed, and is to be tried again.
+    pub is_retrying: bool,
 }
 
 impl WorkUnit {
+    /// What the unit counts as.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        Counted {
+            status: self.status,
+            is_retrying: self.failures > 0 && self.status < UnitStatus::Pending,
+        }
+    }
+
+    /// Begins to count anew: the attempts so far, of which there are this many, no longer matter, nor do failures and
+    /// lost leases.
+    pub fn start_over(&mut self, attempts: u64) {
+        self.attempts_before = attempts;
+        (self.failures, self.lost) = (0, 0);
+    }
+
     /// Makes the unit available, or delayed if its time has not come.
     pub fn make_available(&mut self, now: Timestamp) {
         self.active = None;
@@ -116,6 +146,14 @@ pub struct UnitReport {
     pub worker: Option<Name>,
     /// The `traceback` in its data, encoded.
     pub traceback: Option<Vec<u8>>,
+    /// How many times it has failed, as far as that is counted.
+    pub failures: u64,
+    /// How many failures its work spec retries.
+    pub retries: u64,
+    /// How many leases were lost, as far as that is counted.
+    pub lost: u64,
+    /// When it is tried again, if it has failed and is delayed until then.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// How to change a priority.

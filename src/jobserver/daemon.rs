@@ -25,6 +25,7 @@ const FEATURES: &[&str] = &[
     "wait",
     "if_exists",
     "pause_reason",
+    "retries",
 ];
 
 pub(super) fn get_config<S: Storage>(

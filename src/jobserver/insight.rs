@@ -43,7 +43,8 @@ fn write_summary(
 ) -> usize {
     for (status, count) in shown_counts(counts) {
         let is_available = status == UnitStatus::Available;
-        writer.map(if is_available { 5 } else { 3 });
+        let has_retries = is_available && counts.retrying > 0;
+        writer.map(if is_available { 5 } else { 3 } + usize::from(has_retries));
         writer.bytes(b"work_spec");
         work_spec.write(writer);
         writer.bytes(b"status");
@@ -58,6 +59,10 @@ fn write_summary(
                 Some(waiting) => writer.float(waiting.as_secs_f64()),
                 None => writer.null(),
             }
+        }
+        if has_retries {
+            writer.bytes(b"retrying");
+            writer.unsigned(counts.retrying);
         }
     }
     shown_counts(counts).count()

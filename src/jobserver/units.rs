@@ -356,7 +356,16 @@ fn find_status<S: Storage>(
 
 /// Writes the status of a unit.
 fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
-    let optional = [report.worker.is_some(), report.traceback.is_some()];
+    let (has_failed, has_lost) = (report.failures > 0, report.lost > 0);
+    let optional = [
+        report.worker.is_some(),
+        report.traceback.is_some(),
+        // For two keys.
+        has_failed,
+        has_failed,
+        has_lost,
+        report.retry_at.is_some(),
+    ];
     writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
     writer.bytes(b"status");
     writer.unsigned(status_number(report.status));
@@ -369,6 +378,20 @@ fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
     if let Some(traceback) = &report.traceback {
         writer.bytes(b"traceback");
         writer.encoded(traceback);
+    }
+    if has_failed {
+        writer.bytes(b"failures");
+        writer.unsigned(report.failures);
+        writer.bytes(b"retries");
+        writer.unsigned(report.retries);
+    }
+    if has_lost {
+        writer.bytes(b"lost");
+        writer.unsigned(report.lost);
+    }
+    if report.retry_at.is_some() {
+        writer.bytes(b"retry_at");
+        write_time(writer, report.retry_at);
     }
 }
 

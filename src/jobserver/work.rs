@@ -332,5 +332,6 @@ fn read_report(options: Options<'_>) -> Result<Report<'_>> {
             .get("delay")
             .optional_number()?
             .map(duration_from_seconds),
+        is_final: options.get("final").item().is_some_and(is_true),
     })
 }

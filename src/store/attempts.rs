@@ -33,7 +33,7 @@ statements! {
         UPDATE attempt
            SET worker = :worker, status = :status, held = :held, end_us = :end,
                expiration_us = :expiration,
-               traceback = CASE WHEN :status = 5 THEN traceback END
+               traceback = CASE WHEN :status = 5 OR :status = 7 THEN traceback END
          WHERE id = :id";
 
     SELECT_ATTEMPT_DATA = "SELECT data FROM attempt WHERE id = :id";
@@ -74,7 +74,8 @@ statements! {
     HELD_UNITS = "
         SELECT work_unit.id, work_unit.work_spec_id, work_unit.status, work_unit.priority,
                work_unit.not_before_us, work_unit.active_attempt_id, work_unit.last_attempt_id,
-               work_unit.superseded_number, work_unit.attempts_before, work_unit.name, work_spec.name
+               work_unit.superseded_number, work_unit.attempts_before, work_unit.failures, work_unit.lost,
+               work_unit.name, work_spec.name
           FROM attempt
           JOIN work_unit ON work_unit.id = attempt.work_unit_id
           JOIN work_spec ON work_spec.id = work_unit.work_spec_id
@@ -205,8 +206,8 @@ impl AttemptStore for SqliteStore {
             |row| {
                 Ok(NamedUnit {
                     unit: row_to_unit(row)?,
-                    name: row.get(9)?,
-                    work_spec: row.get(10)?,
+                    name: row.get(11)?,
+                    work_spec: row.get(12)?,
                 })
             },
         )?;

@@ -20,7 +20,7 @@ statements! {
     /// Uses index work_unit_queued.
     BEST_QUEUED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, name, data
+               superseded_number, attempts_before, failures, lost, name, data
           FROM work_unit
          WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
          ORDER BY priority DESC, CAST(name AS BLOB)
@@ -55,7 +55,8 @@ statements! {
     /// of units that are passed: it may be on other pages.
     IN_NAME_ORDER = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, name, CASE status WHEN 1 THEN data END,
+               superseded_number, attempts_before, CASE status WHEN 1 THEN failures ELSE 0 END,
+               CASE status WHEN 1 THEN lost ELSE 0 END, name, CASE status WHEN 1 THEN data END,
                CASE status WHEN 1 THEN in_name_order ELSE 0 END
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:passed, -1)
@@ -77,8 +78,8 @@ struct InNameOrder {
 fn row_to_available(row: &Row<'_>) -> rusqlite::Result<AvailableUnit> {
     Ok(AvailableUnit {
         unit: row_to_unit(row)?,
-        name: row.get(9)?,
-        data: row.get(10)?,
+        name: row.get(11)?,
+        data: row.get(12)?,
     })
 }
 
@@ -211,14 +212,14 @@ impl SqliteStore {
                 found.is_all = true;
                 break;
             };
-            if row.get(11)? {
+            if row.get(13)? {
                 let unit = row_to_available(row)?;
                 bytes += unit.data.len();
                 found.units.push(unit);
             } else {
                 passed_count += 1;
                 if found.units.is_empty()
-                    && let ValueRef::Text(name) | ValueRef::Blob(name) = row.get_ref(9)?
+                    && let ValueRef::Text(name) | ValueRef::Blob(name) = row.get_ref(11)?
                 {
                     let last_passed = last_passed.get_or_insert_default();
                     last_passed.clear();

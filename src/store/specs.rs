@@ -7,8 +7,8 @@ use crate::coordinate::storage::{
     News, StorageResult, VisitCounts, VisitDefinition, WorkSpecStore,
 };
 use crate::coordinate::{
-    AttemptId, Candidates, Completed, Counts, Error, Meta, Name, NamespaceId, Pause, Result,
-    StorageError, UnitStatus, WorkSpec, WorkSpecId, WorkUnitId,
+    AttemptId, Candidates, Completed, Counted, Counts, Error, Meta, Name, NamespaceId, Pause,
+    Result, RetryPolicy, StorageError, UnitStatus, WorkSpec, WorkSpecId, WorkUnitId,
 };
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, named_params};
@@ -24,9 +24,10 @@ statements! {
     LOAD_WORK_SPECS = "
         SELECT work_spec.id, namespace_id, name, paused, paused_reason, paused_by, paused_us, weight, priority, continuous,
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
-               max_retries, then_name, runtime, min_gb,
-               available, delayed, pending, finished, failed, archived_finished, archived_failed,
-               passed_name, waiting_since_us, finished_after_id, failed_after_id
+               max_retries, retries, retry_delay_us, retry_backoff, retry_delay_max_us, retry_jitter,
+               max_lost, then_name, runtime, min_gb,
+               available, delayed, retrying, pending, finished, failed, archived_finished,
+               archived_failed, passed_name, waiting_since_us, finished_after_id, failed_after_id
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0
@@ -42,8 +43,8 @@ statements! {
 
     /// Uses index work_spec_by_name.
     LIST_COUNTS = "
-        SELECT name, available, delayed, pending, finished, failed, archived_finished, archived_failed,
-               waiting_since_us
+        SELECT name, available, delayed, retrying, pending, finished, failed, archived_finished,
+               archived_failed, waiting_since_us
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE namespace_id = :namespace AND deleted = 0
@@ -69,14 +70,16 @@ statements! {
                paused_us = :paused_us, weight = :weight, priority = :priority, continuous = :continuous,
                can_be_continuous = :can_be_continuous, interval_us = :interval_us,
                next_continuous_us = :next_continuous_us, max_running = :max_running,
-               max_getwork = :max_getwork, max_retries = :max_retries, then_name = :then_name,
-               runtime = :runtime, min_gb = :min_gb
+               max_getwork = :max_getwork, max_retries = :max_retries, retries = :retries,
+               retry_delay_us = :retry_delay_us, retry_backoff = :retry_backoff,
+               retry_delay_max_us = :retry_delay_max_us, retry_jitter = :retry_jitter,
+               max_lost = :max_lost, then_name = :then_name, runtime = :runtime, min_gb = :min_gb
          WHERE id = :id";
 
     UPDATE_COUNTS = "
         UPDATE work_unit_count
-           SET available = :available, delayed = :delayed, pending = :pending, finished = :finished,
-               failed = :failed, archived_finished = :archived_finished,
+           SET available = :available, delayed = :delayed, retrying = :retrying, pending = :pending,
+               finished = :finished, failed = :failed, archived_finished = :archived_finished,
                archived_failed = :archived_failed, passed_name = :passed,
                waiting_since_us = :waiting_since, finished_after_id = :finished_after,
                failed_after_id = :failed_after
@@ -85,7 +88,7 @@ statements! {
     RECOUNT = "
         SELECT count(*) FILTER (WHERE status = 1), count(*) FILTER (WHERE status = 2),
                count(*) FILTER (WHERE status = 3), count(*) FILTER (WHERE status = 4),
-               count(*) FILTER (WHERE status = 5)
+               count(*) FILTER (WHERE status = 5), count(*) FILTER (WHERE status < 3 AND failures > 0)
           FROM work_unit WHERE work_spec_id = :id";
 
     /// A work spec that is deleted from the first.
@@ -321,6 +324,24 @@ impl Columns<'_> {
         Ok(limit.and_then(|limit| u64::try_from(limit).ok()))
     }
 
+    fn next_duration(&mut self) -> rusqlite::Result<Option<Duration>> {
+        let us: Option<i64> = self.next()?;
+        Ok(us.map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))))
+    }
+
+    /// All of its columns are null if there is none.
+    fn next_retry_policy(&mut self) -> rusqlite::Result<Option<RetryPolicy>> {
+        let retries = self.next_limit()?;
+        let policy = RetryPolicy {
+            retries: retries.unwrap_or_default(),
+            delay: self.next_duration()?.unwrap_or_default(),
+            backoff: self.next::<Option<f64>>()?.unwrap_or(1.0),
+            delay_max: self.next_duration()?.unwrap_or(RetryPolicy::DELAY_MAX),
+            jitter: self.next::<Option<f64>>()?.unwrap_or(0.0),
+        };
+        Ok(retries.is_some().then_some(policy))
+    }
+
     fn next_count(&mut self) -> rusqlite::Result<u64> {
         Ok(u64::try_from(self.next::<i64>()?).unwrap_or(0))
     }
@@ -329,6 +350,7 @@ impl Columns<'_> {
         Ok(Counts {
             available: self.next_count()?,
             delayed: self.next_count()?,
+            retrying: self.next_count()?,
             pending: self.next_count()?,
             finished: self.next_count()?,
             failed: self.next_count()?,
@@ -355,13 +377,13 @@ fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         priority: columns.next()?,
         continuous: columns.next()?,
         can_be_continuous: columns.next()?,
-        interval: columns
-            .next::<Option<i64>>()?
-            .map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))),
+        interval: columns.next_duration()?,
         next_continuous: columns.next()?,
         max_running: columns.next_limit()?,
         max_getwork: columns.next_limit()?,
         max_retries: columns.next_limit()?,
+        retry: columns.next_retry_policy()?,
+        max_lost: columns.next_limit()?,
         then: columns.next()?,
         runtime: columns.next()?,
         min_gb: columns.next()?,
@@ -469,27 +491,33 @@ impl SqliteStore {
     pub(super) fn count_unit(
         &mut self,
         spec: WorkSpecId,
-        before: Option<UnitStatus>,
-        after: Option<(UnitStatus, Timestamp)>,
+        before: Option<Counted>,
+        after: Option<(Counted, Timestamp)>,
     ) {
-        if before == after.map(|(status, _)| status) {
+        if before == after.map(|(counted, _)| counted) {
             return;
         }
         let Some(spec) = self.spec_to_count(spec) else {
             return;
         };
+        let is_retrying = |counted: Counted| u64::from(counted.is_retrying);
+        let retrying = spec.counts.retrying + after.map_or(0, |(after, _)| is_retrying(after));
+        spec.counts.retrying = retrying.saturating_sub(before.map_or(0, is_retrying));
+        if before.map(|before| before.status) == after.map(|(after, _)| after.status) {
+            return;
+        }
         if let Some(before) = before {
-            let count = count_of(&mut spec.counts, before);
+            let count = count_of(&mut spec.counts, before.status);
             *count = count.saturating_sub(1);
         }
         if spec.counts.available == 0 {
             spec.waiting_since = None;
         }
         if let Some((after, now)) = after {
-            if after == UnitStatus::Available && spec.counts.available == 0 {
+            if after.status == UnitStatus::Available && spec.counts.available == 0 {
                 spec.waiting_since = Some(now);
             }
-            *count_of(&mut spec.counts, after) += 1;
+            *count_of(&mut spec.counts, after.status) += 1;
         }
     }
 
@@ -591,6 +619,7 @@ impl SqliteStore {
                 .execute(named_params! {
                     ":available": column(spec.counts.available),
                     ":delayed": column(spec.counts.delayed),
+                    ":retrying": column(spec.counts.retrying),
                     ":pending": column(spec.counts.pending),
                     ":finished": column(spec.counts.finished),
                     ":failed": column(spec.counts.failed),
@@ -784,6 +813,12 @@ impl WorkSpecStore for SqliteStore {
                 ":max_running": limit_column(meta.max_running),
                 ":max_getwork": limit_column(meta.max_getwork),
                 ":max_retries": limit_column(meta.max_retries),
+                ":retries": limit_column(meta.retry.map(|retry| retry.retries)),
+                ":retry_delay_us": us(meta.retry.map(|retry| retry.delay)),
+                ":retry_backoff": meta.retry.map(|retry| retry.backoff),
+                ":retry_delay_max_us": us(meta.retry.map(|retry| retry.delay_max)),
+                ":retry_jitter": meta.retry.map(|retry| retry.jitter),
+                ":max_lost": limit_column(meta.max_lost),
                 ":then_name": meta.then,
                 ":runtime": meta.runtime,
                 ":min_gb": meta.min_gb,
@@ -808,6 +843,7 @@ impl WorkSpecStore for SqliteStore {
                         pending: row.get(2)?,
                         finished: row.get(3)?,
                         failed: row.get(4)?,
+                        retrying: row.get(5)?,
                         ..Counts::default()
                     })
                 })?;

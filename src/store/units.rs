@@ -8,27 +8,28 @@ use crate::coordinate::storage::{
     WorkUnitStore,
 };
 use crate::coordinate::{
-    AttemptId, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
+    AttemptId, Counted, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
+    WorkUnitId,
 };
 use rusqlite::{Connection, Row, named_params};
 
 statements! {
     FIND_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before
+               superseded_number, attempts_before, failures, lost
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) = :name";
 
     GET_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before
+               superseded_number, attempts_before, failures, lost
           FROM work_unit
          WHERE id = :id";
 
     /// Uses index work_unit_by_name.
     STANDING = "
         SELECT work_unit.status, coalesce(attempt.end_us, attempt.expiration_us), attempt.worker,
-               coalesce(attempt.data, work_unit.data)
+               coalesce(attempt.data, work_unit.data), not_before_us, failures, lost
           FROM work_unit
           LEFT JOIN attempt ON attempt.id = work_unit.active_attempt_id
          WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) = :name";
@@ -44,7 +45,7 @@ statements! {
         UPDATE work_unit
            SET status = :status, priority = :priority, not_before_us = :not_before,
                active_attempt_id = :active, last_attempt_id = :last, superseded_number = :superseded,
-               attempts_before = :attempts_before, in_name_order = 0
+               attempts_before = :attempts_before, failures = :failures, lost = :lost, in_name_order = 0
          WHERE id = :id";
 
     UPDATE_DATA = "UPDATE work_unit SET data = :data WHERE id = :id";
@@ -67,7 +68,8 @@ statements! {
     LEAVE_UNIT = "
         UPDATE work_unit
            SET work_spec_id = :spec, status = 1, not_before_us = NULL, active_attempt_id = NULL,
-               last_attempt_id = :last, superseded_number = NULL, attempts_before = 0, in_name_order = 0
+               last_attempt_id = :last, superseded_number = NULL, attempts_before = 0, failures = 0, lost = 0,
+               in_name_order = 0
          WHERE id = :id";
 
     LAST_NAME = "
@@ -76,7 +78,7 @@ statements! {
     /// Uses index work_unit_by_name. No name at all is before all.
     UNITS_BY_NAME = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, name
+               superseded_number, attempts_before, failures, lost, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until
@@ -85,7 +87,7 @@ statements! {
     /// The same for failed units, of which there are few among many. Uses index work_unit_failed.
     UNITS_FAILED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, name
+               superseded_number, attempts_before, failures, lost, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until AND status = 5
@@ -96,7 +98,7 @@ statements! {
     /// Uses index work_unit_delayed.
     NO_LONGER_DELAYED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before
+               superseded_number, attempts_before, failures, lost
           FROM work_unit
          WHERE status = 2 AND not_before_us <= :now
          ORDER BY not_before_us
@@ -170,6 +172,8 @@ pub(super) fn row_to_unit(row: &Row<'_>) -> rusqlite::Result<WorkUnit> {
         last: row.get(6)?,
         superseded: row.get(7)?,
         attempts_before: row.get(8)?,
+        failures: row.get(9)?,
+        lost: row.get(10)?,
     })
 }
 
@@ -278,6 +282,9 @@ impl WorkUnitStore for SqliteStore {
             lease_or_completion: row.get(1)?,
             worker: row.get(2)?,
             data: row.get(3)?,
+            not_before: row.get(4)?,
+            failures: row.get(5)?,
+            lost: row.get(6)?,
         }))
     }
 
@@ -323,7 +330,6 @@ impl WorkUnitStore for SqliteStore {
                 ":data": data,
                 ":in_name_order": in_name_order,
             })?;
-        self.count_unit(spec, None, Some((status, now)));
         let unit = WorkUnit {
             id,
             work_spec: spec,
@@ -334,7 +340,10 @@ impl WorkUnitStore for SqliteStore {
             last: None,
             superseded: None,
             attempts_before: 0,
+            failures: 0,
+            lost: 0,
         };
+        self.count_unit(spec, None, Some((unit.counted(), now)));
         self.note_delay(&unit);
         Ok(unit)
     }
@@ -342,7 +351,7 @@ impl WorkUnitStore for SqliteStore {
     fn update_work_unit(
         &mut self,
         now: Timestamp,
-        before: UnitStatus,
+        before: Counted,
         unit: &WorkUnit,
     ) -> StorageResult<()> {
         self.statements
@@ -355,9 +364,11 @@ impl WorkUnitStore for SqliteStore {
                 ":last": unit.last,
                 ":superseded": unit.superseded,
                 ":attempts_before": unit.attempts_before,
+                ":failures": unit.failures,
+                ":lost": unit.lost,
                 ":id": unit.id,
             })?;
-        self.count_unit(unit.work_spec, Some(before), Some((unit.status, now)));
+        self.count_unit(unit.work_spec, Some(before), Some((unit.counted(), now)));
         self.note_delay(unit);
         self.note_completion(unit);
         self.specs.note_changed_unit(unit.id);
@@ -379,7 +390,7 @@ impl WorkUnitStore for SqliteStore {
                 self.leave_unit(unit.id, nowhere, rest)?;
             }
         }
-        self.count_unit(unit.work_spec, Some(unit.status), None);
+        self.count_unit(unit.work_spec, Some(unit.counted()), None);
         self.specs.note_changed_unit(unit.id);
         Ok(())
     }
@@ -407,7 +418,7 @@ impl WorkUnitStore for SqliteStore {
                 units.push(row_to_unit(row)?);
             }
             if units.len() >= query.limit || looked_at >= query.looked_at_max {
-                let looked_to = Some(row.get(9)?);
+                let looked_to = Some(row.get(11)?);
                 return Ok(UnitsInStatus { units, looked_to });
             }
         }

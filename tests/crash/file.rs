@@ -9,7 +9,7 @@ use test_support::{Client, Value};
 
 const UNITS: &str = "
     SELECT unit.name, unit.status, unit.priority, unit.data, active.data, active.worker,
-           coalesce(last.number, 0), active.expiration_us
+           coalesce(last.number, 0), active.expiration_us, unit.failures
       FROM work_unit AS unit
       JOIN work_spec ON work_spec.id = unit.work_spec_id AND work_spec.deleted = 0
       LEFT JOIN attempt AS active ON active.id = unit.active_attempt_id
@@ -109,6 +109,7 @@ fn units(file: &Connection, spec: &str, number: fn(&[u8]) -> u64) -> Vec<Found> 
             data: number(&row.get::<_, Vec<u8>>(3)?),
             left: row.get::<_, Option<Vec<u8>>>(4)?.map(|data| number(&data)),
             attempts: row.get(6)?,
+            failures: row.get(8)?,
         };
         let key = text(row.get_ref(0)?).expect("a key");
         if unit.status == model::PENDING {

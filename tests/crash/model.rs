@@ -41,12 +41,15 @@ pub struct Unit {
     /// The data of the active attempt.
     pub left: Option<u64>,
     pub attempts: u64,
+    /// Since it was added or retried. The first failure is followed by another try.
+    pub failures: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum Wish {
     Finish,
     Fail,
+    FailForGood,
     Renew,
     /// Makes it available again; a retry, if it was completed.
     GiveBack,
@@ -84,7 +87,9 @@ pub fn data(number: u64) -> Value {
 }
 
 pub fn definition(party: usize, version: u64) -> Value {
-    diag(&format!("{{'name': 'own-{party}', 'version': {version}}}"))
+    diag(&format!(
+        "{{'name': 'own-{party}', 'version': {version}, 'retries': 1}}"
+    ))
 }
 
 pub fn shared_key(party: usize, index: u64) -> String {
@@ -201,6 +206,7 @@ impl Request {
                         data: *number,
                         left: None,
                         attempts,
+                        failures: 0,
                     };
                     state.units.insert(key.clone(), unit);
                 }
@@ -268,11 +274,17 @@ impl Unit {
     fn take_report(&mut self, wish: Wish, number: u64) {
         match wish {
             Wish::Finish => (self.status, self.left) = (FINISHED, Some(number)),
-            Wish::Fail => (self.status, self.left) = (FAILED, Some(number)),
+            Wish::Fail | Wish::FailForGood => {
+                self.failures += 1;
+                (self.status, self.left) = match (wish, self.failures) {
+                    (Wish::Fail, 1) => (AVAILABLE, None),
+                    _ => (FAILED, Some(number)),
+                };
+            }
             Wish::Renew => self.left = Some(number),
             Wish::GiveBack => {
                 if self.status > PENDING {
-                    self.data = number;
+                    (self.data, self.failures) = (number, 0);
                 }
                 (self.status, self.left) = (AVAILABLE, None);
             }
@@ -287,6 +299,7 @@ impl State {
         let (mut entries, with_data) = match wish {
             Wish::Finish => (vec![("status", 4)], true),
             Wish::Fail => (vec![("status", 5)], true),
+            Wish::FailForGood => (vec![("status", 5), ("final", 1)], true),
             Wish::Renew => (vec![("status", 3), ("lease_time", LONG)], true),
             Wish::GiveBack => (vec![("status", 1)], self.units[key].status > PENDING),
             Wish::Delay => (vec![("status", 1), ("delay", LONG)], false),

@@ -184,13 +184,16 @@ impl Party {
                 let wishes = [
                     Wish::Finish,
                     Wish::Fail,
+                    Wish::FailForGood,
                     Wish::Renew,
                     Wish::GiveBack,
                     Wish::Delay,
                 ];
                 let reports: Vec<_> = in_status(PENDING)
                     .zip(first..)
-                    .map(|(key, number)| (key, wishes[random.random_range(0..5)], number))
+                    .map(|(key, number)| {
+                        (key, wishes[random.random_range(0..wishes.len())], number)
+                    })
                     .collect();
                 if !reports.is_empty() {
                     return Request::Report(reports);

@@ -170,6 +170,14 @@ const SPOILED: &[(&str, &str)] = &[
         r#"work unit "d" of "ws" was added again after attempt number 99, but its last one has number 0"#,
     ),
     (
+        "UPDATE work_unit SET failures = 1, lost = 2 WHERE CAST(name AS TEXT) = 'a'",
+        r#"work unit "a" of "ws": failures 1, lost leases 2, but only 2 attempts since"#,
+    ),
+    (
+        "UPDATE work_unit_count SET retrying = 3",
+        r#"work spec "ws" keeps a count of 3 units to be retried, and has 0"#,
+    ),
+    (
         "UPDATE work_unit SET not_before_us = NULL WHERE CAST(name AS TEXT) = 'e'",
         r#"work unit "e" of "ws" is delayed but has no not_before time"#,
     ),

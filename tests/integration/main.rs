@@ -20,3 +20,4 @@ mod transcripts;
 mod tutorial;
 mod wire;
 mod work;
+mod work_specs_document;

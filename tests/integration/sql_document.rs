@@ -31,6 +31,10 @@ fn furnished() -> Server {
         "{'status': 5, 'data': {'n': 2, 'traceback': 'Oh'}}",
     );
     client.take_key("worker-1", "n003");
+    client.set_spec("{'name': 'visits', 'retries': 3, 'retry_delay': 900}");
+    client.add("visits", "['home', {}]");
+    client.take_key("worker-1", "home");
+    client.updated("visits", "home", "{'status': 5}");
     server
 }
 

@@ -72,10 +72,14 @@ pub fn unit_status(
     expiration: Option<Timestamp>,
     worker: Option<&Name>,
     traceback: Option<&[u8]>,
+    (failures, lost, retry_at): (u64, u64, Option<Timestamp>),
 ) -> Line {
     let (worker, until) = (show_name(worker), show_time(expiration));
     let traceback = traceback.map_or_else(String::new, show_bytes);
-    Line(format!("{status:?} by {worker} until {until} {traceback}"))
+    let retry_at = show_time(retry_at);
+    Line(format!(
+        "{status:?} by {worker} until {until} {traceback}, {failures} failures and {lost} lost, again at {retry_at}"
+    ))
 }
 
 pub fn unit_data(name: &Name, data: Option<&[u8]>) -> Line {

@@ -8,7 +8,7 @@ use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
     Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Name, Pause, PriorityChange,
-    Retention, UnitStatus,
+    Retention, RetryPolicy, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,6 +53,9 @@ pub struct Unit {
     pub superseded: usize,
     /// So many attempts do not count towards `max_retries`.
     pub not_counted: usize,
+    /// How many times it has failed, and lost a lease, since then.
+    pub failures: u64,
+    pub lost: u64,
 }
 
 #[derive(Clone)]
@@ -100,10 +103,30 @@ impl Unit {
         self.active.map(|active| &self.attempts[active])
     }
 
+    pub fn start_over(&mut self) {
+        self.not_counted = self.attempts.len();
+        (self.failures, self.lost) = (0, 0);
+    }
+
     pub fn make_available(&mut self, now: Timestamp) {
         self.active = None;
         self.not_before = self.not_before.filter(|time| *time > now);
         self.delayed = self.not_before.is_some();
+    }
+
+    /// The lease has run out. Too many of them fail the unit, and then the attempt has failed.
+    fn lose_lease(&mut self, active: usize, max_lost: Option<u64>, now: Timestamp) {
+        self.lost += u64::from(max_lost.is_some());
+        if max_lost.is_none_or(|max| self.lost < max) {
+            self.attempts[active].finish_as(AttemptStatus::Expired, now);
+            self.make_available(now);
+            return;
+        }
+        let leases = if self.lost == 1 { "lease" } else { "leases" };
+        let traceback = format!("lost {} {leases}", self.lost);
+        let data = super::reports::with_traceback(self.shown_data(), &traceback);
+        self.attempts[active].finish_as(AttemptStatus::Failed, now);
+        self.attempts[active].data = Some(data);
     }
 
     /// The end of a lease, or the time of completion.
@@ -163,6 +186,8 @@ impl Spec {
                 UnitStatus::Finished => &mut counts.finished,
                 UnitStatus::Failed => &mut counts.failed,
             } += 1;
+            let waits = matches!(unit.status(), UnitStatus::Available | UnitStatus::Delayed);
+            counts.retrying += u64::from(waits && unit.failures > 0);
         }
         counts
     }
@@ -198,7 +223,7 @@ impl Spec {
 fn meta_of(definition: &Json) -> Option<Meta> {
     let get = |key: &str| definition.0.get(key);
     let weight = match (get("weight"), get("nice")) {
-        (Some(weight), _) => weight.as_i64()?,
+        (Some(weight), _) => i64::try_from(weight.as_u64()?).ok()?,
         (None, nice) => 20 - nice.map_or(0, |nice| nice.as_i64().unwrap_or(0)),
     };
     let limit = |key: &str| {
@@ -206,6 +231,13 @@ fn meta_of(definition: &Json) -> Option<Meta> {
             .and_then(|limit| limit.as_u64())
             .filter(|limit| *limit > 0)
     };
+    let is_fraction = |key: &&str| get(key).is_some_and(|value| !value.is_i64() && !value.is_u64());
+    if ["max_running", "max_getwork", "max_retries"]
+        .iter()
+        .any(is_fraction)
+    {
+        return None;
+    }
     let number = |key: &str| get(key).and_then(|value| value.as_f64());
     let text = |key: &str| get(key).and_then(|value| value.as_str()).map(str::to_owned);
     Some(Meta {
@@ -219,6 +251,14 @@ fn meta_of(definition: &Json) -> Option<Meta> {
         max_running: limit("max_running"),
         max_getwork: limit("max_getwork"),
         max_retries: limit("max_retries"),
+        retry: limit("retries").map(|retries| RetryPolicy {
+            retries,
+            delay: Duration::from_secs_f64(number("retry_delay").unwrap_or(0.0)),
+            backoff: number("retry_backoff").unwrap_or(1.0),
+            delay_max: Duration::from_secs_f64(number("retry_delay_max").unwrap_or(3_600.0)),
+            jitter: 0.0,
+        }),
+        max_lost: limit("max_lost"),
         then: text("then").map(Name::from_text),
         runtime: text("runtime").unwrap_or_default(),
         min_gb: 0.0,
@@ -251,16 +291,17 @@ impl Model {
     /// Ends the leases, delays, workers and locks whose time is over.
     pub fn expire(&mut self) {
         let now = self.now;
-        for unit in self.all_units() {
-            if let Some(active) = unit.active
-                && unit.status() == UnitStatus::Pending
-                && unit.attempts[active].expiration <= now
-            {
-                unit.attempts[active].finish_as(AttemptStatus::Expired, now);
-                unit.make_available(now);
-            }
-            if unit.status() == UnitStatus::Delayed {
-                unit.make_available(now);
+        for Spec { meta, units, .. } in self.specs.values_mut() {
+            for unit in units.values_mut() {
+                if let Some(active) = unit.active
+                    && unit.status() == UnitStatus::Pending
+                    && unit.attempts[active].expiration <= now
+                {
+                    unit.lose_lease(active, meta.max_lost, now);
+                }
+                if unit.status() == UnitStatus::Delayed {
+                    unit.make_available(now);
+                }
             }
         }
         let dead = self
@@ -442,6 +483,8 @@ impl Model {
             active: None,
             superseded: 0,
             not_counted: 0,
+            failures: 0,
+            lost: 0,
         });
         if unit.status() == UnitStatus::Pending {
             let active = unit.active.expect("the attempt of a pending unit");
@@ -454,7 +497,7 @@ impl Model {
             .filter(|delay| !delay.is_zero())
             .map(|delay| now.plus(delay));
         unit.superseded = unit.attempts.len();
-        unit.not_counted = unit.attempts.len();
+        unit.start_over();
         unit.make_available(now);
     }
 
@@ -531,11 +574,14 @@ impl Model {
             Some(unit) => {
                 let traceback = super::reports::field(unit.shown_data(), "traceback");
                 let traceback = traceback.map(|value| serde_cbor::to_vec(&value).expect("encoded"));
+                let is_delayed = unit.status() == UnitStatus::Delayed;
+                let retry_at = unit.not_before.filter(|_| is_delayed && unit.failures > 0);
                 answer::unit_status(
                     unit.status(),
                     unit.expiration(),
                     unit.worker(),
                     traceback.as_deref(),
+                    (unit.failures, unit.lost, retry_at),
                 )
             }
             None => answer::not_there(),

@@ -245,6 +245,7 @@ fn report(
         attempt: attempt.map(|token| token.in_store),
         worker: report.worker.clone(),
         delay: report.delay,
+        is_final: report.is_final,
     };
     let outcome = running.report(handed_out, &Name::from_text(spec.as_str()), name, &report)?;
     Ok(match outcome {
@@ -284,7 +285,14 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
                 lines.push(match running.work_unit_report(spec, name)? {
                     Some(unit) => {
                         let (worker, traceback) = (unit.worker.as_ref(), unit.traceback.as_deref());
-                        answer::unit_status(unit.status, unit.expiration, worker, traceback)
+                        let counted = (unit.failures, unit.lost, unit.retry_at);
+                        answer::unit_status(
+                            unit.status,
+                            unit.expiration,
+                            worker,
+                            traceback,
+                            counted,
+                        )
                     }
                     None => answer::not_there(),
                 });

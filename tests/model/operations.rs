@@ -200,6 +200,7 @@ pub struct Report {
     pub attempt: Option<Told>,
     pub worker: Option<Name>,
     pub delay: Option<Duration>,
+    pub is_final: bool,
 }
 
 #[derive(Debug)]

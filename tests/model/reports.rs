@@ -7,7 +7,7 @@ use super::scheduling::Assignment;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
     AttemptStatus as Attempt, IfExists, LEASE_DEFAULT, LEASE_MAX, Lease, Name, ReportKind,
-    UnitStatus,
+    RetryPolicy, UnitStatus,
 };
 use serde_cbor::Value;
 use std::time::Duration;
@@ -24,6 +24,23 @@ impl Memory {
         let too_many = self.handed_out.len().saturating_sub(limit);
         self.handed_out.drain(..too_many);
     }
+}
+
+/// A dictionary with another traceback.
+pub fn with_traceback(data: &[u8], traceback: &str) -> Vec<u8> {
+    let Ok(Value::Map(mut entries)) = serde_cbor::from_slice(data) else {
+        panic!("the data are no map");
+    };
+    entries.remove(&Value::Text("traceback".to_owned()));
+    // Maps here have one key at the most, which comes first.
+    let mut changed = vec![0xa1 + u8::try_from(entries.len()).expect("few")];
+    for (key, value) in &entries {
+        changed.extend(serde_cbor::to_vec(key).expect("encoded"));
+        changed.extend(serde_cbor::to_vec(value).expect("encoded"));
+    }
+    let text = |text: &str| serde_cbor::to_vec(&Value::Bytes(text.into())).expect("encoded");
+    changed.extend([text("traceback"), text(traceback)].concat());
+    changed
 }
 
 /// The value of a key in a dictionary.
@@ -53,7 +70,7 @@ impl Model {
         let Some(of_spec) = self.specs.get_mut(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
         };
-        let then = of_spec.meta.then.clone();
+        let (then, retry) = (of_spec.meta.then.clone(), of_spec.meta.retry);
         let Some(unit) = of_spec.units.get_mut(name) else {
             return Answer::Failed(Failure::NoSuchWorkUnit);
         };
@@ -93,9 +110,9 @@ impl Model {
             return Answer::Failed(Failure::Refused);
         }
         let counts = match own {
-            Some(own) if unit.active != Some(own) => unit.report_late(own, report, now, id),
+            Some(own) if unit.active != Some(own) => unit.report_late(own, report, retry, now, id),
             _ => {
-                unit.report_in_turn(own.is_some(), report, now, id);
+                unit.report_in_turn(own.is_some(), report, retry, now, id);
                 true
             }
         };
@@ -116,7 +133,14 @@ impl Model {
 
 impl Unit {
     /// The table of "Reports".
-    fn report_in_turn(&mut self, by_holder: bool, report: &Report, now: Timestamp, id: u64) {
+    fn report_in_turn(
+        &mut self,
+        by_holder: bool,
+        report: &Report,
+        retry: Option<RetryPolicy>,
+        now: Timestamp,
+        id: u64,
+    ) {
         use UnitStatus as Is;
         let gives_back = report.lease == Some(Lease::Over);
         match (self.status(), report.kind) {
@@ -146,13 +170,46 @@ impl Unit {
                 self.open_attempt(id, report.worker.clone(), now.plus(lease));
                 self.set_active_data(report);
             }
+            (Is::Available | Is::Delayed, ReportKind::Failed)
+                if self.waits_for_retry() && !report.is_final => {}
             (_, ReportKind::Finished) => self.complete(Attempt::Finished, report, now, id),
-            (_, ReportKind::Failed) => self.complete(Attempt::Failed, report, now, id),
+            (_, ReportKind::Failed) => {
+                self.complete(Attempt::Failed, report, now, id);
+                self.count_failure(report, retry, now);
+            }
         }
     }
 
+    fn waits_for_retry(&self) -> bool {
+        let waits = matches!(self.status(), UnitStatus::Available | UnitStatus::Delayed);
+        let failed = |last: &super::model::Attempt| last.status == Attempt::Failed;
+        waits && self.failures > 0 && self.attempts.last().is_some_and(failed)
+    }
+
+    fn count_failure(&mut self, report: &Report, retry: Option<RetryPolicy>, now: Timestamp) {
+        let Some(retry) = retry else { return };
+        self.failures += 1;
+        if report.is_final || self.failures > retry.retries {
+            return;
+        }
+        let mut seconds = retry.delay.as_secs_f64();
+        for _ in 1..self.failures {
+            seconds *= retry.backoff;
+        }
+        let by_spec = Duration::from_secs_f64(seconds).min(retry.delay_max);
+        self.not_before = Some(now.plus(report.delay.unwrap_or(by_spec)));
+        self.make_available(now);
+    }
+
     /// The table of "Late reports", its rows from the top. True if the report counts.
-    fn report_late(&mut self, own: usize, report: &Report, now: Timestamp, id: u64) -> bool {
+    fn report_late(
+        &mut self,
+        own: usize,
+        report: &Report,
+        retry: Option<RetryPolicy>,
+        now: Timestamp,
+        id: u64,
+    ) -> bool {
         let status = self.status();
         let is_completed = status.is_completed();
         if is_completed && report.kind == ReportKind::Available {
@@ -163,6 +220,19 @@ impl Unit {
             self.attempts[own].status,
             Attempt::Finished | Attempt::Failed
         ) {
+            let is_last = own + 1 == self.attempts.len();
+            if is_last && self.waits_for_retry() {
+                match report.kind {
+                    ReportKind::Finished => {
+                        self.active = Some(own);
+                        self.complete(Attempt::Finished, report, now, id);
+                    }
+                    ReportKind::Available | ReportKind::Failed => {
+                        self.report_in_turn(false, report, retry, now, id);
+                    }
+                    ReportKind::Pending | ReportKind::Renew => {}
+                }
+            }
             return true;
         }
         let wants_unit = matches!(report.kind, ReportKind::Pending | ReportKind::Renew);
@@ -183,6 +253,10 @@ impl Unit {
                     self.wait(report.delay, now);
                 } else {
                     let attempt = &mut self.attempts[own];
+                    if attempt.status == Attempt::Expired && attempt.end >= Some(attempt.expiration)
+                    {
+                        self.lost = self.lost.saturating_sub(1);
+                    }
                     attempt.status = Attempt::Pending;
                     attempt.end = None;
                     attempt.held = attempt.worker.is_some();
@@ -190,7 +264,7 @@ impl Unit {
                         .expiration
                         .clamp(now.plus(LEASE_DEFAULT), now.plus(LEASE_MAX));
                     self.active = Some(own);
-                    self.report_in_turn(true, report, now, id);
+                    self.report_in_turn(true, report, retry, now, id);
                 }
                 true
             }
@@ -234,7 +308,7 @@ impl Unit {
     fn retry(&mut self, report: &Report, now: Timestamp) {
         self.set_own_data(report);
         self.not_before = report.delay.map(|delay| now.plus(delay));
-        self.not_counted = self.attempts.len();
+        self.start_over();
         self.make_available(now);
     }
 

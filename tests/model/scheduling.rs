@@ -114,6 +114,7 @@ impl Model {
             None => None,
         };
         let status = unit.map(|(_, unit)| unit.status());
+        let has_failed = unit.is_some_and(|(_, unit)| unit.failures > 0);
         match status {
             Some(UnitStatus::Finished) => return only("finished"),
             Some(UnitStatus::Failed) => return only("failed"),
@@ -139,7 +140,11 @@ impl Model {
         let has_lower_priority = |drawn: &String| self.specs[drawn].meta.priority > meta.priority;
         let has_lower_priority = is_passed_over && drawn.iter().any(has_lower_priority);
         let reasons = [
-            ("delayed", status == Some(UnitStatus::Delayed)),
+            (
+                "delayed",
+                status == Some(UnitStatus::Delayed) && !has_failed,
+            ),
+            ("retry", status == Some(UnitStatus::Delayed) && has_failed),
             ("paused", meta.paused.is_some()),
             ("no_weight", meta.weight <= 0),
             (

@@ -263,7 +263,8 @@ fn output() -> impl Strategy<Value = Value> {
 fn any_definition() -> impl Strategy<Value = Json> {
     prop_oneof![
         12 => select(&SPECS[..3]).prop_flat_map(definition),
-        1 => select(vec![json!({"name": "alpha", "weight": "heavy"}), json!({"weight": 1})]).prop_map(Json),
+        1 => select(vec![json!({"name": "alpha", "weight": "heavy"}), json!({"weight": 1}),
+            json!({"name": "beta", "weight": -1}), json!({"name": "beta", "max_running": 2.5})]).prop_map(Json),
     ]
 }
 
@@ -271,7 +272,7 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
     let limit = || option::weighted(0.2, 0..5_i64);
     let scheduling = (
         option::weighted(0.3, select(vec![0.0, 1.0, -1.5])),
-        option::weighted(0.3, -1..100_i64),
+        option::weighted(0.3, 0..100_i64),
         option::weighted(0.2, -5..25_i64),
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.2),
@@ -279,8 +280,16 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
         option::weighted(0.1, Just("java")),
     );
     let then = option::weighted(0.5, select(&SPECS[..]));
-    (scheduling, limit(), limit(), limit(), then).prop_map(
-        move |(scheduling, max_running, max_getwork, max_retries, then)| {
+    let retrying = (
+        option::weighted(0.5, 0..4_i64),
+        option::weighted(0.6, select(vec![0.0, 0.5, 4.0])),
+        option::weighted(0.4, select(vec![1.0, 2.0, 1.5])),
+        option::weighted(0.3, select(vec![1.0, 6.0])),
+        option::weighted(0.3, 0..3_i64),
+    );
+    (scheduling, limit(), limit(), limit(), then, retrying).prop_map(
+        move |(scheduling, max_running, max_getwork, max_retries, then, retrying)| {
+            let (retries, retry_delay, retry_backoff, retry_delay_max, max_lost) = retrying;
             let (priority, weight, nice, disabled, continuous, interval, runtime) = scheduling;
             let entries = [
                 ("name", Some(json!(name))),
@@ -295,6 +304,11 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
                 ("max_getwork", max_getwork.map(Value::from)),
                 ("max_retries", max_retries.map(Value::from)),
                 ("then", then.map(Value::from)),
+                ("retries", retries.map(Value::from)),
+                ("retry_delay", retry_delay.map(Value::from)),
+                ("retry_backoff", retry_backoff.map(Value::from)),
+                ("retry_delay_max", retry_delay_max.map(Value::from)),
+                ("max_lost", max_lost.map(Value::from)),
             ];
             let there = entries
                 .into_iter()
@@ -406,15 +420,19 @@ fn report() -> impl Strategy<Value = Report> {
         option::weighted(0.4, told),
         option::weighted(0.2, worker()),
         delay(),
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(kind, lease, data, attempt, worker, delay)| Report {
-            kind,
-            lease,
-            data,
-            attempt,
-            worker,
-            delay,
-        })
+        .prop_map(
+            |(kind, lease, data, attempt, worker, delay, is_final)| Report {
+                kind,
+                lease,
+                data,
+                attempt,
+                worker,
+                delay,
+                is_final,
+            },
+        )
 }
 
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {

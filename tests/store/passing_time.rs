@@ -1,8 +1,8 @@
 //! What happens when time passes, on a store with a hand-set clock.
 
 use coordinated::coordinate::{
-    Control, Counts, Deletion, Error, Heartbeat, LEASE_DEFAULT, LockPath, Operation, Outcome,
-    Pause, ReportKind, UnitReport, WorkRequest,
+    Control, Counts, Deletion, Error, HandedOut, Heartbeat, LEASE_DEFAULT, LockPath, Operation,
+    Outcome, Pause, ReportKind, UnitReport, UnitStatus, WorkRequest,
 };
 use coordinated::store::SqliteStore;
 use coordinated_client::cbor::Item;
@@ -822,4 +822,144 @@ fn one_call_for_work_fails_so_many_units_without_a_retry_left_in_a_step() {
     };
     assert_eq!(failed, [500, 1_000, 1_200]);
     assert_eq!(given.len(), 1);
+}
+
+// --- failures that are retried, and lost leases ---
+
+/// A store with one unit, of a work spec that says this in addition.
+fn world_with_one_unit(definition: serde_json::Value) -> World {
+    let mut world = World::in_memory();
+    let mut whole = json!({"name": "spec"});
+    let entries = definition.as_object().expect("a map").clone();
+    whole.as_object_mut().expect("a map").extend(entries);
+    world.set_spec(&whole);
+    world.add("spec", &[json!(["a", {"n": 1}])]);
+    world
+}
+
+fn fail(world: &mut World, handed_out: &HandedOut) -> UnitReport {
+    let report = report_of(ReportKind::Failed);
+    let outcome = world.report(handed_out, "spec", "a", &report).unwrap();
+    assert_eq!(outcome, Outcome::Accepted);
+    unit_report(world, "a")
+}
+
+#[test]
+fn a_failed_unit_waits_longer_after_each_failure_until_it_has_no_retries_left() {
+    let mut world = world_with_one_unit(
+        json!({"retries": 3, "retry_delay": 10, "retry_backoff": 3, "retry_delay_max": 40}),
+    );
+    let mut handed_out = nobody();
+    for (failures, delay) in [(1, 10.0), (2, 30.0), (3, 40.0)] {
+        assert!(world.get_one("w", &mut handed_out).is_some());
+        let failed = fail(&mut world, &handed_out);
+        assert_eq!(
+            (failed.status, failed.failures),
+            (UnitStatus::Delayed, failures)
+        );
+        assert_eq!(
+            failed.retry_at,
+            Some(world.now.plus(Duration::from_secs_f64(delay)))
+        );
+        assert_eq!(world.counts("spec").retrying, 1);
+        world.pass(delay - 0.000_001);
+        assert_eq!(world.get_one("w", &mut handed_out), None);
+        world.pass(0.000_001);
+        // It counts as one that is retried until somebody has it.
+        assert_eq!(world.counts("spec").retrying, 1);
+    }
+    assert!(world.get_one("w", &mut handed_out).is_some());
+    assert_eq!(world.counts("spec").retrying, 0);
+    let failed = fail(&mut world, &handed_out);
+    assert_eq!((failed.status, failed.failures), (UnitStatus::Failed, 4));
+    assert_eq!(failed.retry_at, None);
+    // Retried by hand, it has all of its retries again.
+    world
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Available))
+        .unwrap();
+    assert_eq!(unit_report(&mut world, "a").failures, 0);
+    assert!(world.get_one("w", &mut handed_out).is_some());
+    assert_eq!(fail(&mut world, &handed_out).failures, 1);
+    world.add("spec", &[json!(["a", {}])]);
+    assert_eq!(unit_report(&mut world, "a").failures, 0);
+    assert_eq!(world.counts("spec").retrying, 0);
+}
+
+#[test]
+fn the_time_of_the_next_try_moves_with_the_clock() {
+    let mut world = world_with_one_unit(json!({"retries": 1, "retry_delay": 60}));
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    fail(&mut world, &handed_out);
+    world.set_clock(-100_000);
+    let until = world.now.plus(Duration::from_secs(60));
+    assert_eq!(unit_report(&mut world, "a").retry_at, Some(until));
+}
+
+#[test]
+fn a_unit_that_has_cost_its_last_worker_the_lease_fails_and_says_so() {
+    let mut world = world_with_one_unit(json!({"max_lost": 2, "retries": 9}));
+    let lose = |world: &mut World| {
+        assert_eq!(world.get_work("w", 1, Duration::from_secs(5)).len(), 1);
+        world.pass(5.0);
+        unit_report(world, "a")
+    };
+    let lost = lose(&mut world);
+    assert_eq!(
+        (lost.status, lost.lost, lost.failures),
+        (UnitStatus::Available, 1, 0)
+    );
+    let lost = lose(&mut world);
+    assert_eq!((lost.status, lost.lost), (UnitStatus::Failed, 2));
+    assert_eq!(lost.traceback.as_deref(), Some(&b"\x4dlost 2 leases"[..]));
+    // Retried by hand, it may cost as many again.
+    world
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Available))
+        .unwrap();
+    assert_eq!(lose(&mut world).status, UnitStatus::Available);
+}
+
+#[test]
+fn a_lease_that_its_worker_takes_back_or_gives_up_is_not_lost() {
+    let mut world = world_with_one_unit(json!({"max_lost": 2}));
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    world
+        .report(&handed_out, "spec", "a", &report_of(ReportKind::Available))
+        .unwrap();
+    assert_eq!(unit_report(&mut world, "a").lost, 0);
+    world.get_one("w", &mut handed_out);
+    world.pass(LEASE_DEFAULT.as_secs_f64());
+    assert_eq!(unit_report(&mut world, "a").lost, 1);
+    world
+        .report(&handed_out, "spec", "a", &report_of(ReportKind::Renew))
+        .unwrap();
+    let renewed = unit_report(&mut world, "a");
+    assert_eq!((renewed.status, renewed.lost), (UnitStatus::Pending, 0));
+}
+
+#[test]
+fn a_worker_that_was_only_slow_can_finish_a_unit_that_failed_for_lost_leases() {
+    let mut world = world_with_one_unit(json!({"max_lost": 1}));
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    world.pass(LEASE_DEFAULT.as_secs_f64());
+    assert_eq!(unit_report(&mut world, "a").status, UnitStatus::Failed);
+    world
+        .report(&handed_out, "spec", "a", &report_of(ReportKind::Finished))
+        .unwrap();
+    assert_eq!(unit_report(&mut world, "a").status, UnitStatus::Finished);
+}
+
+/// Nothing about them is counted then, so that clients of the originals see what they always saw.
+#[test]
+fn without_the_keys_neither_failures_nor_lost_leases_are_counted() {
+    let mut world = world_with_one_unit(json!({}));
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    world.pass(LEASE_DEFAULT.as_secs_f64());
+    assert_eq!(unit_report(&mut world, "a").lost, 0);
+    world.get_one("w", &mut handed_out);
+    let failed = fail(&mut world, &handed_out);
+    assert_eq!((failed.status, failed.failures), (UnitStatus::Failed, 0));
 }

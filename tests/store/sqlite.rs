@@ -328,7 +328,7 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
             let then = spec_name((spec + 1) % 3);
             world.set_spec(&json!({
                 "name": spec_name(*spec), "then": then, "max_retries": 3, "weight": spec + 1,
-                "continuous": *spec == 2, "interval": 2,
+                "continuous": *spec == 2, "interval": 2, "retries": 2 - spec, "max_lost": *spec,
             }));
         }
         Step::Delete(spec) => world.run(|op| op.delete_work_spec(&name(&spec_name(*spec))))?,
@@ -381,6 +381,7 @@ fn take(world: &mut World, handed_out: &mut HandedOut, step: &Step) -> Result<()
                 attempt: None,
                 worker: None,
                 delay: None,
+                is_final: false,
             };
             world.report(handed_out, &spec_name(*spec), &format!("u{unit}"), &report)?;
         }
@@ -485,7 +486,9 @@ fn recount(path: &Path) -> Vec<(String, Counts)> {
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 3),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 4),
                     (SELECT count(*) FROM work_unit WHERE work_spec_id = work_spec.id AND status = 5),
-                    archived_finished, archived_failed
+                    archived_finished, archived_failed,
+                    (SELECT count(*) FROM work_unit
+                      WHERE work_spec_id = work_spec.id AND status < 3 AND failures > 0)
                FROM work_spec JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
               WHERE deleted = 0 ORDER BY 1",
     )
@@ -496,7 +499,7 @@ fn kept(path: &Path) -> Vec<(String, Counts)> {
     read_counts(
         &Connection::open(path).unwrap(),
         "SELECT work_spec, available, delayed, pending, finished - archived_finished,
-                failed - archived_failed, archived_finished, archived_failed
+                failed - archived_failed, archived_finished, archived_failed, retrying
            FROM work_specs",
     )
 }
@@ -531,6 +534,7 @@ fn read_counts(connection: &Connection, sql: &str) -> Vec<(String, Counts)> {
                     failed: row.get(5)?,
                     archived_finished: row.get(6)?,
                     archived_failed: row.get(7)?,
+                    retrying: row.get(8)?,
                 },
             ))
         })

@@ -77,9 +77,27 @@ pub(super) fn failed(args: &FailedArgs) -> Result<(), Box<dyn Error>> {
             if groups.iter().any(|group| group.last_failed.is_none()) {
                 note("this server does not report when units failed");
             }
+            note_retrying(&mut daemon, &spec)?;
         }
     }
     Ok(output.flush()?)
+}
+
+/// Says how many other units have failed, if they are tried again.
+fn note_retrying(daemon: &mut Daemon, spec: &Name) -> Result<(), CallError> {
+    if !daemon.has("retries") {
+        return Ok(());
+    }
+    let summary = daemon.client.summary()?;
+    let of_spec = summary.into_iter().find(|of| of.work_spec == *spec);
+    match of_spec.map_or(0, |of_spec| of_spec.retrying) {
+        0 => {}
+        retrying => note(format!(
+            "{} failed and will be retried; `work_unit` shows their failures",
+            units(retrying)
+        )),
+    }
+    Ok(())
 }
 
 fn print_groups(groups: &[FailureGroup], output: &mut Output) -> std::io::Result<()> {

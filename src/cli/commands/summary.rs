@@ -5,7 +5,7 @@ use super::output::{Column, Format, Output, Shown, Tone, count, note, plain};
 use super::pause;
 use super::server::{Daemon, Server};
 use crate::cli::values::{now, parse_duration, span};
-use coordinated_client::{Counts, Error as CallError, Name, Pause};
+use coordinated_client::{Counts, Error as CallError, Name, Pause, SpecSummary};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
@@ -66,9 +66,11 @@ pub(in crate::cli) struct SummaryArgs {
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 JSON: an object with num_available, num_pending, num_blocked (always 0), num_finished, num_failed and num_tasks, the \
-total. If the daemon reports them, also num_delayed, the number of available units whose delay has not passed, and \
-waiting_seconds, how long the oldest other available unit has been waiting, or null; and pause, an object with reason, by \
-and since (in seconds since 1970) if the work spec is paused, or null. With --rate or --watch also done_per_second and remaining_seconds, or null.")]
+total. If the daemon reports them, also num_delayed, the number of available units whose delay has not passed, \
+num_retrying, the number of available units that have failed and will be tried again, waiting_seconds, how long \
+the oldest other available unit has been waiting, or null, and pause, an object with reason, by and since (in seconds \
+since 1970) if the work spec is paused, or null. With --rate or --watch also done_per_second and remaining_seconds, or \
+null.")]
 pub(in crate::cli) struct StatusArgs {
     #[command(flatten)]
     spec: Spec,
@@ -96,8 +98,20 @@ pub(super) struct SpecCounts {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Details {
     pub(super) delayed: u64,
+    /// Failed, and to be tried again.
+    pub(super) retrying: u64,
     /// In seconds.
     pub(super) waiting: Option<f64>,
+}
+
+impl Details {
+    fn of(spec: &SpecSummary) -> Self {
+        Self {
+            delayed: spec.delayed,
+            retrying: spec.retrying,
+            waiting: spec.waiting,
+        }
+    }
 }
 
 /// The number of earlier counts to keep: a rate is measured from the oldest.
@@ -149,6 +163,7 @@ impl SpecCounts {
         });
         if let Some(details) = self.details {
             object["num_delayed"] = details.delayed.into();
+            object["num_retrying"] = details.retrying.into();
             object["waiting_seconds"] = details.waiting.into();
         }
         if let Some(pause) = pause {
@@ -303,10 +318,7 @@ pub(super) fn count_all(daemon: &mut Daemon) -> Result<Vec<SpecCounts>, CallErro
         SpecCounts {
             name,
             counts: spec.as_ref().map(|spec| spec.counts).unwrap_or_default(),
-            details: Some(spec.map_or_else(Details::default, |spec| Details {
-                delayed: spec.delayed,
-                waiting: spec.waiting,
-            })),
+            details: Some(spec.as_ref().map_or_else(Details::default, Details::of)),
             rate: None,
         }
     });
@@ -319,10 +331,7 @@ fn count_one(daemon: &mut Daemon, name: &Name) -> Result<SpecCounts, CallError> 
     if daemon.has("summary") {
         let summary = daemon.client.summary()?;
         let spec = summary.into_iter().find(|spec| spec.work_spec == *name);
-        details = Some(spec.map_or_else(Details::default, |spec| Details {
-            delayed: spec.delayed,
-            waiting: spec.waiting,
-        }));
+        details = Some(spec.as_ref().map_or_else(Details::default, Details::of));
     }
     Ok(SpecCounts {
         name: name.clone(),
@@ -335,6 +344,8 @@ fn count_one(daemon: &mut Daemon, name: &Name) -> Result<SpecCounts, CallError> 
 fn print_all(all: &[SpecCounts], output: &mut Output) -> std::io::Result<()> {
     let has_details = all.iter().any(|seen| seen.details.is_some());
     let has_rates = all.iter().any(|seen| seen.rate.is_some());
+    let is_retrying = |seen: &SpecCounts| seen.details.is_some_and(|details| details.retrying > 0);
+    let has_retries = all.iter().any(is_retrying);
     let mut columns = vec![
         Column::Text("Work spec"),
         Column::Number("Avail"),
@@ -345,6 +356,9 @@ fn print_all(all: &[SpecCounts], output: &mut Output) -> std::io::Result<()> {
     ];
     if has_details {
         columns.extend([Column::Extra("Delayed"), Column::Extra("Waiting")]);
+    }
+    if has_retries {
+        columns.push(Column::Extra("Retrying"));
     }
     if has_rates {
         columns.extend([Column::Number("Rate"), Column::Number("Left")]);
@@ -363,6 +377,10 @@ fn print_all(all: &[SpecCounts], output: &mut Output) -> std::io::Result<()> {
             let details = seen.details.unwrap_or_default();
             let waiting = details.waiting.map_or_else(String::new, span);
             row.extend([count(details.delayed, Tone::Plain), plain(waiting)]);
+        }
+        if has_retries {
+            let retrying = seen.details.unwrap_or_default().retrying;
+            row.push(count(retrying, Tone::Bad));
         }
         if has_rates {
             row.extend([plain(seen.shown_rate()), plain(seen.shown_remaining())]);
@@ -384,6 +402,10 @@ fn print_one(
             available = format!("{} of them delayed", details.delayed);
         } else if let Some(waiting) = details.waiting {
             available = format!("oldest waiting for {}", span(waiting));
+        }
+        if details.retrying > 0 {
+            let separator = if available.is_empty() { "" } else { ", " };
+            available += &format!("{separator}{} failed and will be retried", details.retrying);
         }
     }
     let rows = [

@@ -7,6 +7,7 @@ use super::output::{Column, Format, Output, Tone, in_line, note, plain};
 use super::server::{Daemon, Server};
 use crate::cli::values::{moment, span};
 use coordinated_client::cbor::Value;
+use coordinated_client::cbor::escape::escape;
 use coordinated_client::cbor::json::to_json;
 use coordinated_client::{Attempt, Name, Status, Unit, UnitQuery, UnitStatus};
 use serde_json::{Value as Json, json};
@@ -51,8 +52,10 @@ pub(in crate::cli) struct WorkUnitsArgs {
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 JSON: a list of objects with key, status, worker, expiration (when the lease ends, or when the unit was finished or \
-failed; in seconds since 1970), traceback, data and, if the daemon keeps them, attempts: the last one first, each with \
-number, worker, status, start, end, expiration and data.
+failed; in seconds since 1970), traceback, failures (how many times it has failed, if the work spec has retries), lost \
+(how many leases of it were lost, if it has max_lost), retry_at (when it is tried again after a failure; seconds since \
+1970), data and, if the daemon keeps them, attempts: the last one first, each with number, worker, status, start, end, \
+expiration and data.
 
 The exit code is 1 if one of the units does not exist.")]
 pub(in crate::cli) struct WorkUnitArgs {
@@ -213,6 +216,9 @@ fn details_to_json(unit: &UnitDetails) -> Json {
         "worker": status.worker.as_ref().map(as_json),
         "expiration": status.expiration,
         "traceback": status.traceback.as_ref().map(to_json),
+        "failures": status.failures,
+        "lost": status.lost,
+        "retry_at": status.retry_at,
         "data": unit.data.as_ref().map(to_json),
     });
     if let Some(attempts) = &unit.attempts {
@@ -253,6 +259,16 @@ fn print_unit(
         let host = host.map_or_else(String::new, |host| format!(" on {host}"));
         output.line(format!("  Worker: {}{host}", shown(worker)))?;
     }
+    if status.failures > 0 {
+        let (failures, retries) = (status.failures, status.retries);
+        let next = status
+            .retry_at
+            .map_or_else(String::new, |at| format!(", tried again at {}", moment(at)));
+        output.line(format!("  Failures: {failures} (retries: {retries}){next}"))?;
+    }
+    if status.lost > 0 {
+        output.line(format!("  Lost leases: {}", status.lost))?;
+    }
     let (data, traceback) = split_traceback(unit.data.as_ref().unwrap_or(&Value::Null));
     output.line(format!("  Data: {}", to_json(&data)))?;
     let reported = status.traceback.as_ref().map(in_lines);
@@ -265,7 +281,9 @@ fn print_unit(
         .as_ref()
         .filter(|attempts| !attempts.is_empty())
     {
-        print_attempts(attempts, output)?;
+        // What an attempt left is among the unit's data above, unless the unit is available again.
+        let shown = usize::from(status.status != Status::Available);
+        print_attempts(attempts, shown, output)?;
     }
     Ok(())
 }
@@ -284,15 +302,33 @@ fn host_of(environment: &Value) -> Option<String> {
         .or_else(|| name("host"))
 }
 
-fn print_attempts(attempts: &[Attempt], output: &mut Output) -> Result<(), Box<dyn Error>> {
-    let columns = [
+/// The last line of an attempt's traceback, which says what went wrong.
+fn message_of(attempt: &Attempt) -> Option<String> {
+    let traceback = attempt.data.as_ref()?.get_some("traceback")?;
+    let traceback = in_lines(traceback);
+    let last = traceback.lines().rfind(|line| !line.trim().is_empty())?;
+    Some(escape(last.trim().as_bytes()))
+}
+
+/// Prints the attempts. The messages of the first few were `shown` already.
+fn print_attempts(
+    attempts: &[Attempt],
+    shown: usize,
+    output: &mut Output,
+) -> Result<(), Box<dyn Error>> {
+    let mut columns = vec![
         Column::Number("Attempt"),
         Column::Text("Worker"),
         Column::Text("Status"),
         Column::Text("Started"),
         Column::Number("Took"),
     ];
-    let row = |attempt: &Attempt| {
+    let messages: Vec<_> = attempts.iter().map(message_of).collect();
+    let has_messages = messages.iter().skip(shown).any(Option::is_some);
+    if has_messages {
+        columns.push(Column::Text("Message"));
+    }
+    let row = |(attempt, message): (&Attempt, &Option<String>)| {
         let tone = match attempt.status {
             Status::Finished => Tone::Good,
             Status::Failed => Tone::Bad,
@@ -304,13 +340,18 @@ fn print_attempts(attempts: &[Attempt], output: &mut Output) -> Result<(), Box<d
             _ => String::new(),
         };
         let number = attempt.number.map(|number| number.to_string());
-        vec![
+        let mut row = vec![
             plain(number.unwrap_or_default()),
             plain(shown_or_dash(attempt.worker.as_ref())),
             (attempt.status.name().to_owned(), tone),
             plain(attempt.start.map(moment).unwrap_or_default()),
             plain(took),
-        ]
+        ];
+        if has_messages {
+            row.push(plain(message.clone().unwrap_or_default()));
+        }
+        row
     };
-    Ok(output.table(&columns, attempts.iter().map(row).collect())?)
+    let rows = attempts.iter().zip(&messages).map(row);
+    Ok(output.table(&columns, rows.collect())?)
 }

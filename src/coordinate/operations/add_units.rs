@@ -103,14 +103,14 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     fn reset_unit(&mut self, mut unit: WorkUnit, new: &NewUnit<'_>) -> Result<()> {
-        let before = unit.status;
-        if before == UnitStatus::Pending {
+        let before = unit.counted();
+        if before.status == UnitStatus::Pending {
             // What its worker will report is about data that is no longer there.
             self.expire_active_attempt(&unit)?;
         }
         unit.priority = new.priority.unwrap_or(0.0);
         unit.not_before = not_before(new, self.now);
-        unit.attempts_before = self.attempts_so_far(&unit)?;
+        unit.start_over(self.attempts_so_far(&unit)?);
         unit.superseded = unit.last.map(|_| unit.attempts_before);
         unit.make_available(self.now);
         self.store.update_work_unit(self.now, before, &unit)?;

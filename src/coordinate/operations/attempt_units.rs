@@ -4,7 +4,7 @@ use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Attempt, AttemptId, AttemptStatus, Name, Operation, Result, UnitStatus, WorkUnit,
 };
-use coordinated_client::cbor::Item;
+use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
 
 impl<S: Storage> Operation<'_, S> {
@@ -63,7 +63,7 @@ impl<S: Storage> Operation<'_, S> {
     /// Stores the data of an attempt, with the traceback that they may hold.
     pub(super) fn store_attempt_data(&mut self, attempt: &Attempt, data: &[u8]) -> Result<()> {
         let traceback = match attempt.status {
-            AttemptStatus::Failed => traceback_of(data),
+            AttemptStatus::Failed | AttemptStatus::Retryable => traceback_of(data),
             _ => None,
         };
         Ok(self
@@ -78,4 +78,21 @@ pub(super) fn traceback_of(data: &[u8]) -> Option<String> {
         .get("traceback")?
         .as_string_bytes()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A data dictionary with another `traceback`, or with one if it had none.
+pub(super) fn with_traceback(data: &[u8], traceback: &str) -> Vec<u8> {
+    let is_traceback = |key: Item<'_>| key.as_string_bytes().as_deref() == Some(b"traceback");
+    let entries = Item::from_checked(data).as_map().into_iter().flatten();
+    let others: Vec<_> = entries.filter(|(key, _)| !is_traceback(*key)).collect();
+    let mut changed = Vec::with_capacity(data.len() + traceback.len());
+    let mut writer = Writer::new(&mut changed);
+    writer.map(others.len() + 1);
+    for (key, value) in others {
+        writer.encoded(key.bytes());
+        writer.encoded(value.bytes());
+    }
+    writer.bytes(b"traceback");
+    writer.bytes(traceback.as_bytes());
+    changed
 }

@@ -1,7 +1,9 @@
 //! What happens when time passes.
 
+use super::attempt_units::with_traceback;
+use crate::coordinate::failure::lost_leases;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{AttemptStatus, Operation, Result, UnitStatus};
+use crate::coordinate::{Attempt, AttemptStatus, Operation, Result, UnitStatus, WorkUnit};
 use crate::limits;
 
 impl<S: Storage> Operation<'_, S> {
@@ -18,22 +20,18 @@ impl<S: Storage> Operation<'_, S> {
             .attempts_to_expire(self.now, limits::SWEEP_LEASES)?
         {
             attempt.end_as(AttemptStatus::Expired, self.now);
-            self.store.update_attempt(&attempt)?;
-            if let Some(mut unit) = self.store.get_work_unit(attempt.unit)?
-                && unit.active == Some(attempt.id)
-            {
-                unit.make_available(self.now);
-                self.store
-                    .update_work_unit(self.now, UnitStatus::Pending, &unit)?;
+            match self.store.get_work_unit(attempt.unit)? {
+                Some(unit) if unit.active == Some(attempt.id) => self.lose_lease(unit, attempt)?,
+                _ => self.store.update_attempt(&attempt)?,
             }
         }
         for mut unit in self
             .store
             .units_no_longer_delayed(self.now, limits::SWEEP_DELAYED)?
         {
+            let before = unit.counted();
             unit.make_available(self.now);
-            self.store
-                .update_work_unit(self.now, UnitStatus::Delayed, &unit)?;
+            self.store.update_work_unit(self.now, before, &unit)?;
         }
         self.store
             .delete_expired_workers(self.now, limits::SWEEP_WORKERS, limits::SWEEP_LEASES)?;
@@ -41,5 +39,26 @@ impl<S: Storage> Operation<'_, S> {
             .delete_expired_locks(self.now, limits::SWEEP_LOCKS)?;
         self.store.refresh_due()?;
         Ok(self.store.due().is_some_and(|due| due <= self.now))
+    }
+
+    /// Makes a unit available whose active attempt has expired. If it has cost as many workers their lease as its work
+    /// spec allows, it fails instead: then the attempt has failed, and if its worker is still there, its result counts.
+    fn lose_lease(&mut self, mut unit: WorkUnit, mut attempt: Attempt) -> Result<()> {
+        let before = unit.counted();
+        let spec = self.store.get_work_spec(unit.work_spec);
+        let max_lost = spec.and_then(|spec| spec.meta.max_lost);
+        unit.lost += u64::from(max_lost.is_some());
+        if max_lost.is_none_or(|max| unit.lost < max) {
+            self.store.update_attempt(&attempt)?;
+            unit.make_available(self.now);
+        } else {
+            let data = with_traceback(&self.effective_data(&unit)?, &lost_leases(unit.lost));
+            attempt.end_as(AttemptStatus::Failed, self.now);
+            self.store.update_attempt(&attempt)?;
+            self.store_attempt_data(&attempt, &data)?;
+            unit.status = UnitStatus::Failed;
+            self.effects.completed += 1;
+        }
+        Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 }

@@ -3,7 +3,7 @@
 //! The reasons that concern a whole work spec are those for which [`scheduler`] skips it.
 
 use super::attempt_units::traceback_of;
-use crate::coordinate::failure::failure_message;
+use crate::coordinate::failure::{failure_message, lost_leases};
 use crate::coordinate::scheduler::{self, Precedence};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Attempt, Name, Operation, Reason, Result, UnitStatus, WorkSpec, WorkUnit};
@@ -40,7 +40,14 @@ impl<S: Storage> Operation<'_, S> {
                 return Ok(vec![self.reason_of_attempt(unit, attempt)?]);
             }
             if let (UnitStatus::Delayed, Some(until)) = (unit.status, unit.not_before) {
-                reasons.push(Reason::Delayed { until });
+                reasons.push(match unit.failures {
+                    0 => Reason::Delayed { until },
+                    failures => Reason::Retry {
+                        until,
+                        failures,
+                        retries: spec.meta.retry.map_or(0, |retry| retry.retries),
+                    },
+                });
             }
         }
         reasons.extend(scheduler::holds(&spec));
@@ -101,10 +108,14 @@ impl<S: Storage> Operation<'_, S> {
                 let data = self.store.attempt_data(attempt.id)?;
                 let traceback = data.and_then(|data| traceback_of(&data));
                 let message = failure_message(traceback.as_deref());
-                Reason::Failed {
-                    at,
-                    worker,
-                    message,
+                let lost = unit.lost;
+                match message == lost_leases(lost) {
+                    true => Reason::LostLeases { at, worker, lost },
+                    false => Reason::Failed {
+                        at,
+                        worker,
+                        message,
+                    },
                 }
             }
             _ => Reason::Running { worker, until: at },

@@ -3,8 +3,7 @@
 use crate::coordinate::handed_out::HandedOutUnit;
 use crate::coordinate::storage::{AvailableUnit, BestUnits, Storage};
 use crate::coordinate::{
-    Assignment, Candidates, Name, Operation, Result, UnitStatus, WorkRequest, WorkSpec, WorkSpecId,
-    WorkUnit,
+    Assignment, Candidates, Name, Operation, Result, WorkRequest, WorkSpec, WorkSpecId, WorkUnit,
 };
 use coordinated_client::cbor::EMPTY_MAP;
 use std::collections::BTreeSet;
@@ -147,12 +146,12 @@ impl<S: Storage> Operation<'_, S> {
             name,
             data,
         } = unit;
+        let before = unit.counted();
         let attempt = self.open_attempt(&mut unit, Some(worker), lease)?;
         self.effects
             .handed_out
             .push(HandedOutUnit::new(worker, unit.id, &work_spec, &name));
-        self.store
-            .update_work_unit(self.now, UnitStatus::Available, &unit)?;
+        self.store.update_work_unit(self.now, before, &unit)?;
         Ok(Assignment {
             unit: unit.id,
             attempt: attempt.id,

@@ -2,7 +2,7 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Completed, Name, Operation, Result, UnitReport, WorkSpecId, WorkUnit, WorkUnitId,
+    Completed, Name, Operation, Result, UnitReport, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
 };
 use coordinated_client::cbor::Item;
 
@@ -59,6 +59,11 @@ impl<S: Storage> Operation<'_, S> {
         name: &Name,
     ) -> Result<Option<UnitReport>> {
         let standing = self.store.work_unit_standing(spec, name)?;
+        let policy = self
+            .store
+            .get_work_spec(spec)
+            .and_then(|spec| spec.meta.retry);
+        let retries = policy.map_or(0, |policy| policy.retries);
         Ok(standing.map(|unit| UnitReport {
             status: unit.status,
             expiration: unit.lease_or_completion,
@@ -66,6 +71,12 @@ impl<S: Storage> Operation<'_, S> {
             traceback: Item::from_checked(&unit.data)
                 .get("traceback")
                 .map(|value| value.bytes().to_vec()),
+            failures: unit.failures,
+            retries,
+            lost: unit.lost,
+            retry_at: unit
+                .not_before
+                .filter(|_| unit.status == UnitStatus::Delayed && unit.failures > 0),
         }))
     }
 }

@@ -28,7 +28,8 @@ impl<S: Storage> Operation<'_, S> {
                     "priority of work unit {name}: the sum of infinities is no number"
                 )));
             }
-            self.store.update_work_unit(self.now, unit.status, &unit)?;
+            self.store
+                .update_work_unit(self.now, unit.counted(), &unit)?;
         }
         Ok(())
     }

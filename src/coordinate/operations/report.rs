@@ -153,6 +153,12 @@ impl<S: Storage> Operation<'_, S> {
                 self.amend_completed(active, report)
             }
             (Is::Finished, ReportKind::Failed) => Ok(()),
+            (Is::Available | Is::Delayed, ReportKind::Failed)
+                if !report.is_final && self.waits_for_retry(&unit)? =>
+            {
+                // The failure that it waits for was reported again, by somebody who gives no name.
+                Ok(())
+            }
             (_, ReportKind::Finished) => {
                 self.complete(unit, active, AttemptStatus::Finished, report)
             }
@@ -173,6 +179,9 @@ impl<S: Storage> Operation<'_, S> {
             return Ok(Outcome::Accepted);
         }
         if own.status.is_reported() {
+            if unit.last == Some(own.id) && self.waits_for_retry(&unit)? {
+                self.report_after_failure(unit, own, report)?;
+            }
             return Ok(Outcome::Accepted);
         }
         self.note_late_data(&mut own, report)?;
@@ -214,6 +223,25 @@ impl<S: Storage> Operation<'_, S> {
         }
     }
 
+    /// Another report by the worker whose failure a unit waits to be retried for.
+    fn report_after_failure(
+        &mut self,
+        mut unit: WorkUnit,
+        own: Attempt,
+        report: &Report<'_>,
+    ) -> Result<()> {
+        match report.kind {
+            ReportKind::Finished => {
+                unit.active = Some(own.id);
+                self.complete(unit, Some(own), AttemptStatus::Finished, report)
+            }
+            ReportKind::Available | ReportKind::Failed => {
+                self.report_in_turn(unit, None, report, false)
+            }
+            ReportKind::Pending | ReportKind::Renew => Ok(()),
+        }
+    }
+
     /// Keeps what a late report says in the history of its attempt.
     fn note_late_data(&mut self, own: &mut Attempt, report: &Report<'_>) -> Result<()> {
         if let Some(data) = report.data {
@@ -228,9 +256,21 @@ impl<S: Storage> Operation<'_, S> {
         Ok(())
     }
 
+    /// True if a unit has failed and is to be tried again, and nobody has got it since.
+    fn waits_for_retry(&mut self, unit: &WorkUnit) -> Result<bool> {
+        let last = match unit.last {
+            Some(last) if unit.failures > 0 => self.store.get_attempt(last)?,
+            _ => None,
+        };
+        Ok(last.is_some_and(|last| last.status == AttemptStatus::Failed))
+    }
+
     /// Makes an attempt whose lease ran out the active one of its available unit again.
     fn reactivate(&mut self, unit: &mut WorkUnit, own: &mut Attempt) -> Result<()> {
-        let before = unit.status;
+        let before = unit.counted();
+        if own.lost_its_lease() {
+            unit.lost = unit.lost.saturating_sub(1);
+        }
         own.status = AttemptStatus::Pending;
         own.end = None;
         own.held = own.worker.is_some();
@@ -253,7 +293,7 @@ impl<S: Storage> Operation<'_, S> {
     /// Delays a unit that no worker has, if the report asks for that.
     fn delay(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
         if let Some(delay) = report.delay {
-            let before = unit.status;
+            let before = unit.counted();
             unit.not_before = Some(self.now.plus(delay));
             unit.make_available(self.now);
             self.store.update_work_unit(self.now, before, &unit)?;
@@ -285,19 +325,19 @@ impl<S: Storage> Operation<'_, S> {
         if let Some(delay) = report.delay {
             unit.not_before = Some(self.now.plus(delay));
         }
-        let before = unit.status;
+        let before = unit.counted();
         unit.make_available(self.now);
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
     /// Makes a finished or failed unit available again, with its own data. History is kept.
     fn retry(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+        let before = unit.counted();
         if let Some(data) = report.data {
             self.store.set_work_unit_data(unit.id, data)?;
         }
         unit.not_before = report.delay.map(|delay| self.now.plus(delay));
-        unit.attempts_before = self.attempts_so_far(&unit)?;
-        let before = unit.status;
+        unit.start_over(self.attempts_so_far(&unit)?);
         unit.make_available(self.now);
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
@@ -322,10 +362,10 @@ impl<S: Storage> Operation<'_, S> {
 
     /// Begins an attempt for a worker that reports the unit as pending.
     fn take(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
-        let before = unit.status;
+        let before = unit.counted();
         let lease = match report.lease {
             Some(Lease::For(lease)) => lease,
-            Some(Lease::Over) if before.is_completed() => return Ok(()),
+            Some(Lease::Over) if before.status.is_completed() => return Ok(()),
             Some(Lease::Over) => return self.amend(unit, report),
             None => LEASE_DEFAULT,
         };
@@ -336,7 +376,7 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
-    /// Ends the active attempt, or a new one if there is none, with a result.
+    /// Ends the active attempt, or a new one if there is none, with a result. A unit that has failed may be tried again.
     fn complete(
         &mut self,
         mut unit: WorkUnit,
@@ -344,7 +384,7 @@ impl<S: Storage> Operation<'_, S> {
         status: AttemptStatus,
         report: &Report<'_>,
     ) -> Result<()> {
-        let before = unit.status;
+        let before = unit.counted();
         let mut attempt = match active {
             Some(attempt) => attempt,
             None => self.open_attempt(&mut unit, report.worker.as_ref(), Duration::ZERO)?,
@@ -354,16 +394,31 @@ impl<S: Storage> Operation<'_, S> {
         if let Some(data) = report.data {
             self.store_attempt_data(&attempt, data)?;
         }
-        unit.status = match status {
-            AttemptStatus::Finished => UnitStatus::Finished,
-            _ => UnitStatus::Failed,
-        };
+        if status == AttemptStatus::Finished {
+            unit.status = UnitStatus::Finished;
+        } else if let Some(delay) = self.count_failure(&mut unit, report) {
+            unit.not_before = Some(self.now.plus(delay));
+            unit.make_available(self.now);
+        } else {
+            unit.status = UnitStatus::Failed;
+        }
         self.store.update_work_unit(self.now, before, &unit)?;
-        self.effects.completed += 1;
+        self.effects.completed += usize::from(unit.status.is_completed());
         if unit.status == UnitStatus::Finished {
             self.chain_output(&unit, report.data)?;
         }
         Ok(())
+    }
+
+    /// Counts a failure of a unit, and says after how long it is tried again. `None` if the failure is final.
+    fn count_failure(&mut self, unit: &mut WorkUnit, report: &Report<'_>) -> Option<Duration> {
+        let policy = self.store.get_work_spec(unit.work_spec)?.meta.retry?;
+        unit.failures += 1;
+        if report.is_final || unit.failures > policy.retries {
+            return None;
+        }
+        let by_policy = || policy.delay(unit.failures, self.random);
+        Some(report.delay.unwrap_or_else(by_policy))
     }
 
     /// Stores the data of a repeated result.
@@ -382,15 +437,14 @@ impl<S: Storage> Operation<'_, S> {
         mut unit: WorkUnit,
         worker: &Name,
     ) -> Result<()> {
+        let before = unit.counted();
         let mut attempt = self.open_attempt(&mut unit, Some(worker), Duration::ZERO)?;
         attempt.end_as(AttemptStatus::Failed, self.now);
         self.store.update_attempt(&attempt)?;
         self.store_attempt_data(&attempt, TOO_MANY_RETRIES)?;
         unit.status = UnitStatus::Failed;
         self.effects.completed += 1;
-        Ok(self
-            .store
-            .update_work_unit(self.now, UnitStatus::Available, &unit)?)
+        Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
     /// Looks up the spec of a unit's successor, if it has one that exists.

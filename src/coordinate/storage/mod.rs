@@ -19,7 +19,7 @@ use super::lock::{Lock, LockPath};
 use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
 use super::work_spec::{Counts, Meta, WorkSpec};
-use super::work_unit::{Completed, UnitStatus, WorkUnit};
+use super::work_unit::{Completed, Counted, WorkUnit};
 use super::worker::{Worker, WorkerStats};
 use super::{AttemptId, Name, NamespaceId, WorkSpecId, WorkUnitId};
 use crate::clock::{ClockStep, Timestamp};
@@ -290,11 +290,11 @@ pub trait WorkUnitStore {
         data: &[u8],
     ) -> StorageResult<WorkUnit>;
 
-    /// Stores a unit that has changed `now`, and was in the status `before`.
+    /// Stores a unit that has changed `now`, and was counted as `before`.
     fn update_work_unit(
         &mut self,
         now: Timestamp,
-        before: UnitStatus,
+        before: Counted,
         unit: &WorkUnit,
     ) -> StorageResult<()>;
 

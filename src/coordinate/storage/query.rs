@@ -191,4 +191,10 @@ pub struct UnitStanding {
     pub worker: Option<Name>,
     /// Its dictionary as its active attempt left it, encoded.
     pub data: Vec<u8>,
+    /// The end of its delay.
+    pub not_before: Option<Timestamp>,
+    /// As in [`WorkUnit`].
+    pub failures: u64,
+    /// The same.
+    pub lost: u64,
 }

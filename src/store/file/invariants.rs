@@ -57,6 +57,7 @@ pub(super) fn define_functions(connection: &Connection) -> rusqlite::Result<()> 
 pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, KEPT_COUNTS, WRONG_COUNTS, "work spec {spec} keeps a count of {kept} {status} units, and has {counted}").repaired_by(RECOUNT_ALL),
     invariant(1, KEPT_COUNTS, MISSING_COUNTS, "work spec {spec} has no kept counts").repaired_by(ADD_COUNTS),
+    invariant(9, KEPT_COUNTS, WRONG_RETRYING, "work spec {spec} keeps a count of {kept} units to be retried, and has {counted}").repaired_by(RECOUNT_RETRYING),
     invariant(1, "foreign keys", BAD_KEYS_OF_UNITS, "work unit {unit}: its {column} is {value}, but there is no such {parent}"),
     invariant(1, "foreign keys", BAD_KEYS_OF_ATTEMPTS, "attempt {attempt} of work unit {unit}: its {column} is {value}, but there is no such {parent}"),
     invariant(1, "foreign keys", OTHER_BAD_KEYS, "row {row} of table {child}: its {column} has no row in table {parent}"),
@@ -78,8 +79,9 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "history of attempts", LOST_ATTEMPTS, "work unit {unit} has {counted} attempts, but the last one of its history has number {number}"),
     invariant(1, "retries", TOO_MANY_BEFORE, "work unit {unit} had {before} attempts when it was added again or retried, but the last one has number {number}"),
     invariant(7, "retries", SUPERSEDED_IS_NEWER, "work unit {unit} was added again after attempt number {superseded}, but its last one has number {number}"),
+    invariant(9, "retries", TOO_MANY_FAILURES, "work unit {unit}: failures {failures}, lost leases {lost}, but only {attempts} attempts since it was added or retried"),
     invariant(1, "delays", "SELECT id AS unit FROM work_unit NOT INDEXED WHERE status = 2 AND not_before_us IS NULL", "work unit {unit} is delayed but has no not_before time"),
-    invariant(8, "pauses", "SELECT id AS spec FROM work_spec WHERE paused = 0 AND coalesce(paused_reason, paused_by, paused_us) IS NOT NULL", "work spec {spec} is not paused, but has who paused it, when or why").repaired_by("UPDATE work_spec SET paused_reason = NULL, paused_by = NULL, paused_us = NULL WHERE paused = 0"),
+    invariant(10, "pauses", "SELECT id AS spec FROM work_spec WHERE paused = 0 AND coalesce(paused_reason, paused_by, paused_us) IS NOT NULL", "work spec {spec} is not paused, but has who paused it, when or why").repaired_by("UPDATE work_spec SET paused_reason = NULL, paused_by = NULL, paused_us = NULL WHERE paused = 0"),
     invariant(1, STORED_CBOR, "SELECT id AS spec, cbor_fault('a map', definition) AS fault FROM work_spec WHERE fault IS NOT NULL", "work spec {spec}: its definition can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),
@@ -263,6 +265,29 @@ const SUPERSEDED_IS_NEWER: &str = "
     SELECT work_unit.id AS unit, superseded_number AS superseded, coalesce(last.number, 0) AS number
       FROM work_unit NOT INDEXED LEFT JOIN attempt AS last ON last.id = last_attempt_id
      WHERE superseded_number > coalesce(last.number, 0)";
+
+const TOO_MANY_FAILURES: &str = "
+    SELECT work_unit.id AS unit, failures, lost, coalesce(last.number, 0) - attempts_before AS attempts
+      FROM work_unit NOT INDEXED LEFT JOIN attempt AS last ON last.id = last_attempt_id
+     WHERE failures + lost > max(0, coalesce(last.number, 0) - attempts_before)";
+
+const WRONG_RETRYING: &str = "
+    WITH counted AS MATERIALIZED (
+        SELECT work_spec_id AS spec, count(*) AS n
+          FROM work_unit NOT INDEXED WHERE status < 3 AND failures > 0 GROUP BY work_spec_id)
+    SELECT work_spec_id AS spec, retrying AS kept, coalesce(counted.n, 0) AS counted
+      FROM work_unit_count
+      JOIN work_spec ON work_spec.id = work_spec_id AND work_spec.deleted = 0
+      LEFT JOIN counted ON counted.spec = work_spec_id
+     WHERE retrying <> coalesce(counted.n, 0)
+     ORDER BY work_spec_id";
+
+const RECOUNT_RETRYING: &str = "
+    UPDATE work_unit_count
+       SET retrying = (SELECT count(*) FROM work_unit
+                        WHERE work_unit.work_spec_id = work_unit_count.work_spec_id
+                          AND status < 3 AND failures > 0)
+     WHERE work_spec_id IN (SELECT id FROM work_spec WHERE deleted = 0)";
 
 #[cfg(test)]
 mod tests {

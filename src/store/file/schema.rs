@@ -17,6 +17,7 @@ const MIGRATIONS: &[M<'_>] = &[
         "../../../migrations/0007_outputs_and_numbers.sql"
     )),
     M::up(include_str!("../../../migrations/0008_attempt_ids.sql")),
+    M::up(include_str!("../../../migrations/0009_retries.sql")),
     M::up(include_str!("../../../migrations/0010_paused_reason.sql")),
 ];
 

@@ -539,3 +539,37 @@ fn addresses_of_all_kinds_are_connected_to() {
     }
     assert_eq!(server.addresses().len(), 3);
 }
+
+#[test]
+fn a_failed_unit_shows_its_retries_and_can_be_failed_for_good() {
+    let (_server, mut client, ws) = start();
+    let definition = [("name", Value::from("ws")), ("retries", 3.into())];
+    client.set_work_spec(&Value::map(definition)).expect("set");
+    add(&mut client, &["a"]);
+    let keys = ["a".into()];
+    let failed = Update::failed().retried_after(Duration::from_secs(1_000));
+    for update in [&failed, &failed.clone().for_good()] {
+        let updated = client.update_work_unit(&ws, &keys[0], update);
+        updated.expect("an update");
+        let summary = client.summary().expect("a summary").remove(0);
+        let unit = client
+            .get_work_unit_status(&ws, &keys)
+            .expect("a status")
+            .remove(0);
+        let unit = unit.expect("the unit");
+        assert_eq!((unit.retries, unit.lost), (3, 0));
+        let is_waiting = unit.status == Status::Available;
+        assert_eq!(
+            (is_waiting, summary.retrying),
+            (unit.failures == 1, unit.retry_at.map_or(0, |_| 1))
+        );
+    }
+    let unit = client
+        .get_work_unit_status(&ws, &keys)
+        .expect("a status")
+        .remove(0);
+    assert_eq!(
+        unit.map(|unit| (unit.status, unit.failures)),
+        Some((Status::Failed, 2))
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::{bad, good, json, lines, run, server_with_units, words};
 use serde_json::{Value as Json, json};
-use test_support::wait_until;
+use test_support::{Server, wait_until};
 
 #[test]
 fn summary_counts_the_units_of_all_work_specs() {
@@ -405,4 +405,52 @@ fn watching_goes_on_until_nobody_looks_any_more() {
     drop(looks);
     // It ends by itself, since nobody reads it.
     assert!(child.wait().expect("end").success());
+}
+
+#[test]
+fn units_that_will_be_retried_are_told_from_those_that_have_failed_for_good() {
+    let server = Server::start();
+    let mut client = server.connect();
+    assert!(!good(&server, &["summary"]).contains("Retrying"));
+    client.set_spec("{'name': 'ws', 'retries': 2, 'retry_delay': 1000}");
+    client.add("ws", "['a', {'n': 1}], ['b', {}]");
+    for (key, options) in [("a", "'delay': 1000"), ("b", "'final': true")] {
+        client.take_key("w", key);
+        let data = "'data': {'traceback': 'line\nno luck'}";
+        client.updated("ws", key, &format!("{{'status': 5, {data}, {options}}}"));
+    }
+    let status = good(&server, &["status", "ws"]);
+    assert!(
+        status.contains("1 of them delayed, 1 failed and will be retried"),
+        "{status}"
+    );
+    let counts = json(&server, &["status", "ws"]);
+    assert_eq!(
+        (&counts["num_retrying"], &counts["num_failed"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(good(&server, &["summary"]).contains("Retrying"));
+    let unit = good(&server, &["work_unit", "ws", "a"]);
+    assert!(unit.starts_with("a  available\n"), "{unit}");
+    assert!(
+        unit.contains("  Failures: 1 (retries: 2), tried again at 2"),
+        "{unit}"
+    );
+    assert!(
+        unit.contains("Message") && unit.contains("no luck"),
+        "{unit}"
+    );
+    let unit = json(&server, &["work_unit", "ws", "a"]);
+    assert_eq!(
+        (&unit[0]["failures"], &unit[0]["lost"]),
+        (&json!(1), &json!(0))
+    );
+    assert!(unit[0]["retry_at"].as_f64().is_some_and(|at| at > 1e9));
+    let exit = run(server.address(), &["failed", "ws"]);
+    assert!(exit.stdout.contains("no luck"), "{exit:?}");
+    assert!(
+        exit.stderr
+            .contains("1 work unit failed and will be retried"),
+        "{exit:?}"
+    );
 }

@@ -176,7 +176,6 @@ fn meta_is_derived_from_the_dictionary() {
         ("'weight': 3, 'nice': 10", "weight", "3.0"),
         ("'weight': null, 'nice': 5", "weight", "15.0"),
         ("'weight': 0", "weight", "1.0"),
-        ("'weight': -3", "weight", "1.0"),
         ("'nice': 0", "weight", "20.0"),
         ("'nice': 5", "weight", "15.0"),
         ("'nice': -5", "weight", "25.0"),
@@ -252,12 +251,15 @@ fn a_spec_with_a_value_of_the_wrong_type_is_refused_by_its_name_and_changes_noth
         ("weight", "[]"),
         ("weight", "'heavy'"),
         ("weight", "{}"),
+        ("weight", "-1"),
+        ("weight", "2.5"),
         ("nice", "[]"),
         ("nice", "'very'"),
         ("interval", "[]"),
         ("interval", "'often'"),
         ("max_running", "{}"),
         ("max_running", "'many'"),
+        ("max_running", "2.5"),
         ("max_getwork", "[]"),
         ("max_retries", "[]"),
         ("priority", "[]"),
@@ -265,6 +267,20 @@ fn a_spec_with_a_value_of_the_wrong_type_is_refused_by_its_name_and_changes_noth
         ("then", "[]"),
         ("then", "5"),
         ("runtime", "5"),
+        ("retries", "-1"),
+        ("retries", "1.5"),
+        ("retries", "true"),
+        ("retries", "'often'"),
+        ("retry_delay", "-1"),
+        ("retry_delay", "Infinity"),
+        ("retry_delay", "true"),
+        ("retry_delay_max", "'long'"),
+        ("retry_backoff", "0.5"),
+        ("retry_backoff", "NaN"),
+        ("retry_jitter", "1.5"),
+        ("retry_jitter", "-0.1"),
+        ("max_lost", "-1"),
+        ("max_lost", "[]"),
     ];
     for (key, value) in rows {
         let message = client.refused(
@@ -280,6 +296,39 @@ fn a_spec_with_a_value_of_the_wrong_type_is_refused_by_its_name_and_changes_noth
     assert_eq!(client.call("get_work_spec", "'ws'"), diag("{'name': 'ws'}"));
     assert_eq!(meta(&mut client, "weight"), Value::Float(99.0));
     assert_eq!(client.spec_names(), ["ws"]);
+}
+
+#[test]
+fn a_refusal_of_a_number_has_the_number_and_what_is_allowed() {
+    let (_server, mut client) = server_with_spec();
+    for (entry, problem) in [
+        (
+            "'max_running': 2.5",
+            "\"max_running\": expected an integer, got 2.5",
+        ),
+        ("'weight': -1", "\"weight\": expected at least 1, got -1"),
+        (
+            "'retries': -1",
+            "\"retries\": expected an integer of at least 0, got -1",
+        ),
+        (
+            "'retry_backoff': 0",
+            "\"retry_backoff\": expected a number of at least 1, got 0",
+        ),
+        (
+            "'retry_jitter': 2",
+            "\"retry_jitter\": expected a number from 0 to 1, got 2",
+        ),
+        (
+            "'retry_delay': 'soon'",
+            "\"retry_delay\": expected a number of seconds, at least 0, got a byte string",
+        ),
+    ] {
+        let message = client.refused("set_work_spec", &format!("{{'name': 'ws', {entry}}}"));
+        assert!(message.contains(problem), "{message}");
+    }
+    // Numerals are taken, as for the keys of the originals.
+    client.set_spec("{'name': 'ws', 'retries': '3', 'retry_delay': \"1.5\", 'max_lost': 2.0}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{data, traceback};
 use coordinated_client::cbor::Value;
-use coordinated_client::worker::{Cancellation, Context, Outcome, Tally, Worker};
+use coordinated_client::worker::{Cancellation, Context, Outcome, Retry, Tally, Worker};
 use coordinated_client::{Address, Error};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -44,6 +44,27 @@ fn errors_and_panics_fail_their_units_and_the_others_go_on() {
     assert_eq!(traceback(&server, "panic"), "panicked: oh dear");
     assert!(data(&server, "error").starts_with(r#"{"n":1,"#));
     assert_eq!(data(&server, "new"), r#"{"x":1}"#);
+}
+
+#[test]
+fn a_function_says_whether_and_when_its_unit_is_tried_again() {
+    let (server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'ws', 'retries': 2, 'retry_delay': 1000}");
+    client.add("ws", "['soon', {}], ['never', {}]");
+    let run = worker(&server)
+        .until_empty()
+        .on("ws", |unit| match unit.key().bytes() {
+            b"never" => Ok(Outcome::failed_for_good("it is bad")),
+            _ if unit.attempt() == 3 => Ok(Outcome::finished()),
+            _ => Ok(Outcome::Failed {
+                traceback: "it may work later".to_owned(),
+                retry: Retry::After(Duration::from_millis(10)),
+            }),
+        });
+    let tally = run.run().expect("it runs");
+    assert_eq!((tally.finished, tally.failed), (1, 3));
+    assert_eq!(client.state("ws", "soon"), FINISHED);
+    assert_eq!(client.state("ws", "never"), FAILED);
 }
 
 #[test]

@@ -709,3 +709,92 @@ fn reports_that_are_too_large_together_are_sent_one_by_one() {
     }
     assert!(traceback(&server, "large").contains("more than 65536 bytes"));
 }
+
+#[test]
+fn a_failure_is_retried_as_the_work_spec_says_unless_the_exit_code_is_final() {
+    let (server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'ws', 'retries': 3}");
+    client.add("ws", "['a', {}], ['b', {}], ['c', {}]");
+    let script = "echo $1 >> out; echo bad $1 >&2
+        case $1 in a) exit 65;; b) exit 3;; c) test $2 -ge 2 || exit 1;; esac";
+    let exit = work(
+        &server,
+        &on_all(&["-j", "1"], &[script, "{key}", "{attempt}"]),
+    );
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    let tries = |key: &str| {
+        contents(&server, "out")
+            .lines()
+            .filter(|line| *line == key)
+            .count()
+    };
+    assert_eq!((tries("a"), tries("b"), tries("c")), (1, 4, 2));
+    assert_eq!(client.counts("ws"), [(FINISHED, 1), (FAILED, 2)].into());
+    assert_eq!(
+        traceback(&server, "a"),
+        "exit code 65, and on standard error:\nbad a\n"
+    );
+    let attempts = client.value("get_attempts", "'ws', 'b', {}");
+    for attempt in attempts.items() {
+        let traceback = attempt.at("data").at("traceback").name();
+        assert_eq!(
+            traceback.as_deref(),
+            Some("exit code 3, and on standard error:\nbad b\n")
+        );
+    }
+    assert_eq!(attempts.items().len(), 4);
+}
+
+#[test]
+fn other_exit_codes_and_lines_of_a_batch_can_be_final_too() {
+    let (server, mut client) = server_with_spec();
+    client.set_spec("{'name': 'ws', 'retries': 3}");
+    client.add("ws", "['a', {}]");
+    let script = "echo $1 >> out; exit 4";
+    let options = ["--final-exit-code", "3,4"];
+    assert_eq!(work(&server, &on_all(&options, &[script])).code, Some(1));
+    assert_eq!(contents(&server, "out").lines().count(), 1);
+    client.add("ws", "['a', {}], ['b', {}]");
+    let script = r#"cat >> in
+        echo '{"key": "a", "error": "never", "final": true}'
+        echo '{"key": "b", "error": "odd", "final": 1}'"#;
+    assert_eq!(
+        work(&server, &on_all(&["--batch", "9"], &[script])).code,
+        Some(1)
+    );
+    let tries = |key: &str| {
+        contents(&server, "in")
+            .matches(&format!("\"{key}\""))
+            .count()
+    };
+    assert_eq!((tries("a"), tries("b")), (1, 4));
+    assert_eq!(traceback(&server, "a"), "never");
+    assert_eq!(
+        traceback(&server, "b"),
+        "its \"final\" is neither true nor false"
+    );
+}
+
+#[test]
+fn what_is_given_back_keeps_its_standard_error_in_the_attempt() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {'n': 1}]");
+    let script = "test $1 -ge 2 && exit; echo the disk is full >&2; exit 75";
+    work_on_all(&server, &["--retry-delay", "10ms"], &[script, "{attempt}"]);
+    let attempts = client.value("get_attempts", "'ws', 'a', {}");
+    let given_back = attempts.item(1);
+    assert_eq!(given_back.at("status").number(), Some(7.0));
+    let said = given_back.at("data").at("traceback").name();
+    let expected = "exit code 75, and on standard error:\nthe disk is full\n";
+    assert_eq!(said.as_deref(), Some(expected));
+    assert_eq!(data(&server, "a"), r#"{"n":1}"#);
+    let connection = rusqlite::Connection::open(server.db()).expect("open");
+    let logged: String = connection
+        .query_row(
+            "SELECT traceback FROM attempts_log WHERE number = 1",
+            [],
+            |row| row.get(0),
+        )
+        .expect("a row");
+    assert_eq!(logged, expected);
+}

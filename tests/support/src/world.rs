@@ -47,6 +47,7 @@ pub fn report_of(kind: ReportKind) -> Report<'static> {
         attempt: None,
         worker: None,
         delay: None,
+        is_final: false,
     }
 }
 

@@ -168,6 +168,11 @@ impl Answer {
             .ok_or_else(|| self.unexpected("a count"))
     }
 
+    /// A non-negative integer, or null.
+    pub(super) fn optional_count(self) -> Result<Option<u64>> {
+        self.optional().map(|answer| answer.count()).transpose()
+    }
+
     /// An integer.
     pub(super) fn integer(&self) -> Result<i64> {
         self.value

@@ -84,6 +84,8 @@ pub struct SpecSummary {
     pub counts: Counts,
     /// How many of the available ones are delayed.
     pub delayed: u64,
+    /// How many of the available ones have failed, and are to be tried again.
+    pub retrying: u64,
     /// How many seconds the available unit has waited that has waited longest; `None` if none is available.
     pub waiting: Option<f64>,
 }
@@ -241,14 +243,15 @@ impl Coordinate {
                     work_spec,
                     counts: Counts::default(),
                     delayed: 0,
+                    retrying: 0,
                     waiting: None,
                 }),
             };
             let status = Status::from_answer(&line.field("status"))?;
             *spec.counts.of(status) += line.field("count").count()?;
             if status == Status::Available {
-                let delayed = line.field("delayed").optional();
-                spec.delayed = delayed.map_or(Ok(0), |delayed| delayed.count())?;
+                spec.delayed = line.field("delayed").optional_count()?.unwrap_or(0);
+                spec.retrying = line.field("retrying").optional_count()?.unwrap_or(0);
                 spec.waiting = line.field("waiting").optional_number()?;
             }
         }

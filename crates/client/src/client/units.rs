@@ -218,6 +218,14 @@ pub struct UnitStatus {
     pub worker: Option<Name>,
     /// The traceback of a failure, from its worker.
     pub traceback: Option<Value>,
+    /// How many times it has failed since it was added or retried, if its work spec has `retries`.
+    pub failures: u64,
+    /// How many failures its work spec retries; 0 if the unit has not failed yet.
+    pub retries: u64,
+    /// How many leases of it were lost since it was added or retried, if its work spec has a `max_lost`.
+    pub lost: u64,
+    /// When it is tried again, if it waits for that: seconds since 1970.
+    pub retry_at: Option<f64>,
 }
 
 /// How many units there are of each status.
@@ -503,6 +511,10 @@ impl Coordinate {
                     expiration: item.field("expiration").optional_number()?,
                     worker: item.field("worker_id").optional_name()?,
                     traceback: item.field("traceback").optional().map(Answer::value),
+                    failures: item.field("failures").optional_count()?.unwrap_or(0),
+                    retries: item.field("retries").optional_count()?.unwrap_or(0),
+                    lost: item.field("lost").optional_count()?.unwrap_or(0),
+                    retry_at: item.field("retry_at").optional_number()?,
                 })
             };
             statuses.push(item.optional().map(read).transpose()?);

@@ -116,6 +116,7 @@ pub struct Update {
     attempt: Option<u64>,
     worker: Option<Name>,
     delay: Option<Duration>,
+    is_final: bool,
 }
 
 impl Update {
@@ -127,6 +128,7 @@ impl Update {
             attempt: None,
             worker: None,
             delay: None,
+            is_final: false,
         }
     }
 
@@ -136,10 +138,26 @@ impl Update {
         Self::new(Some(Status::Finished), None)
     }
 
-    /// The unit has failed. The reason belongs in the data, as `traceback`.
+    /// The unit has failed. The reason belongs in the data, as `traceback`. If its work spec has `retries`, it may be
+    /// tried again.
     #[must_use]
     pub fn failed() -> Self {
         Self::new(Some(Status::Failed), None)
+    }
+
+    /// The failure is final, even if the work spec has `retries`. Only `coordinated` supports this.
+    #[must_use]
+    pub fn for_good(mut self) -> Self {
+        self.is_final = true;
+        self
+    }
+
+    /// If the unit is tried again after this failure, then after this delay instead of that of the work spec. Only
+    /// `coordinated` supports this.
+    #[must_use]
+    pub fn retried_after(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
     }
 
     /// The unit is available again: a failed or finished one starts over, and a pending one goes to another worker.
@@ -210,6 +228,7 @@ impl Update {
             ("attempt", self.attempt.map(Value::from)),
             ("worker_id", self.worker.as_ref().map(Value::from)),
             ("delay", self.delay.map(|delay| delay.as_secs_f64().into())),
+            ("final", self.is_final.then(|| true.into())),
         ])
     }
 }

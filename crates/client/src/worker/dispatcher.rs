@@ -6,7 +6,7 @@ use super::outage::Outage;
 use super::report::{Report, with_traceback};
 use super::runner_pool::{PREFETCH_UNITS_MAX, Phase, RunnerPool};
 use super::work_waiter::WorkWaiter;
-use super::{Context, Ending, Handler, Outcome, Plan, Tally};
+use super::{Context, Ending, Handler, Outcome, Plan, Retry, Tally};
 use crate::address::Address;
 use crate::cbor::Value;
 use crate::{
@@ -422,8 +422,8 @@ impl<H: Handler> Dispatcher<'_, H> {
                 let ending = match (answer, report.outcome) {
                     (Err(why), _) => Ending::Lost(why.into_message()),
                     (Ok(()), Outcome::Finished { .. }) => Ending::Finished,
-                    (Ok(()), Outcome::Failed { traceback }) => Ending::Failed(traceback),
-                    (Ok(()), Outcome::GivenBack { delay }) => Ending::GivenBack(delay),
+                    (Ok(()), Outcome::Failed { traceback, .. }) => Ending::Failed(traceback),
+                    (Ok(()), Outcome::GivenBack { delay, .. }) => Ending::GivenBack(delay),
                 };
                 self.count_attempt(&report.unit, &ending);
                 self.ended(&report.unit, &ending, report.took);
@@ -439,14 +439,31 @@ impl<H: Handler> Dispatcher<'_, H> {
         let update = match &report.outcome {
             Outcome::Finished { data: None } => Update::finished(),
             Outcome::Finished { data: Some(data) } => Update::finished().with_data(data.clone()),
-            Outcome::Failed { .. } if report.omits_traceback => Update::failed(),
-            Outcome::Failed { traceback } => {
-                Update::failed().with_data(with_traceback(report.unit.data(), traceback))
+            Outcome::Failed { traceback, retry } => {
+                let update = match retry {
+                    Retry::After(delay) if self.has("retries") => {
+                        Update::failed().retried_after(*delay)
+                    }
+                    Retry::Never if self.has("retries") => Update::failed().for_good(),
+                    _ => Update::failed(),
+                };
+                match report.omits_traceback {
+                    true => update,
+                    false => update.with_data(with_traceback(report.unit.data(), traceback)),
+                }
             }
-            Outcome::GivenBack { delay } if delay.is_zero() => Update::given_back(),
-            Outcome::GivenBack { delay } if self.has("delay") => Update::available_after(*delay),
+            Outcome::GivenBack { delay, .. } if delay.is_zero() => Update::given_back(),
+            Outcome::GivenBack { delay, traceback } if self.has("delay") => {
+                let update = Update::available_after(*delay);
+                match traceback {
+                    None => update,
+                    Some(traceback) => {
+                        update.with_data(with_traceback(report.unit.data(), traceback))
+                    }
+                }
+            }
             // The original servers have no delays, but a lease that is not renewed has the same effect.
-            Outcome::GivenBack { delay } => {
+            Outcome::GivenBack { delay, .. } => {
                 Update::renewed((*delay).clamp(Duration::from_secs(1), LEASE_MAX))
             }
         };

@@ -3,7 +3,8 @@
 //! A [`Worker`] requests units of the work specs that have a function, runs the function for each unit, and reports the
 //! outcome. Meanwhile a thread in the background renews the leases, sends heartbeats, and handles failures:
 //!
-//! - If a function returns an error or panics, its unit fails, with the message as traceback.
+//! - If a function returns an error or panics, its unit fails, with the message as traceback. It is tried again as often
+//!   as `retries` of its work spec says.
 //! - If the daemon is restarted or the network breaks, the worker waits. Functions go on, and their outcomes are reported
 //!   later.
 //! - If a lease is lost to another worker nevertheless, [`Context::is_cancelled`] tells the function, and its outcome does
@@ -48,7 +49,7 @@ mod work_waiter;
 
 pub use context::{Cancellation, Context};
 pub use dispatcher::{run, work_specs_with_runtimes};
-pub use outcome::{Ending, Outcome, Tally};
+pub use outcome::{Ending, Outcome, Retry, Tally};
 pub use runner_pool::{RunnerPool, Stopper};
 
 use crate::address::Address;

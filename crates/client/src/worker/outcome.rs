@@ -15,12 +15,28 @@ pub enum Outcome {
     Failed {
         /// What went wrong, for people. Failures are grouped by its last line.
         traceback: String,
+        /// Whether it is tried again.
+        retry: Retry,
     },
-    /// The unit is to be tried again later.
+    /// The unit is to be tried again later. This is not a failure, so it does not count for the `retries` of the work spec.
     GivenBack {
         /// The time until then, at least.
         delay: Duration,
+        /// Why, for people. The daemon keeps it with the attempt.
+        traceback: Option<String>,
     },
+}
+
+/// Whether a unit that has failed is tried again. Only `coordinated` retries failed units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// As often, and after as long, as its work spec says: by default never.
+    #[default]
+    AsWorkSpecSays,
+    /// As often as its work spec says, but after this delay.
+    After(Duration),
+    /// Never: the next attempt would fail as well.
+    Never,
 }
 
 impl Outcome {
@@ -40,13 +56,25 @@ impl Outcome {
     pub fn failed(traceback: impl Into<String>) -> Self {
         Self::Failed {
             traceback: traceback.into(),
+            retry: Retry::AsWorkSpecSays,
+        }
+    }
+
+    /// The unit has failed, for this reason, and trying it again is of no use.
+    pub fn failed_for_good(traceback: impl Into<String>) -> Self {
+        Self::Failed {
+            traceback: traceback.into(),
+            retry: Retry::Never,
         }
     }
 
     /// The unit is to be tried again after this time, by any worker.
     #[must_use]
     pub fn given_back(delay: Duration) -> Self {
-        Self::GivenBack { delay }
+        Self::GivenBack {
+            delay,
+            traceback: None,
+        }
     }
 }
 

@@ -36,7 +36,11 @@ impl Report {
     /// The report within the limits; a failure instead if no daemon would accept it.
     pub(super) fn bounded(mut self) -> Self {
         match &mut self.outcome {
-            Outcome::Failed { traceback } => truncate_start(traceback, TRACEBACK_BYTES_MAX),
+            Outcome::Failed { traceback, .. }
+            | Outcome::GivenBack {
+                traceback: Some(traceback),
+                ..
+            } => truncate_start(traceback, TRACEBACK_BYTES_MAX),
             Outcome::Finished { data: Some(data) } => {
                 if let Some(problem) = problem_with(data) {
                     self.outcome = Outcome::failed(problem);
@@ -50,10 +54,18 @@ impl Report {
     /// A smaller report instead of one that the daemon rejected as too large, with this message.
     pub(super) fn smaller(mut self, message: &str) -> Self {
         match &mut self.outcome {
-            Outcome::Failed { traceback } if traceback.len() > SHORT_TRACEBACK_BYTES_MAX => {
+            Outcome::Failed { traceback, .. }
+            | Outcome::GivenBack {
+                traceback: Some(traceback),
+                ..
+            } if traceback.len() > SHORT_TRACEBACK_BYTES_MAX => {
                 truncate_start(traceback, SHORT_TRACEBACK_BYTES_MAX);
             }
             Outcome::Failed { .. } => self.omits_traceback = true,
+            Outcome::GivenBack {
+                traceback: traceback @ Some(_),
+                ..
+            } => *traceback = None,
             Outcome::Finished { .. } | Outcome::GivenBack { .. } => {
                 let problem = format!("the daemon rejected its new data: {message}");
                 self.outcome = Outcome::failed(problem);
@@ -67,7 +79,11 @@ impl Report {
         let data = |value: &Value| value.to_bytes().len();
         match &self.outcome {
             Outcome::Finished { data: Some(new) } => data(new),
-            Outcome::Failed { traceback } => traceback.len() + data(self.unit.data()),
+            Outcome::Failed { traceback, .. }
+            | Outcome::GivenBack {
+                traceback: Some(traceback),
+                ..
+            } => traceback.len() + data(self.unit.data()),
             Outcome::Finished { data: None } | Outcome::GivenBack { .. } => 0,
         }
     }
@@ -122,7 +138,7 @@ mod tests {
 
     fn traceback(report: &Report) -> &str {
         match &report.outcome {
-            Outcome::Failed { traceback } => traceback,
+            Outcome::Failed { traceback, .. } => traceback,
             other => panic!("{other:?}"),
         }
     }

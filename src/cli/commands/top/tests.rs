@@ -23,8 +23,8 @@ fn spec(name: &str, counts: [u64; 4], rate: f64, waiting: Option<f64>) -> SpecCo
             other: 0,
         },
         details: Some(summary::Details {
-            delayed: 0,
             waiting,
+            ..summary::Details::default()
         }),
         rate: Some(rate),
     }

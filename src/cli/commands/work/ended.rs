@@ -9,30 +9,43 @@ const EX_TEMPFAIL: i32 = 75;
 /// How a program ended.
 pub(super) enum Ended {
     Well,
-    /// It asked to be run again later.
-    Later,
+    /// It asked to be run again later. With how it ended, and what it wrote to standard error.
+    Later(String),
     /// The worker stopped it.
     Stopped,
-    /// With a traceback: how it ended, and what it wrote to standard error.
-    Badly(String),
+    /// It failed.
+    Badly {
+        /// How it ended, and what it wrote to standard error.
+        traceback: String,
+        /// It said that running it again is of no use.
+        is_final: bool,
+    },
 }
 
 impl Ended {
-    pub(super) fn of(ran: &Ran) -> Self {
+    /// `final_codes` are the exit codes of failures that are final.
+    pub(super) fn of(ran: &Ran, final_codes: &[u8]) -> Self {
+        let badly = |traceback| Self::Badly {
+            traceback,
+            is_final: false,
+        };
         match (ran.stopped, ran.status.code()) {
             (None, Some(0)) => Self::Well,
-            (None, Some(EX_TEMPFAIL)) => Self::Later,
+            (None, Some(EX_TEMPFAIL)) => Self::Later(code_and_stderr(ran, EX_TEMPFAIL)),
             (Some(Stopped::Cancelled), _) => Self::Stopped,
             (Some(Stopped::TimedOut(after)), _) => {
                 let after = humantime::format_duration(after);
-                Self::Badly(stderr_and(ran, &format!("it ran for longer than {after}")))
+                badly(stderr_and(ran, &format!("it ran for longer than {after}")))
             }
-            (None, Some(code)) => Self::Badly(code_and_stderr(ran, code)),
+            (None, Some(code)) => Self::Badly {
+                traceback: code_and_stderr(ran, code),
+                is_final: u8::try_from(code).is_ok_and(|code| final_codes.contains(&code)),
+            },
             (None, None) => {
                 let signal = ran.status.signal().unwrap_or_default();
                 let name = signal_hook::low_level::signal_name(signal);
                 let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
-                Self::Badly(stderr_and(ran, &format!("killed by signal {signal}{name}")))
+                badly(stderr_and(ran, &format!("killed by signal {signal}{name}")))
             }
         }
     }

@@ -54,7 +54,8 @@ If it exits with 0, the unit is finished. If its standard output, or that file, 
 the unit's data, and an `output` in it adds units to the work spec that `then` names. If a line of the output begins \
 with \"{\" but the output is not one JSON object, the unit fails; other output is discarded (see --output). If the \
 program exits with 75, the unit is given back to be tried again later. Otherwise the unit fails, with the exit code and \
-the end of standard error as traceback.
+the end of standard error as traceback. It is then tried again as often as `retries` of its work spec says, unless the \
+exit code is 65 (see --final-exit-code).
 
 After the first SIGTERM or SIGINT, running programs may end by themselves; the second one ends them and gives their \
 units back. So does SIGHUP.
@@ -77,8 +78,9 @@ pub(in crate::cli) struct WorkArgs {
     /// Number of units that the program gets at once, at most, as lines of JSON on its standard input
     ///
     /// Each line is an object with key, attempt, attempt_id and data. The program may print lines with a key and either
-    /// new data, an error, or "retry": true. For units without a line, the exit code counts. A line that begins with
-    /// "{" but is invalid fails its unit or, if it has no valid key, all units without a line.
+    /// new data, an error (with "final": true if trying again is of no use), or "retry": true. For units without a line,
+    /// the exit code counts. A line that begins with "{" but is invalid fails its unit or, if it has no valid key, all
+    /// units without a line.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     batch: Option<u16>,
 
@@ -105,6 +107,10 @@ pub(in crate::cli) struct WorkArgs {
     /// Delay of a unit that was given back with exit code 75; it doubles with each attempt, up to an hour
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     retry_delay: Duration,
+
+    /// Exit code with which a program fails its unit for good, although the work spec has `retries`; repeatable
+    #[arg(long, value_name = "CODE", value_delimiter = ',', default_value = "65", value_parser = clap::value_parser!(u8).range(1..))]
+    final_exit_code: Vec<u8>,
 
     /// Length of leases, from 1s to a day; they are renewed after a third of it
     #[arg(long, value_name = "TIME", value_parser = parse_lease, default_value = "60s")]
@@ -149,6 +155,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
             grace: args.grace.min(PROGRAM_TIME_MAX),
         },
         retry_delay: args.retry_delay,
+        final_codes: args.final_exit_code.clone(),
         takes_many: args.batch.is_some(),
         takes: args.output,
         server: args.server.address().to_string(),

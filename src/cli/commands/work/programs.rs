@@ -31,6 +31,8 @@ pub(super) struct Programs<V> {
     pub(super) limits: Limits,
     /// The delay of a unit that was given back for the first time.
     pub(super) retry_delay: Duration,
+    /// The exit codes of failures that are final.
+    pub(super) final_codes: Vec<u8>,
     /// True if the program takes many units at once.
     pub(super) takes_many: bool,
     pub(super) takes: Takes,
@@ -147,7 +149,7 @@ impl<V: View> Programs<V> {
             Ok(ran) => ran,
             Err(error) => return self.outcomes_without_run(units, &words[0], &error),
         };
-        let ended = Ended::of(&ran);
+        let ended = Ended::of(&ran, &self.final_codes);
         let written = match (written, &ended) {
             (Err(error), Ended::Well) => {
                 let problem = "the file that COORDINATED_OUTPUT names can't be read";
@@ -172,9 +174,9 @@ impl<V: View> Programs<V> {
     ) -> Vec<Outcome> {
         if lacks_resources(error) {
             // The units are not the cause.
-            let shown = program.display();
-            self.view.note(&format!("can't run {shown} now: {error}"));
-            let later = |unit| Outcome::given_back(self.delay(unit));
+            let problem = format!("can't run {} now: {error}", program.display());
+            self.view.note(&problem);
+            let later = |unit| self.later(unit, &problem);
             return units.iter().map(later).collect();
         }
         vec![Outcome::failed(find::explain(program, error)); units.len()]
@@ -201,9 +203,13 @@ impl<V: View> Programs<V> {
     fn outcome_by_end(&self, unit: &Context, ended: &Ended) -> Option<Outcome> {
         match ended {
             Ended::Well => None,
-            Ended::Later => Some(Outcome::given_back(self.delay(unit))),
+            Ended::Later(why) => Some(self.later(unit, why)),
             Ended::Stopped => Some(Outcome::given_back(Duration::ZERO)),
-            Ended::Badly(traceback) => Some(Outcome::failed(traceback)),
+            Ended::Badly {
+                traceback,
+                is_final: true,
+            } => Some(Outcome::failed_for_good(traceback)),
+            Ended::Badly { traceback, .. } => Some(Outcome::failed(traceback)),
         }
     }
 
@@ -249,10 +255,15 @@ impl<V: View> Programs<V> {
 
     /// The outcome in a line about a unit.
     fn outcome_of_line(&self, unit: &Context, line: &Value) -> Outcome {
-        let retry = line.get_some("retry");
+        let (retry, is_final) = (line.get_some("retry"), line.get_some("final"));
         match (line.get_some("error"), line.get_some("data")) {
             (Some(error), _) => {
-                Outcome::failed(String::from_utf8_lossy(&as_argument(error)).into_owned())
+                let traceback = String::from_utf8_lossy(&as_argument(error)).into_owned();
+                match is_final.map(Value::as_bool) {
+                    None | Some(Some(false)) => Outcome::failed(traceback),
+                    Some(Some(true)) => Outcome::failed_for_good(traceback),
+                    Some(None) => Outcome::failed("its \"final\" is neither true nor false"),
+                }
             }
             _ if retry == Some(&Value::Bool(true)) => Outcome::given_back(self.delay(unit)),
             _ if retry.is_some_and(|retry| retry.as_bool().is_none()) => {
@@ -264,6 +275,14 @@ impl<V: View> Programs<V> {
             (None, data) => Outcome::Finished {
                 data: data.cloned(),
             },
+        }
+    }
+
+    /// The outcome of a unit that is to be tried again later, for this reason.
+    fn later(&self, unit: &Context, why: &str) -> Outcome {
+        Outcome::GivenBack {
+            delay: self.delay(unit),
+            traceback: Some(why.to_owned()),
         }
     }
 
