@@ -2,7 +2,7 @@
 //! into responses.
 //!
 //! Old wire words and forms are known here and nowhere else. This module knows no SQL and no sockets:
-//! [`crate::server`] hands it whole messages, and whoever starts it hands it an engine.
+//! [`crate::server`] hands it whole messages; the program that starts it hands it an engine.
 
 mod params;
 mod reply;
