@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Idle workers, each with a work spec of its own, and how many units each gets.
 const WORKERS: usize = 50;
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 1;
 /// What `coordinated work` pauses between two requests with a daemon that can't wait. Pauses double.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 const WAITING: usize = 5_000;

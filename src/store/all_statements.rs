@@ -6,6 +6,7 @@
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
     [
         super::specs::STATEMENTS,
+        super::counts::STATEMENTS,
         super::units::STATEMENTS,
         super::queue::STATEMENTS,
         super::archive::STATEMENTS,

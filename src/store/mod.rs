@@ -6,7 +6,9 @@
 mod all_statements;
 mod archive;
 mod attempts;
+mod cached_specs;
 mod checkpoint;
+mod counts;
 mod error;
 mod file;
 mod lists;
@@ -16,6 +18,7 @@ mod options;
 mod outputs;
 mod queue;
 mod row;
+mod spec_columns;
 mod specs;
 mod statement;
 mod times;
@@ -34,18 +37,18 @@ pub use rusqlite::types::ValueRef;
 
 use crate::clock::Timestamp;
 use crate::coordinate::StorageError;
+use cached_specs::WorkSpecs;
 use checkpoint::Checkpointer;
 use file::{DatabaseFile, OwnerLock, Presence, gone};
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
-use specs::WorkSpecs;
 use statement::Statements;
 use transaction::Batch;
 
 /// An open database.
 ///
 /// This file and those that implement the `Storage` traits for this type use each other, the only circle of files in
-/// `store`: specs.rs, transaction.rs and lists.rs define parts of the store and implement traits for the whole of it.
+/// `store`: specs.rs, counts.rs, transaction.rs and lists.rs define parts of the store and implement traits for the whole of it.
 /// Everything that can do without the whole takes the part it needs, such as `Statements`.
 pub struct SqliteStore {
     statements: Statements,

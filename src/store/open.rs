@@ -1,13 +1,13 @@
 //! Opening and closing a database: what is checked, and how SQLite is set up.
 
 use super::SqliteStore;
+use super::cached_specs::WorkSpecs;
 use super::checkpoint::Checkpointer;
 use super::file::{
     BUSY_TIMEOUT, DatabaseFile, OpenError, OwnerLock, Presence, check_is_ours, gone,
     known_schema_version, mark_as_ours, migrate, rescue,
 };
 use super::options::{Options, set_synchronous};
-use super::specs::WorkSpecs;
 use super::statement::{STATEMENT_CACHE_CAPACITY, Statements};
 use super::transaction::Batch;
 use crate::clock::Timestamp;

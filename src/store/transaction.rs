@@ -1,8 +1,8 @@
 //! Batches and operations: one SQLite transaction for many operations, one savepoint for each.
 
+use super::cached_specs::Undo;
 use super::checkpoint::{Checkpointer, count_wal_pages};
 use super::error::full_if_beyond_limit;
-use super::specs::Undo;
 use super::{Reader, SqliteStore};
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{
