@@ -264,7 +264,9 @@ impl Game {
         self.go_back_to(before.expect("kept since it was to be foreseen"));
         // Nobody was told, since the answers would have come after the commit.
         self.told.truncate(self.told_for_sure);
-        self.compare_all()
+        // What is due expires with the first look. The model keeps that, so the next batch must not undo it.
+        self.compare_all()?;
+        self.commit()
     }
 
     fn set_clock(&mut self, seconds: i64) -> Result<(), String> {
@@ -272,7 +274,8 @@ impl Game {
         self.world().set_clock(seconds);
         self.model.set_clock(ClockStep(seconds * 1_000_000));
         self.clock_was_set = true;
-        self.compare_all()
+        self.compare_all()?;
+        self.commit()
     }
 
     fn restart(&mut self, time: Duration) -> Result<(), String> {
@@ -294,7 +297,8 @@ impl Game {
         self.model.now = now;
         self.model.restart();
         self.sessions = new_sessions();
-        self.compare_all()
+        self.compare_all()?;
+        self.commit()
     }
 
     /// What the store keeps beside the units is what a count of the model's units says.
