@@ -39,9 +39,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             .unwrap_or_default()
     }
 
-    /// When a message wakes up next.
+    /// When a message or a task wakes up next.
     fn wake_at(&self) -> Option<Timestamp> {
-        (!self.sleeping.is_empty())
+        self.has_sleeping()
             .then(|| self.service.wake_at())
             .flatten()
     }

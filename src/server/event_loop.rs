@@ -178,7 +178,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             self.accept();
             self.close_lingering();
             self.close_stalled();
-            if !self.sleeping.is_empty() {
+            if self.has_sleeping() {
                 // What is due goes to those that wait for it, before others ask for it.
                 self.tick()?;
             }

@@ -1,10 +1,10 @@
 //! Work from other threads: tasks that join the loop's batches like messages.
 
 use super::limits::TASKS_PER_TURN;
-use super::service::{BatchError, Service};
+use super::service::{BatchError, Service, Ticket};
 use crate::clock::Timestamp;
 use mio::Waker;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -20,6 +20,11 @@ pub trait Task<S: Service>: Send {
 
     /// Called before the task runs again, if it has waited to write for as long as it may. It must not wait again.
     fn end_waiting(&mut self) {}
+
+    /// Called before the task runs again because the loop is stopping, if it sleeps. It must not sleep any more.
+    fn end_sleep(&mut self, service: &mut S) {
+        let _ = service;
+    }
 }
 
 /// How far a task has come.
@@ -31,6 +36,9 @@ pub enum TaskProgress<S: Service> {
     /// The task has to write, and another program keeps the service from writing. It has done nothing in the current
     /// batch, and is to run again when [`Service::can_write`] is true, or after [`Task::end_waiting`].
     Wait(Box<dyn Task<S>>),
+    /// The task waits for something to happen in the service. It is to run again when [`Service::next_awake`] returns its
+    /// ticket, or after [`Task::end_sleep`].
+    Sleep(Ticket, Box<dyn Task<S>>),
 }
 
 /// Passes the outcome of a task's batch on to the thread that waits for it. Runs on the loop's thread, and must not
@@ -94,6 +102,10 @@ pub struct Tasks<S: Service> {
     again: Vec<Box<dyn Task<S>>>,
     /// Those that wait until the service can write.
     waiting: Vec<Box<dyn Task<S>>>,
+    /// Those that sleep.
+    asleep: HashMap<Ticket, Box<dyn Task<S>>>,
+    /// Those that were woken, and run before anything else.
+    woken: VecDeque<Box<dyn Task<S>>>,
     /// The replies of those that were done in the current batch.
     replies: Vec<Reply>,
     /// How many more may run in this turn.
@@ -125,6 +137,8 @@ impl<S: Service> Tasks<S> {
             next: VecDeque::new(),
             again: Vec::new(),
             waiting: Vec::new(),
+            asleep: HashMap::new(),
+            woken: VecDeque::new(),
             replies: Vec::new(),
             left_in_turn: 0,
             may_have: false,
@@ -143,7 +157,7 @@ impl<S: Service> Tasks<S> {
 
     /// True if there may be one to run.
     pub(super) fn may_have_some(&self) -> bool {
-        self.may_have || !self.next.is_empty()
+        self.may_have || !self.next.is_empty() || !self.woken.is_empty()
     }
 
     /// Runs the next task, unless there is none or this turn has run enough of them. True if one ran.
@@ -155,12 +169,48 @@ impl<S: Service> Tasks<S> {
             return false;
         };
         self.left_in_turn -= 1;
+        self.run(task, service, now);
+        true
+    }
+
+    /// Runs the next task that was woken. True if there was one.
+    pub(super) fn run_woken(&mut self, service: &mut S, now: Timestamp) -> bool {
+        let Some(task) = self.woken.pop_front() else {
+            return false;
+        };
+        self.run(task, service, now);
+        true
+    }
+
+    fn run(&mut self, task: Box<dyn Task<S>>, service: &mut S, now: Timestamp) {
         match task.run(service, now) {
             TaskProgress::Done(reply) => self.replies.push(reply),
             TaskProgress::Again(task) => self.again.push(task),
             TaskProgress::Wait(task) => self.waiting.push(task),
+            TaskProgress::Sleep(ticket, mut task) => {
+                if self.submitted.is_some() {
+                    self.asleep.insert(ticket, task);
+                } else {
+                    task.end_sleep(service);
+                    self.next.push_back(task);
+                }
+            }
         }
-        true
+    }
+
+    /// True if a task sleeps.
+    pub(super) fn has_sleeping(&self) -> bool {
+        !self.asleep.is_empty()
+    }
+
+    /// True if a task was woken and has not run since.
+    pub(super) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// Wakes the task with this ticket, if it sleeps.
+    pub(super) fn wake(&mut self, ticket: Ticket) {
+        self.woken.extend(self.asleep.remove(&ticket));
     }
 
     fn take_submitted(&mut self) -> Option<Box<dyn Task<S>>> {
@@ -200,10 +250,14 @@ impl<S: Service> Tasks<S> {
         }
     }
 
-    /// Closes the inbox. Tasks that were submitted before still run.
-    pub(super) fn close(&mut self) {
+    /// Closes the inbox, and ends all sleep. Tasks that were submitted before still run.
+    pub(super) fn close(&mut self, service: &mut S) {
         if let Some(submitted) = self.submitted.take() {
             self.next.extend(submitted.try_iter());
+        }
+        for (_, mut task) in self.asleep.drain() {
+            task.end_sleep(service);
+            self.next.push_back(task);
         }
         self.may_have = false;
     }

@@ -1,4 +1,4 @@
-//! Messages that sleep until something happens in the service.
+//! Messages and tasks that sleep until something happens in the service.
 //!
 //! A sleeping connection has no timer and takes no part in turns. It is not read from meanwhile, except that the system
 //! tells when its peer has closed its side.
@@ -41,15 +41,23 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         false
     }
 
-    /// Puts the connections that the service wakes at the front of the queue, in its order.
+    /// True if a message or a task sleeps.
+    pub(super) fn has_sleeping(&self) -> bool {
+        !self.sleeping.is_empty() || self.tasks.has_sleeping()
+    }
+
+    /// Puts what the service wakes before all else, in its order: connections at the front of the queue, and tasks among
+    /// those that run before the next message.
     pub(super) fn wake_sleeping(&mut self) {
-        if self.sleeping.is_empty() {
+        if !self.has_sleeping() {
             return;
         }
         while let Some(ticket) = self.service.next_awake(self.now) {
-            if let Some(key) = self.sleeping.remove(&ticket)
-                && let Some(connection) = self.connections.get_mut(key)
-            {
+            let Some(key) = self.sleeping.remove(&ticket) else {
+                self.tasks.wake(ticket);
+                continue;
+            };
+            if let Some(connection) = self.connections.get_mut(key) {
                 connection.asleep = None;
                 connection.has_woken = true;
                 connection.queued = true;
@@ -62,6 +70,15 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         for key in self.woken.drain(..).rev() {
             self.ready.push_front(key);
         }
+    }
+
+    /// True if what comes next was woken.
+    pub(super) fn is_next_woken(&mut self) -> bool {
+        let next = self.ready.front().copied();
+        self.tasks.has_woken()
+            || next
+                .and_then(|key| self.connections.get_mut(key))
+                .is_some_and(|connection| connection.has_woken)
     }
 
     /// Ends all sleep, since the loop is stopping: each message is handled once more.

@@ -51,7 +51,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.end_all_sleep();
         self.waiting.end_by(self.instant + WRITE_WAIT_AT_STOP);
         self.limits.write_wait_max = self.limits.write_wait_max.min(WRITE_WAIT_AT_STOP);
-        self.tasks.close();
+        self.tasks.close(self.service);
         loop {
             self.take_finished_reads();
             self.handle_ready()?;

@@ -98,6 +98,12 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 handled = true;
                 break;
             }
+            if self.tasks.run_woken(self.service, self.now) {
+                handled = true;
+                self.wait_with_tasks();
+                self.wake_sleeping();
+                continue;
+            }
             let key = self.ready.pop_front();
             if let Some(key) = key {
                 match self.handle_next_message(key, &mut handled) {
@@ -116,10 +122,11 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             }
             // Before others get what they wait for, in the same batch.
             self.wake_sleeping();
-            let ran = self.tasks.run_next(self.service, self.now);
-            if self.tasks.waiting() > 0 {
-                self.waiting.begin(self.instant, self.limits.write_wait_max);
+            if self.tasks.may_have_some() && self.is_next_woken() {
+                continue;
             }
+            let ran = self.tasks.run_next(self.service, self.now);
+            self.wait_with_tasks();
             handled |= ran;
             if key.is_none() && !ran {
                 break;
@@ -127,6 +134,13 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         }
         self.ready.extend(self.put_off.drain(..));
         handled
+    }
+
+    /// Begins to wait until the service can write, if a task does.
+    fn wait_with_tasks(&mut self) {
+        if self.tasks.waiting() > 0 {
+            self.waiting.begin(self.instant, self.limits.write_wait_max);
+        }
     }
 
     /// Handles the next message of a connection, if there is one.

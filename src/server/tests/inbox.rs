@@ -16,11 +16,11 @@ impl Task<Puppet> for Say {
         // As the loop hands it over: without its frame.
         let said = &message(&self.text)[7..];
         let handled = puppet.handle(&mut self.visitor, said, now);
-        if matches!(handled, Handled::Wait { .. }) {
-            return TaskProgress::Wait(self);
-        }
-        let Handled::Answer(answer) = handled else {
-            panic!("not an answer");
+        let answer = match handled {
+            Handled::Answer(answer) => answer,
+            Handled::Wait { .. } => return TaskProgress::Wait(self),
+            Handled::Sleep { ticket, .. } => return TaskProgress::Sleep(ticket, self),
+            _ => panic!("not an answer"),
         };
         self.steps -= 1;
         if self.steps > 0 {
@@ -40,6 +40,10 @@ impl Task<Puppet> for Say {
 
     fn end_waiting(&mut self) {
         self.visitor.has_waited = true;
+    }
+
+    fn end_sleep(&mut self, puppet: &mut Puppet) {
+        puppet.end_sleep(&mut self.visitor);
     }
 }
 
@@ -194,6 +198,48 @@ fn a_task_that_has_to_write_waits_until_the_service_can_or_has_waited_for_long_e
     assert!(writes.try_recv().is_err());
     is_locked.store(false, Ordering::SeqCst);
     assert_eq!(next(&writes), "2 write is committed");
+}
+
+#[test]
+fn a_task_that_sleeps_runs_once_it_is_woken_and_before_all_that_came_after_it() {
+    let server = start(Limits::default());
+    let reply = server.submit("sleep");
+    server.wait_for("sleep");
+    let mut client = server.connect();
+    let mut other = server.connect();
+    client.send("hold");
+    server.wait_for("hold");
+    let late = server.submit("late");
+    other.send_bytes(&[message("wake 1"), message("b")].concat());
+    server.gate.send(()).unwrap();
+    assert_eq!(next(&reply), "2 sleep is committed");
+    assert_eq!(next(&late), "late is committed");
+    assert_eq!(other.receive(), "1 wake 1");
+    assert_eq!(other.receive(), "2 b");
+    let told: Vec<Told> = std::iter::from_fn(|| server.told.try_recv().ok()).collect();
+    let position = |text: &str| {
+        let handled = Told::Handled(text.to_owned());
+        told.iter().position(|told| *told == handled).unwrap()
+    };
+    assert_eq!(position("sleep"), position("wake 1") + 1, "{told:?}");
+    assert!(position("b") > position("sleep"), "{told:?}");
+}
+
+#[test]
+fn a_task_that_sleeps_for_a_time_wakes_an_idle_loop() {
+    let server = start(Limits::default());
+    let reply = server.submit("sleep 20");
+    assert_eq!(next(&reply), "2 sleep 20 is committed");
+}
+
+#[test]
+fn a_stop_ends_the_sleep_of_tasks() {
+    let mut server = start(Limits::default());
+    let reply = server.submit("sleep");
+    server.wait_for("sleep");
+    server.stopper.stop().unwrap();
+    assert_eq!(next(&reply), "over is committed");
+    assert!(server.thread.take().unwrap().join().unwrap().is_ok());
 }
 
 #[test]
