@@ -30,6 +30,21 @@ pub enum Error {
     Storage(#[from] StorageError),
 }
 
+impl Error {
+    /// What programs know it by.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchWorkSpec(_) => "no_such_work_spec",
+            Self::NoSuchWorkUnit { .. } => "no_such_work_unit",
+            Self::NoSuchWorker(_) => "no_such_worker",
+            Self::Refused(_) => "refused",
+            Self::Invalid(_) => "invalid",
+            Self::Storage(error) => error.code(),
+        }
+    }
+}
+
 /// Why the file could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StorageError {
@@ -49,6 +64,20 @@ pub enum StorageError {
     /// Anything else, which leaves the file as it was.
     #[error("database error: {0}")]
     Other(String),
+}
+
+impl StorageError {
+    /// What programs know it by.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "disk_full",
+            Self::Busy(_) => "busy",
+            Self::Unknown(_) => "outcome_unknown",
+            Self::Gone(_) => "file_gone",
+            Self::Other(_) => "database_error",
+        }
+    }
 }
 
 /// The result of an operation.

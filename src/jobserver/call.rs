@@ -1,6 +1,7 @@
 //! One call of a method: what it works with, and how far it has come.
 
 use super::params::Params;
+use super::reply::Failures;
 use crate::coordinate::storage::{Lister, Storage};
 use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention, WaitsFor};
 use crate::limits;
@@ -19,6 +20,8 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) calls: &'a HashMap<&'static str, u64>,
     /// The content of the message that the call came in.
     pub(super) message: &'a [u8],
+    /// How the client is told of failures.
+    pub(super) failures: Failures,
     /// True if it came as a single request, false if it came in a list of requests.
     pub(super) is_single: bool,
     /// True if it has waited ([`Progress::Sleep`]) for as long as it may.
@@ -54,7 +57,7 @@ pub(super) struct Sleep<S: Storage> {
 pub(super) type Read = Box<dyn Fn(&mut dyn Lister, &mut Vec<u8>) -> Result<()> + Send>;
 
 /// What is left of a call that takes several steps, so that other connections get their turns in between.
-pub(super) trait Continuation<S: Storage> {
+pub(super) trait Continuation<S: Storage>: Send {
     /// Runs the next step, and returns what is left after it. An operation may be run again, so a step changes nothing
     /// of its own.
     ///

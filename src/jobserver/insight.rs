@@ -2,9 +2,7 @@
 
 use super::call::{Call, Progress};
 use super::params::{Options, Params};
-use super::reply::{
-    FailedValue, check_answer_length, ok_list, ok_pair, write_in_band, write_name, write_time,
-};
+use super::reply::{FailedValue, check_answer_length, ok_list, ok_pair, write_name, write_time};
 use super::units::{shown_counts, status_number};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
@@ -77,7 +75,7 @@ pub(super) fn get_attempts<S: Storage>(
     let unit = params.get("work_unit_key").unit_name()?;
     let options = Options::read(params.get("options"))?;
     let limit = options.get("limit").list_limit()?;
-    let namespace = call.operation.namespace;
+    let (namespace, failures) = (call.operation.namespace, call.failures);
     call.list(limit > limits::LIST_INLINE_MAX, out, move |lister, out| {
         let mut list = Vec::new();
         let mut count = 0;
@@ -87,7 +85,7 @@ pub(super) fn get_attempts<S: Storage>(
             write_attempt(&mut Writer::new(&mut list), attempt, data);
             Ok(())
         });
-        if write_in_band(out, FailedValue::Null, listed)?.is_some() {
+        if failures.write(out, FailedValue::Null, listed)?.is_some() {
             ok_list(out, count, &list);
         }
         Ok(())
@@ -139,7 +137,7 @@ pub(super) fn list_failures<S: Storage>(
         .operation
         .work_spec(&name)
         .map(|spec| spec.counts.failed);
-    let Some(failed) = write_in_band(out, FailedValue::Null, failed)? else {
+    let Some(failed) = call.failures.write(out, FailedValue::Null, failed)? else {
         return Ok(Progress::Done);
     };
     let is_long = failed > limits::LIST_INLINE_MAX as u64;
@@ -148,10 +146,10 @@ pub(super) fn list_failures<S: Storage>(
             "listing the failures of {failed} failed units is not allowed in a list of requests; send it as a single request"
         )));
     }
-    let namespace = call.operation.namespace;
+    let (namespace, failures) = (call.operation.namespace, call.failures);
     call.list(is_long, out, move |lister, out| {
         let groups = group_failures(lister, namespace, &name);
-        if let Some(mut groups) = write_in_band(out, FailedValue::Null, groups)? {
+        if let Some(mut groups) = failures.write(out, FailedValue::Null, groups)? {
             groups.truncate(limit);
             write_failures(out, &groups)?;
         }
@@ -186,7 +184,7 @@ pub(super) fn explain_work<S: Storage>(
     let spec = params.get("work_spec_name").name()?;
     let unit = params.get("work_unit_key").optional_unit_name()?;
     let reasons = call.operation.explain_work(&spec, unit.as_ref());
-    let Some(reasons) = write_in_band(out, FailedValue::Null, reasons)? else {
+    let Some(reasons) = call.failures.write(out, FailedValue::Null, reasons)? else {
         return Ok(Progress::Done);
     };
     let now = call.operation.now;

@@ -3,6 +3,7 @@
 use super::call::{Call, Progress};
 use super::method::{Method, MethodInfo};
 use super::params::shown;
+use super::reply::Failures;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Error, HandedOut, Result};
@@ -32,6 +33,7 @@ pub(super) struct Turn<'a> {
     pub(super) message: &'a [u8],
     /// True for a single request, false for a list.
     pub(super) is_single: bool,
+    pub(super) failures: Failures,
     /// See [`Call::wait_is_over`].
     pub(super) wait_is_over: bool,
     pub(super) now: Timestamp,
@@ -116,6 +118,7 @@ impl<S: Storage> JobServer<S> {
                 retention: &retention,
                 calls,
                 message: turn.message,
+                failures: turn.failures,
                 is_single: turn.is_single,
                 wait_is_over: turn.wait_is_over,
                 results: &mut *results,

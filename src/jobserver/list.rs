@@ -6,7 +6,7 @@
 
 use super::call::{Call, Continuation, Progress};
 use super::params::{Label, Param};
-use super::reply::{FailedValue, write_in_band};
+use super::reply::FailedValue;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Error, Name, Result};
 use crate::limits::{self, RequestLimits};
@@ -14,7 +14,7 @@ use coordinated_client::cbor::Item;
 use coordinated_client::cbor::item::{Items, Place};
 
 /// What a call does with the items of its list.
-pub(super) trait ListAction<S: Storage>: Clone + 'static {
+pub(super) trait ListAction<S: Storage>: Clone + Send + 'static {
     /// How many items make a slice.
     const SLICE_LEN: usize;
     /// The value of a failed result.
@@ -203,7 +203,7 @@ impl<A> ListCall<A> {
         } else {
             let taken = self.action.take(&mut items, call);
             let taken = taken.map_err(|error| with_earlier_items(error, self.taken));
-            if write_in_band(out, A::FAILED, taken)?.is_none() {
+            if call.failures.write(out, A::FAILED, taken)?.is_none() {
                 return Ok(Progress::Done);
             }
             if !self.is_checked {

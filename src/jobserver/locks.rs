@@ -3,8 +3,7 @@
 use super::call::{Call, Continuation, Progress};
 use super::params::{Options, Param, Params};
 use super::reply::{
-    FailedValue, check_answer_length, ok_list, ok_pair, true_pair, write_in_band, write_name,
-    write_time,
+    FailedValue, check_answer_length, ok_list, ok_pair, true_pair, write_name, write_time,
 };
 use crate::coordinate::storage::{LockQuery, Storage};
 use crate::coordinate::{Error, Lock, LockPath, Name, Result, lock_timeout};
@@ -69,7 +68,11 @@ pub(super) fn lock<S: Storage>(
     let locked = call
         .operation
         .lock(&request.owner, request.timeout, &request.keys.paths);
-    if write_in_band(out, FailedValue::False, locked)?.is_some() {
+    if call
+        .failures
+        .write(out, FailedValue::False, locked)?
+        .is_some()
+    {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -106,7 +109,11 @@ pub(super) fn renew<S: Storage>(
     let renewed = call
         .operation
         .renew_locks(&request.owner, request.timeout, &request.keys.paths);
-    if write_in_band(out, FailedValue::False, renewed)?.is_some() {
+    if call
+        .failures
+        .write(out, FailedValue::False, renewed)?
+        .is_some()
+    {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -135,7 +142,11 @@ pub(super) fn unlock<S: Storage>(
     let owner = params.get("locker_id").name()?;
     let keys = Keys::read(params.get("keys"), call.operation.limits)?;
     let unlocked = call.operation.unlock(&owner, &keys.paths);
-    if write_in_band(out, FailedValue::False, unlocked)?.is_some() {
+    if call
+        .failures
+        .write(out, FailedValue::False, unlocked)?
+        .is_some()
+    {
         true_pair(out);
     }
     Ok(Progress::Done)

@@ -6,6 +6,7 @@ use super::job_server::{JobServer, Turn};
 use super::log;
 use super::method::{Method, MethodInfo};
 use super::params::Params;
+use super::reply::Failures;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
 use crate::coordinate::{Error, HandedOut, Result, StorageError, WaiterId, WaitsFor};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 /// What is remembered for one connection.
 pub struct Session<S: Storage> {
     handed_out: HandedOut,
+    /// How the client is told of failures.
+    pub(super) failures: Failures,
     /// The message that is to be handled again.
     pub(super) in_flight: Option<InFlight<S>>,
     /// Its place among those that wait, if it does.
@@ -27,12 +30,62 @@ pub struct Session<S: Storage> {
 
 impl<S: Storage> Session<S> {
     /// A new session, which remembers at most `attempts_max` of the attempts that it is given.
-    pub(super) fn new(attempts_max: usize) -> Self {
+    pub(super) fn new(attempts_max: usize, failures: Failures) -> Self {
         Self {
             handed_out: HandedOut::new(attempts_max),
+            failures,
             in_flight: None,
             waiter: None,
         }
+    }
+}
+
+/// Why a request failed.
+pub(super) struct Problem {
+    /// What programs know it by.
+    code: &'static str,
+    /// What it is, for people.
+    text: String,
+}
+
+impl Problem {
+    /// A request that can't be run.
+    pub(super) fn with_request(problem: &dyn std::fmt::Display) -> Self {
+        Self {
+            code: Error::Invalid(String::new()).code(),
+            text: format!("request: {problem}"),
+        }
+    }
+
+    /// A call of a method that has failed.
+    fn of_call(method: &MethodInfo, error: &Error) -> Self {
+        Self {
+            code: error.code(),
+            text: format!("{}: {error}", method.name),
+        }
+    }
+
+    /// A request whose last step was rolled back.
+    pub(super) fn of_batch(error: &BatchError, has_earlier_steps: bool) -> Self {
+        Self {
+            code: match error {
+                BatchError::RolledBack(_) => "rolled_back",
+                BatchError::Unknown(reason) => StorageError::Unknown(reason.clone()).code(),
+                BatchError::Gone(reason) => StorageError::Gone(reason.clone()).code(),
+            },
+            text: match error {
+                BatchError::RolledBack(reason) if has_earlier_steps => format!(
+                    "{reason}; the last step of this call was rolled back, its earlier steps are committed"
+                ),
+                error => error.to_string(),
+            },
+        }
+    }
+
+    /// Writes the response to the request.
+    pub(super) fn write(&self, failures: Failures, id: &[u8], out: &mut Vec<u8>) {
+        let code = (failures == Failures::AsErrors).then_some(self.code);
+        envelope::write_failure(out, id, &self.text, code);
     }
 }
 
@@ -40,6 +93,8 @@ impl<S: Storage> Session<S> {
 pub struct Answer {
     /// The responses, one after the other.
     responses: Vec<u8>,
+    /// How the client is told of failures.
+    failures: Failures,
     /// Bytes of those that do not depend on the current batch.
     settled: usize,
     /// The ids of the requests whose responses come after these.
@@ -50,9 +105,10 @@ pub struct Answer {
 
 impl Answer {
     /// An answer that begins with bytes that depend on no batch.
-    fn beginning(responses: Vec<u8>) -> Self {
+    fn beginning(responses: Vec<u8>, failures: Failures) -> Self {
         Self {
             settled: responses.len(),
+            failures,
             responses,
             unsettled_ids: Vec::new(),
             has_earlier_steps: false,
@@ -60,10 +116,10 @@ impl Answer {
     }
 
     /// The answer to a message of which nothing was run.
-    pub(super) fn failure(problem: &str) -> Self {
+    pub(super) fn failure(failures: Failures, problem: &Problem) -> Self {
         let mut response = Vec::new();
-        envelope::write_failure(&mut response, envelope::NULL, problem);
-        Self::beginning(response)
+        problem.write(failures, envelope::NULL, &mut response);
+        Self::beginning(response, failures)
     }
 
     /// Notes that no response depends on the current batch.
@@ -85,8 +141,8 @@ impl Answer {
         self.responses.truncate(self.settled);
         for (index, id) in self.unsettled_ids.drain(..).enumerate() {
             let has_earlier_steps = index == 0 && self.has_earlier_steps;
-            let problem = rollback_message(error, has_earlier_steps);
-            envelope::write_failure(&mut self.responses, &id, &problem);
+            let problem = Problem::of_batch(error, has_earlier_steps);
+            problem.write(self.failures, &id, &mut self.responses);
         }
         self.settled = self.responses.len();
     }
@@ -100,16 +156,6 @@ impl Answer {
             self.roll_back(error);
         }
         self.responses
-    }
-}
-
-/// The message of a request whose last step was rolled back.
-fn rollback_message(error: &BatchError, has_earlier_steps: bool) -> String {
-    match error {
-        BatchError::RolledBack(reason) if has_earlier_steps => format!(
-            "{reason}; the last step of this call was rolled back, its earlier steps are committed"
-        ),
-        error => error.to_string(),
     }
 }
 
@@ -142,7 +188,7 @@ pub(super) struct InFlight<S: Storage> {
 struct Started<S: Storage> {
     method: &'static Method<S>,
     /// What is left to do, or why the last step was rolled back.
-    rest: std::result::Result<Box<dyn Continuation<S>>, String>,
+    rest: std::result::Result<Box<dyn Continuation<S>>, Problem>,
     /// See [`Call::results`].
     results: Vec<u8>,
     /// True if steps before the last one have been committed.
@@ -160,25 +206,30 @@ impl<S: Storage> Started<S> {
 
 impl<S: Storage> InFlight<S> {
     /// A request that is all of `message`.
-    pub(super) fn single(request: Item<'_>, message: &[u8]) -> Self {
+    pub(super) fn single(request: Item<'_>, message: &[u8], failures: Failures) -> Self {
         Self {
             is_single: true,
             next: request.alone().place_in(message),
             started: None,
-            answer: Answer::beginning(Vec::new()),
+            answer: Answer::beginning(Vec::new(), failures),
             has_waited: false,
         }
     }
 
     /// A list of `count` requests, which are a part of `message`.
-    pub(super) fn list(requests: &Items<'_>, count: usize, message: &[u8]) -> Self {
+    pub(super) fn list(
+        requests: &Items<'_>,
+        count: usize,
+        message: &[u8],
+        failures: Failures,
+    ) -> Self {
         let mut responses = Vec::new();
         Writer::new(&mut responses).array(count);
         Self {
             is_single: false,
             next: requests.place_in(message),
             started: None,
-            answer: Answer::beginning(responses),
+            answer: Answer::beginning(responses, failures),
             has_waited: false,
         }
     }
@@ -206,7 +257,7 @@ impl<S: Storage> InFlight<S> {
     pub(super) fn rolled_back(&mut self, error: &BatchError) {
         self.answer.roll_back(error);
         if let Some(started) = &mut self.started {
-            started.rest = Err(rollback_message(error, started.has_earlier_steps));
+            started.rest = Err(Problem::of_batch(error, started.has_earlier_steps));
         }
     }
 }
@@ -226,6 +277,11 @@ enum Outcome<S: Storage> {
 }
 
 impl<S: Storage> JobServer<S> {
+    /// A session for a client that is told of failures in this way.
+    pub(super) fn new_session(&self, failures: Failures) -> Session<S> {
+        Session::new(self.engine.settings().limits.session_attempts_max, failures)
+    }
+
     /// Runs the requests of a message from where it was left, as many as fit into a step.
     pub(super) fn handle_in_flight(
         &mut self,
@@ -238,6 +294,7 @@ impl<S: Storage> JobServer<S> {
         let turn = Turn {
             message,
             is_single: in_flight.is_single,
+            failures: session.failures,
             wait_is_over: waiter.is_some_and(|waiter| self.engine.wait_is_over(waiter)),
             now,
         };
@@ -266,7 +323,7 @@ impl<S: Storage> JobServer<S> {
                 Outcome::Read(method, read) => match self.engine.reader() {
                     Some(reader) if turn.is_single => {
                         let id = fields.id_bytes().to_vec();
-                        return Handled::Later(long_read(method, id, read, reader));
+                        return Handled::Later(long_read(method, turn.failures, id, read, reader));
                     }
                     // The responses of a list keep their order.
                     _ => {
@@ -348,12 +405,8 @@ impl<S: Storage> JobServer<S> {
             Ok(method) => method,
             Err(error) => {
                 log::request::<S>(None, fields, Err(&error), Duration::ZERO);
-                let problem = format!("request: {error}");
-                envelope::write_failure(
-                    &mut in_flight.answer.responses,
-                    fields.id_bytes(),
-                    &problem,
-                );
+                let out = &mut in_flight.answer.responses;
+                Problem::with_request(&error).write(turn.failures, fields.id_bytes(), out);
                 return Outcome::Answered;
             }
         };
@@ -370,9 +423,11 @@ impl<S: Storage> JobServer<S> {
         let out = &mut in_flight.answer.responses;
         let start = out.len();
         let progress = if let Some(error) = lock {
-            Err(rollback_message(&error, has_earlier_steps))
+            Err(Problem::of_batch(&error, has_earlier_steps))
         } else if start > limits::ANSWER_BYTES_MAX && !has_earlier_steps {
-            Err("request: not run, because the answers before it are too long".to_owned())
+            Err(Problem::with_request(
+                &"not run, because the answers before it are too long",
+            ))
         } else {
             envelope::begin_success(out, fields.id_bytes());
             let info = &method.info;
@@ -388,7 +443,7 @@ impl<S: Storage> JobServer<S> {
                         out,
                         go_on,
                     )
-                    .map_err(|error| format!("{}: {error}", info.name))
+                    .map_err(|error| Problem::of_call(info, &error))
                 }
                 Some(Err(problem)) => Err(problem),
             }
@@ -417,7 +472,7 @@ impl<S: Storage> JobServer<S> {
                 Outcome::Asleep(started, sleep.waits_for, sleep.at_most)
             }
             Err(problem) => {
-                envelope::write_failure(out, fields.id_bytes(), &problem);
+                problem.write(turn.failures, fields.id_bytes(), out);
                 Outcome::Answered
             }
         }
@@ -432,7 +487,7 @@ impl<S: Storage> JobServer<S> {
     }
 
     /// The error of a call that writes while another program keeps the service from writing.
-    fn lock_by_others(&mut self, access: Access) -> Option<BatchError> {
+    pub(super) fn lock_by_others(&mut self, access: Access) -> Option<BatchError> {
         if access == Access::Read {
             return None;
         }
@@ -446,7 +501,7 @@ impl<S: Storage> JobServer<S> {
     /// Runs the first step of a call.
     ///
     /// # Errors
-    /// The message of its failure.
+    /// Why it failed.
     fn begin(
         &mut self,
         session: &mut Session<S>,
@@ -455,7 +510,7 @@ impl<S: Storage> JobServer<S> {
         turn: &Turn<'_>,
         results: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> std::result::Result<Progress<S>, String> {
+    ) -> std::result::Result<Progress<S>, Problem> {
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let info = &method.info;
         *self.calls.entry(info.name).or_default() += 1;
@@ -470,7 +525,7 @@ impl<S: Storage> JobServer<S> {
         if let Some(began) = began {
             log::request(Some(info), request, progress.as_ref(), began.elapsed());
         }
-        progress.map_err(|error| format!("{}: {error}", info.name))
+        progress.map_err(|error| Problem::of_call(info, &error))
     }
 
     /// Runs a long read within the loop, and writes its response.
@@ -489,21 +544,36 @@ impl<S: Storage> JobServer<S> {
             out.truncate(result_start);
             read(operation.store, out)
         });
-        end_read(method, request.id_bytes(), result, start, out);
+        end_read(
+            method,
+            turn.failures,
+            request.id_bytes(),
+            result,
+            start,
+            out,
+        );
     }
 }
 
 /// Replaces the response that begins at `start` by a failure, if its long read failed.
-fn end_read(method: &MethodInfo, id: &[u8], result: Result<()>, start: usize, out: &mut Vec<u8>) {
+fn end_read(
+    method: &MethodInfo,
+    failures: Failures,
+    id: &[u8],
+    result: Result<()>,
+    start: usize,
+    out: &mut Vec<u8>,
+) {
     if let Err(error) = result {
         out.truncate(start);
-        envelope::write_failure(out, id, &format!("{}: {error}", method.name));
+        Problem::of_call(method, &error).write(failures, id, out);
     }
 }
 
 /// A long read as the loop runs it: gives the frame of its response.
 fn long_read(
     method: &'static MethodInfo,
+    failures: Failures,
     id: Vec<u8>,
     read: Read,
     mut reader: impl Lister + Send + 'static,
@@ -512,7 +582,7 @@ fn long_read(
         let mut response = Vec::new();
         envelope::begin_success(&mut response, &id);
         let result = read(&mut reader, &mut response);
-        end_read(method, &id, result, 0, &mut response);
+        end_read(method, failures, &id, result, 0, &mut response);
         let mut frame = Vec::new();
         envelope::write_frame(&mut frame, &response);
         frame

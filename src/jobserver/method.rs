@@ -4,6 +4,17 @@ use super::call::Run;
 use super::{daemon, insight, locks, retention, specs, units, work, workers};
 use crate::coordinate::storage::{Access, Storage};
 
+/// The form of a result on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultForm {
+    /// A pair of the value and null, or of some value and a message: see [`super::reply::Failures`].
+    Pair,
+    /// A pair whose value is a map with numbers of statuses as its keys.
+    PairOfCounts,
+    /// The value itself.
+    Plain,
+}
+
 /// What clients see of a method.
 #[derive(Debug)]
 pub struct MethodInfo {
@@ -15,6 +26,8 @@ pub struct MethodInfo {
     pub required: usize,
     /// Whether it may write.
     pub access: Access,
+    /// The form of its result.
+    pub result: ResultForm,
 }
 
 /// A method.
@@ -35,6 +48,7 @@ const fn reads<S: Storage>(
             params,
             required: params.len(),
             access: Access::Read,
+            result: ResultForm::Pair,
         },
         run,
     }
@@ -57,11 +71,17 @@ impl<S: Storage> Method<S> {
         self
     }
 
+    /// The same method with a result in another form.
+    const fn result(mut self, form: ResultForm) -> Self {
+        self.info.result = form;
+        self
+    }
+
     /// All methods.
     pub(super) const ALL: &'static [Self] = &[
         writes("set_work_spec", &["work_spec"], specs::set_work_spec),
-        reads("get_work_spec", &["work_spec_name"], specs::get_work_spec),
-        reads("list_work_specs", &["options"], specs::list_work_specs),
+        reads("get_work_spec", &["work_spec_name"], specs::get_work_spec).result(ResultForm::Plain),
+        reads("list_work_specs", &["options"], specs::list_work_specs).result(ResultForm::Plain),
         writes(
             "control_work_spec",
             &["work_spec_name", "options"],
@@ -74,8 +94,10 @@ impl<S: Storage> Method<S> {
         )
         .optional(1),
         writes("del_work_spec", &["work_spec_name"], specs::del_work_spec),
-        writes("clear", &[], specs::clear),
-        writes("archive", &["options"], retention::archive).optional(1),
+        writes("clear", &[], specs::clear).result(ResultForm::Plain),
+        writes("archive", &["options"], retention::archive)
+            .optional(1)
+            .result(ResultForm::Plain),
         writes(
             "add_work_units",
             &["work_spec_name", "work_unit_key_vals", "options"],
@@ -86,7 +108,8 @@ impl<S: Storage> Method<S> {
             "count_work_units",
             &["work_spec_name"],
             units::count_work_units,
-        ),
+        )
+        .result(ResultForm::PairOfCounts),
         reads(
             "get_work_units",
             &["work_spec_name", "options"],
@@ -123,7 +146,8 @@ impl<S: Storage> Method<S> {
             "worker_heartbeat",
             &["worker_id", "mode", "expire_seconds", "data", "parent"],
             workers::worker_heartbeat,
-        ),
+        )
+        .result(ResultForm::Plain),
         writes(
             "worker_unregister",
             &["worker_id"],
@@ -132,12 +156,13 @@ impl<S: Storage> Method<S> {
         reads("list_worker_modes", &[], workers::list_worker_modes),
         reads("mode_counts", &[], workers::mode_counts),
         reads("get_worker_info", &["worker_id"], workers::get_worker_info),
-        reads("worker_stats", &[], workers::worker_stats),
+        reads("worker_stats", &[], workers::worker_stats).result(ResultForm::Plain),
         reads(
             "get_child_work_units",
             &["worker_id"],
             workers::get_child_work_units,
-        ),
+        )
+        .result(ResultForm::Plain),
         writes("lock", &["locker_id", "timeout", "keys"], locks::lock),
         writes(
             "locksome",
@@ -145,9 +170,9 @@ impl<S: Storage> Method<S> {
             locks::locksome,
         ),
         writes("renew", &["locker_id", "timeout", "keys"], locks::renew),
-        reads("readlock", &["keys"], locks::readlock),
+        reads("readlock", &["keys"], locks::readlock).result(ResultForm::Plain),
         writes("unlock", &["locker_id", "keys"], locks::unlock),
-        writes("delete_namespace", &["prefix"], locks::delete_namespace),
+        writes("delete_namespace", &["prefix"], locks::delete_namespace).result(ResultForm::Plain),
         reads("list_locks", &["prefix", "options"], locks::list_locks),
         reads("summary", &[], insight::summary),
         reads(
@@ -166,7 +191,7 @@ impl<S: Storage> Method<S> {
             insight::explain_work,
         ),
         reads("get_config", &[], daemon::get_config),
-        reads("now", &[], daemon::now),
-        reads("server_info", &[], daemon::server_info),
+        reads("now", &[], daemon::now).result(ResultForm::Plain),
+        reads("server_info", &[], daemon::server_info).result(ResultForm::Plain),
     ];
 }

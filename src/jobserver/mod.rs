@@ -2,7 +2,8 @@
 //! into responses.
 //!
 //! Old wire words and forms are known here and nowhere else. This module knows no SQL and no sockets:
-//! [`crate::server`] hands it whole messages; the program that starts it hands it an engine.
+//! [`crate::server`] hands it whole messages, or another thread does ([`Submitter`]); the program that starts it hands it an
+//! engine.
 
 mod params;
 mod reply;
@@ -25,7 +26,9 @@ mod job_server;
 mod log;
 mod message;
 mod service;
+mod submission;
 
 pub use job_server::{JobServer, Settings};
 pub use message::{Answer, Session};
-pub use method::MethodInfo;
+pub use method::{MethodInfo, ResultForm};
+pub use submission::{Answered, Submitted, Submitter, TakeAnswer, TakeOutcome};

@@ -35,7 +35,7 @@ pub(super) fn true_pair(out: &mut Vec<u8>) {
 }
 
 /// Writes the pair of a failed call. Its message is a byte string, since Python 2 can't print every text.
-pub(super) fn failed_pair(out: &mut Vec<u8>, value: FailedValue, message: &str) {
+fn failed_pair(out: &mut Vec<u8>, value: FailedValue, message: &str) {
     let mut writer = Writer::new(out);
     writer.array(2);
     match value {
@@ -46,25 +46,37 @@ pub(super) fn failed_pair(out: &mut Vec<u8>, value: FailedValue, message: &str) 
     writer.bytes(message.as_bytes());
 }
 
-/// Writes a failed pair for an error that clients expect as a result, and returns `None`. Other errors fail the
-/// request, and are returned.
-pub(super) fn write_in_band<T>(
-    out: &mut Vec<u8>,
-    value: FailedValue,
-    result: Result<T>,
-) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(
-            error @ (Error::NoSuchWorkSpec(_)
-            | Error::NoSuchWorkUnit { .. }
-            | Error::NoSuchWorker(_)
-            | Error::Refused(_)),
-        ) => {
-            failed_pair(out, value, &error.to_string());
-            Ok(None)
+/// How a client is told of what a correct client can encounter too: an unknown name, or a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failures {
+    /// In band: by a pair with a message, as the original daemons do.
+    InBand,
+    /// As an error, like everything else that goes wrong.
+    AsErrors,
+}
+
+impl Failures {
+    /// Writes a failed pair for an error that the client is told of in band, and returns `None`. Other errors fail the
+    /// request, and are returned.
+    pub(super) fn write<T>(
+        self,
+        out: &mut Vec<u8>,
+        value: FailedValue,
+        result: Result<T>,
+    ) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(
+                error @ (Error::NoSuchWorkSpec(_)
+                | Error::NoSuchWorkUnit { .. }
+                | Error::NoSuchWorker(_)
+                | Error::Refused(_)),
+            ) if self == Self::InBand => {
+                failed_pair(out, value, &error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
     }
 }
 

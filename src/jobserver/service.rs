@@ -2,7 +2,8 @@
 
 use super::job_server::JobServer;
 use super::log;
-use super::message::{Answer, InFlight, Session, batch_error};
+use super::message::{Answer, InFlight, Problem, Session, batch_error};
+use super::reply::Failures;
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::StorageError;
 use crate::coordinate::storage::Storage;
@@ -16,7 +17,7 @@ impl<S: Storage> Service for JobServer<S> {
     type Answer = Answer;
 
     fn open_session(&mut self) -> Session<S> {
-        Session::new(self.engine.settings().limits.session_attempts_max)
+        self.new_session(Failures::InBand)
     }
 
     fn handle(
@@ -26,19 +27,23 @@ impl<S: Storage> Service for JobServer<S> {
         now: Timestamp,
     ) -> Handled<Answer> {
         let content = envelope::content(message);
+        let failures = session.failures;
         let in_flight = match session.in_flight.take() {
             Some(in_flight) => in_flight,
             None => match Message::parse(&content, self.settings.depth_max) {
-                Ok(Message::Single(request)) => InFlight::single(request, &content),
+                Ok(Message::Single(request)) => InFlight::single(request, &content, failures),
                 Ok(Message::List(requests)) => {
                     let max = self.engine.settings().limits.batch_requests_max;
                     let count = requests.clone().take(max.saturating_add(1)).count();
                     if count > max {
-                        return Handled::Answer(Answer::failure(&format!(
-                            "request: the list has more than {max} requests (limit max-batch)"
-                        )));
+                        return Handled::Answer(Answer::failure(
+                            failures,
+                            &Problem::with_request(&format!(
+                                "the list has more than {max} requests (limit max-batch)"
+                            )),
+                        ));
                     }
-                    InFlight::list(&requests, count, &content)
+                    InFlight::list(&requests, count, &content, failures)
                 }
                 Ok(Message::Goodbye) => return Handled::Close,
                 Err(error) => return Handled::Refuse(error),
@@ -95,7 +100,8 @@ impl<S: Storage> Service for JobServer<S> {
 
     fn write_refusal(&self, error: &FrameError, out: &mut Vec<u8>) {
         let mut response = Vec::new();
-        envelope::write_failure(&mut response, envelope::NULL, &format!("request: {error}"));
+        let problem = Problem::with_request(error);
+        problem.write(Failures::InBand, envelope::NULL, &mut response);
         envelope::write_frame(out, &response);
     }
 

@@ -3,7 +3,7 @@
 use super::call::{Call, Progress};
 use super::params::{Options, Params};
 use super::reply::{
-    FailedValue, check_answer_length, ok_pair, true_pair, write_in_band, write_limit, write_name,
+    FailedValue, Failures, check_answer_length, ok_pair, true_pair, write_limit, write_name,
     write_time,
 };
 use crate::clock::Timestamp;
@@ -36,7 +36,9 @@ pub(super) fn get_work_spec<S: Storage>(
     let name = params.get("work_spec_name").name()?;
     match call.operation.work_spec_definition(&name) {
         Ok(definition) => write_definition(&mut Writer::new(out), &definition),
-        Err(Error::NoSuchWorkSpec(_)) => Writer::new(out).null(),
+        Err(Error::NoSuchWorkSpec(_)) if call.failures == Failures::InBand => {
+            Writer::new(out).null();
+        }
         Err(error) => return Err(error),
     }
     Ok(Progress::Done)
@@ -113,7 +115,11 @@ pub(super) fn control_work_spec<S: Storage>(
     let name = params.get("work_spec_name").name()?;
     let control = read_control(Options::read(params.get("options"))?)?;
     let controlled = call.operation.control_work_spec(&name, &control);
-    if write_in_band(out, FailedValue::False, controlled)?.is_some() {
+    if call
+        .failures
+        .write(out, FailedValue::False, controlled)?
+        .is_some()
+    {
         true_pair(out);
     }
     Ok(Progress::Done)
@@ -175,7 +181,7 @@ pub(super) fn get_work_spec_meta<S: Storage>(
         .operation
         .work_spec(&name)
         .map(|spec| spec.meta.clone());
-    if let Some(meta) = write_in_band(out, FailedValue::Null, meta)? {
+    if let Some(meta) = call.failures.write(out, FailedValue::Null, meta)? {
         ok_pair(out, |writer| write_meta(writer, &meta, with_pause));
     }
     Ok(Progress::Done)
@@ -236,7 +242,11 @@ pub(super) fn del_work_spec<S: Storage>(
 ) -> Result<Progress<S>> {
     let name = params.get("work_spec_name").name()?;
     let deleted = call.operation.delete_work_spec(&name);
-    if write_in_band(out, FailedValue::False, deleted)?.is_some() {
+    if call
+        .failures
+        .write(out, FailedValue::False, deleted)?
+        .is_some()
+    {
         true_pair(out);
     }
     Ok(Progress::Done)

@@ -4,8 +4,7 @@ use super::call::{Call, Continuation, Progress, Sleep};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Param, Params};
 use super::reply::{
-    FailedValue, check_answer_length, failed_pair, ok_list, ok_pair, true_pair, write_in_band,
-    write_name, write_time,
+    FailedValue, Failures, check_answer_length, ok_list, ok_pair, true_pair, write_name, write_time,
 };
 use crate::coordinate::storage::{Lister, Storage, UnitQuery};
 use crate::coordinate::{
@@ -113,7 +112,7 @@ pub(super) fn count_work_units<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let counts = call.operation.work_spec(&spec).map(|spec| spec.counts);
-    if let Some(counts) = write_in_band(out, FailedValue::False, counts)? {
+    if let Some(counts) = call.failures.write(out, FailedValue::False, counts)? {
         ok_pair(out, |writer| write_counts(writer, &counts));
     }
     Ok(Progress::Done)
@@ -162,7 +161,7 @@ pub(super) fn get_work_units<S: Storage>(
         limit: options.get("limit").list_limit()?,
     };
     let counts = call.operation.work_spec(&name).map(|spec| spec.counts);
-    let Some(counts) = write_in_band(out, FailedValue::Null, counts)? else {
+    let Some(counts) = call.failures.write(out, FailedValue::Null, counts)? else {
         return Ok(Progress::Done);
     };
     let (units, units_max) = (counts.there(), limits::LIST_INLINE_PASSED_MAX);
@@ -171,9 +170,9 @@ pub(super) fn get_work_units<S: Storage>(
             "listing by state over {units} units is not allowed in a list of requests; send it as a single request"
         )));
     }
-    let namespace = call.operation.namespace;
+    let (namespace, failures) = (call.operation.namespace, call.failures);
     call.list(is_long(&query), out, move |lister, out| {
-        write_units(lister, namespace, &name, &query, out)
+        write_units(lister, namespace, &name, &query, failures, out)
     })
 }
 
@@ -188,6 +187,7 @@ fn write_units(
     namespace: NamespaceId,
     work_spec: &Name,
     query: &UnitQuery,
+    failures: Failures,
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let mut list = Vec::new();
@@ -199,7 +199,7 @@ fn write_units(
         Ok(())
     };
     let listed = lister.list_work_units(namespace, work_spec, query, &mut visit);
-    if write_in_band(out, FailedValue::Null, listed)?.is_some() {
+    if failures.write(out, FailedValue::Null, listed)?.is_some() {
         ok_list(out, count, &list);
     }
     Ok(())
@@ -309,7 +309,10 @@ impl<S: Storage> Continuation<S> for Awaited {
     /// Writes the statuses, unless there is something to wait for.
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         let spec = call.operation.work_spec(&self.work_spec);
-        let Some(spec) = write_in_band(out, FailedValue::Null, spec.map(|spec| spec.id))? else {
+        let Some(spec) = call
+            .failures
+            .write(out, FailedValue::Null, spec.map(|spec| spec.id))?
+        else {
             return Ok(Progress::Done);
         };
         if !call.wait_is_over
@@ -412,11 +415,17 @@ pub(super) fn prioritize_work_units<S: Storage>(
         .optional_number()?
         .map(PriorityChange::Adjust);
     let known = call.operation.work_spec(&spec).map(|_| ());
-    if write_in_band(out, FailedValue::False, known)?.is_none() {
+    if call
+        .failures
+        .write(out, FailedValue::False, known)?
+        .is_none()
+    {
         return Ok(Progress::Done);
     }
     if names.item().is_none() {
-        failed_pair(out, FailedValue::False, "missing work_unit_keys");
+        let missing = Err(Error::Refused("missing work_unit_keys".to_owned()));
+        call.failures
+            .write::<()>(out, FailedValue::False, missing)?;
         return Ok(Progress::Done);
     }
     let action = Prioritize {
@@ -485,7 +494,7 @@ pub(super) fn del_work_units<S: Storage>(
             Err(Error::Refused(problem.to_owned()))
         }),
     };
-    if let Some(count) = write_in_band(out, FailedValue::Zero, deleted)? {
+    if let Some(count) = call.failures.write(out, FailedValue::Zero, deleted)? {
         ok_pair(out, |writer| writer.unsigned(count));
     }
     Ok(Progress::Done)
@@ -525,7 +534,7 @@ struct DeleteInStatus(DeletionInStatus);
 impl<S: Storage> Continuation<S> for DeleteInStatus {
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         let deletion = call.operation.delete_some(&self.0, limits::SWEEP_REMOVED);
-        match write_in_band(out, FailedValue::Zero, deletion)? {
+        match call.failures.write(out, FailedValue::Zero, deletion)? {
             Some(deletion) if deletion.is_over() => {
                 ok_pair(out, |writer| writer.unsigned(deletion.deleted()));
             }

@@ -3,9 +3,7 @@
 use super::call::{Call, Continuation, Progress, Sleep};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
-use super::reply::{
-    FailedValue, failed_pair, ok_list, ok_pair, true_pair, write_in_band, write_time,
-};
+use super::reply::{FailedValue, Failures, ok_list, ok_pair, true_pair, write_time};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WaitsFor, Work,
@@ -14,7 +12,7 @@ use crate::coordinate::{
 use crate::limits::{self, RequestLimits};
 use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A request for work whose search takes several steps, or that waits.
@@ -55,7 +53,7 @@ pub(super) fn get_work<S: Storage>(
     };
     let lease = options.get("lease_time").optional_number()?;
     let tells_attempts = options.get("attempts").item().is_some_and(is_true);
-    let get_work = Rc::new(GetWork {
+    let get_work = Arc::new(GetWork {
         worker,
         max_jobs,
         lease: Lease::to_begin(lease),
@@ -67,7 +65,7 @@ pub(super) fn get_work<S: Storage>(
     get_work.step(call, out)
 }
 
-impl<S: Storage> Continuation<S> for Rc<GetWork> {
+impl<S: Storage> Continuation<S> for Arc<GetWork> {
     /// Continues the search. The store knows how far it has come.
     fn step(&self, call: &mut Call<'_, S>, out: &mut Vec<u8>) -> Result<Progress<S>> {
         let request = WorkRequest {
@@ -128,14 +126,14 @@ impl<S: Storage> Continuation<S> for Rc<GetWork> {
 
 impl GetWork {
     /// Waits until there may be a unit.
-    fn sleep<S: Storage>(self: &Rc<Self>) -> Sleep<S> {
+    fn sleep<S: Storage>(self: &Arc<Self>) -> Sleep<S> {
         let work = Work {
             work_specs: self.work_specs.iter().cloned().collect(),
             runtimes: self.runtimes.iter().cloned().collect(),
         };
         let max_units = usize::try_from(self.max_jobs).unwrap_or(1);
         Sleep {
-            rest: Box::new(Rc::clone(self)),
+            rest: Box::new(Arc::clone(self)),
             waits_for: WaitsFor::Work { work, max_units },
             at_most: self.wait,
         }
@@ -180,7 +178,7 @@ pub(super) fn update_work_unit<S: Storage>(
     if let Some(attempt) = call.operation.chained.unfinished {
         return Ok(Progress::More(Box::new(AddOutput(attempt))));
     }
-    write_outcome(out, outcome)?;
+    write_outcome(out, outcome, call.failures)?;
     Ok(Progress::Done)
 }
 
@@ -205,7 +203,11 @@ pub(super) fn update_work_units<S: Storage>(
 ) -> Result<Progress<S>> {
     let spec = params.get("work_spec_name").name()?;
     let known = call.operation.work_spec(&spec).map(|_| ());
-    if write_in_band(out, FailedValue::Null, known)?.is_none() {
+    if call
+        .failures
+        .write(out, FailedValue::Null, known)?
+        .is_none()
+    {
         return Ok(Progress::Done);
     }
     let action = Updates {
@@ -248,10 +250,12 @@ impl<S: Storage> ListAction<S> for Updates {
                 call.operation
                     .report(call.handed_out, &self.work_spec, &name, &report)
             });
-            write_outcome(call.results, outcome).map_err(|error| match error {
-                Error::Invalid(problem) => item.invalid(problem),
-                other => other,
-            })?;
+            write_outcome(call.results, outcome, Failures::InBand).map_err(
+                |error| match error {
+                    Error::Invalid(problem) => item.invalid(problem),
+                    other => other,
+                },
+            )?;
             count += 1;
             bytes += item.item.bytes().len();
         }
@@ -293,11 +297,13 @@ fn read_update<'a>(
 }
 
 /// Writes the result of an update.
-fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>) -> Result<()> {
-    match write_in_band(out, FailedValue::False, outcome)? {
-        Some(Outcome::Accepted) => true_pair(out),
-        Some(Outcome::Refused(reason)) => failed_pair(out, FailedValue::False, &reason),
-        None => {}
+fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>, failures: Failures) -> Result<()> {
+    let accepted = outcome.and_then(|outcome| match outcome {
+        Outcome::Accepted => Ok(()),
+        Outcome::Refused(reason) => Err(Error::Refused(reason)),
+    });
+    if failures.write(out, FailedValue::False, accepted)?.is_some() {
+        true_pair(out);
     }
     Ok(())
 }

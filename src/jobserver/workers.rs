@@ -2,9 +2,7 @@
 
 use super::call::{Call, Progress};
 use super::params::Params;
-use super::reply::{
-    FailedValue, check_answer_length, ok_pair, true_pair, write_in_band, write_name, write_time,
-};
+use super::reply::{FailedValue, check_answer_length, ok_pair, true_pair, write_name, write_time};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Heartbeat, HeldUnit, Name, Result, worker_lifetime};
 use coordinated_client::cbor::{EMPTY_MAP, Item, Writer};
@@ -45,7 +43,11 @@ pub(super) fn worker_unregister<S: Storage>(
 ) -> Result<Progress<S>> {
     let worker = params.get("worker_id").name()?;
     let unregistered = call.operation.unregister_worker(&worker);
-    if write_in_band(out, FailedValue::False, unregistered)?.is_some() {
+    if call
+        .failures
+        .write(out, FailedValue::False, unregistered)?
+        .is_some()
+    {
         true_pair(out);
     }
     Ok(Progress::Done)

@@ -126,7 +126,7 @@ pub fn envelope(bytes: &[u8]) {
 /// A response to a request is a well-formed map with its id in it.
 fn give_back(request: &Request<'_>) {
     let mut response = Vec::new();
-    envelope::write_failure(&mut response, request.id_bytes(), "no");
+    envelope::write_failure(&mut response, request.id_bytes(), "no", None);
     scan::check(&response, FRAME_LIMITS.depth_max).expect("a well-formed response");
     let id = Item::from_checked(&response).get("id").expect("an id");
     assert_eq!(id.bytes(), request.id_bytes());

@@ -411,7 +411,9 @@ fn answer_wrongly(message: &[u8], fault: Fault) -> Option<Vec<u8>> {
             return None;
         }
         b"get_work" if fault == Fault::Babbles => return Some(b"\xd8\x18\x41\x05".to_vec()),
-        b"server_info" | b"update_work_units" => write_failure(&mut response, id, "no such method"),
+        b"server_info" | b"update_work_units" => {
+            write_failure(&mut response, id, "no such method", None)
+        }
         _ => {
             begin_success(&mut response, id);
             write_result(&mut Writer::new(&mut response), &method, fault);

@@ -2,7 +2,7 @@
 //! which shows a column of CBOR as JSON, and names as values of SQLite.
 
 use crate::Name;
-use crate::cbor::{Value, json};
+use crate::cbor::{Item, json, scan};
 use rusqlite::functions::{Context, FunctionFlags, SubType};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Error};
@@ -32,8 +32,8 @@ pub fn define_cbor_json(connection: &Connection) -> rusqlite::Result<()> {
         let failed = |reason| Error::UserFunctionError(NotCbor(reason).into());
         let text = match context.get_raw(0) {
             ValueRef::Null => return Ok((None, None)),
-            ValueRef::Blob(bytes) => Value::from_bytes(bytes, DEPTH_MAX)
-                .map(|value| json::to_json(&value).to_string())
+            ValueRef::Blob(bytes) => scan::check(bytes, DEPTH_MAX)
+                .map(|()| json::AsJson(Item::from_checked(bytes)).to_text())
                 .map_err(|error| failed(format!("not CBOR: {error}")))?,
             other => {
                 let kind = other.data_type().to_string().to_lowercase();

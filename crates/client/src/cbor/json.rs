@@ -9,15 +9,17 @@
 //! | object | is |
 //! | --- | --- |
 //! | `{"$bytes": "\\xff"}` | a byte string that is not UTF-8, as [`super::escape`] writes it |
-//! | `{"$int": "-9223372036854775809"}` | an integer beyond 64 bits; one that CBOR has under tag 2 or 3 is shown as that |
+//! | `{"$int": "-9223372036854775809"}` | an integer beyond 64 bits (also one under tag 2 or 3, if it has no more bytes than it needs, and at most 16) |
 //! | `{"$float": "NaN"}` | `NaN`, `inf` or `-inf` |
 //! | `{"$map": [[1, "one"]]}` | a map with keys that are no strings, that are not UTF-8 or come twice; or one that looks like an object of this table |
 //! | `{"$tag": [37, "..."]}` | a tag and what it is put on |
 //! | `{"$simple": 99}` | another simple value |
 
 use super::escape::{escape, unescape};
-use super::{TAG_TUPLE, Value};
-use serde_json::{Map, Number, json};
+use super::{Item, Kind, TAG_BIG_NEGATIVE, TAG_BIG_UNSIGNED, TAG_TUPLE, Value};
+use serde::{Serialize, Serializer};
+use serde_json::Map;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 const BYTES: &str = "$bytes";
@@ -50,52 +52,107 @@ pub struct FromJsonError {
 /// ```
 #[must_use]
 pub fn to_json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Int(value) => match Number::from_i128(*value) {
-            Some(number) => number.into(),
-            None => json!({ INT: value.to_string() }),
-        },
-        Value::Float(value) => match Number::from_f64(*value) {
-            Some(number) => number.into(),
-            None => json!({ FLOAT: value.to_string() }),
-        },
-        Value::Text(text) => text.as_str().into(),
-        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => text.into(),
-            Err(_) => json!({ BYTES: escape(bytes) }),
-        },
-        Value::Array(items) => items.iter().map(to_json).collect(),
-        Value::Map(entries) => map_to_json(entries),
-        Value::Tag(TAG_TUPLE, content) if content.as_list().is_some() => to_json(content),
-        Value::Tag(tag, content) => json!({ TAG: [json!(tag), to_json(content)] }),
-        Value::Simple(value) => json!({ SIMPLE: value }),
+    let bytes = value.to_bytes();
+    // Fails for no item: the keys of its maps are strings.
+    serde_json::to_value(AsJson(Item::from_checked(&bytes))).unwrap_or_default()
+}
+
+/// An item that is written as JSON, without a tree of values in between.
+///
+/// ```
+/// use coordinated_client::cbor::{Item, json::AsJson};
+/// let item = Item::from_checked(b"\x82\x01\x41a");
+/// assert_eq!(AsJson(item).to_text(), r#"[1,"a"]"#);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct AsJson<'a>(pub Item<'a>);
+
+impl Serialize for AsJson<'_> {
+    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
+        match self.0.kind() {
+            Kind::Null => json.serialize_unit(),
+            Kind::Bool(value) => json.serialize_bool(value),
+            Kind::Unsigned(value) => json.serialize_u64(value),
+            Kind::Negative(n) => match i64::try_from(-1 - i128::from(n)) {
+                Ok(value) => json.serialize_i64(value),
+                Err(_) => object(json, INT, &(-1 - i128::from(n)).to_string()),
+            },
+            Kind::Float(value) if value.is_finite() => json.serialize_f64(value),
+            Kind::Float(value) => object(json, FLOAT, &value.to_string()),
+            Kind::Text(bytes) | Kind::Bytes(bytes) => match std::str::from_utf8(&bytes) {
+                Ok(text) => json.serialize_str(text),
+                Err(_) => object(json, BYTES, &escape(&bytes)),
+            },
+            Kind::Array(items) => json.collect_seq(items.map(AsJson)),
+            Kind::Map(_) => self.serialize_map(json),
+            Kind::Tag(TAG_TUPLE, content) if content.as_list().is_some() => {
+                AsJson(content).serialize(json)
+            }
+            Kind::Tag(tag, content) => match big_integer(tag, content) {
+                Some(value) => object(json, INT, &value.to_string()),
+                None => object(json, TAG, &(tag, AsJson(content))),
+            },
+            Kind::Simple(value) => object(json, SIMPLE, &value),
+        }
     }
 }
 
-fn map_to_json(entries: &[(Value, Value)]) -> serde_json::Value {
-    let keys: Option<Vec<&str>> = entries
-        .iter()
-        .map(|(key, _)| std::str::from_utf8(key.as_string_bytes()?).ok())
-        .collect();
-    let is_plain = |keys: &[&str]| match keys {
-        [key] if is_escape_key(key.as_bytes()) => false,
-        _ => keys.iter().collect::<HashSet<_>>().len() == keys.len(),
-    };
-    match keys.filter(|keys| is_plain(keys)) {
-        Some(keys) => {
-            let values = entries.iter().map(|(_, value)| to_json(value));
-            let keys = keys.into_iter().map(str::to_owned);
-            serde_json::Value::Object(keys.zip(values).collect())
-        }
-        None => {
-            let pairs = entries
-                .iter()
-                .map(|(key, value)| json!([to_json(key), to_json(value)]));
-            json!({ MAP: pairs.collect::<Vec<_>>() })
-        }
+impl AsJson<'_> {
+    /// The JSON in one line.
+    #[must_use]
+    pub fn to_text(self) -> String {
+        // Fails for no item: the keys of its maps are strings.
+        serde_json::to_string(&self).unwrap_or_default()
     }
+
+    fn serialize_map<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
+        let entries = || self.0.as_map().into_iter().flatten();
+        let keys: Option<Vec<Cow<'_, [u8]>>> = entries()
+            .map(|(key, _)| {
+                key.as_string_bytes()
+                    .filter(|bytes| std::str::from_utf8(bytes).is_ok())
+            })
+            .collect();
+        let is_plain = |keys: &[Cow<'_, [u8]>]| match keys {
+            [key] if is_escape_key(key) => false,
+            _ => keys.iter().collect::<HashSet<_>>().len() == keys.len(),
+        };
+        if !keys.is_some_and(|keys| is_plain(&keys)) {
+            let pairs: Vec<_> = entries()
+                .map(|(key, value)| (AsJson(key), AsJson(value)))
+                .collect();
+            return object(json, MAP, &pairs);
+        }
+        json.collect_map(entries().map(|(key, value)| (AsJson(key), AsJson(value))))
+    }
+}
+
+/// The integer that tag 2 or 3 and a byte string are, if it is encoded as [`Value::write`] does.
+fn big_integer(tag: u64, content: Item<'_>) -> Option<i128> {
+    let Kind::Bytes(bytes) = content.kind() else {
+        return None;
+    };
+    if bytes.len() <= size_of::<u64>() || bytes.first() == Some(&0) {
+        return None;
+    }
+    let mut all = [0; size_of::<i128>()];
+    let start = all.len().checked_sub(bytes.len())?;
+    all.get_mut(start..)?.copy_from_slice(&bytes);
+    let magnitude = i128::try_from(u128::from_be_bytes(all)).ok()?;
+    match tag {
+        TAG_BIG_UNSIGNED => Some(magnitude),
+        TAG_BIG_NEGATIVE => Some(-1 - magnitude),
+        _ => None,
+    }
+}
+
+/// An object with a single key.
+fn object<S: Serializer>(
+    json: S,
+    key: &str,
+    content: &(impl Serialize + ?Sized),
+) -> Result<S::Ok, S::Error> {
+    json.collect_map([(key, content)])
 }
 
 /// The value that JSON stands for.
@@ -204,6 +261,7 @@ fn tag_from(content: &serde_json::Value) -> Result<Option<Value>, FromJsonError>
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
 
     #[test]
     fn what_json_has_is_shown_as_it_is() {

@@ -19,6 +19,10 @@ pub use item::{Item, Kind};
 pub use value::Value;
 pub use write::Writer;
 
+/// Tag of a byte string with the bytes of an integer beyond 64 bits (RFC 8949, section 3.4.3).
+pub(crate) const TAG_BIG_UNSIGNED: u64 = 2;
+/// The same for n of the integer -1 - n.
+pub(crate) const TAG_BIG_NEGATIVE: u64 = 3;
 /// Tag of a byte string that holds encoded CBOR (RFC 8949, section 3.4.5.1).
 pub const TAG_EMBEDDED_CBOR: u64 = 24;
 /// Tag that the Python client puts around the array of a tuple.

@@ -3,7 +3,7 @@
 //! The daemon itself keeps data as bytes; see the module above.
 
 use super::scan::{self, ScanError};
-use super::{Item, Kind, TAG_TUPLE, Writer};
+use super::{Item, Kind, TAG_BIG_NEGATIVE, TAG_BIG_UNSIGNED, TAG_TUPLE, Writer};
 use std::borrow::Cow;
 
 /// A value, as the protocol has it: byte strings and text are two things, as are integers and floats, and
@@ -248,13 +248,11 @@ impl Value {
 }
 
 fn write_integer(writer: &mut Writer<'_>, value: i128) {
-    const TAG_BIG_POSITIVE: u64 = 2;
-    const TAG_BIG_NEGATIVE: u64 = 3;
     // Of a negative integer CBOR has the number -1 - n.
     let (tag, n) = if value < 0 {
         (TAG_BIG_NEGATIVE, !value)
     } else {
-        (TAG_BIG_POSITIVE, value)
+        (TAG_BIG_UNSIGNED, value)
     };
     match u64::try_from(n) {
         Ok(n) if value < 0 => writer.negative(n),

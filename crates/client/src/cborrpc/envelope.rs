@@ -166,16 +166,21 @@ pub fn begin_success(out: &mut Vec<u8>, id: &[u8]) {
     writer.bytes(b"result");
 }
 
-/// Writes a failed response. Its message is a byte string, since Python 2 can't print every text.
-pub fn write_failure(out: &mut Vec<u8>, id: &[u8], message: &str) {
+/// Writes a failed response. Its message is a byte string, since Python 2 can't print every text. The code, by which
+/// programs know the error, is left out for clients that don't expect one.
+pub fn write_failure(out: &mut Vec<u8>, id: &[u8], message: &str, code: Option<&str>) {
     let mut writer = Writer::new(out);
     writer.map(2);
     writer.bytes(b"id");
     writer.encoded(id);
     writer.bytes(b"error");
-    writer.map(1);
+    writer.map(if code.is_some() { 2 } else { 1 });
     writer.bytes(b"message");
     writer.bytes(message.as_bytes());
+    if let Some(code) = code {
+        writer.bytes(b"code");
+        writer.bytes(code.as_bytes());
+    }
 }
 
 /// Puts a request, a response, or a list of them, into a frame.
@@ -244,7 +249,7 @@ mod tests {
         assert!(null.outcome.is_ok_and(Item::is_null));
         assert_eq!(null.id.map(Item::bytes), Some(&b"\x01"[..]));
         let mut failure = Vec::new();
-        write_failure(&mut failure, NULL, "no");
+        write_failure(&mut failure, NULL, "no", None);
         let failed = Response::parse(&failure, 10).expect("a response");
         assert!(
             failed
@@ -266,7 +271,7 @@ mod tests {
     #[test]
     fn responses_are_framed_with_their_length() {
         let (mut response, mut out) = (Vec::new(), Vec::new());
-        write_failure(&mut response, NULL, "no");
+        write_failure(&mut response, NULL, "no", None);
         write_frame(&mut out, &response);
         assert_eq!(
             out,

@@ -1,0 +1,250 @@
+//! Messages that another thread submits, for interfaces that have no connection in the loop.
+
+use super::job_server::JobServer;
+use super::message::{Problem, Session};
+use super::reply::Failures;
+use crate::clock::Timestamp;
+use crate::coordinate::WaiterId;
+use crate::coordinate::storage::{Access, Storage};
+use crate::server::{
+    BatchError, Handled, Inbox, LongRead, Service, SubmitError, Task, TaskProgress,
+};
+use coordinated_client::cborrpc::envelope;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Submits messages to the loop. Each is handled as if it were the only one of its connection: so a report has to name its
+/// attempt or its worker. Failures are errors with a code ([`Failures::AsErrors`]).
+pub struct Submitter<S: Storage>(Inbox<JobServer<S>>);
+
+impl<S: Storage> Clone for Submitter<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// The answer to a message that was submitted.
+pub enum Answered {
+    /// Its responses, encoded. What they say is committed.
+    Responses(Vec<u8>),
+    /// A read that gives the responses, in a frame. It takes long: run it on a thread that may block.
+    Read(LongRead),
+}
+
+/// Takes the answer. Runs on the loop's thread, and must not block.
+pub type TakeAnswer = Box<dyn FnOnce(Answered) + Send>;
+
+impl<S: Storage + 'static> Submitter<S> {
+    /// Submits to the loop that takes its tasks from this inbox.
+    #[must_use]
+    pub fn new(inbox: Inbox<JobServer<S>>) -> Self {
+        Self(inbox)
+    }
+
+    /// Submits a message: a request, or a list of requests, encoded. If the loop ends early, `take` is dropped.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn submit(&self, message: Vec<u8>, take: TakeAnswer) -> Result<Submitted<S>, SubmitError> {
+        let state = Arc::new(State::default());
+        self.0.submit(Submission {
+            message,
+            session: None,
+            state: Arc::clone(&state),
+            take,
+        })?;
+        Ok(Submitted {
+            inbox: self.0.clone(),
+            state,
+        })
+    }
+
+    /// Asks the loop to begin to write and to commit. `take` gets the outcome.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn probe(&self, take: TakeOutcome) -> Result<(), SubmitError> {
+        self.0.submit(Probe {
+            take,
+            has_waited: false,
+        })
+    }
+}
+
+/// A message that was submitted. Drop it when nobody waits for the answer any more: one that still waits for work then
+/// gets none. One that was handled has changed what it changes.
+pub struct Submitted<S: Storage + 'static> {
+    inbox: Inbox<JobServer<S>>,
+    state: Arc<State>,
+}
+
+impl<S: Storage + 'static> Drop for Submitted<S> {
+    fn drop(&mut self) {
+        self.state.is_abandoned.store(true, Ordering::Release);
+        let waiter = self.state.waiter.load(Ordering::Acquire);
+        if waiter != NOT_WAITING {
+            // If there is no room for this, its wait ends by itself.
+            let _ = self.inbox.submit(EndWait(WaiterId(waiter)));
+        }
+    }
+}
+
+const NOT_WAITING: u64 = u64::MAX;
+
+/// What the two sides of a submitted message know of each other.
+struct State {
+    /// True if nobody waits for the answer any more.
+    is_abandoned: AtomicBool,
+    /// The id with which the message waits for something, or [`NOT_WAITING`].
+    waiter: AtomicU64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            is_abandoned: AtomicBool::new(false),
+            waiter: AtomicU64::new(NOT_WAITING),
+        }
+    }
+}
+
+/// A message on the loop's side.
+struct Submission<S: Storage> {
+    message: Vec<u8>,
+    /// What is remembered of it after its first turn.
+    session: Option<Session<S>>,
+    state: Arc<State>,
+    take: TakeAnswer,
+}
+
+impl<S: Storage + 'static> Task<JobServer<S>> for Submission<S> {
+    fn run(
+        mut self: Box<Self>,
+        service: &mut JobServer<S>,
+        now: Timestamp,
+    ) -> TaskProgress<JobServer<S>> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => service.new_session(Failures::AsErrors),
+        };
+        let is_waiting = session.waiter.is_some();
+        if is_waiting && self.state.is_abandoned.load(Ordering::Acquire) {
+            service.close_session(&mut session);
+            return TaskProgress::Done(Box::new(|_| {}));
+        }
+        self.state.waiter.store(NOT_WAITING, Ordering::Release);
+        let problem = match service.handle(&mut session, &self.message, now) {
+            Handled::Answer(answer) => {
+                let take = self.take;
+                return TaskProgress::Done(Box::new(move |outcome| {
+                    take(Answered::Responses(answer.into_response(outcome)));
+                }));
+            }
+            Handled::Later(read) => {
+                let take = self.take;
+                return TaskProgress::Done(Box::new(move |outcome| {
+                    take(match outcome {
+                        Err(error @ (BatchError::Unknown(_) | BatchError::Gone(_))) => {
+                            Problem::of_batch(error, false).into_answered()
+                        }
+                        Ok(()) | Err(BatchError::RolledBack(_)) => Answered::Read(read),
+                    });
+                }));
+            }
+            Handled::Again { .. } => {
+                self.session = Some(session);
+                return TaskProgress::Again(self);
+            }
+            Handled::Wait { .. } => {
+                self.session = Some(session);
+                return TaskProgress::Wait(self);
+            }
+            Handled::Sleep { ticket, .. } => {
+                self.session = Some(session);
+                self.state.waiter.store(ticket.0, Ordering::Release);
+                if self.state.is_abandoned.load(Ordering::Acquire) {
+                    // It was dropped before it could know that this waits.
+                    self.end_sleep(service);
+                }
+                return TaskProgress::Sleep(ticket, self);
+            }
+            Handled::Refuse(error) => Problem::with_request(&error),
+            Handled::Close => Problem::with_request(&"null is not a request"),
+        };
+        let answered = problem.into_answered();
+        let take = self.take;
+        TaskProgress::Done(Box::new(move |_| take(answered)))
+    }
+
+    fn rolled_back(&mut self, error: &BatchError) {
+        if let Some(in_flight) = self.session.as_mut().and_then(|it| it.in_flight.as_mut()) {
+            in_flight.rolled_back(error);
+        }
+    }
+
+    fn end_waiting(&mut self) {
+        if let Some(in_flight) = self.session.as_mut().and_then(|it| it.in_flight.as_mut()) {
+            in_flight.end_waiting();
+        }
+    }
+
+    fn end_sleep(&mut self, service: &mut JobServer<S>) {
+        if let Some(session) = &mut self.session {
+            service.end_sleep(session);
+        }
+    }
+}
+
+impl Problem {
+    /// The answer to a request that has failed by this.
+    fn into_answered(self) -> Answered {
+        let mut response = Vec::new();
+        self.write(Failures::AsErrors, envelope::NULL, &mut response);
+        Answered::Responses(response)
+    }
+}
+
+/// Wakes a message that waits for something.
+struct EndWait(WaiterId);
+
+impl<S: Storage> Task<JobServer<S>> for EndWait {
+    fn run(
+        self: Box<Self>,
+        service: &mut JobServer<S>,
+        _: Timestamp,
+    ) -> TaskProgress<JobServer<S>> {
+        service.engine.hurry(self.0);
+        TaskProgress::Done(Box::new(|_| {}))
+    }
+}
+
+/// Takes the outcome of a probe. Runs on the loop's thread, and must not block.
+pub type TakeOutcome = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// Begins to write.
+struct Probe {
+    take: TakeOutcome,
+    has_waited: bool,
+}
+
+impl<S: Storage> Task<JobServer<S>> for Probe {
+    fn run(
+        self: Box<Self>,
+        service: &mut JobServer<S>,
+        _: Timestamp,
+    ) -> TaskProgress<JobServer<S>> {
+        let begun = match service.lock_by_others(Access::Write) {
+            Some(_) if !self.has_waited => return TaskProgress::Wait(self),
+            Some(error) => Err(error.to_string()),
+            None => Ok(()),
+        };
+        TaskProgress::Done(Box::new(move |outcome| {
+            let committed = outcome.as_ref().map_err(ToString::to_string);
+            (self.take)(begun.and(committed.copied()));
+        }))
+    }
+
+    fn end_waiting(&mut self) {
+        self.has_waited = true;
+    }
+}
