@@ -5,6 +5,7 @@
 //! - [`cli`] reads the command line and starts everything;
 //! - [`server`] is the event loop: it knows bytes and batches, no jobs;
 //! - [`jobserver`] translates CBOR-RPC calls into operations and back;
+//! - [`http`] has the same calls for HTTP clients, on a thread of its own;
 //! - [`engine`] runs operations, in batches, and does what is due by itself;
 //! - [`coordinate`] is the operations and their rules, in plain types;
 //! - [`store`] keeps everything in SQLite;
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod clock;
 pub mod coordinate;
 pub mod engine;
+pub mod http;
 mod id_file;
 pub mod jobserver;
 pub mod limits;

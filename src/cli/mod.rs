@@ -7,6 +7,7 @@ mod commands;
 mod compact;
 mod config;
 mod help;
+mod http;
 mod pid_file;
 mod progress;
 mod restore;

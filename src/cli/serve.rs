@@ -1,11 +1,13 @@
 //! `coordinated serve`: the daemon.
 
 use super::config;
+use super::http::HttpArgs;
 use super::pid_file::PidFile;
 use super::values::{parse_bytes, parse_duration, parse_mode};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
-use crate::jobserver::{JobServer, Settings};
+use crate::http::Http;
+use crate::jobserver::{JobServer, Settings, Submitter};
 use crate::limits::{Pace, RequestLimits};
 use crate::server::{Admission, BindError, Limits, Network, Server, ServerError, ServiceManager};
 use crate::store::{Options, SqliteStore, Synchronous};
@@ -156,6 +158,9 @@ pub(super) struct Args {
     backups: super::backup::ScheduleArgs,
 
     #[command(flatten)]
+    http: HttpArgs,
+
+    #[command(flatten)]
     limits: LimitArgs,
 }
 
@@ -284,6 +289,14 @@ enum SynchronousMode {
 const ALLOW_HINT: &str = "so add --allow with the networks that may connect, for example \
     --allow 127.0.0.0/8,10.0.0.0/8 (everybody: --allow 0.0.0.0/0,::/0)";
 
+/// Adds to an error of binding what to do about it.
+pub(super) fn bind_error(error: BindError) -> Box<dyn Error> {
+    match error {
+        BindError::NobodyAllowed { .. } => format!("{error}, {ALLOW_HINT}").into(),
+        error => error.into(),
+    }
+}
+
 /// Serves until a signal ends it.
 ///
 /// # Errors
@@ -335,18 +348,13 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         allow: args.allow.clone(),
         socket_mode: args.socket_mode,
     };
-    let mut server = Server::bind(
-        &args.listen,
-        admission,
-        Limits {
-            busy_poll_max: args.busy_poll,
-            ..limits.for_server()
-        },
-    )
-    .map_err(|error| match error {
-        BindError::NobodyAllowed { .. } => format!("{error}, {ALLOW_HINT}").into(),
-        error => Box::<dyn Error>::from(error),
-    })?;
+    let server_limits = Limits {
+        busy_poll_max: args.busy_poll,
+        ..limits.for_server()
+    };
+    let mut server = Server::bind(&args.listen, admission.clone(), server_limits)
+        .map_err(|error| bind_error(error))?;
+    let http_sockets = args.http.bind(&admission)?;
     server.handle_signals()?;
     server.notify(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -361,13 +369,25 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         );
     }
     let backups = args.backups.start(&args.db)?;
-    let served = server.run(&mut service, &mut clock);
+    let (inbox, tasks) = server.inbox(args.http.tasks_max());
+    let http = args.http.start(
+        http_sockets,
+        admission,
+        server_limits,
+        Submitter::new(inbox),
+        server.stopper(),
+    )?;
+    let served = server.run_with(&mut service, &mut clock, tasks);
+    let http = http.map(Http::stop).unwrap_or(Ok(()));
     // A running backup reads the database, which would keep the WAL from being emptied.
     drop(backups);
     log_calls(&service);
     let store = service.into_store();
     match served {
-        Ok(()) => store.close()?,
+        Ok(()) => {
+            store.close()?;
+            http?;
+        }
         Err(error @ ServerError::Gone(_)) => {
             // The error of `close` also says where the data are.
             store.close()?;

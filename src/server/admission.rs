@@ -27,7 +27,8 @@ impl Default for Admission {
 
 impl Admission {
     /// True if a peer may connect.
-    pub(super) fn admits(&self, peer: IpAddr) -> bool {
+    #[must_use]
+    pub fn admits(&self, peer: IpAddr) -> bool {
         // A listener for both families shows IPv4 peers as ::ffff:a.b.c.d.
         let peer = peer.to_canonical();
         if self.allow.is_empty() {

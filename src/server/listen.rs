@@ -10,6 +10,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 
 /// One bound socket; never blocks.
 pub(super) enum Listener {
@@ -27,6 +28,13 @@ impl Listener {
                 let (listener, file) = unix_socket::bind(address, path, admission.socket_mode)?;
                 Ok(vec![Self::Unix(listener, file)])
             }
+        }
+    }
+
+    fn into_std(self) -> BoundSocket {
+        match self {
+            Self::Tcp(listener) => BoundSocket::Tcp(OwnedFd::from(listener).into()),
+            Self::Unix(listener, file) => BoundSocket::Unix(OwnedFd::from(listener).into(), file),
         }
     }
 
@@ -60,6 +68,37 @@ impl Listener {
                 let (stream, _) = listener.accept()?;
                 Ok((Socket::Unix(stream), Peer::Unix))
             }
+        }
+    }
+}
+
+/// A bound socket for another server than the loop. Never blocks.
+#[derive(Debug)]
+pub enum BoundSocket {
+    /// A TCP listener.
+    Tcp(std::net::TcpListener),
+    /// A listener at a Unix socket, and its file, which is removed when this is dropped.
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+impl BoundSocket {
+    /// Binds an address, or all addresses of its name, by the same rules as [`super::Server::bind`].
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind(address: &Address, admission: &Admission) -> Result<Vec<Self>, BindError> {
+        let listeners = Listener::bind(address, admission)?;
+        Ok(listeners.into_iter().map(Listener::into_std).collect())
+    }
+
+    /// The address that it is bound to.
+    ///
+    /// # Errors
+    /// If the system doesn't tell.
+    pub fn local_address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::from),
+            Self::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 }

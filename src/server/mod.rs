@@ -44,8 +44,10 @@ pub use admission::{Admission, Network, ParseNetworkError};
 pub use bind_error::BindError;
 pub use inbox::{Inbox, Reply, SubmitError, Task, TaskProgress, Tasks};
 pub use limits::Limits;
+pub use listen::BoundSocket;
 pub use service::{BatchError, Handled, LongRead, Service, Ticket};
 pub use service_manager::ServiceManager;
+pub use unix_socket::SocketFile;
 
 use crate::clock::Clock;
 use coordinated_client::Address;

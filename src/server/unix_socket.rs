@@ -47,7 +47,8 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// The file of a Unix socket, removed when this is dropped.
-pub(super) struct SocketFile {
+#[derive(Debug)]
+pub struct SocketFile {
     path: PathBuf,
     /// Device and inode, since a file that another program has put there must not be removed.
     identity: Option<(u64, u64)>,

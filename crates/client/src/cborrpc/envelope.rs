@@ -144,6 +144,12 @@ impl<'a> Response<'a> {
 
 /// Writes a request. All names are written as byte strings, which every known server accepts.
 pub fn write_request(out: &mut Vec<u8>, id: u64, method: &str, params: &[u8]) {
+    begin_request(out, id, method);
+    Writer::new(out).encoded(params);
+}
+
+/// Begins a request; its parameters must be written next.
+pub fn begin_request(out: &mut Vec<u8>, id: u64, method: &str) {
     let mut writer = Writer::new(out);
     writer.map(3);
     writer.bytes(b"id");
@@ -151,7 +157,6 @@ pub fn write_request(out: &mut Vec<u8>, id: u64, method: &str, params: &[u8]) {
     writer.bytes(b"method");
     writer.bytes(method.as_bytes());
     writer.bytes(b"params");
-    writer.encoded(params);
 }
 
 /// The id of a response to a request without one.

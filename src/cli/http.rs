@@ -1,0 +1,208 @@
+//! The arguments of `serve` about HTTP.
+
+use super::serve::bind_error;
+use super::values::parse_duration;
+use crate::coordinate::storage::Storage;
+use crate::http::{self, Host, Http};
+use crate::jobserver::Submitter;
+use crate::server::{self, Admission, BoundSocket, Stopper};
+use coordinated_client::{Address, ParseAddressError};
+use std::error::Error;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Where HTTP is served if nothing else is said: the port of the Go daemons.
+const DEFAULT: &str = "127.0.0.1:5980";
+
+/// What `--http` takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum HttpAddress {
+    Off,
+    At(Address),
+}
+
+impl FromStr for HttpAddress {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::At),
+        }
+    }
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "HTTP")]
+pub(super) struct HttpArgs {
+    /// Where to serve HTTP: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable; `off` for nowhere. 127.0.0.1:5980 if not
+    /// given; if that is in use, the daemon warns and runs without HTTP
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP",
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    http: Vec<HttpAddress>,
+
+    /// A host name by which HTTP clients may know the daemon, beside its addresses and localhost; repeatable
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP_HOST",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    http_host: Vec<Host>,
+
+    /// A path before all others, such as /jobs, for a reverse proxy
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP_BASE_PATH",
+        value_name = "PATH",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = parse_base_path
+    )]
+    http_base_path: String,
+
+    /// Serve HTTP at an address that other machines can reach. Nothing is encrypted, and each client from a network in
+    /// --allow may do everything
+    #[arg(long, env = "COORDINATED_HTTP_INSECURE")]
+    http_insecure: bool,
+
+    /// Number of open HTTP connections. Further ones are closed at once
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value = "1000"
+    )]
+    http_max_connections: NonZeroUsize,
+
+    /// Number of HTTP requests that are handled or wait for work at a time. Further ones get the status 503
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP_MAX_REQUESTS",
+        value_name = "N",
+        default_value = "1000"
+    )]
+    http_max_requests: NonZeroUsize,
+
+    /// How long an HTTP connection may take to send the head of its next request, and so how long it may be idle
+    #[arg(long, env = "COORDINATED_HTTP_HEAD_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    http_head_timeout: Duration,
+
+    /// How long the body of an HTTP request may take
+    #[arg(long, env = "COORDINATED_HTTP_BODY_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    http_body_timeout: Duration,
+}
+
+fn parse_base_path(text: &str) -> Result<String, String> {
+    let is_path = text
+        .strip_prefix('/')
+        .is_some_and(|rest| !rest.contains(['{', '}', '?', '#', ' ']) && !text.contains("//"));
+    if text.is_empty() || is_path {
+        Ok(text.to_owned())
+    } else {
+        Err("write a path that begins with a slash, for example /jobs".to_owned())
+    }
+}
+
+impl HttpArgs {
+    /// Binds the sockets; none if HTTP is off.
+    ///
+    /// # Errors
+    /// If an address that was asked for can't be had.
+    pub(super) fn bind(&self, admission: &Admission) -> Result<Vec<BoundSocket>, Box<dyn Error>> {
+        if self.http.is_empty() {
+            let default: Address = DEFAULT.parse()?;
+            return match BoundSocket::bind(&default, &Admission::default()) {
+                Ok(sockets) => Ok(sockets),
+                Err(error) => {
+                    tracing::warn!("running without HTTP: {error}; --http sets another address");
+                    Ok(Vec::new())
+                }
+            };
+        }
+        if self.http.contains(&HttpAddress::Off) && self.http.len() > 1 {
+            return Err("--http off can't be combined with an address".into());
+        }
+        let mut sockets = Vec::new();
+        for address in &self.http {
+            let HttpAddress::At(address) = address else {
+                continue;
+            };
+            let bound = BoundSocket::bind(address, admission).map_err(bind_error)?;
+            for socket in &bound {
+                self.check_reach(address, socket)?;
+            }
+            sockets.extend(bound);
+        }
+        Ok(sockets)
+    }
+
+    /// Fails if other machines can reach a socket, and nobody said that they may.
+    fn check_reach(&self, address: &Address, socket: &BoundSocket) -> Result<(), Box<dyn Error>> {
+        let BoundSocket::Tcp(listener) = socket else {
+            return Ok(());
+        };
+        if self.http_insecure || listener.local_addr()?.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        Err(format!(
+            "--http {address} can be reached from other machines, and HTTP has no encryption and no passwords: use a \
+             loopback address behind a proxy that has both, or allow it with --http-insecure"
+        )
+        .into())
+    }
+
+    /// How many tasks may wait for the loop.
+    pub(super) fn tasks_max(&self) -> usize {
+        // Each request has one task at a time, and one more if its client goes away while it waits.
+        self.http_max_requests.get().saturating_mul(2)
+    }
+
+    /// Starts to serve HTTP at the sockets, if there are any.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub(super) fn start<S: Storage + 'static>(
+        &self,
+        sockets: Vec<BoundSocket>,
+        admission: Admission,
+        limits: server::Limits,
+        submitter: Submitter<S>,
+        stopper: Stopper,
+    ) -> Result<Option<Http>, Box<dyn Error>> {
+        if sockets.is_empty() {
+            return Ok(None);
+        }
+        for socket in &sockets {
+            match socket.local_address()? {
+                address @ Address::Tcp { .. } => {
+                    tracing::info!("serving HTTP at http://{address}{}", self.http_base_path);
+                }
+                address @ Address::Unix(_) => tracing::info!("serving HTTP at {address}"),
+            }
+        }
+        let settings = http::Settings {
+            limits: http::Limits {
+                connections_max: self.http_max_connections.get(),
+                requests_max: self.http_max_requests.get(),
+                head_time_max: self.http_head_timeout,
+                body_time_max: self.http_body_timeout,
+                stall_max: limits.stall_max,
+                body_bytes_max: limits.frame.message_bytes_max,
+                bodies_bytes_max: limits.unread_total_bytes_max,
+                answers_bytes_max: limits.unsent_total_bytes_max,
+            },
+            admission,
+            hosts: self.http_host.clone(),
+            base_path: self.http_base_path.clone(),
+        };
+        Http::start(sockets, settings, submitter, stopper)
+            .map(Some)
+            .map_err(|error| format!("cannot start to serve HTTP: {error}").into())
+    }
+}

@@ -1,0 +1,83 @@
+//! Handing messages to the loop, and waiting for their answers.
+
+use super::body::Memory;
+use super::limits::Limits;
+use super::problem::{self, Problem};
+use crate::coordinate::storage::Storage;
+use crate::jobserver::{Answered, Submitter};
+use crate::server::SubmitError;
+use coordinated_client::cborrpc::envelope;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+
+/// What all requests share.
+pub(super) struct Shared<S: Storage + 'static> {
+    pub(super) submitter: Submitter<S>,
+    pub(super) limits: Limits,
+    pub(super) bodies: Memory,
+    pub(super) answers: Memory,
+    /// Requests that may be begun.
+    pub(super) requests: Semaphore,
+}
+
+impl<S: Storage + 'static> Shared<S> {
+    pub(super) fn new(submitter: Submitter<S>, limits: Limits) -> Self {
+        Self {
+            submitter,
+            limits,
+            bodies: Memory::new(limits.bodies_bytes_max),
+            answers: Memory::new(limits.answers_bytes_max),
+            requests: Semaphore::new(limits.requests_max),
+        }
+    }
+
+    /// Begins a request, which lasts until this is dropped.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub(super) fn begin_request(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.requests.try_acquire().map_err(|_| {
+            let max = self.limits.requests_max;
+            Problem::new(
+                problem::BUSY,
+                format!("{max} requests are being handled (limit http-max-requests)"),
+            )
+        })
+    }
+
+    /// Has a message handled, and returns its responses, encoded. If the caller does not wait for that, it waits for
+    /// nothing any more, but what it has changed is changed.
+    ///
+    /// # Errors
+    /// If the loop takes no messages.
+    pub(super) async fn ask(&self, message: Vec<u8>) -> Result<Vec<u8>, Problem> {
+        let (sender, receiver) = oneshot::channel();
+        let submitted = self.submitter.submit(
+            message,
+            Box::new(move |answered| {
+                // If the client is gone, nobody waits for it.
+                let _ = sender.send(answered);
+            }),
+        )?;
+        let answered = receiver.await.map_err(|_| SubmitError::Stopped)?;
+        drop(submitted);
+        match answered {
+            Answered::Responses(responses) => Ok(responses),
+            Answered::Read(read) => {
+                let frame = tokio::task::spawn_blocking(read)
+                    .await
+                    .map_err(|_| Problem::new(problem::DATABASE_ERROR, "reading failed"))?;
+                Ok(envelope::content(&frame).into_owned())
+            }
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        let code = match error {
+            SubmitError::Full => problem::BUSY,
+            SubmitError::Stopped => problem::STOPPING,
+        };
+        Self::new(code, error.to_string())
+    }
+}

@@ -1,0 +1,131 @@
+//! What keeps web pages of others away: a browser on a machine that can reach the daemon must not let the pages that it
+//! visits use it.
+//!
+//! A page can give its own host name the address of the daemon (DNS rebinding): so requests have to name a host that the
+//! daemon knows. And a page can send requests to the daemon from the browser, though it can't read the answers: so those
+//! that may change something must not come from another origin. The second check is that of tower-http.
+
+use super::problem::{self, Problem};
+use super::serve::Connection;
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::header::HOST;
+use axum::http::uri::Authority;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use tower_http::csrf::{CsrfLayer, ProtectionError};
+
+/// A host name under which HTTP clients may know the daemon, without a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host(String);
+
+/// A text that is no host name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no host name: write one without a port, for example jobs.example.org")]
+pub struct ParseHostError(String);
+
+impl FromStr for Host {
+    type Err = ParseHostError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse::<Authority>() {
+            Ok(authority) if authority.as_str() == authority.host() => {
+                Ok(Self(text.to_ascii_lowercase()))
+            }
+            _ => Err(ParseHostError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Lets a request pass if the host that it names is an address, `localhost`, or one of `hosts`. Over a Unix socket, which
+/// browsers can't reach, any host passes.
+pub(super) async fn check_host(
+    State(hosts): State<Arc<[Host]>>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if connection.is_local_socket() {
+        return next.run(request).await;
+    }
+    let header = request.headers().get(HOST);
+    let in_header = header.map(|host| host.to_str().ok().and_then(|host| host.parse().ok()));
+    let in_uri = request.uri().authority().cloned().map(Some);
+    let mut named = [in_header, in_uri].into_iter().flatten().peekable();
+    if named.peek().is_none() {
+        let detail = "the request names no host; add the header Host";
+        return Problem::new(problem::INVALID, detail).into_response();
+    }
+    for authority in named {
+        if !authority.is_some_and(|authority: Authority| is_known(authority.host(), &hosts)) {
+            let detail = "the header Host is neither an address, nor localhost, nor a name that the daemon was started \
+                          with; add the name with --http-host, or use the address";
+            return Problem::new(problem::FOREIGN_HOST, detail).into_response();
+        }
+    }
+    next.run(request).await
+}
+
+fn is_known(host: &str, hosts: &[Host]) -> bool {
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    bracketed.unwrap_or(host).parse::<IpAddr>().is_ok()
+        || host.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|known| host.eq_ignore_ascii_case(&known.0))
+}
+
+/// Refuses requests that may change something and that a page of another origin has sent.
+pub(super) fn refuse_foreign_origins()
+-> CsrfLayer<impl FnMut(ProtectionError) -> Response + Clone + Send + Sync> {
+    CsrfLayer::new().with_rejection_response(|_| {
+        let detail = "the headers Sec-Fetch-Site and Origin say that a page of another site has sent the request";
+        Problem::new(problem::FOREIGN_ORIGIN, detail).into_response()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_localhost_and_the_named_hosts_are_known_and_no_others() {
+        let hosts = ["Jobs.example.org".parse().expect("a host")];
+        for host in [
+            "127.0.0.1",
+            "[::1]",
+            "10.1.2.3",
+            "localhost",
+            "LOCALHOST",
+            "jobs.EXAMPLE.org",
+        ] {
+            assert!(is_known(host, &hosts), "{host}");
+        }
+        for host in [
+            "",
+            "example.org",
+            "evil.jobs.example.org",
+            "localhost.evil.org",
+            "127.0.0.1.evil.org",
+        ] {
+            assert!(!is_known(host, &hosts), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_without_anything_else() {
+        for text in ["a.example.org:80", "http://a.example.org", "user@a.example.org", "", "a b"] {
+            assert!(text.parse::<Host>().is_err(), "{text}");
+        }
+    }
+}

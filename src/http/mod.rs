@@ -1,0 +1,18 @@
+//! HTTP: the methods of [`crate::jobserver`] for everything that speaks HTTP and JSON.
+//!
+//! It runs on a thread of its own, with a runtime of its own, and knows no rules and no SQL. Each request becomes a message
+//! that is submitted to the event loop ([`crate::jobserver::Submitter`]), and is answered after the commit of its batch.
+//! Long reads run on threads that may block.
+
+mod body;
+mod call;
+mod guard;
+mod health;
+mod limits;
+mod problem;
+mod rpc;
+mod serve;
+
+pub use guard::{Host, ParseHostError};
+pub use limits::Limits;
+pub use serve::{Http, Settings};

@@ -1,0 +1,277 @@
+//! The thread that serves HTTP: its connections, their limits, and its stop.
+
+use super::call::Shared;
+use super::guard::{self, Host};
+use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
+use super::problem::{self, Problem};
+use super::{health, rpc};
+use crate::coordinate::storage::Storage;
+use crate::jobserver::Submitter;
+use crate::server::{Admission, BoundSocket, Stopper};
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use axum_server::accept::Accept;
+use axum_server::{Address, Control, Handle};
+use std::future::{Ready, ready};
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
+use tower_http::add_extension::AddExtension;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+/// How HTTP is served.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What clients may use.
+    pub limits: Limits,
+    /// Who may connect.
+    pub admission: Admission,
+    /// Host names by which clients may know the daemon, beside addresses and `localhost`.
+    pub hosts: Vec<Host>,
+    /// A path before all others, such as `/jobs`, or nothing.
+    pub base_path: String,
+}
+
+/// The running HTTP server.
+#[derive(Debug)]
+pub struct Http {
+    control: Control,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Http {
+    /// Serves HTTP at `sockets` from now on, on a thread of its own. If that ends early, it stops the daemon.
+    ///
+    /// # Errors
+    /// If the system refuses a thread or a runtime.
+    pub fn start<S: Storage + 'static>(
+        sockets: Vec<BoundSocket>,
+        settings: Settings,
+        submitter: Submitter<S>,
+        stopper: Stopper,
+    ) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(READER_THREADS)
+            .thread_name("http-reader")
+            .build()?;
+        let shared = Arc::new(Shared::new(submitter, settings.limits));
+        let router = router(shared, &settings);
+        let control = Control::new();
+        let of_thread = control.clone();
+        let thread = std::thread::Builder::new()
+            .name("http".to_owned())
+            .spawn(move || {
+                let served = serve(&runtime, sockets, &settings, &router, &of_thread);
+                runtime.shutdown_background();
+                if let Err(error) = &served {
+                    tracing::error!("HTTP has ended: {error}");
+                    if let Err(error) = stopper.stop() {
+                        tracing::error!("cannot stop the event loop: {error}");
+                    }
+                }
+                served
+            })?;
+        Ok(Self { control, thread })
+    }
+
+    /// Takes no more connections, waits a little until the last answers are sent, and ends. Call this once the event loop
+    /// has ended.
+    ///
+    /// # Errors
+    /// If HTTP had ended by itself.
+    pub fn stop(self) -> io::Result<()> {
+        self.control.graceful_shutdown(Some(STOP_MAX));
+        let ended = self.thread.join();
+        ended.unwrap_or_else(|_| Err(io::Error::other("the HTTP thread has panicked")))
+    }
+}
+
+/// All routes.
+fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
+    let routes = Router::new()
+        .route("/rpc", get(rpc::list::<S>).post(rpc::call_all::<S>))
+        .route("/rpc/{method}", post(rpc::call::<S>))
+        .route("/healthz", get(health::healthz::<S>))
+        .route("/readyz", get(health::readyz::<S>))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(shared);
+    let routes = match settings.base_path.trim_end_matches('/') {
+        "" => routes,
+        base_path => Router::new().nest(base_path, routes),
+    };
+    let hosts: Arc<[Host]> = settings.hosts.clone().into();
+    let no_store = HeaderValue::from_static("no-store");
+    let no_sniff = HeaderValue::from_static("nosniff");
+    routes
+        .fallback(not_found)
+        .layer(guard::refuse_foreign_origins())
+        .layer(from_fn_with_state(hosts, guard::check_host))
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
+        .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, no_sniff))
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    Problem::new(
+        problem::NOT_FOUND,
+        format!("nothing is at {}; GET /rpc lists the methods", uri.path()),
+    )
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    Problem::new(
+        problem::METHOD_NOT_ALLOWED,
+        format!("{} does not take {method}", uri.path()),
+    )
+}
+
+/// Serves until `control` says to stop.
+fn serve(
+    runtime: &Runtime,
+    sockets: Vec<BoundSocket>,
+    settings: &Settings,
+    router: &Router,
+    control: &Control,
+) -> io::Result<()> {
+    let _entered = runtime.enter();
+    let gate = Gate {
+        admission: Arc::new(settings.admission.clone()),
+        connections: Arc::new(Semaphore::new(settings.limits.connections_max)),
+        limits: settings.limits,
+    };
+    let mut listeners = JoinSet::new();
+    // The files of Unix sockets are removed at the end.
+    let mut files = Vec::new();
+    for socket in sockets {
+        match socket {
+            BoundSocket::Tcp(listener) => {
+                let server = axum_server::from_tcp(listener)?;
+                spawn(&mut listeners, server, gate.clone(), router, control);
+            }
+            BoundSocket::Unix(listener, file) => {
+                files.push(file);
+                let server = axum_server::from_unix(listener)?;
+                spawn(&mut listeners, server, gate.clone(), router, control);
+            }
+        }
+    }
+    runtime.block_on(async {
+        while let Some(ended) = listeners.join_next().await {
+            ended.map_err(io::Error::other)??;
+        }
+        Ok(())
+    })
+}
+
+fn spawn<A>(
+    listeners: &mut JoinSet<io::Result<()>>,
+    server: axum_server::Server<A>,
+    gate: Gate,
+    router: &Router,
+    control: &Control,
+) where
+    A: Address + Send + Sync + 'static,
+    A::Stream: Peer,
+    A::Listener: Send + Sync,
+{
+    let head_time_max = gate.limits.head_time_max;
+    let handle = Handle::with_control(control.clone());
+    let mut server = server
+        .acceptor(gate)
+        .handle(handle)
+        .http1_only()
+        .first_request_timeout(head_time_max);
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(head_time_max)
+        .max_buf_size(HEAD_BYTES_MAX);
+    listeners.spawn(server.serve(router.clone().into_make_service()));
+}
+
+/// A connection, as its requests know it. Its place among all connections is free once this is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    /// `None` for one over a Unix socket.
+    peer: Option<IpAddr>,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// True if it came over a Unix socket.
+    pub(super) fn is_local_socket(&self) -> bool {
+        self.peer.is_none()
+    }
+}
+
+/// Lets connections in.
+#[derive(Clone)]
+struct Gate {
+    admission: Arc<Admission>,
+    connections: Arc<Semaphore>,
+    limits: Limits,
+}
+
+/// A connection's socket.
+trait Peer: AsyncRead + AsyncWrite + Send + 'static {
+    /// Where it comes from; `None` for a Unix socket.
+    fn address(&self) -> io::Result<Option<IpAddr>>;
+}
+
+impl Peer for TcpStream {
+    fn address(&self) -> io::Result<Option<IpAddr>> {
+        // Each answer is written in one piece, and must not wait for the confirmation of the one before.
+        self.set_nodelay(true)?;
+        Ok(Some(self.peer_addr()?.ip()))
+    }
+}
+
+impl Peer for UnixStream {
+    fn address(&self) -> io::Result<Option<IpAddr>> {
+        Ok(None)
+    }
+}
+
+impl<I: Peer, S> Accept<I, S> for Gate {
+    type Stream = Pin<Box<TimeoutStream<I>>>;
+    type Service = AddExtension<S, Connection>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        ready(self.admit(stream, service))
+    }
+}
+
+impl Gate {
+    fn admit<I: Peer, S>(
+        &self,
+        stream: I,
+        service: S,
+    ) -> io::Result<(Pin<Box<TimeoutStream<I>>>, AddExtension<S, Connection>)> {
+        let peer = stream.address()?;
+        if peer.is_some_and(|peer| !self.admission.admits(peer)) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return Err(io::Error::other("too many connections"));
+        };
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.limits.stall_max));
+        let connection = Connection {
+            peer,
+            _place: Arc::new(place),
+        };
+        Ok((Box::pin(stream), AddExtension::new(service, connection)))
+    }
+}
