@@ -33,7 +33,10 @@ impl Memory {
                 "other answers take all the memory for answers; what the request changes is changed",
             ));
         };
-        Ok(Body::from(Bytes::from_owner(Counted { bytes, _share: share })))
+        Ok(Body::from(Bytes::from_owner(Counted {
+            bytes,
+            _share: share,
+        })))
     }
 }
 
@@ -59,7 +62,11 @@ pub(super) struct Received {
 ///
 /// # Errors
 /// If it is too large, takes too long, breaks off, or if there is no memory for it.
-pub(super) async fn read(body: Body, memory: &Memory, limits: &Limits) -> Result<Received, Problem> {
+pub(super) async fn read(
+    body: Body,
+    memory: &Memory,
+    limits: &Limits,
+) -> Result<Received, Problem> {
     let reading = read_within(body, memory, limits.body_bytes_max);
     match tokio::time::timeout(limits.body_time_max, reading).await {
         Ok(received) => received,

@@ -55,25 +55,36 @@ pub(super) async fn check_host(
     request: Request,
     next: Next,
 ) -> Response {
-    if connection.is_local_socket() {
-        return next.run(request).await;
-    }
-    let header = request.headers().get(HOST);
-    let in_header = header.map(|host| host.to_str().ok().and_then(|host| host.parse().ok()));
-    let in_uri = request.uri().authority().cloned().map(Some);
-    let mut named = [in_header, in_uri].into_iter().flatten().peekable();
-    if named.peek().is_none() {
-        let detail = "the request names no host; add the header Host";
-        return Problem::new(problem::INVALID, detail).into_response();
-    }
-    for authority in named {
-        if !authority.is_some_and(|authority: Authority| is_known(authority.host(), &hosts)) {
-            let detail = "the header Host is neither an address, nor localhost, nor a name that the daemon was started \
-                          with; add the name with --http-host, or use the address";
-            return Problem::new(problem::FOREIGN_HOST, detail).into_response();
-        }
+    if !connection.is_local_socket()
+        && let Err(problem) = check(&request, &hosts)
+    {
+        return problem.into_response();
     }
     next.run(request).await
+}
+
+/// Checks all hosts that a request names.
+fn check(request: &Request, hosts: &[Host]) -> Result<(), Problem> {
+    let headers = request.headers().get_all(HOST).into_iter();
+    let in_headers = headers.map(|host| host.to_str().ok().and_then(|host| host.parse().ok()));
+    let in_uri = request.uri().authority().cloned().map(Some);
+    let mut named = in_headers.chain(in_uri).peekable();
+    if named.peek().is_none() {
+        let detail = "the request names no host; add the header Host";
+        return Err(Problem::new(problem::INVALID, detail));
+    }
+    let is_allowed = |authority: Option<Authority>| {
+        // A browser never sends a user's name here.
+        authority.is_some_and(|authority| {
+            !authority.as_str().contains('@') && is_known(authority.host(), hosts)
+        })
+    };
+    if !named.all(is_allowed) {
+        let detail = "the header Host is neither an address, nor localhost, nor a name that the daemon was started with; \
+                      add the name with --http-host, or use the address";
+        return Err(Problem::new(problem::FOREIGN_HOST, detail));
+    }
+    Ok(())
 }
 
 fn is_known(host: &str, hosts: &[Host]) -> bool {
@@ -82,7 +93,9 @@ fn is_known(host: &str, hosts: &[Host]) -> bool {
         .and_then(|rest| rest.strip_suffix(']'));
     bracketed.unwrap_or(host).parse::<IpAddr>().is_ok()
         || host.eq_ignore_ascii_case("localhost")
-        || hosts.iter().any(|known| host.eq_ignore_ascii_case(&known.0))
+        || hosts
+            .iter()
+            .any(|known| host.eq_ignore_ascii_case(&known.0))
 }
 
 /// Refuses requests that may change something and that a page of another origin has sent.
@@ -124,7 +137,13 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_without_anything_else() {
-        for text in ["a.example.org:80", "http://a.example.org", "user@a.example.org", "", "a b"] {
+        for text in [
+            "a.example.org:80",
+            "http://a.example.org",
+            "user@a.example.org",
+            "",
+            "a b",
+        ] {
             assert!(text.parse::<Host>().is_err(), "{text}");
         }
     }

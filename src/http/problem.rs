@@ -96,7 +96,10 @@ impl Problem {
     /// As JSON.
     pub(super) fn document(&self) -> Document<'_> {
         Document {
-            r#type: format!("urn:coordinated:problem:{}", self.code.name.replace('_', "-")),
+            r#type: format!(
+                "urn:coordinated:problem:{}",
+                self.code.name.replace('_', "-")
+            ),
             title: self.code.title,
             status: self.code.status.as_u16(),
             detail: &self.detail,
@@ -108,11 +111,16 @@ impl Problem {
     /// The parameter or the option whose value can't be used: messages about one begin with it.
     fn parameter(&self) -> Option<&str> {
         let message = match &self.method {
-            Some(method) => self.detail.strip_prefix(method.as_str())?.strip_prefix(": ")?,
+            Some(method) => self
+                .detail
+                .strip_prefix(method.as_str())?
+                .strip_prefix(": ")?,
             None => &self.detail,
         };
         let labels = ["parameter ", "option "];
-        let rest = labels.iter().find_map(|label| message.strip_prefix(label))?;
+        let rest = labels
+            .iter()
+            .find_map(|label| message.strip_prefix(label))?;
         rest.split_once(':').map(|(name, _)| name)
     }
 }
@@ -183,8 +191,14 @@ mod tests {
     #[test]
     fn a_problem_with_a_parameter_or_an_option_names_it() {
         for (detail, parameter) in [
-            ("get_work: option lease_time: expected a number, got text", Some("lease_time")),
-            ("get_work: parameter worker_id: missing; expected worker_id", Some("worker_id")),
+            (
+                "get_work: option lease_time: expected a number, got text",
+                Some("lease_time"),
+            ),
+            (
+                "get_work: parameter worker_id: missing; expected worker_id",
+                Some("worker_id"),
+            ),
             ("get_work: params: missing", None),
             ("set_work: option x: y", None),
         ] {

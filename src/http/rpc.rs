@@ -174,8 +174,7 @@ struct CallResult<'a>(Item<'a>, Option<&'static MethodInfo>);
 
 impl Serialize for CallResult<'_> {
     fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
-        let response =
-            envelope::Response::from_item(self.0).map_err(serde::ser::Error::custom)?;
+        let response = envelope::Response::from_item(self.0).map_err(serde::ser::Error::custom)?;
         let mut map = json.serialize_map(None)?;
         if let Some(id) = response.id.filter(|id| !id.is_null()) {
             map.serialize_entry("id", &AsJson(id))?;

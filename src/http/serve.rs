@@ -118,8 +118,14 @@ fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> 
         .fallback(not_found)
         .layer(guard::refuse_foreign_origins())
         .layer(from_fn_with_state(hosts, guard::check_host))
-        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
-        .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, no_sniff))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            CACHE_CONTROL,
+            no_store,
+        ))
+        .layer(SetResponseHeaderLayer::overriding(
+            X_CONTENT_TYPE_OPTIONS,
+            no_sniff,
+        ))
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -9,7 +9,7 @@ use crate::coordinate::StorageError;
 use crate::coordinate::storage::Storage;
 use crate::server::{BatchError, Handled, Service, Ticket};
 use coordinated_client::cborrpc::envelope::{self, Message};
-use coordinated_client::cborrpc::framing::FrameError;
+use coordinated_client::cborrpc::framing::{FrameError, OtherProtocol};
 use std::time::Duration;
 
 impl<S: Storage> Service for JobServer<S> {
@@ -99,6 +99,9 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn write_refusal(&self, error: &FrameError, out: &mut Vec<u8>) {
+        if let FrameError::OtherProtocol(protocol) = error {
+            return write_hint(*protocol, error, out);
+        }
         let mut response = Vec::new();
         let problem = Problem::with_request(error);
         problem.write(Failures::InBand, envelope::NULL, &mut response);
@@ -120,6 +123,24 @@ impl<S: Storage> Service for JobServer<S> {
     fn due(&self) -> Option<Timestamp> {
         self.engine.due()
     }
+}
+
+/// Tells a peer of another protocol where it is.
+fn write_hint(protocol: OtherProtocol, error: &FrameError, out: &mut Vec<u8>) {
+    let hint = format!(
+        "{error}. For HTTP, use the address of coordinated serve --http, by default 127.0.0.1:5980.\n"
+    );
+    if protocol == OtherProtocol::Http {
+        let length = hint.len();
+        out.extend_from_slice(
+            format!(
+                "HTTP/1.1 421 Misdirected Request\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\
+                 Connection: close\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+    }
+    out.extend_from_slice(hint.as_bytes());
 }
 
 #[cfg(test)]

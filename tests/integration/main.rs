@@ -9,6 +9,7 @@ mod commands;
 mod commands_document;
 mod database_file;
 mod extension;
+mod http;
 mod operations;
 mod peers;
 mod process;

@@ -44,7 +44,7 @@ class Daemon(object):
         return os.path.join(self.folder, 'daemon.log')
 
     def command(self):
-        command = [self.binary, 'serve', '--listen', self.address,
+        command = [self.binary, 'serve', '--listen', self.address, '--http', 'off',
                    '--db', os.path.join(self.folder, 'coordinate.db')]
         if self.config is not None:
             command += ['--config', self.write_config(self.config)]

@@ -110,6 +110,12 @@ impl Client {
         Ok(count)
     }
 
+    /// All bytes until the daemon closes the connection, by an end or by a reset.
+    pub fn bytes_until_closed(&mut self) -> Vec<u8> {
+        while self.receive().is_ok_and(|count| count > 0) {}
+        std::mem::take(&mut self.received)
+    }
+
     /// True if something has been received that was not read yet; waits for nothing.
     pub fn has_input(&mut self) -> bool {
         let nonblocking = |client: &Client, on| match &client.socket {

@@ -72,6 +72,14 @@ impl Server {
         Server::when_it_listens(process, listeners, arguments, reserved, folder)
     }
 
+    /// Starts a daemon in `folder` as a user would who has set nothing in the environment.
+    pub fn start_in_default_environment(folder: TempDir, arguments: &[&str]) -> Server {
+        let mut command = command(folder.path(), arguments, &[]);
+        command.env_remove("COORDINATED_HTTP");
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        Server::when_it_listens(Process::spawn(command), 1, arguments, Vec::new(), folder)
+    }
+
     /// Starts a daemon on a new file and a free port, under a file mode creation mask.
     pub fn start_under_umask(umask: u32) -> Server {
         let folder = TempDir::new().expect("a temporary folder");
@@ -112,6 +120,15 @@ impl Server {
 
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Where the daemon serves HTTP, such as `http://127.0.0.1:40123`, if `--http` names a TCP address.
+    pub fn http(&self) -> String {
+        let log = self.log();
+        let line = log
+            .lines()
+            .find_map(|line| line.split_once("serving HTTP at "));
+        line.expect("a line about HTTP").1.to_owned()
     }
 
     pub fn folder(&self) -> &Path {
@@ -312,6 +329,8 @@ fn command(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> C
     }) {
         command.env_remove(name);
     }
+    // Its default address is one for the whole machine.
+    command.env("COORDINATED_HTTP", "off");
     command.envs(environment.iter().copied());
     command
         .stdin(Stdio::null())

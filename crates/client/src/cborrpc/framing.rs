@@ -29,12 +29,57 @@ pub enum FrameError {
     /// Not CBOR, or nested too deeply.
     #[error("message is not acceptable CBOR: {0}")]
     Malformed(#[from] ScanError),
+    /// The peer speaks another protocol.
+    #[error("this address is for CBOR-RPC, and the connection begins like one of {0}")]
+    OtherProtocol(OtherProtocol),
     /// A CBOR item is not a request.
     #[error("expected a request (a map, a list of maps, or tag 24 around one), got {found}")]
     NotARequest {
         /// The kind of item that it is.
         found: &'static str,
     },
+}
+
+/// A protocol that a peer may speak by mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherProtocol {
+    /// HTTP.
+    Http,
+    /// TLS, with whatever in it.
+    Tls,
+}
+
+impl OtherProtocol {
+    /// The protocol whose first bytes these are. Neither begins as a request can.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        const HTTP: [&[u8]; 9] = [
+            b"GET ",
+            b"HEAD ",
+            b"POST ",
+            b"PUT ",
+            b"DELETE ",
+            b"CONNECT ",
+            b"OPTIONS ",
+            b"TRACE ",
+            b"PATCH ",
+        ];
+        if bytes.starts_with(b"\x16\x03") {
+            Some(Self::Tls)
+        } else {
+            HTTP.iter()
+                .any(|word| bytes.starts_with(word))
+                .then_some(Self::Http)
+        }
+    }
+}
+
+impl std::fmt::Display for OtherProtocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Tls => "TLS",
+        })
+    }
 }
 
 /// What is at the start of a buffer.
@@ -147,7 +192,10 @@ impl Framer {
             _ => Some("a simple value or float"),
         };
         if let Some(found) = found {
-            return Err(FrameError::NotARequest { found });
+            return Err(match OtherProtocol::of(buffered) {
+                Some(protocol) => FrameError::OtherProtocol(protocol),
+                None => FrameError::NotARequest { found },
+            });
         }
         self.next_scanned(buffered)
     }

@@ -396,7 +396,7 @@ fn unreadable_frame(error: FrameError, received: &[u8]) -> LinkError {
         FrameError::NotARequest { found } => format!("expected a map, got {found}"),
         FrameError::Malformed(error) => error.to_string(),
         // Only servers have this limit.
-        FrameError::Crowded { .. } => error.to_string(),
+        FrameError::Crowded { .. } | FrameError::OtherProtocol(_) => error.to_string(),
     })
 }
 
