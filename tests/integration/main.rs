@@ -10,6 +10,7 @@ mod commands_document;
 mod database_file;
 mod extension;
 mod http;
+mod http_document;
 mod operations;
 mod peers;
 mod process;
