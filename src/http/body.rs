@@ -22,40 +22,53 @@ impl Memory {
         Arc::clone(&self.0).try_acquire_many_owned(units).ok()
     }
 
-    /// An answer's body, which gives its share back once it was sent.
+    /// Counts the bytes of an answer.
     ///
     /// # Errors
     /// If there is not enough memory left.
-    pub(super) fn body(&self, bytes: Vec<u8>) -> Result<Body, Problem> {
-        let Some(share) = self.take(bytes.len()) else {
-            return Err(Problem::new(
+    pub(super) fn hold(&self, bytes: Vec<u8>) -> Result<Held, Problem> {
+        match self.take(bytes.len()) {
+            Some(share) => Ok(Held {
+                bytes,
+                _share: share,
+            }),
+            None => Err(Problem::new(
                 problem::BUSY,
                 "other answers take all the memory for answers; what the request changes is changed",
-            ));
-        };
-        Ok(Body::from(Bytes::from_owner(Counted {
-            bytes,
-            _share: share,
-        })))
+            )),
+        }
     }
 }
 
-/// Bytes with their share of the memory.
-struct Counted {
+/// Bytes with their share of the memory, which they give back when they are dropped.
+pub(super) struct Held {
     bytes: Vec<u8>,
     _share: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl From<Held> for Body {
+    fn from(held: Held) -> Self {
+        Self::from(Bytes::from_owner(held))
     }
 }
 
 /// A request's body, with its share of the memory.
 pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
-    _share: Option<OwnedSemaphorePermit>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl Received {
+    /// Drops the bytes, and keeps the share for what was made of them.
+    pub(super) fn into_share(self) -> Option<OwnedSemaphorePermit> {
+        self.share
+    }
 }
 
 /// Reads all of a body.
@@ -97,7 +110,7 @@ async fn read_within(
     }
     let mut received = Received {
         bytes: Vec::new(),
-        _share: None,
+        share: None,
     };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -113,8 +126,8 @@ async fn read_within(
         received.bytes.extend_from_slice(&data);
         let more = memory_units(received.bytes.len()) - before;
         let share = Arc::clone(&memory.0).try_acquire_many_owned(more);
-        match (share, &mut received._share) {
-            (Ok(share), None) => received._share = Some(share),
+        match (share, &mut received.share) {
+            (Ok(share), None) => received.share = Some(share),
             (Ok(share), Some(held)) => held.merge(share),
             (Err(_), _) => {
                 return Err(Problem::new(

@@ -1,11 +1,11 @@
 //! Handing messages to the loop, and waiting for their answers.
 
-use super::body::Memory;
+use super::body::{Held, Memory};
 use super::limits::Limits;
 use super::problem::{self, Problem};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::{Answered, Submitter};
-use crate::server::SubmitError;
+use crate::server::{LongRead, SubmitError};
 use coordinated_client::cborrpc::envelope;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
@@ -49,27 +49,41 @@ impl<S: Storage + 'static> Shared<S> {
     ///
     /// # Errors
     /// If the loop takes no messages.
-    pub(super) async fn ask(&self, message: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    pub(super) async fn ask(&self, message: Vec<u8>) -> Result<Held, Problem> {
         let (sender, receiver) = oneshot::channel();
+        let answers = self.answers.clone();
         let submitted = self.submitter.submit(
             message,
             Box::new(move |answered| {
+                let answered = match answered {
+                    Answered::Responses(responses) => answers.hold(responses).map(Step::Done),
+                    Answered::Read(read) => Ok(Step::Read(read)),
+                };
                 // If the client is gone, nobody waits for it.
                 let _ = sender.send(answered);
             }),
         )?;
-        let answered = receiver.await.map_err(|_| SubmitError::Stopped)?;
+        let step = receiver.await.map_err(|_| SubmitError::Stopped)??;
         drop(submitted);
-        match answered {
-            Answered::Responses(responses) => Ok(responses),
-            Answered::Read(read) => {
-                let frame = tokio::task::spawn_blocking(read)
-                    .await
-                    .map_err(|_| Problem::new(problem::DATABASE_ERROR, "reading failed"))?;
-                Ok(envelope::content(&frame).into_owned())
+        match step {
+            Step::Done(responses) => Ok(responses),
+            Step::Read(read) => {
+                let answers = self.answers.clone();
+                let reading = tokio::task::spawn_blocking(move || {
+                    let frame = read();
+                    answers.hold(envelope::content(&frame).into_owned())
+                });
+                let failed = |_| Problem::new(problem::DATABASE_ERROR, "reading failed");
+                reading.await.map_err(failed)?
             }
         }
     }
+}
+
+/// What the loop has done.
+enum Step {
+    Done(Held),
+    Read(LongRead),
 }
 
 impl From<SubmitError> for Problem {

@@ -5,6 +5,7 @@ use super::call::Shared;
 use super::problem::{self, Problem};
 use crate::coordinate::storage::{Access, Storage};
 use crate::jobserver::{JobServer, MethodInfo, ResultForm};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,7 @@ use serde::de::DeserializeSeed;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How deeply the values of an answer may be nested. What the daemon has stored was checked when it came.
 const DEPTH_MAX: usize = 1_000;
@@ -64,14 +66,14 @@ pub(super) async fn call<S: Storage>(
         .map_err(of_method)?;
     let mut message = Vec::with_capacity(body.bytes.len() + 64);
     envelope::begin_request(&mut message, 1, method.name);
-    write_json(&body, EMPTY_MAP, &mut message).map_err(of_method)?;
+    let _share = write_json(body, EMPTY_MAP, &mut message).map_err(of_method)?;
     let responses = shared.ask(message).await.map_err(of_method)?;
-    let response = envelope::Response::parse(&responses, DEPTH_MAX).map_err(unreadable)?;
+    let response = envelope::Response::parse(responses.as_ref(), DEPTH_MAX).map_err(unreadable)?;
     match response.outcome {
         Ok(result) => {
             let result = MethodResult(result, method.result);
             let text = serde_json::to_vec(&result).map_err(unreadable)?;
-            shared.answers.body(text).map(json)
+            shared.answers.hold(text).map(|text| json(Body::from(text)))
         }
         Err(error) => Err(Problem::from_error(error, Some(method.name))),
     }
@@ -86,7 +88,7 @@ pub(super) async fn call_all<S: Storage>(
     let _request = shared.begin_request()?;
     let body = body::read(request.into_body(), &shared.bodies, &shared.limits).await?;
     let mut message = Vec::with_capacity(body.bytes.len());
-    write_json(&body, envelope::NULL, &mut message)?;
+    let _share = write_json(body, envelope::NULL, &mut message)?;
     let calls = Item::from_checked(&message);
     let Kind::Array(calls) = calls.kind() else {
         return Err(Problem::new(
@@ -101,7 +103,7 @@ pub(super) async fn call_all<S: Storage>(
         })
         .collect();
     let responses = shared.ask(message).await?;
-    let item = Item::from_checked(&responses);
+    let item = Item::from_checked(responses.as_ref());
     let Some(responses) = item.as_list() else {
         let response = envelope::Response::from_item(item).map_err(unreadable)?;
         return match response.outcome {
@@ -111,7 +113,7 @@ pub(super) async fn call_all<S: Storage>(
     };
     let results = CallResults(responses.zip(methods).collect());
     let text = serde_json::to_vec(&results).map_err(unreadable)?;
-    shared.answers.body(text).map(json)
+    shared.answers.hold(text).map(|text| json(Body::from(text)))
 }
 
 fn unreadable(error: impl std::fmt::Display) -> Problem {
@@ -121,17 +123,24 @@ fn unreadable(error: impl std::fmt::Display) -> Problem {
     )
 }
 
-/// Appends the JSON of a body as CBOR, or `or_else` if the body is empty.
-fn write_json(body: &Received, or_else: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+/// Appends the JSON of a body as CBOR, or `or_else` if the body is empty. Returns the body's share of the memory.
+fn write_json(
+    body: Received,
+    or_else: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Option<OwnedSemaphorePermit>, Problem> {
     if body.bytes.iter().all(u8::is_ascii_whitespace) {
         out.extend_from_slice(or_else);
-        return Ok(());
+        return Ok(body.into_share());
     }
     let mut json = serde_json::Deserializer::from_slice(&body.bytes);
     ToCbor(out)
         .deserialize(&mut json)
         .and_then(|()| json.end())
-        .map_err(|error| Problem::new(problem::INVALID, format!("the body is not JSON: {error}")))
+        .map_err(|error| {
+            Problem::new(problem::INVALID, format!("the body is not JSON: {error}"))
+        })?;
+    Ok(body.into_share())
 }
 
 fn json(body: impl IntoResponse) -> Response {

@@ -65,6 +65,7 @@ impl Session {
             .env("LC_ALL", "C.UTF-8")
             .env("HISTFILE", "/dev/null")
             .env("COORDINATED_LISTEN", &socket)
+            .env("COORDINATED_HTTP", "127.0.0.1:0")
             .env("COORDINATED_SERVER", &socket)
             .env("PATH", path(&home.path().join(".cargo/bin")))
             .envs(of_cargo(home.path()))
