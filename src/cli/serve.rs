@@ -352,8 +352,8 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         busy_poll_max: args.busy_poll,
         ..limits.for_server()
     };
-    let mut server = Server::bind(&args.listen, admission.clone(), server_limits)
-        .map_err(|error| bind_error(error))?;
+    let mut server =
+        Server::bind(&args.listen, admission.clone(), server_limits).map_err(bind_error)?;
     let http_sockets = args.http.bind(&admission)?;
     server.handle_signals()?;
     server.notify(ServiceManager::from_environment());

@@ -255,29 +255,29 @@ impl<I: Peer, S> Accept<I, S> for Gate {
     type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
-        ready(self.admit(stream, service))
+        ready(self.admit(&stream).map(|connection| {
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(self.limits.stall_max));
+            (Box::pin(stream), AddExtension::new(service, connection))
+        }))
     }
 }
 
 impl Gate {
-    fn admit<I: Peer, S>(
-        &self,
-        stream: I,
-        service: S,
-    ) -> io::Result<(Pin<Box<TimeoutStream<I>>>, AddExtension<S, Connection>)> {
+    /// Gives a connection a place.
+    ///
+    /// # Errors
+    /// If it may not connect, or if there is no place.
+    fn admit(&self, stream: &impl Peer) -> io::Result<Connection> {
         let peer = stream.address()?;
         if peer.is_some_and(|peer| !self.admission.admits(peer)) {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
-            return Err(io::Error::other("too many connections"));
-        };
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.limits.stall_max));
-        let connection = Connection {
+        let place = Arc::clone(&self.connections).try_acquire_owned();
+        let place = place.map_err(|_| io::Error::other("too many connections"))?;
+        Ok(Connection {
             peer,
             _place: Arc::new(place),
-        };
-        Ok((Box::pin(stream), AddExtension::new(service, connection)))
+        })
     }
 }
