@@ -176,6 +176,9 @@ impl Meta {
         "missed",
     ];
 
+    /// Those of them that are for workers, too, if there is no `schedule`.
+    pub const KEYS_WITH_SCHEDULE: &[&str] = &["timezone", "overlap", "missed"];
+
     /// Derives the meta of a work spec from its dictionary (docs/protocol.md, "Work spec keys").
     ///
     /// # Errors

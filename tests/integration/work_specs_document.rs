@@ -54,7 +54,9 @@ fn values_of_other_types_are_refused_with_the_key() {
             let name = match key {
                 "name" => "",
                 // They belong to the workers if there is no schedule.
-                "timezone" | "overlap" | "missed" => "'name': 'ws', 'schedule': '@daily', ",
+                key if Meta::KEYS_WITH_SCHEDULE.contains(&key) => {
+                    "'name': 'ws', 'schedule': '@daily', "
+                }
                 _ => "'name': 'ws', ",
             };
             let definition = format!("{{{name}'{key}': {value}}}");
