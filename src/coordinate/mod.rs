@@ -48,7 +48,7 @@ pub use reason::{Reason, UnitsAhead};
 pub use report::{Outcome, Report, ReportKind};
 pub use retention::Retention;
 pub use retry::RetryPolicy;
-pub use schedule::{Missed, Overlap, Schedule, from_word, timezone, word_of};
+pub use schedule::{Missed, Overlap, Schedule, timezone};
 pub use scheduler::Candidates;
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
 pub use work_spec::{Control, Counts, Meta, Pause, WorkSpec, limit_from_integer};

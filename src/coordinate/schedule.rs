@@ -50,27 +50,31 @@ pub enum Missed {
 }
 
 impl Overlap {
-    /// All of them with their words.
-    pub const WORDS: [(&str, Self); 2] = [("skip", Self::Skip), ("queue", Self::Queue)];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Skip, Self::Queue];
+
+    /// The word for it in a definition, and in the file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Queue => "queue",
+        }
+    }
 }
 
 impl Missed {
-    /// All of them with their words.
-    pub const WORDS: [(&str, Self); 2] = [("run-once", Self::RunOnce), ("skip", Self::Skip)];
-}
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::RunOnce, Self::Skip];
 
-/// A value of one of the types above with a word.
-#[must_use]
-pub fn from_word<T: Copy>(words: &[(&str, T)], word: &str) -> Option<T> {
-    let found = words.iter().find(|(known, _)| *known == word);
-    found.map(|(_, value)| *value)
-}
-
-/// The word of such a value.
-#[must_use]
-pub fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
-    let found = words.iter().find(|(_, known)| *known == value);
-    found.map(|(word, _)| *word)
+    /// The word for it in a definition, and in the file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RunOnce => "run-once",
+            Self::Skip => "skip",
+        }
+    }
 }
 
 /// The time zones in the program: the same on all machines.
@@ -474,6 +478,9 @@ mod tests {
             // Both days count if both are set, as in Vixie's cron.
             ("0 3 13 * FRI", ["2026-12-04", "2026-12-11"]),
             ("0 3 L * *", ["2026-12-31", "2027-01-31"]),
+            ("0 3 15W 5 *", ["2027-05-14", "2028-05-15"]),
+            ("0 3 * * 1L", ["2026-12-28", "2027-01-25"]),
+            ("0 3 1-7 * +MON", ["2026-12-07", "2027-01-04"]),
             ("0 3 29 2 *", ["2028-02-29", "2032-02-29"]),
             ("0 3 29 2 +MON", ["2044-02-29", "2072-02-29"]),
             ("0 3 * JAN MON#1", ["2027-01-04", "2028-01-03"]),

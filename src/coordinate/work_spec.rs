@@ -307,20 +307,30 @@ impl Definition<'_> {
         Ok(Some(Schedule {
             expression,
             timezone,
-            overlap: self.word("overlap", &Overlap::WORDS)?.unwrap_or_default(),
-            missed: self.word("missed", &Missed::WORDS)?.unwrap_or_default(),
+            overlap: self
+                .word("overlap", Overlap::ALL, Overlap::word)?
+                .unwrap_or_default(),
+            missed: self
+                .word("missed", Missed::ALL, Missed::word)?
+                .unwrap_or_default(),
             next: None,
             last: None,
             skipped: None,
         }))
     }
 
-    /// One of some words.
-    fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>> {
-        let allowed: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        self.read(key, &allowed.join(" or "), |value| {
+    /// One of two values, by its word.
+    fn word<T: Copy>(
+        &self,
+        key: &str,
+        values: [T; 2],
+        word_of: impl Fn(T) -> &'static str,
+    ) -> Result<Option<T>> {
+        let [one, other] = values.map(&word_of);
+        self.read(key, &format!("{one:?} or {other:?}"), |value| {
             let word = value.as_string_bytes()?;
-            schedule::from_word(words, std::str::from_utf8(&word).ok()?)
+            let mut values = values.into_iter();
+            values.find(|value| word_of(*value).as_bytes() == &*word)
         })
     }
 

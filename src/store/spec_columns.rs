@@ -2,9 +2,7 @@
 
 use super::cached_specs::{CachedSpec, CompletedAfter};
 use crate::clock::Timestamp;
-use crate::coordinate::{
-    Counts, Meta, Missed, Overlap, Pause, RetryPolicy, Schedule, WorkSpec, from_word,
-};
+use crate::coordinate::{Counts, Meta, Missed, Overlap, Pause, RetryPolicy, Schedule, WorkSpec};
 use rusqlite::Row;
 use rusqlite::types::FromSql;
 use std::time::Duration;
@@ -71,15 +69,18 @@ impl Columns<'_> {
         let timezone: Option<String> = self.next()?;
         let overlap: Option<String> = self.next()?;
         let missed: Option<String> = self.next()?;
+        let overlap = Overlap::ALL
+            .into_iter()
+            .find(|one| Some(one.word()) == overlap.as_deref());
+        let missed = Missed::ALL
+            .into_iter()
+            .find(|one| Some(one.word()) == missed.as_deref());
         Ok(Some(Box::new(Schedule {
             expression,
             timezone: timezone.unwrap_or_default(),
-            overlap: overlap
-                .and_then(|word| from_word(&Overlap::WORDS, &word))
-                .unwrap_or_default(),
-            missed: missed
-                .and_then(|word| from_word(&Missed::WORDS, &word))
-                .unwrap_or_default(),
+            // Another program may have written another word.
+            overlap: overlap.unwrap_or_default(),
+            missed: missed.unwrap_or_default(),
             next: self.next()?,
             last: self.next()?,
             skipped: self.next()?,

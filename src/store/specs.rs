@@ -7,8 +7,7 @@ use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, VisitCounts, VisitDefinition, WorkSpecStore};
 use crate::coordinate::{
-    Candidates, Counts, Error, Meta, Missed, Name, NamespaceId, Overlap, Result, StorageError,
-    WorkSpec, WorkSpecId, word_of,
+    Candidates, Counts, Error, Meta, Name, NamespaceId, Result, StorageError, WorkSpec, WorkSpecId,
 };
 use rusqlite::{Connection, named_params};
 
@@ -379,8 +378,8 @@ impl WorkSpecStore for SqliteStore {
                 ":min_gb": meta.min_gb,
                 ":schedule": schedule.map(|schedule| &schedule.expression),
                 ":timezone": schedule.map(|schedule| &schedule.timezone),
-                ":overlap": schedule.and_then(|schedule| word_of(&Overlap::WORDS, schedule.overlap)),
-                ":missed": schedule.and_then(|schedule| word_of(&Missed::WORDS, schedule.missed)),
+                ":overlap": schedule.map(|schedule| schedule.overlap.word()),
+                ":missed": schedule.map(|schedule| schedule.missed.word()),
                 ":next_run_us": schedule.and_then(|schedule| schedule.next),
                 ":last_run_us": schedule.and_then(|schedule| schedule.last),
                 ":skipped_run_us": schedule.and_then(|schedule| schedule.skipped),
