@@ -142,6 +142,9 @@ pub const SWEEP_WORKERS: usize = 500;
 /// Locks that are removed before somebody else gets a turn: a few milliseconds of work.
 pub const SWEEP_LOCKS: usize = 5_000;
 
+/// Work specs whose schedule makes a unit before somebody else gets a turn: less than ten milliseconds of work.
+pub const SWEEP_SCHEDULES: usize = 100;
+
 /// Paths that one call on locks may have: all are taken or none, in one step.
 pub const LOCK_PATHS_MAX: usize = 10_000;
 

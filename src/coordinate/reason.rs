@@ -71,6 +71,11 @@ pub enum Reason {
         /// When it is.
         until: Timestamp,
     },
+    /// No unit of the work spec is available, and its schedule makes the next one later.
+    Scheduled {
+        /// When.
+        until: Timestamp,
+    },
     /// No worker asks for work.
     NoWorker {
         /// How many workers are registered as alive.
@@ -116,6 +121,7 @@ impl Reason {
             Self::NoWork(_) => "no_work",
             Self::ContinuousRunning => "continuous_running",
             Self::Interval { .. } => "interval",
+            Self::Scheduled { .. } => "scheduled",
             Self::NoWorker { .. } => "no_worker",
             Self::MaxRetries(_) => "max_retries",
             Self::Runtime(_) => "runtime",
@@ -191,6 +197,10 @@ impl Reason {
             }
             Self::Interval { until } => format!(
                 "the work spec is continuous, and makes its next unit in {}",
+                left(until)
+            ),
+            Self::Scheduled { until } => format!(
+                "the work spec has no available unit, and its schedule makes the next one in {}",
                 left(until)
             ),
             Self::NoWorker {

@@ -29,6 +29,8 @@ pub(super) fn lack_of_work(spec: &WorkSpec, now: Timestamp) -> Option<Reason> {
     let (meta, counts) = (&spec.meta, &spec.counts);
     if counts.available > 0 {
         None
+    } else if let Some(until) = meta.schedule.as_ref().and_then(|schedule| schedule.next) {
+        Some(Reason::Scheduled { until })
     } else if !meta.continuous {
         Some(Reason::NoWork(*counts))
     } else if counts.pending > 0 {

@@ -1,6 +1,7 @@
 //! Work specs: what their dictionaries say.
 
 use super::retry::RetryPolicy;
+use super::schedule::{self, Missed, Overlap, Schedule};
 use super::work_unit::Completed;
 use super::{Error, Name, Result, WorkSpecId};
 use crate::clock::Timestamp;
@@ -58,6 +59,8 @@ pub struct Meta {
     pub runtime: String,
     /// Memory that a unit needs, as its author says. Not used in scheduling.
     pub min_gb: f64,
+    /// When it makes units by itself, whether or not a worker asks for them.
+    pub schedule: Option<Box<Schedule>>,
 }
 
 /// Who paused a work spec, when and why, as far as it is known.
@@ -167,7 +170,14 @@ impl Meta {
         "then",
         "runtime",
         "min_gb",
+        "schedule",
+        "timezone",
+        "overlap",
+        "missed",
     ];
+
+    /// Those of them that are for workers, too, if there is no `schedule`.
+    pub const KEYS_WITH_SCHEDULE: &[&str] = &["timezone", "overlap", "missed"];
 
     /// Derives the meta of a work spec from its dictionary (docs/protocol.md, "Work spec keys").
     ///
@@ -197,6 +207,7 @@ impl Meta {
             then: keys.name("then")?.filter(|then| !then.bytes().is_empty()),
             runtime: keys.text("runtime")?.unwrap_or_default(),
             min_gb: keys.float("min_gb")?.unwrap_or(0.0),
+            schedule: keys.schedule()?.map(Box::new),
         })
     }
 }
@@ -273,6 +284,54 @@ impl Definition<'_> {
                 .unwrap_or(0.0),
         };
         Ok((retries > 0).then_some(policy))
+    }
+
+    /// The keys about the schedule. Without one, the others are none of ours.
+    fn schedule(&self) -> Result<Option<Schedule>> {
+        let Some(expression) = self.text("schedule")? else {
+            return Ok(None);
+        };
+        let invalid =
+            |key: &str, what: &str| Error::Invalid(format!("work spec key {key:?}: {what}"));
+        schedule::check_expression(&expression).map_err(|what| invalid("schedule", &what))?;
+        if self.boolean("continuous") {
+            let what = "not allowed with continuous, which makes units by itself, too";
+            return Err(invalid("schedule", what));
+        }
+        let timezone = self.text("timezone")?.unwrap_or_else(|| "UTC".to_owned());
+        if schedule::timezone(&timezone).is_none() {
+            let what =
+                "expected a time zone of the IANA database, such as \"Europe/Berlin\" or \"UTC\"";
+            return Err(invalid("timezone", what));
+        }
+        Ok(Some(Schedule {
+            expression,
+            timezone,
+            overlap: self
+                .word("overlap", Overlap::ALL, Overlap::word)?
+                .unwrap_or_default(),
+            missed: self
+                .word("missed", Missed::ALL, Missed::word)?
+                .unwrap_or_default(),
+            next: None,
+            last: None,
+            skipped: None,
+        }))
+    }
+
+    /// One of two values, by its word.
+    fn word<T: Copy>(
+        &self,
+        key: &str,
+        values: [T; 2],
+        word_of: impl Fn(T) -> &'static str,
+    ) -> Result<Option<T>> {
+        let [one, other] = values.map(&word_of);
+        self.read(key, &format!("{one:?} or {other:?}"), |value| {
+            let word = value.as_string_bytes()?;
+            let mut values = values.into_iter();
+            values.find(|value| word_of(*value).as_bytes() == &*word)
+        })
     }
 
     fn count(&self, key: &str) -> Result<Option<u64>> {

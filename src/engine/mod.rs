@@ -1,7 +1,7 @@
 //! Runs operations for every interface.
 //!
 //! The engine owns the store, the batch that is open, the source of chance, and what the daemon does by itself:
-//! it expires what is due, removes what was deleted, adds the units of long outputs, and archives. It knows no wire and
+//! it expires what is due, makes the units of schedules, removes what was deleted, adds the units of long outputs, and archives. It knows no wire and
 //! no sockets.
 
 mod archiver;
@@ -315,14 +315,18 @@ impl<S: Storage> Engine<S> {
     }
 
     /// Moves all times that are kept to be compared with the present by `step`, in a batch of its own that is committed
-    /// when this returns. The caller then sets the clock by the same step.
+    /// when this returns. The caller then sets the clock by the same step, to `now`.
     ///
     /// # Errors
     /// As [`Engine::commit`]. No time has been moved then.
-    pub fn move_times(&mut self, step: ClockStep) -> std::result::Result<(), StorageError> {
+    pub fn move_times(
+        &mut self,
+        step: ClockStep,
+        now: Timestamp,
+    ) -> std::result::Result<(), StorageError> {
         let moved = self
             .store
-            .operation(Access::Write, |store| Ok(store.move_times(step)?));
+            .operation(Access::Write, |store| Ok(store.move_times(step, now)?));
         self.commit()?;
         moved.map_err(into_storage)?;
         self.memory.move_times(step);

@@ -112,8 +112,8 @@ impl<S: Storage> Service for JobServer<S> {
         self.engine.tick(now).map_err(batch_error)
     }
 
-    fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError> {
-        self.engine.move_times(step).map_err(batch_error)
+    fn move_times(&mut self, step: ClockStep, now: Timestamp) -> Result<(), BatchError> {
+        self.engine.move_times(step, now).map_err(batch_error)
     }
 
     fn log_statistics(&mut self) {

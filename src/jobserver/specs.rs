@@ -8,7 +8,7 @@ use super::reply::{
 };
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Control, Error, Meta, Pause, Result, limit_from_integer};
+use crate::coordinate::{Control, Error, Meta, Pause, Result, Schedule, limit_from_integer};
 use crate::limits;
 use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 const RUNNABLE: i64 = 1;
 const PAUSED: i64 = 2;
+
+/// How many runs of a schedule are told in advance: enough to see whether it is the one that was meant.
+const NEXT_RUNS: usize = 3;
 
 pub(super) fn set_work_spec<S: Storage>(
     call: &mut Call<'_, S>,
@@ -176,19 +179,25 @@ pub(super) fn get_work_spec_meta<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
     let name = params.get("work_spec_name").name()?;
-    let with_pause = Options::read(params.get("options"))?.get("pause").is_true();
+    let options = Options::read(params.get("options"))?;
+    let (with_pause, with_schedule) = (
+        options.get("pause").is_true(),
+        options.get("schedule").is_true(),
+    );
     let meta = call
         .operation
         .work_spec(&name)
         .map(|spec| spec.meta.clone());
     if let Some(meta) = call.failures.write(out, FailedValue::Null, meta)? {
-        ok_pair(out, |writer| write_meta(writer, &meta, with_pause));
+        ok_pair(out, |writer| {
+            write_meta(writer, &meta, with_pause, with_schedule)
+        });
     }
     Ok(Progress::Done)
 }
 
-fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool) {
-    writer.map(if with_pause { 6 } else { 5 });
+fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool, with_schedule: bool) {
+    writer.map(5 + usize::from(with_pause) + usize::from(with_schedule));
     writer.bytes(b"status");
     writer.integer(match meta.paused {
         Some(_) => PAUSED,
@@ -206,6 +215,31 @@ fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool) {
     write_limit(writer, meta.max_running);
     writer.bytes(b"weight");
     writer.integer(meta.weight);
+    if with_schedule {
+        writer.bytes(b"schedule");
+        write_schedule(writer, meta.schedule.as_deref());
+    }
+}
+
+/// Writes the runs of a schedule; null if there is none.
+fn write_schedule(writer: &mut Writer<'_>, schedule: Option<&Schedule>) {
+    let Some(schedule) = schedule else {
+        writer.null();
+        return;
+    };
+    writer.map(4);
+    writer.bytes(b"timezone");
+    writer.bytes(schedule.timezone.as_bytes());
+    writer.bytes(b"next");
+    let next: Vec<Timestamp> = schedule.next_runs(NEXT_RUNS).collect();
+    writer.array(next.len());
+    for time in next {
+        write_time(writer, Some(time));
+    }
+    writer.bytes(b"last");
+    write_time(writer, schedule.last);
+    writer.bytes(b"skipped");
+    write_time(writer, schedule.skipped);
 }
 
 /// Writes who paused a work spec, when and why; null if it is not paused.

@@ -86,14 +86,15 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         if self.instant < self.next_clock_step {
             return Ok(());
         }
-        match self.service.move_times(step) {
+        let now = self.now.moved(step);
+        match self.service.move_times(step, now) {
             Ok(()) => {
                 self.clock.set(step);
-                self.now = self.now.moved(step);
+                self.now = now;
                 self.next_tick = self.next_tick.moved(step);
                 tracing::warn!(
                     "the wall clock jumped {step} (it was set, or the machine was suspended): leases, delays and \
-                     locks keep their remaining time"
+                     locks keep their remaining time, and schedules follow the wall clock"
                 );
             }
             Err(BatchError::RolledBack(reason)) => {

@@ -139,11 +139,11 @@ pub trait Service {
     fn tick(&mut self, now: Timestamp) -> Result<Duration, BatchError>;
 
     /// Moves all times that are compared with the clock (ends of leases, deadlines) by `step`, in a batch of its own,
-    /// which is committed when this returns. The loop then sets the clock by `step`.
+    /// which is committed when this returns. The loop then sets the clock by `step`, to `now`.
     ///
     /// # Errors
     /// See [`BatchError`]. Then the clock must not be set.
-    fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError>;
+    fn move_times(&mut self, step: ClockStep, now: Timestamp) -> Result<(), BatchError>;
 
     /// Writes the service's statistics to the log.
     fn log_statistics(&mut self) {}

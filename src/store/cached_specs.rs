@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::coordinate::storage::News;
 use crate::coordinate::{
-    AttemptId, Candidates, Completed, Counts, Name, NamespaceId, UnitStatus, WorkSpec, WorkSpecId,
-    WorkUnitId,
+    AttemptId, Candidates, Completed, Counts, Meta, Name, NamespaceId, UnitStatus, WorkSpec,
+    WorkSpecId, WorkUnitId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,8 @@ pub(super) struct WorkSpecs {
     pub(super) candidates: BTreeMap<NamespaceId, Candidates>,
     /// Specs that may have changed since.
     pub(super) changed: BTreeSet<WorkSpecId>,
+    /// Specs with a schedule, by their next run.
+    pub(super) scheduled: BTreeSet<(Timestamp, WorkSpecId)>,
     /// True if the file may hold deleted specs.
     pub(super) has_deleted: bool,
     /// See [`crate::coordinate::storage::Storage::watch`].
@@ -74,11 +76,36 @@ impl WorkSpecs {
         let (namespace, id) = (cached.namespace, cached.spec.id);
         self.by_name
             .insert((namespace, cached.spec.name.clone()), id);
-        self.by_id.insert(id, cached);
+        let run = next_run(&cached.spec.meta);
+        let before = self.by_id.insert(id, cached);
+        let run_before = before.and_then(|before| next_run(&before.spec.meta));
+        self.plan_run(id, run_before, run);
         self.changed.insert(id);
     }
 
-    /// A spec whose counts or meta are about to change.
+    /// Changes how a spec is scheduled.
+    pub(super) fn set_meta(&mut self, id: WorkSpecId, meta: Meta) {
+        let next = next_run(&meta);
+        if let Some(spec) = self.spec_mut(id) {
+            let before = next_run(&std::mem::replace(&mut spec.meta, meta));
+            self.plan_run(id, before, next);
+        }
+    }
+
+    /// Keeps when a spec has its next run.
+    fn plan_run(&mut self, id: WorkSpecId, before: Option<Timestamp>, next: Option<Timestamp>) {
+        if before == next {
+            return;
+        }
+        if let Some(before) = before {
+            self.scheduled.remove(&(before, id));
+        }
+        if let Some(next) = next {
+            self.scheduled.insert((next, id));
+        }
+    }
+
+    /// A spec whose counts are about to change.
     pub(super) fn spec_mut(&mut self, id: WorkSpecId) -> Option<&mut WorkSpec> {
         let cached = self.by_id.get_mut(&id)?;
         self.changed.insert(id);
@@ -93,6 +120,7 @@ impl WorkSpecs {
             self.by_name.remove(&key);
         }
         self.with_new_counts.remove(&id);
+        self.plan_run(id, next_run(&cached.spec.meta), None);
         if let Some(candidates) = self.candidates.get_mut(&cached.namespace) {
             candidates.remove(id);
         }
@@ -171,6 +199,10 @@ impl WorkSpecs {
         let mut after = cached.map_or(CompletedAfter::START, |cached| cached.completed_after);
         *after.of(status)
     }
+}
+
+fn next_run(meta: &Meta) -> Option<Timestamp> {
+    meta.schedule.as_ref()?.next
 }
 
 /// How to undo a change in memory.

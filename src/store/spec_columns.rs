@@ -2,7 +2,7 @@
 
 use super::cached_specs::{CachedSpec, CompletedAfter};
 use crate::clock::Timestamp;
-use crate::coordinate::{Counts, Meta, Pause, RetryPolicy, WorkSpec};
+use crate::coordinate::{Counts, Meta, Missed, Overlap, Pause, RetryPolicy, Schedule, WorkSpec};
 use rusqlite::Row;
 use rusqlite::types::FromSql;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use std::time::Duration;
 pub(super) fn us(duration: Option<Duration>) -> Option<i64> {
     duration.map(|duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
+
+/// The columns of a schedule.
+const SCHEDULE_COLUMNS: usize = 7;
 
 /// The columns of a row, one after the other: looking each one up by its name takes longer than all else there is
 /// to loading work specs.
@@ -54,6 +57,34 @@ impl Columns<'_> {
             jitter: self.next::<Option<f64>>()?.unwrap_or(0.0),
         };
         Ok(retries.is_some().then_some(policy))
+    }
+
+    /// The same.
+    pub(super) fn next_schedule(&mut self) -> rusqlite::Result<Option<Box<Schedule>>> {
+        let expression: Option<String> = self.next()?;
+        let Some(expression) = expression else {
+            self.1 += SCHEDULE_COLUMNS - 1;
+            return Ok(None);
+        };
+        let timezone: Option<String> = self.next()?;
+        let overlap: Option<String> = self.next()?;
+        let missed: Option<String> = self.next()?;
+        let overlap = Overlap::ALL
+            .into_iter()
+            .find(|one| Some(one.word()) == overlap.as_deref());
+        let missed = Missed::ALL
+            .into_iter()
+            .find(|one| Some(one.word()) == missed.as_deref());
+        Ok(Some(Box::new(Schedule {
+            expression,
+            timezone: timezone.unwrap_or_default(),
+            // Another program may have written another word.
+            overlap: overlap.unwrap_or_default(),
+            missed: missed.unwrap_or_default(),
+            next: self.next()?,
+            last: self.next()?,
+            skipped: self.next()?,
+        })))
     }
 
     pub(super) fn next_count(&mut self) -> rusqlite::Result<u64> {
@@ -104,6 +135,7 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         then: columns.next()?,
         runtime: columns.next()?,
         min_gb: columns.next()?,
+        schedule: columns.next_schedule()?,
     };
     let counts = columns.next_counts()?;
     let passed_name = columns.next()?;

@@ -22,6 +22,7 @@ statements! {
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
                max_retries, retries, retry_delay_us, retry_backoff, retry_delay_max_us, retry_jitter,
                max_lost, then_name, runtime, min_gb,
+               schedule, timezone, overlap, missed, next_run_us, last_run_us, skipped_run_us,
                available, delayed, retrying, pending, finished, failed, archived_finished,
                archived_failed, passed_name, waiting_since_us, finished_after_id, failed_after_id
           FROM work_spec
@@ -69,7 +70,9 @@ statements! {
                max_getwork = :max_getwork, max_retries = :max_retries, retries = :retries,
                retry_delay_us = :retry_delay_us, retry_backoff = :retry_backoff,
                retry_delay_max_us = :retry_delay_max_us, retry_jitter = :retry_jitter,
-               max_lost = :max_lost, then_name = :then_name, runtime = :runtime, min_gb = :min_gb
+               max_lost = :max_lost, then_name = :then_name, runtime = :runtime, min_gb = :min_gb,
+               schedule = :schedule, timezone = :timezone, overlap = :overlap, missed = :missed,
+               next_run_us = :next_run_us, last_run_us = :last_run_us, skipped_run_us = :skipped_run_us
          WHERE id = :id";
 
     RECOUNT = "
@@ -204,6 +207,22 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Plans the next runs of schedules anew after the clock was set to `now`.
+    pub(super) fn plan_runs(&mut self, now: Timestamp) -> StorageResult<()> {
+        let ids: Vec<WorkSpecId> = self.specs.scheduled.iter().map(|(_, id)| *id).collect();
+        for id in ids {
+            let CachedSpec { mut spec, .. } = self.cached(id)?;
+            if let Some(schedule) = &mut spec.meta.schedule {
+                let next = schedule.next_by_clock(now);
+                if next != schedule.next {
+                    schedule.next = next;
+                    self.update_work_spec_meta(id, &spec.meta)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Assumes that there are deleted specs and slices of outputs to clean up, until the next cleanup has looked.
     pub(super) fn assume_cleanup_pending(&mut self) {
         self.specs.has_deleted = true;
@@ -255,6 +274,10 @@ impl WorkSpecStore for SqliteStore {
 
     fn candidates(&mut self, namespace: NamespaceId, now: Timestamp) -> &Candidates {
         self.specs.candidates(namespace, now)
+    }
+
+    fn next_scheduled(&self) -> Option<(Timestamp, WorkSpecId)> {
+        self.specs.scheduled.first().copied()
     }
 
     fn work_spec_definition(&mut self, id: WorkSpecId) -> StorageResult<Vec<u8>> {
@@ -327,6 +350,7 @@ impl WorkSpecStore for SqliteStore {
 
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()> {
         let pause = meta.paused.as_ref();
+        let schedule = meta.schedule.as_deref();
         self.statements
             .prepared(UPDATE_META)?
             .execute(named_params! {
@@ -352,12 +376,20 @@ impl WorkSpecStore for SqliteStore {
                 ":then_name": meta.then,
                 ":runtime": meta.runtime,
                 ":min_gb": meta.min_gb,
+                ":schedule": schedule.map(|schedule| &schedule.expression),
+                ":timezone": schedule.map(|schedule| &schedule.timezone),
+                ":overlap": schedule.map(|schedule| schedule.overlap.word()),
+                ":missed": schedule.map(|schedule| schedule.missed.word()),
+                ":next_run_us": schedule.and_then(|schedule| schedule.next),
+                ":last_run_us": schedule.and_then(|schedule| schedule.last),
+                ":skipped_run_us": schedule.and_then(|schedule| schedule.skipped),
                 ":id": id,
             })?;
         let cached = self.cached(id)?;
         self.batch.undo.push(Undo::Spec(id, Some(Box::new(cached))));
-        if let Some(spec) = self.specs.spec_mut(id) {
-            spec.meta = meta.clone();
+        self.specs.set_meta(id, meta.clone());
+        if let Some(next) = schedule.and_then(|schedule| schedule.next) {
+            self.note_due(next);
         }
         Ok(())
     }

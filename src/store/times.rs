@@ -2,7 +2,8 @@
 //!
 //! Ends of leases, of delays, of workers' lifetimes and of locks, next continuous units, and what ages are counted
 //! from, are times of the daemon's clock. While the daemon runs, they are moved with that clock, so that everything
-//! keeps the time that it had left. If the clock was set while no daemon ran, the step is not known, and they are
+//! keeps the time that it had left. Runs of schedules are times of the wall clock: they stay, and the next one is planned anew
+//! whenever the clock may have been set back. If the clock was set while no daemon ran, the step is not known, and they are
 //! clamped to what is possible. What has ended is history, and stays as it was recorded.
 
 use super::SqliteStore;
@@ -51,7 +52,7 @@ statements! {
 
 impl SqliteStore {
     /// See [`Storage::move_times`].
-    pub(super) fn move_all_times(&mut self, step: ClockStep) -> StorageResult<()> {
+    pub(super) fn move_all_times(&mut self, step: ClockStep, now: Timestamp) -> StorageResult<()> {
         for sql in [
             MOVE_LEASES,
             MOVE_DELAYS,
@@ -64,6 +65,7 @@ impl SqliteStore {
                 .execute(named_params! {":step": step.0})?;
         }
         self.change_spec_times(|_, next| next.moved(step), |since| since.moved(step))?;
+        self.plan_runs(now)?;
         self.refresh_due()
     }
 
@@ -82,7 +84,7 @@ impl SqliteStore {
         {
             let step = ClockStep::between(to_come, now);
             tracing::warn!("the wall clock was set {step} since the database was last in use");
-            self.move_all_times(step)?;
+            self.move_all_times(step, now)?;
         }
         let (earliest, latest) = (now.plus(grace), now.plus(LEASE_MAX.max(grace)));
         for sql in [BOUND_LEASES, BOUND_LIFETIMES] {
@@ -98,6 +100,7 @@ impl SqliteStore {
             |meta, next| next.min(latest_continuous(meta)),
             |since| since.min(now),
         )?;
+        self.plan_runs(now)?;
         self.refresh_due()
     }
 }

@@ -6,7 +6,7 @@ use super::error::full_if_beyond_limit;
 use super::{Reader, SqliteStore};
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{
-    Access, News, Storage, StorageResult, StorageStatistics, WalPages,
+    Access, News, Storage, StorageResult, StorageStatistics, WalPages, WorkSpecStore,
 };
 use crate::coordinate::{Error, NamespaceId, Result, StorageError};
 use rusqlite::OptionalExtension;
@@ -159,13 +159,14 @@ impl Storage for SqliteStore {
         })
         .collect::<rusqlite::Result<Vec<Option<Timestamp>>>>()?
         .into_iter()
+        .chain([self.next_scheduled().map(|(time, _)| time)])
         .flatten()
         .min();
         Ok(())
     }
 
-    fn move_times(&mut self, step: ClockStep) -> StorageResult<()> {
-        self.move_all_times(step)
+    fn move_times(&mut self, step: ClockStep, now: Timestamp) -> StorageResult<()> {
+        self.move_all_times(step, now)
     }
 
     fn statistics(&mut self) -> StorageResult<StorageStatistics> {

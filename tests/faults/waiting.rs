@@ -128,7 +128,11 @@ fn a_clock_that_is_set_does_not_change_how_long_a_request_waits() {
     let (_session, _) = daemon.wait();
     daemon.service.commit().expect("nothing was written");
     let step = coordinated::clock::ClockStep(-3_600_000_000);
-    daemon.service.move_times(step).expect("they are moved");
+    let now = daemon.now.moved(step);
+    daemon
+        .service
+        .move_times(step, now)
+        .expect("they are moved");
     let end = daemon.now.plus(Duration::from_secs(60)).moved(step);
     assert_eq!(daemon.service.wake_at(), Some(end));
 }

@@ -74,6 +74,14 @@ const SPOILED: &[(&str, &str)] = &[
         r#"work spec "ws" is not paused, but has who paused it, when or why"#,
     ),
     (
+        "UPDATE work_spec SET schedule = '@daily' WHERE CAST(name AS TEXT) = 'ws'",
+        r#"work spec "ws" has a schedule, but no next run: set the work spec again"#,
+    ),
+    (
+        "UPDATE work_spec SET last_run_us = 5 WHERE CAST(name AS TEXT) = 'ws'",
+        r#"work spec "ws" has no schedule, but runs of one"#,
+    ),
+    (
         "UPDATE work_unit_count SET available = available + 5 WHERE available = 1",
         r#"work spec "ws" keeps a count of 6 available units, and has 1"#,
     ),

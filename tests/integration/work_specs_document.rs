@@ -51,7 +51,14 @@ fn values_of_other_types_are_refused_with_the_key() {
         };
         let too_low = kind.contains("at least").then_some("-1");
         for value in wrong.iter().copied().chain(too_low) {
-            let name = if key == "name" { "" } else { "'name': 'ws', " };
+            let name = match key {
+                "name" => "",
+                // They belong to the workers if there is no schedule.
+                key if Meta::KEYS_WITH_SCHEDULE.contains(&key) => {
+                    "'name': 'ws', 'schedule': '@daily', "
+                }
+                _ => "'name': 'ws', ",
+            };
             let definition = format!("{{{name}'{key}': {value}}}");
             let message = client.refused("set_work_spec", &definition);
             assert!(

@@ -7,8 +7,8 @@ use super::operations::{Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
-    Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Name, Pause, PriorityChange,
-    Retention, RetryPolicy, UnitStatus,
+    Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Missed, Name, Overlap, Pause,
+    PriorityChange, Retention, RetryPolicy, Schedule, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -240,6 +240,24 @@ fn meta_of(definition: &Json) -> Option<Meta> {
     }
     let number = |key: &str| get(key).and_then(|value| value.as_f64());
     let text = |key: &str| get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    let schedule = text("schedule").map(|expression| Schedule {
+        expression,
+        timezone: text("timezone").unwrap_or_else(|| "UTC".to_owned()),
+        overlap: match get("overlap").is_some() {
+            true => Overlap::Queue,
+            false => Overlap::Skip,
+        },
+        missed: match get("missed").is_some() {
+            true => Missed::Skip,
+            false => Missed::RunOnce,
+        },
+        next: None,
+        last: None,
+        skipped: None,
+    });
+    if schedule.is_some() && get("continuous").is_some() {
+        return None;
+    }
     Some(Meta {
         paused: get("disabled").map(|_| Pause::default()),
         weight: weight.max(1),
@@ -262,7 +280,32 @@ fn meta_of(definition: &Json) -> Option<Meta> {
         then: text("then").map(Name::from_text),
         runtime: text("runtime").unwrap_or_default(),
         min_gb: 0.0,
+        schedule: schedule.map(Box::new),
     })
+}
+
+/// The only ones that are drawn, with the seconds between their times, which are the same in all zones.
+pub const SCHEDULES: [(&str, i64); 2] = [("*/10 * * * * *", 10), ("0 * * * * *", 60)];
+
+fn period_us(schedule: &Schedule) -> i64 {
+    let is_it = |(expression, _): &&(&str, i64)| *expression == schedule.expression;
+    let (_, seconds) = SCHEDULES.iter().find(is_it).expect("one of them");
+    seconds * 1_000_000
+}
+
+/// The last time of a schedule, this moment included.
+fn last_time(schedule: &Schedule, now: Timestamp) -> Timestamp {
+    Timestamp(now.0 - now.0.rem_euclid(period_us(schedule)))
+}
+
+fn next_time(schedule: &Schedule, now: Timestamp) -> Timestamp {
+    Timestamp(last_time(schedule, now).0 + period_us(schedule))
+}
+
+/// A time in UTC, as names of scheduled units have it.
+fn in_utc(time: Timestamp) -> String {
+    let time = jiff::Timestamp::from_microsecond(time.0).expect("a time");
+    time.to_string()
 }
 
 impl Model {
@@ -311,6 +354,62 @@ impl Model {
             self.let_go(&worker, |_| true);
         }
         self.locks.retain(|_, lock| lock.expiration > now);
+        for spec in self.specs.keys().cloned().collect::<Vec<_>>() {
+            self.run_schedule(&spec);
+        }
+    }
+
+    /// Makes the unit of a schedule whose time has come, or skips it.
+    fn run_schedule(&mut self, name: &str) {
+        let now = self.now;
+        let Spec { meta, units, .. } = self.specs.get_mut(name).expect("a known spec");
+        let Some(schedule) = &mut meta.schedule else {
+            return;
+        };
+        if schedule.next.expect("it has one") > now {
+            return;
+        }
+        let time = last_time(schedule, now);
+        schedule.next = Some(next_time(schedule, now));
+        let is_late = now.since(time) > Duration::from_secs(60);
+        let last = schedule
+            .last
+            .and_then(|last| units.get(&Name::from_text(in_utc(last))));
+        let is_open = last.is_some_and(|last| {
+            !matches!(last.status(), UnitStatus::Finished | UnitStatus::Failed)
+        });
+        if meta.paused.is_some()
+            || is_late && schedule.missed == Missed::Skip
+            || is_open && schedule.overlap == Overlap::Skip
+        {
+            schedule.skipped = Some(time);
+            return;
+        }
+        schedule.last = Some(time);
+        let unit = Name::from_text(in_utc(time));
+        if !units.contains_key(&unit) {
+            let local = in_utc(time).replace('Z', "+00:00");
+            let data = serde_json::json!({"scheduled": local});
+            self.add_one(
+                name,
+                Addition {
+                    name: unit,
+                    data: encoded(&Json(data)),
+                    priority: 0.0,
+                    delay: None,
+                },
+            );
+        }
+    }
+
+    /// The clock was set: times of schedules are those of the wall clock.
+    fn plan_runs(&mut self) {
+        for Spec { meta, .. } in self.specs.values_mut() {
+            if let Some(schedule) = &mut meta.schedule {
+                let next = next_time(schedule, self.now);
+                schedule.next = schedule.next.map(|planned| planned.min(next));
+            }
+        }
     }
 
     /// The clock is set while the daemon runs: everything keeps the time that it had left.
@@ -338,6 +437,7 @@ impl Model {
             let next = &mut spec.meta.next_continuous;
             *next = next.map(|next| next.moved(step));
         }
+        self.plan_runs();
     }
 
     /// The daemon starts anew: leases and lifetimes get some grace, and end within a day.
@@ -357,6 +457,7 @@ impl Model {
             let latest = self.now.plus(meta.interval.unwrap_or_default());
             meta.next_continuous = meta.next_continuous.map(|next| next.min(latest));
         }
+        self.plan_runs();
     }
 
     // --- work specs ---
@@ -374,6 +475,16 @@ impl Model {
             archived_failed: 0,
         });
         meta.next_continuous = spec.meta.next_continuous;
+        if let Some(schedule) = &mut meta.schedule {
+            if let Some(before) = &spec.meta.schedule {
+                (schedule.last, schedule.skipped) = (before.last, before.skipped);
+                let is_same = before.expression == schedule.expression
+                    && before.timezone == schedule.timezone;
+                schedule.next = before.next.filter(|_| is_same);
+            }
+            let next = next_time(schedule, self.now);
+            schedule.next.get_or_insert(next);
+        }
         if let (Some(_), Some(before)) = (&meta.paused, &spec.meta.paused) {
             meta.paused = Some(before.clone());
         }

@@ -151,7 +151,11 @@ impl Model {
                 "max_running",
                 meta.max_running.is_some_and(|max| counts.pending >= max),
             ),
-            ("no_work", has_none && !meta.continuous),
+            (
+                "no_work",
+                has_none && !meta.continuous && meta.schedule.is_none(),
+            ),
+            ("scheduled", has_none && meta.schedule.is_some()),
             (
                 "continuous_running",
                 has_none && meta.continuous && counts.pending > 0,

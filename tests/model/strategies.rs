@@ -1,6 +1,7 @@
 //! How random sequences are drawn. Names come from small pools, so that operations meet; giving out,
 //! reporting and adding are frequent, and what destroys much is rare.
 
+use super::model::SCHEDULES;
 use super::operations::{
     Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Told,
     Which, run_name,
@@ -287,8 +288,15 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
         option::weighted(0.3, select(vec![1.0, 6.0])),
         option::weighted(0.3, 0..3_i64),
     );
-    (scheduling, limit(), limit(), limit(), then, retrying).prop_map(
-        move |(scheduling, max_running, max_getwork, max_retries, then, retrying)| {
+    let timed = (
+        option::weighted(0.2, select(&SCHEDULES[..])),
+        option::weighted(0.5, Just("Etc/UTC")),
+        option::weighted(0.5, Just("queue")),
+        option::weighted(0.5, Just("skip")),
+    );
+    (scheduling, limit(), limit(), limit(), then, retrying, timed).prop_map(
+        move |(scheduling, max_running, max_getwork, max_retries, then, retrying, timed)| {
+            let (schedule, timezone, overlap, missed) = timed;
             let (retries, retry_delay, retry_backoff, retry_delay_max, max_lost) = retrying;
             let (priority, weight, nice, disabled, continuous, interval, runtime) = scheduling;
             let entries = [
@@ -309,6 +317,10 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
                 ("retry_backoff", retry_backoff.map(Value::from)),
                 ("retry_delay_max", retry_delay_max.map(Value::from)),
                 ("max_lost", max_lost.map(Value::from)),
+                ("schedule", schedule.map(|(schedule, _)| json!(schedule))),
+                ("timezone", timezone.map(Value::from)),
+                ("overlap", overlap.map(Value::from)),
+                ("missed", missed.map(Value::from)),
             ];
             let there = entries
                 .into_iter()

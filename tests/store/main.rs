@@ -5,5 +5,6 @@ mod other_programs;
 mod passing_time;
 mod queue;
 mod retention;
+mod schedules;
 mod sqlite;
 mod upgrades;

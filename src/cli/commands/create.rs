@@ -2,6 +2,7 @@
 
 use super::names::{SpecNameParser, shown};
 use super::output::{Output, note};
+use super::schedule::print_next_run;
 use super::server::Server;
 use super::set_spec::check_successors;
 use super::spec_file::{Key, Node, SpecFile};
@@ -57,16 +58,18 @@ pub(super) fn create(args: &CreateArgs) -> Result<(), Box<dyn Error>> {
     }
     let arguments = SpecFile::of_arguments("--set");
     let spec = arguments.check(text.to_owned(), entries)?;
-    let mut client = args.server.connect()?.client;
+    let mut daemon = args.server.connect()?;
+    let client = &mut daemon.client;
     if client.get_work_spec(&args.spec)?.is_some() {
         return Err(format!("work spec {name} already exists").into());
     }
-    check_successors(&arguments, std::iter::once(&spec), &mut client)?;
+    check_successors(&arguments, std::iter::once(&spec), client)?;
     for warning in &spec.warnings {
         note(warning);
     }
     client.set_work_spec(&spec.definition)?;
     let mut output = Output::new();
     output.line(format!("Created {name}."))?;
+    print_next_run(&mut daemon, &args.spec, &mut output)?;
     Ok(output.flush()?)
 }

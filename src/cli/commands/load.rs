@@ -4,6 +4,7 @@ use super::existing::{Existing, in_words};
 use super::loader::Loader;
 use super::names::Spec;
 use super::output::{Output, note};
+use super::schedule::print_next_run;
 use super::server::{Daemon, Server};
 use super::set_spec::{check_successors, note_if_paused, set_work_spec};
 use super::spec_file::SpecFile;
@@ -107,6 +108,7 @@ pub(super) fn load(args: &LoadArgs) -> Result<(), Box<dyn Error>> {
     let mut output = Output::new();
     let name = super::names::shown(&spec.name);
     output.line(format!("Set {name}. Added {}.", in_words(added)))?;
+    print_next_run(&mut daemon, &spec.name, &mut output)?;
     Ok(output.flush()?)
 }
 

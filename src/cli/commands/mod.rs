@@ -16,6 +16,7 @@ mod names;
 mod output;
 mod pause;
 mod record;
+mod schedule;
 mod server;
 mod set_spec;
 mod shell;

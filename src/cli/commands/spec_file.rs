@@ -141,6 +141,7 @@ impl SpecFile {
         entries: Vec<(Key, Node)>,
     ) -> Result<CheckedSpec, String> {
         let (mut then, mut warnings) = (None, Vec::new());
+        let has_schedule = entries.iter().any(|(key, _)| key.text == "schedule");
         let mut definition = vec![(in_spec("name"), in_spec(&name))];
         for (key, node) in entries {
             let known = Meta::KEYS.iter().chain(KEYS_OF_WORKERS).copied();
@@ -158,7 +159,11 @@ impl SpecFile {
             let value = json::from_json(&node.into_json())
                 .map_err(|error| wrong(format!("{}: {error}", key.text)))?;
             // Checked as text, as it is in the file, so that the message shows it in that form.
-            let alone = Value::map([(key.text.as_str(), value.clone())]).to_bytes();
+            let mut alone = vec![(key.text.as_str(), value.clone())];
+            if has_schedule && Meta::KEYS_WITH_SCHEDULE.contains(&key.text.as_str()) {
+                alone.push(("schedule", "@daily".into()));
+            }
+            let alone = Value::map(alone).to_bytes();
             Meta::from_definition(Item::from_checked(&alone))
                 .map_err(|error| wrong(error.to_string()))?;
             if key.text != "name" {

@@ -3,6 +3,7 @@
 use super::names::{Spec, as_json, shown};
 use super::output::{ForPrograms, Format, Output};
 use super::pause;
+use super::schedule;
 use super::server::Server;
 use coordinated_client::Control;
 use coordinated_client::cbor::json::to_json;
@@ -26,9 +27,12 @@ pub(in crate::cli) struct WorkSpecsArgs {
 #[command(after_long_help = "\
 Prints the definition as it was set, as YAML or, with --json, as JSON. Values that these formats lack are shown as \
 objects with one key: a byte string that is not UTF-8 as {\"$bytes\": \"\\\\xff\"}, a map with keys that are not \
-strings as {\"$map\": [[key, value], ...]}, a tagged value as {\"$tag\": [tag, value]}. With --meta it prints the \
+strings as {\"$map\": [[key, value], ...]}, a tagged value as {\"$tag\": [tag, value]}. Without --yaml and --json the next three runs of a schedule follow, as \
+comments. With --meta it prints the \
 current scheduling instead: status (runnable or paused), weight, interval, max_running, continuous; and, if the daemon \
-reports it, pause: an object with reason, by and since (in seconds since 1970), or null.")]
+reports it, pause: an object with reason, by and since (in seconds since 1970), or null; and schedule: an object with \
+timezone, next (the next three runs), last (the last run that made a unit) and skipped (the last one that made none), or \
+null.")]
 pub(in crate::cli) struct WorkSpecArgs {
     #[command(flatten)]
     spec: Spec,
@@ -118,6 +122,9 @@ pub(super) fn work_spec(args: &WorkSpecArgs) -> Result<(), Box<dyn Error>> {
         if let Some(pauses) = daemon.pauses_of(std::slice::from_ref(&name))? {
             object["pause"] = pause::to_json(pauses.first().and_then(Option::as_ref));
         }
+        if let Some(schedules) = daemon.schedules_of(std::slice::from_ref(&name))? {
+            object["schedule"] = schedule::to_json(schedules.first().and_then(Option::as_ref));
+        }
         object
     } else {
         let definition = daemon.client.get_work_spec(&name)?;
@@ -126,6 +133,14 @@ pub(super) fn work_spec(args: &WorkSpecArgs) -> Result<(), Box<dyn Error>> {
     let form = args.format.for_programs().unwrap_or(ForPrograms::Yaml);
     let mut output = Output::new();
     output.document(form, &json)?;
+    if !args.meta
+        && args.format.for_programs().is_none()
+        && let Some(schedule) = daemon.schedule_of(&name)?
+    {
+        for run in schedule::next_runs(&schedule) {
+            output.line(format!("# next run: {run}"))?;
+        }
+    }
     Ok(output.flush()?)
 }
 

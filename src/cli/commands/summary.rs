@@ -3,9 +3,10 @@
 use super::names::{Spec, shown};
 use super::output::{Column, Format, Output, Shown, Tone, count, note, plain};
 use super::pause;
+use super::schedule;
 use super::server::{Daemon, Server};
 use crate::cli::values::{now, parse_duration, span};
-use coordinated_client::{Counts, Error as CallError, Name, Pause, SpecSummary};
+use coordinated_client::{Counts, Error as CallError, Name, Pause, Schedule, SpecSummary};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
@@ -43,7 +44,8 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 With --watch or --rate the table also has the rate of completed units (finished or failed) and the time left at that \
-rate. On a narrow terminal the columns for delayed units and waiting time are left out.
+rate. If a work spec has a schedule, the table has the time left until its next run. On a narrow terminal the columns for \
+delayed units, waiting time and the next run are left out.
 
 JSON: an object with now, the time in seconds since 1970, and work_specs, an object with an entry for each work spec, \
 in the form of `status --json`. With --watch one such object per line.")]
@@ -68,8 +70,9 @@ pub(in crate::cli) struct SummaryArgs {
 JSON: an object with num_available, num_pending, num_blocked (always 0), num_finished, num_failed and num_tasks, the \
 total. If the daemon reports them, also num_delayed, the number of available units whose delay has not passed, \
 num_retrying, the number of available units that have failed and will be tried again, waiting_seconds, how long \
-the oldest other available unit has been waiting, or null, and pause, an object with reason, by and since (in seconds \
-since 1970) if the work spec is paused, or null. With --rate or --watch also done_per_second and remaining_seconds, or \
+the oldest other available unit has been waiting, or null, pause, an object with reason, by and since (in seconds \
+since 1970) if the work spec is paused, or null, and schedule, an object with timezone, next (the times of the next three \
+runs), last and skipped (those of the last run that made a unit, and of the last one that made none), or null. With --rate or --watch also done_per_second and remaining_seconds, or \
 null.")]
 pub(in crate::cli) struct StatusArgs {
     #[command(flatten)]
@@ -150,8 +153,8 @@ impl SpecCounts {
         Some(left as f64 / rate)
     }
 
-    /// `pause` is who paused the work spec, if the daemon reports it.
-    fn to_json(&self, pause: Option<Option<&Pause>>) -> Json {
+    /// `pause` is who paused the work spec, and `schedule` has its runs, if the daemon reports them.
+    fn to_json(&self, pause: Option<Option<&Pause>>, schedule: Option<Option<&Schedule>>) -> Json {
         let counts = &self.counts;
         let mut object = json!({
             "num_available": counts.available,
@@ -168,6 +171,9 @@ impl SpecCounts {
         }
         if let Some(pause) = pause {
             object["pause"] = pause::to_json(pause);
+        }
+        if let Some(schedule) = schedule {
+            object["schedule"] = schedule::to_json(schedule);
         }
         if let Some(rate) = self.rate {
             object["done_per_second"] = rate.into();
@@ -205,11 +211,15 @@ pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
         let names: Vec<Name> = all.iter().map(|seen| seen.name.clone()).collect();
         let pauses = daemon.pauses_of(&names)?;
         let pauses = pauses.as_ref();
+        let schedules = daemon.schedules_of(&names)?;
+        let schedules = schedules.as_deref();
         match form {
             Some(form) => {
                 let specs = all.iter().enumerate().map(|(index, seen)| {
                     let pause = pauses.map(|pauses| pauses.get(index).and_then(Option::as_ref));
-                    (shown(&seen.name), seen.to_json(pause))
+                    let schedule =
+                        schedules.map(|schedules| schedules.get(index).and_then(Option::as_ref));
+                    (shown(&seen.name), seen.to_json(pause, schedule))
                 });
                 let specs: Map<String, Json> = specs.collect();
                 let object = json!({"now": now(), "work_specs": specs});
@@ -220,7 +230,8 @@ pub(super) fn summary(args: &SummaryArgs) -> Result<(), Box<dyn Error>> {
                 }
             }
             None => {
-                print_all(&all, output)?;
+                let next_runs = next_runs(pauses, schedules);
+                print_all(&all, &next_runs, output)?;
                 for (name, pause) in names.iter().zip(pauses.into_iter().flatten()) {
                     if let Some(pause) = pause {
                         output.line(format!("{} {}", shown(name), pause::in_words(pause)))?;
@@ -251,11 +262,30 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Box<dyn Error>> {
         let pause = pauses
             .as_ref()
             .map(|pauses| pauses.first().and_then(Option::as_ref));
+        let schedules = daemon.schedules_of(std::slice::from_ref(&name))?;
+        let schedule = schedules
+            .as_ref()
+            .map(|schedules| schedules.first().and_then(Option::as_ref));
+        let object = seen.to_json(pause, schedule);
         match args.watch.watch {
-            Some(_) => output.item(form, &seen.to_json(pause)),
-            None => output.document(form, &seen.to_json(pause)),
+            Some(_) => output.item(form, &object),
+            None => output.document(form, &object),
         }
     })
+}
+
+/// The next runs of those work specs that have a schedule and are not paused.
+fn next_runs(
+    pauses: Option<&Vec<Option<Pause>>>,
+    schedules: Option<&[Option<Schedule>]>,
+) -> Vec<Option<f64>> {
+    let is_paused = |index| pauses.is_some_and(|pauses| matches!(pauses.get(index), Some(Some(_))));
+    let next_run = |(index, schedule): (usize, &Option<Schedule>)| {
+        let schedule = schedule.as_ref().filter(|_| !is_paused(index))?;
+        schedule.next.first().copied()
+    };
+    let schedules = schedules.unwrap_or_default();
+    schedules.iter().enumerate().map(next_run).collect()
 }
 
 fn note_what_is_missing(daemon: &Daemon) {
@@ -341,7 +371,14 @@ fn count_one(daemon: &mut Daemon, name: &Name) -> Result<SpecCounts, CallError> 
     })
 }
 
-fn print_all(all: &[SpecCounts], output: &mut Output) -> std::io::Result<()> {
+/// Prints the table of all work specs, each with the time of its next run, if the daemon reports them.
+fn print_all(
+    all: &[SpecCounts],
+    next_runs: &[Option<f64>],
+    output: &mut Output,
+) -> std::io::Result<()> {
+    let now = now();
+    let has_schedules = next_runs.iter().any(Option::is_some);
     let has_details = all.iter().any(|seen| seen.details.is_some());
     let has_rates = all.iter().any(|seen| seen.rate.is_some());
     let is_retrying = |seen: &SpecCounts| seen.details.is_some_and(|details| details.retrying > 0);
@@ -360,10 +397,13 @@ fn print_all(all: &[SpecCounts], output: &mut Output) -> std::io::Result<()> {
     if has_retries {
         columns.push(Column::Extra("Retrying"));
     }
+    if has_schedules {
+        columns.push(Column::Extra("Next run"));
+    }
     if has_rates {
         columns.extend([Column::Number("Rate"), Column::Number("Left")]);
     }
-    let row = |seen: &SpecCounts| {
+    let row = |(index, seen): (usize, &SpecCounts)| {
         let counts = &seen.counts;
         let mut row: Vec<Shown> = vec![
             plain(shown(&seen.name)),
@@ -382,12 +422,16 @@ fn print_all(all: &[SpecCounts], output: &mut Output) -> std::io::Result<()> {
             let retrying = seen.details.unwrap_or_default().retrying;
             row.push(count(retrying, Tone::Bad));
         }
+        if has_schedules {
+            let next = next_runs.get(index).copied().flatten();
+            row.push(plain(next.map_or_else(String::new, |at| span(at - now))));
+        }
         if has_rates {
             row.extend([plain(seen.shown_rate()), plain(seen.shown_remaining())]);
         }
         row
     };
-    output.table(&columns, all.iter().map(row).collect())
+    output.table(&columns, all.iter().enumerate().map(row).collect())
 }
 
 fn print_one(
@@ -426,6 +470,11 @@ fn print_one(
     output.table(&columns, rows.to_vec())?;
     if let Some(pause) = daemon.pause_of(&seen.name)? {
         output.line(format!("The work spec {}.", pause::in_words(&pause)))?;
+    } else if let Some(schedule) = daemon.schedule_of(&seen.name)? {
+        output.line(schedule::next_in_words(&schedule))?;
+        if let Some(skipped) = schedule::skipped_in_words(&schedule) {
+            output.line(skipped)?;
+        }
     }
     if seen.rate.is_some() {
         let left = match seen.remaining_seconds() {

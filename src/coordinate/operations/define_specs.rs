@@ -7,18 +7,24 @@ use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
     /// Creates a work spec, or replaces its dictionary and all that derives from it. Its units stay,
-    /// and so does the time of its next continuous unit. If it stays paused, so do who paused it, when and why.
+    /// and so do the time of its next continuous unit, and that of its next run if its schedule has the same times. If it
+    /// stays paused, so do who paused it, when and why.
     ///
     /// # Errors
-    /// `Invalid` if the dictionary has no proper name, or a value that can't be converted.
+    /// `Invalid` if the dictionary has no proper name, a value that can't be converted, or a schedule that never comes.
     pub fn set_work_spec(&mut self, definition: Item<'_>) -> Result<()> {
         let name = name_of(definition, self.limits.spec_name_bytes_max)?;
         let mut meta = Meta::from_definition(definition)?;
-        match self
-            .store
-            .find_work_spec(self.namespace, &name)
-            .map(|spec| (spec.id, spec.meta.next_continuous, spec.meta.paused.clone()))
-        {
+        let existing = self.store.find_work_spec(self.namespace, &name);
+        if let Some(schedule) = &mut meta.schedule {
+            let before = existing.and_then(|spec| spec.meta.schedule.as_deref());
+            if !schedule.begin(before, self.now) {
+                return Err(Error::Invalid(
+                    "work spec key \"schedule\": such a day never comes".to_owned(),
+                ));
+            }
+        }
+        match existing.map(|spec| (spec.id, spec.meta.next_continuous, spec.meta.paused.clone())) {
             Some((id, next_continuous, paused)) => {
                 meta.next_continuous = next_continuous;
                 if meta.paused.is_some() && paused.is_some() {

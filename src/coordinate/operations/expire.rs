@@ -7,7 +7,7 @@ use crate::coordinate::{Attempt, AttemptStatus, Operation, Result, UnitStatus, W
 use crate::limits;
 
 impl<S: Storage> Operation<'_, S> {
-    /// Expires due leases, delays, workers and locks. Must run before an operation
+    /// Expires due leases, delays, workers and locks, and makes the units of schedules. Must run before an operation
     /// that reads any of them, whenever [`Storage::due`] says that something may be due.
     ///
     /// One step expires a limited number of each. True if more may be due: the next step expires those.
@@ -37,6 +37,7 @@ impl<S: Storage> Operation<'_, S> {
             .delete_expired_workers(self.now, limits::SWEEP_WORKERS, limits::SWEEP_LEASES)?;
         self.store
             .delete_expired_locks(self.now, limits::SWEEP_LOCKS)?;
+        self.run_schedules()?;
         self.store.refresh_due()?;
         Ok(self.store.due().is_some_and(|due| due <= self.now))
     }

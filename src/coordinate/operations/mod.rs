@@ -14,6 +14,7 @@ mod look_up_units;
 mod prioritize_units;
 mod register_workers;
 mod report;
+mod run_schedules;
 
 pub use archive::ArchivePass;
 pub use delete_units::{Deletion, DeletionInStatus};

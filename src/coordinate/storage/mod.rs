@@ -175,8 +175,8 @@ pub trait Storage:
     /// The news since the last call. Costs no query, and as much time as there are changes.
     fn take_news(&mut self, namespace: NamespaceId, now: Timestamp) -> News;
 
-    /// The earliest time at which a lease, a delay, a worker or a lock may expire. It may be too
-    /// early, never too late.
+    /// The earliest time at which a lease, a delay, a worker or a lock may expire, or a schedule makes a unit. It may be
+    /// too early, never too late.
     fn due(&self) -> Option<Timestamp>;
 
     /// Reads again what is due first.
@@ -186,12 +186,13 @@ pub trait Storage:
     fn refresh_due(&mut self) -> StorageResult<()>;
 
     /// Moves all times that are compared with the present by `step`: ends of leases, delays, lifetimes and locks,
-    /// next continuous units, and what ages are counted from. What has ended stays as it was. Takes time in
+    /// next continuous units, and what ages are counted from. Runs of schedules are times of the wall clock, which is `now`
+    /// after the step: they are planned anew. What has ended stays as it was. Takes time in
     /// proportion to what is pending, delayed, alive or locked: it is for when the clock is set.
     ///
     /// # Errors
     /// Any [`StorageError`].
-    fn move_times(&mut self, step: ClockStep) -> StorageResult<()>;
+    fn move_times(&mut self, step: ClockStep, now: Timestamp) -> StorageResult<()>;
 
     /// What the engine tells about itself. Callable at any time.
     fn statistics(&mut self) -> StorageResult<StorageStatistics>;
@@ -217,6 +218,9 @@ pub trait WorkSpecStore {
     /// The work specs that can give units `now`, among which the scheduler draws. Costs no query, and as much time as
     /// specs have changed since the last call.
     fn candidates(&mut self, namespace: NamespaceId, now: Timestamp) -> &Candidates;
+
+    /// The work spec whose schedule makes the next unit of all, and when. Costs no query.
+    fn next_scheduled(&self) -> Option<(Timestamp, WorkSpecId)>;
 
     /// The dictionary of a work spec, encoded.
     fn work_spec_definition(&mut self, id: WorkSpecId) -> StorageResult<Vec<u8>>;

@@ -278,7 +278,7 @@ impl Service for Puppet {
         self.due
     }
 
-    fn move_times(&mut self, step: ClockStep) -> Result<(), BatchError> {
+    fn move_times(&mut self, step: ClockStep, _: Timestamp) -> Result<(), BatchError> {
         let _ = self.told.send(Told::Moved(step));
         self.move_failure.take().map_or(Ok(()), Err)
     }

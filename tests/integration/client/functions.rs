@@ -124,6 +124,29 @@ fn a_work_spec_is_paused_with_a_reason() {
 }
 
 #[test]
+fn the_runs_of_a_schedule_are_told() {
+    let (_server, mut client, ws) = start();
+    let definition = Value::map([
+        ("name", Value::from("yearly")),
+        ("schedule", "0 0 1 1 *".into()),
+        ("timezone", "Europe/Berlin".into()),
+    ]);
+    client.set_work_spec(&definition).expect("set");
+    let names = [ws, "yearly".into(), "none".into()];
+    let schedules = client.get_schedules(&names).expect("schedules");
+    let [None, Some(schedule), None] = &schedules[..] else {
+        panic!("{schedules:?}");
+    };
+    assert_eq!(schedule.timezone, "Europe/Berlin");
+    assert_eq!((schedule.last, schedule.skipped), (None, None));
+    assert_eq!(schedule.next.len(), 3);
+    // It begins an hour before the year of UTC.
+    let hours = (schedule.next[1] - schedule.next[0]) / 3_600.0;
+    assert!([365.0 * 24.0, 366.0 * 24.0].contains(&hours), "{hours}");
+    assert_eq!(schedule.next[0] % 86_400.0, 82_800.0);
+}
+
+#[test]
 fn a_definition_that_makes_no_sense_fails_with_what_the_server_says() {
     let (_server, mut client, _) = start();
     match client.set_work_spec(&Value::EMPTY_MAP) {

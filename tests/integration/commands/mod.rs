@@ -8,6 +8,7 @@ mod loading;
 mod looking;
 mod other_servers;
 mod pretender;
+mod schedules;
 mod shells;
 mod sql;
 mod terminal;

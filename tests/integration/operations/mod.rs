@@ -12,6 +12,7 @@ mod locks;
 mod long_answers;
 mod numbers;
 mod retries;
+mod schedules;
 mod specs;
 mod steps;
 mod units;

@@ -86,6 +86,11 @@ impl World {
         }
     }
 
+    /// The earliest time at which something may be due.
+    pub fn store_due(&self) -> Option<Timestamp> {
+        self.store.due()
+    }
+
     pub fn pass(&mut self, seconds: f64) {
         self.now = self.now.plus(Duration::from_secs_f64(seconds));
     }
@@ -93,11 +98,12 @@ impl World {
     /// Sets the clock, as the daemon does: all times that are measured by it move with it.
     pub fn set_clock(&mut self, seconds: i64) {
         let step = ClockStep(seconds * 1_000_000);
+        let now = self.now.moved(step);
         self.store
-            .operation(Access::Write, |store| Ok(store.move_times(step)?))
+            .operation(Access::Write, |store| Ok(store.move_times(step, now)?))
             .expect("times are moved");
         self.store.commit().expect("commit");
-        self.now = self.now.moved(step);
+        self.now = now;
         self.memory.move_times(step);
     }
 

@@ -46,7 +46,7 @@ pub(crate) use link::Hurry;
 pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;
-pub use specs::{Control, ListSpecs, Meta, Pause, SpecSummary};
+pub use specs::{Control, ListSpecs, Meta, Pause, Schedule, SpecSummary};
 pub use units::{
     Added, Attempt, Counts, Deletion, FailureGroup, IfExists, NewUnit, ParseStatusError, Priority,
     Reason, Status, Unit, UnitQuery, UnitStatus,

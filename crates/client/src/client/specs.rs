@@ -104,6 +104,34 @@ impl Pause {
     }
 }
 
+/// The runs of a work spec with a schedule: when it makes units by itself. Times are in seconds since 1970.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// The time zone of the schedule.
+    pub timezone: String,
+    /// The next three runs. While the work spec is paused they are skipped.
+    pub next: Vec<f64>,
+    /// The last run that made a unit.
+    pub last: Option<f64>,
+    /// The last run that made none.
+    pub skipped: Option<f64>,
+}
+
+impl Schedule {
+    fn from_answer(schedule: &Answer) -> Result<Self> {
+        let next = schedule.field("next").items()?;
+        Ok(Self {
+            timezone: schedule.field("timezone").text()?,
+            next: next
+                .iter()
+                .map(Answer::number)
+                .collect::<Result<Vec<f64>>>()?,
+            last: schedule.field("last").optional_number()?,
+            skipped: schedule.field("skipped").optional_number()?,
+        })
+    }
+}
+
 const PAUSED: i64 = 2;
 const RUNNABLE: i64 = 1;
 
@@ -193,25 +221,39 @@ impl Coordinate {
     /// Who paused work specs, when and why: `None` for those that are not paused, or do not exist. Only `coordinated`
     /// supports this, with the feature `pause_reason`.
     pub fn get_pauses(&mut self, work_specs: &[Name]) -> Result<Vec<Option<Pause>>> {
+        self.get_of_metas(work_specs, "pause", Pause::from_answer)
+    }
+
+    /// The runs of the schedules of work specs: `None` for those that have no schedule, or do not exist. Only `coordinated`
+    /// supports this, with the feature `schedules`.
+    pub fn get_schedules(&mut self, work_specs: &[Name]) -> Result<Vec<Option<Schedule>>> {
+        self.get_of_metas(work_specs, "schedule", Schedule::from_answer)
+    }
+
+    /// A field of the meta of work specs that an option asks for.
+    fn get_of_metas<T>(
+        &mut self,
+        work_specs: &[Name],
+        field: &'static str,
+        read: impl Fn(&Answer) -> Result<T>,
+    ) -> Result<Vec<Option<T>>> {
         // So few are on their way at once that neither side has to wait for the other to read.
         const AT_ONCE: usize = 100;
         const METHOD: &str = "get_work_spec_meta";
-        let mut pauses = Vec::with_capacity(work_specs.len());
+        let mut found = Vec::with_capacity(work_specs.len());
         for names in work_specs.chunks(AT_ONCE) {
             let mut pipeline = self.connection.pipeline();
             for name in names {
-                let with_pause = options([("pause", Some(true.into()))]);
-                pipeline.send(&Request::new(METHOD, [name.into(), with_pause]))?;
+                let with_field = options([(field, Some(true.into()))]);
+                pipeline.send(&Request::new(METHOD, [name.into(), with_field]))?;
             }
             while let Some(value) = pipeline.receive() {
                 let meta = Answer::new(METHOD, value?).pair()?.0;
-                pauses.push(match meta.field("pause").optional() {
-                    Some(pause) => Some(Pause::from_answer(&pause)?),
-                    None => None,
-                });
+                let value = meta.field(field).optional();
+                found.push(value.map(|value| read(&value)).transpose()?);
             }
         }
-        Ok(pauses)
+        Ok(found)
     }
 
     /// Deletes a work spec with all its units.

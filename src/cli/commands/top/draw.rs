@@ -4,6 +4,7 @@ use super::state::{Sort, State};
 use super::watcher::Details;
 use crate::cli::commands::names::{counted, shown, shown_or_dash};
 use crate::cli::commands::pause::in_words;
+use crate::cli::commands::schedule::next_in_words;
 use crate::cli::commands::summary::SpecCounts;
 use crate::cli::values::{now, printable, span};
 use coordinated_client::cbor::escape::escape;
@@ -294,11 +295,16 @@ fn count(number: u64) -> String {
 }
 
 fn draw_details(details: &Details, pause: Option<&Pause>, frame: &mut Frame<'_>, area: Rect) {
-    let area = match pause {
-        Some(pause) => {
+    let name = shown(&details.work_spec);
+    let line = match (pause, &details.schedule) {
+        (Some(pause), _) => Some(format!("{name} {}", in_words(pause))),
+        (None, Some(schedule)) => Some(format!("{name}: {}", next_in_words(schedule))),
+        (None, None) => None,
+    };
+    let area = match line {
+        Some(text) => {
             let [line, rest] =
                 Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
-            let text = format!("{} {}", shown(&details.work_spec), in_words(pause));
             frame.render_widget(Paragraph::new(text), line);
             rest
         }
@@ -310,7 +316,6 @@ fn draw_details(details: &Details, pause: Option<&Pause>, frame: &mut Frame<'_>,
     } else {
         Layout::vertical(halves).areas(area)
     };
-    let name = shown(&details.work_spec);
     draw_running(details, &name, frame, running);
     draw_failures(details, &name, frame, failures);
 }

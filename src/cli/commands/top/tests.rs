@@ -6,7 +6,7 @@ use super::watcher::{Command, Details, Running, Snapshot, Update};
 use crate::cli::commands::names::shown;
 use crate::cli::commands::summary::{self, SpecCounts};
 use crate::cli::values::now;
-use coordinated_client::{Counts, FailureGroup, Name, Pause};
+use coordinated_client::{Counts, FailureGroup, Name, Pause, Schedule};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -44,6 +44,7 @@ fn snapshot() -> Snapshot {
             first_key: "u".into(),
             last_failed: Some(now() - 60.0),
         }]),
+        schedule: None,
     };
     Snapshot {
         server: "coordinated 0.1.0".to_owned(),
@@ -239,6 +240,35 @@ fn who_paused_the_selected_work_spec_and_why_is_shown_above_its_details() {
         lines.iter().any(|line| line.starts_with("= b ")),
         "{lines:?}"
     );
+}
+
+#[test]
+fn the_next_run_of_the_selected_work_spec_is_shown_above_its_details_unless_it_is_paused() {
+    let mut state = state();
+    press(&mut state, KeyCode::Down);
+    let scheduled = || {
+        let mut snapshot = snapshot();
+        if let Some(details) = &mut snapshot.details {
+            details.schedule = Some(Box::new(Schedule {
+                timezone: "Asia/Tokyo".to_owned(),
+                next: vec![4_000_000_000.0],
+                last: None,
+                skipped: None,
+            }));
+        }
+        snapshot
+    };
+    state.update(Update::Snapshot(scheduled()));
+    let text = "b: The next run is at 2096-10-02 16:06:40 +09:00, in ";
+    let is_shown = |state: &State| {
+        let lines = drawn(state, 100, 24);
+        lines.iter().any(|line| line.starts_with(text))
+    };
+    assert!(is_shown(&state));
+    let mut paused = scheduled();
+    paused.paused.insert("b".into(), Some(Pause::default()));
+    state.update(Update::Snapshot(paused));
+    assert!(!is_shown(&state));
 }
 
 #[test]

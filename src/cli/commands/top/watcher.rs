@@ -6,7 +6,7 @@ use crate::cli::commands::server::{Daemon, Server};
 use crate::cli::commands::summary::{History, SpecCounts, count_all};
 use crate::cli::values::now;
 use coordinated_client::{
-    Error as CallError, FailureGroup, Name, Options, Pause, Status, UnitQuery,
+    Error as CallError, FailureGroup, Name, Options, Pause, Schedule, Status, UnitQuery,
 };
 use std::collections::HashMap;
 use std::error::Error;
@@ -65,6 +65,8 @@ pub(super) struct Details {
     pub(super) running: Vec<Running>,
     /// The latest first; `None` if the server does not report them.
     pub(super) failures: Option<Vec<FailureGroup>>,
+    /// The runs of its schedule, if it has one.
+    pub(super) schedule: Option<Box<Schedule>>,
 }
 
 /// A unit held by a worker.
@@ -300,6 +302,7 @@ fn details(daemon: &mut Daemon, work_spec: &Name) -> Result<Details, CallError> 
         work_spec: work_spec.clone(),
         running,
         failures,
+        schedule: daemon.schedule_of(work_spec)?.map(Box::new),
     })
 }
 
