@@ -3,6 +3,7 @@
 mod add_units;
 mod archive;
 mod attempt_units;
+mod cancel_units;
 mod chain;
 mod define_specs;
 mod delete_units;
@@ -14,6 +15,8 @@ mod look_up_units;
 mod prioritize_units;
 mod register_workers;
 mod report;
+mod status_walk;
 
 pub use archive::ArchivePass;
+pub use cancel_units::CancellationInStatus;
 pub use delete_units::{Deletion, DeletionInStatus};
