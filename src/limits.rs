@@ -84,6 +84,12 @@ pub const LIST_INLINE_PASSED_MAX: u64 = 10_000;
 /// Bytes of the reason for pausing a work spec, and of who did: they are kept in memory.
 pub const PAUSE_TEXT_BYTES_MAX: usize = 1_024;
 
+/// Bytes of the reason for cancelling units, and of who did: they are kept with each unit.
+pub const CANCEL_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Units that are cancelled before somebody else gets a turn: a few milliseconds of work.
+pub const SWEEP_CANCELLED: usize = 100;
+
 /// Items of one call's list that are added or changed in one step: some milliseconds of work, and more than
 /// most calls have.
 pub const SLICE_ITEMS: usize = 1_000;

@@ -39,6 +39,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "control",
             "prioritize",
             "retry",
+            "cancel",
             "clear",
             "delete",
         ],

@@ -8,6 +8,7 @@
 
 mod assignment;
 mod attempt;
+mod cancellation;
 mod chained;
 mod error;
 mod failure;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use assignment::{Assignment, WorkRequest};
 pub use attempt::{Attempt, AttemptStatus};
+pub use cancellation::{Cancellation, Cancelled};
 pub use chained::Chained;
 pub use error::{Error, Result, StorageError};
 pub use failure::{FailureGroup, group_failures};
@@ -43,7 +45,7 @@ pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};
 pub use new_unit::{Added, IfExists, NewUnit};
 pub use operation::Operation;
-pub use operations::{ArchivePass, Deletion, DeletionInStatus};
+pub use operations::{ArchivePass, CancellationInStatus, Deletion, DeletionInStatus};
 pub use reason::{Reason, UnitsAhead};
 pub use report::{Outcome, Report, ReportKind};
 pub use retention::Retention;

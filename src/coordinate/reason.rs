@@ -1,5 +1,6 @@
 //! The reasons why work is not handed out, as programs and people know them.
 
+use super::cancellation::Cancellation;
 use super::work_spec::{Counts, Pause};
 use super::{Completed, Name};
 use crate::clock::Timestamp;
@@ -34,6 +35,17 @@ pub enum Reason {
         worker: Option<Name>,
         /// How many there were.
         lost: u64,
+    },
+    /// It was cancelled.
+    Cancelled(Cancellation),
+    /// It was cancelled, and a worker still has it.
+    Cancelling {
+        /// Who, if that is known.
+        worker: Option<Name>,
+        /// When its lease ends.
+        until: Timestamp,
+        /// Who cancelled it, when and why.
+        cancellation: Cancellation,
     },
     /// A worker has it.
     Running {
@@ -111,8 +123,8 @@ impl Reason {
         match self {
             Self::NoSuchWorkUnit => "no_such_work_unit",
             Self::Finished { .. } => "finished",
-            Self::Failed { .. } | Self::LostLeases { .. } => "failed",
-            Self::Running { .. } => "running",
+            Self::Failed { .. } | Self::LostLeases { .. } | Self::Cancelled(_) => "failed",
+            Self::Running { .. } | Self::Cancelling { .. } => "running",
             Self::Delayed { .. } => "delayed",
             Self::Retry { .. } => "retry",
             Self::Paused(_) => "paused",
@@ -160,6 +172,20 @@ impl Reason {
                  retried",
                 ago(*at),
                 by(worker)
+            ),
+            Self::Cancelled(cancellation) => format!(
+                "{}; nobody gets it until it is retried",
+                cancelled_in_words(cancellation, now)
+            ),
+            Self::Cancelling {
+                worker,
+                until,
+                cancellation,
+            } => format!(
+                "{}; {} still has it, and loses its lease in {}",
+                cancelled_in_words(cancellation, now),
+                by(worker),
+                left(until)
             ),
             Self::Running { worker, until } => format!(
                 "{} has it, with a lease for {} more",
@@ -258,6 +284,21 @@ fn paused_in_words(pause: &Pause, now: Timestamp) -> String {
         text = format!("{text} by {by}");
     }
     match &pause.reason {
+        Some(reason) => format!("{text}: {reason}"),
+        None => text,
+    }
+}
+
+/// That a unit was cancelled, when and, as far as that is known, by whom and why.
+fn cancelled_in_words(cancellation: &Cancellation, now: Timestamp) -> String {
+    let mut text = format!(
+        "it was cancelled {} ago",
+        in_words(now.since(cancellation.at))
+    );
+    if let Some(by) = &cancellation.by {
+        text = format!("{text} by {by}");
+    }
+    match &cancellation.reason {
         Some(reason) => format!("{text}: {reason}"),
         None => text,
     }

@@ -1,6 +1,6 @@
 //! Work units and their states.
 
-use super::{AttemptId, Name, WorkSpecId, WorkUnitId};
+use super::{AttemptId, Cancellation, Name, WorkSpecId, WorkUnitId};
 use crate::clock::Timestamp;
 
 /// The status of a work unit. The numbers are those in the file; all but `Delayed` are on the wire too.
@@ -154,6 +154,8 @@ pub struct UnitReport {
     pub lost: u64,
     /// When it is tried again, if it has failed and is delayed until then.
     pub retry_at: Option<Timestamp>,
+    /// Who cancelled it, when and why, if it was cancelled.
+    pub cancellation: Option<Cancellation>,
 }
 
 /// How to change a priority.

@@ -27,6 +27,7 @@ const FEATURES: &[&str] = &[
     "pause_reason",
     "retries",
     "schedules",
+    "cancel",
 ];
 
 pub(super) fn get_config<S: Storage>(

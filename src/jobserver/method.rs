@@ -1,7 +1,7 @@
 //! The methods: one table, from names to functions.
 
 use super::call::Run;
-use super::{daemon, insight, locks, retention, specs, units, work, workers};
+use super::{cancel, daemon, insight, locks, retention, specs, units, work, workers};
 use crate::coordinate::storage::{Access, Storage};
 
 /// The form of a result on the wire.
@@ -130,6 +130,11 @@ impl<S: Storage> Method<S> {
             "del_work_units",
             &["work_spec_name", "options"],
             units::del_work_units,
+        ),
+        writes(
+            "cancel_work_units",
+            &["work_spec_name", "options"],
+            cancel::cancel_work_units,
         ),
         writes("get_work", &["worker_id", "options"], work::get_work),
         writes(

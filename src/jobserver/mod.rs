@@ -11,6 +11,7 @@ mod reply;
 mod call;
 mod list;
 
+mod cancel;
 mod daemon;
 mod insight;
 mod locks;

@@ -99,6 +99,14 @@ pub(super) fn write_name(writer: &mut Writer<'_>, name: Option<&Name>) {
     }
 }
 
+/// Writes a text as a byte string, or null.
+pub(super) fn write_text(writer: &mut Writer<'_>, text: Option<&str>) {
+    match text {
+        Some(text) => writer.bytes(text.as_bytes()),
+        None => writer.null(),
+    }
+}
+
 /// Writes a time in seconds, or null.
 pub(super) fn write_time(writer: &mut Writer<'_>, time: Option<Timestamp>) {
     match time {

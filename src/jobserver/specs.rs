@@ -4,7 +4,7 @@ use super::call::{Call, Progress};
 use super::params::{Options, Params};
 use super::reply::{
     FailedValue, Failures, check_answer_length, ok_pair, true_pair, write_limit, write_name,
-    write_time,
+    write_text, write_time,
 };
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
@@ -251,10 +251,7 @@ fn write_pause(writer: &mut Writer<'_>, pause: Option<&Pause>) {
     writer.map(3);
     for (key, text) in [("reason", &pause.reason), ("by", &pause.by)] {
         writer.bytes(key.as_bytes());
-        match text {
-            Some(text) => writer.bytes(text.as_bytes()),
-            None => writer.null(),
-        }
+        write_text(writer, text.as_deref());
     }
     writer.bytes(b"since");
     write_time(writer, pause.since);

@@ -1,6 +1,7 @@
 //! Methods on work units.
 
 use super::call::{Call, Continuation, Progress, Sleep};
+use super::cancel::write_cancellation;
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Param, Params};
 use super::reply::{
@@ -368,6 +369,7 @@ fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
         has_failed,
         has_lost,
         report.retry_at.is_some(),
+        report.cancellation.is_some(),
     ];
     writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
     writer.bytes(b"status");
@@ -395,6 +397,10 @@ fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
     if report.retry_at.is_some() {
         writer.bytes(b"retry_at");
         write_time(writer, report.retry_at);
+    }
+    if let Some(cancellation) = &report.cancellation {
+        writer.bytes(b"cancelled");
+        write_cancellation(writer, cancellation);
     }
 }
 

@@ -12,6 +12,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::archive::STATEMENTS,
         super::attempts::STATEMENTS,
         super::outputs::STATEMENTS,
+        super::cancellations::STATEMENTS,
         super::lists::STATEMENTS,
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,

@@ -215,6 +215,8 @@ pub(super) enum Undo {
     Passed(WorkSpecId, Option<Vec<u8>>),
     /// These were the attempts behind which completed units had theirs.
     CompletedAfter(WorkSpecId, CompletedAfter),
+    /// There were cancellations.
+    HasCancellations,
 }
 
 pub(super) fn count_of(counts: &mut Counts, status: UnitStatus) -> &mut u64 {

@@ -123,6 +123,7 @@ impl SqliteStore {
                         cached.completed_after = before;
                     }
                 }
+                Undo::HasCancellations => self.has_cancellations = true,
                 Undo::Spec(id, before) => {
                     self.specs.remove(id);
                     if let Some(before) = before {

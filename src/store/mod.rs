@@ -7,6 +7,7 @@ mod all_statements;
 mod archive;
 mod attempts;
 mod cached_specs;
+mod cancellations;
 mod checkpoint;
 mod counts;
 mod error;
@@ -62,6 +63,8 @@ pub struct SqliteStore {
     specs: WorkSpecs,
     /// False if there are no slices of outputs in the file.
     has_output_slices: bool,
+    /// False if there are no cancellations in the file.
+    has_cancellations: bool,
     /// See [`crate::coordinate::storage::Storage::due`].
     due: Option<Timestamp>,
     /// Ids are assigned by the store, not by SQLite, which would reuse the id of a deleted row: a late report about the

@@ -77,6 +77,7 @@ impl SqliteStore {
             batch: Batch::default(),
             specs: WorkSpecs::default(),
             has_output_slices: false,
+            has_cancellations: false,
             due: None,
             next_unit_id: 1,
             next_attempt_id: 1,

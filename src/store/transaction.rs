@@ -118,6 +118,7 @@ impl Storage for SqliteStore {
         self.batch.stale = true;
         // The batch may have removed what is there again now.
         self.assume_cleanup_pending();
+        self.has_cancellations = true;
         // What the batch expired is due again.
         if let Some(due) = self.batch.due_before {
             self.note_due(due);
@@ -260,6 +261,7 @@ impl SqliteStore {
         self.load_work_specs()?;
         self.specs.note_reload();
         self.load_output_slices()?;
+        self.load_cancellations()?;
         let mut next_id = |sql: &'static str| {
             let largest: Option<i64> = self
                 .statements

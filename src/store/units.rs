@@ -29,7 +29,7 @@ statements! {
     /// Uses index work_unit_by_name.
     STANDING = "
         SELECT work_unit.status, coalesce(attempt.end_us, attempt.expiration_us), attempt.worker,
-               coalesce(attempt.data, work_unit.data), not_before_us, failures, lost
+               coalesce(attempt.data, work_unit.data), not_before_us, failures, lost, work_unit.id
           FROM work_unit
           LEFT JOIN attempt ON attempt.id = work_unit.active_attempt_id
          WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) = :name";
@@ -233,6 +233,7 @@ impl SqliteStore {
     }
 
     fn delete_unit(&mut self, id: WorkUnitId) -> StorageResult<()> {
+        self.delete_cancellation_if_any(id)?;
         self.statements
             .prepared(DELETE_UNIT)?
             .execute(named_params! {":id": id})?;
@@ -245,6 +246,7 @@ impl SqliteStore {
         spec: WorkSpecId,
         last: AttemptId,
     ) -> StorageResult<()> {
+        self.delete_cancellation_if_any(id)?;
         self.statements
             .prepared(LEAVE_UNIT)?
             .execute(named_params! {":spec": spec, ":last": last, ":id": id})?;
@@ -278,6 +280,7 @@ impl WorkUnitStore for SqliteStore {
             return Ok(None);
         };
         Ok(Some(UnitStanding {
+            id: row.get(7)?,
             status: row.get(0)?,
             lease_or_completion: row.get(1)?,
             worker: row.get(2)?,

@@ -9,7 +9,8 @@ use test_support::{Client, Value};
 
 const UNITS: &str = "
     SELECT unit.name, unit.status, unit.priority, unit.data, active.data, active.worker,
-           coalesce(last.number, 0), active.expiration_us, unit.failures
+           coalesce(last.number, 0), active.expiration_us, unit.failures,
+           unit.id IN (SELECT work_unit_id FROM cancellation WHERE reason = 'why')
       FROM work_unit AS unit
       JOIN work_spec ON work_spec.id = unit.work_spec_id AND work_spec.deleted = 0
       LEFT JOIN attempt AS active ON active.id = unit.active_attempt_id
@@ -103,13 +104,21 @@ fn units(file: &Connection, spec: &str, number: fn(&[u8]) -> u64) -> Vec<Found> 
         .expect("the time");
     let mut statement = file.prepare(UNITS).expect("a statement");
     let found = |row: &Row<'_>| {
+        let (status, cancelled): (Status, bool) = (row.get(1)?, row.get(9)?);
+        let number_left = match cancelled && status == model::FAILED {
+            true => number_of_cancelled,
+            false => number,
+        };
         let unit = Unit {
-            status: row.get(1)?,
+            status,
             priority: row.get::<_, f64>(2)? as i64,
             data: number(&row.get::<_, Vec<u8>>(3)?),
-            left: row.get::<_, Option<Vec<u8>>>(4)?.map(|data| number(&data)),
+            left: row
+                .get::<_, Option<Vec<u8>>>(4)?
+                .map(|data| number_left(&data)),
             attempts: row.get(6)?,
             failures: row.get(8)?,
+            cancelled,
         };
         let key = text(row.get_ref(0)?).expect("a key");
         if unit.status == model::PENDING {
@@ -203,8 +212,17 @@ fn number_in(encoded: &[u8], key: &str) -> u64 {
 
 /// The number that a dictionary was made from. It must be that dictionary to the byte.
 fn number_of(encoded: &[u8]) -> u64 {
+    number_of_whole(encoded, model::data)
+}
+
+/// The same of a unit that has failed as cancelled.
+fn number_of_cancelled(encoded: &[u8]) -> u64 {
+    number_of_whole(encoded, model::data_of_cancelled)
+}
+
+fn number_of_whole(encoded: &[u8], data: fn(u64) -> Value) -> u64 {
     let number = number_in(encoded, "number");
-    let whole = model::data(number).encode();
+    let whole = data(number).encode();
     assert!(
         encoded == whole,
         "the data of {number} are not what was sent"

@@ -43,6 +43,8 @@ pub struct Unit {
     pub attempts: u64,
     /// Since it was added or retried. The first failure is followed by another try.
     pub failures: u64,
+    /// It was cancelled while it was pending, or has failed for it.
+    pub cancelled: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +66,8 @@ pub enum Request {
     Take(usize),
     Report(Vec<(String, Wish, u64)>),
     Delete(Vec<String>),
+    /// Those that run get a grace that never ends here.
+    Cancel(Vec<String>),
     DeleteCompleted,
     Adjust(Vec<String>, i64),
     Lock(Vec<String>),
@@ -85,6 +89,18 @@ pub fn data(number: u64) -> Value {
         (Value::bytes("bytes"), Value::Bytes(bytes)),
     ])
 }
+
+/// What a unit with these data has once it has failed as cancelled.
+pub fn data_of_cancelled(number: u64) -> Value {
+    let Value::Map(mut entries) = data(number) else {
+        panic!("not a map")
+    };
+    entries.push((Value::bytes("traceback"), Value::bytes(CANCELLED)));
+    Value::Map(entries)
+}
+
+/// What those learn who report on a cancelled unit.
+const CANCELLED: &str = "cancelled: why";
 
 pub fn definition(party: usize, version: u64) -> Value {
     diag(&format!(
@@ -156,6 +172,15 @@ impl Request {
                 };
                 many_or_one(shared(), keys.iter().map(report).collect())
             }
+            Request::Cancel(keys) => {
+                let mut how = vec![(Value::bytes("work_unit_keys"), strings(keys))];
+                let more = format!("{{'reason': 'why', 'grace': {LONG}}}");
+                let Value::Map(more) = options(more) else {
+                    panic!("not a map")
+                };
+                how.extend(more);
+                ("cancel_work_units", vec![own, Value::Map(how)])
+            }
             Request::Delete(keys) => {
                 let which = Value::Map(vec![(Value::bytes("work_unit_keys"), strings(keys))]);
                 ("del_work_units", vec![own, which])
@@ -207,6 +232,7 @@ impl Request {
                         left: None,
                         attempts,
                         failures: 0,
+                        cancelled: false,
                     };
                     state.units.insert(key.clone(), unit);
                 }
@@ -228,11 +254,18 @@ impl Request {
                 result = Value::Array(taken.collect());
             }
             Request::Report(reports) => {
-                for (key, wish, number) in reports {
+                let mut outcome = |(key, wish, number): &(String, Wish, u64)| {
                     let unit = state.units.get_mut(key).expect("a unit that is there");
-                    unit.take_report(*wish, *number);
+                    match unit.take_report(*wish, *number) {
+                        true => diag("[true, null]"),
+                        false => diag(&format!("[false, '{CANCELLED}']")),
+                    }
+                };
+                let mut outcomes: Vec<Value> = reports.iter().map(&mut outcome).collect();
+                if outcomes.len() == 1 {
+                    return outcomes.remove(0);
                 }
-                result = each_is_done(reports.len());
+                result = Value::Array(outcomes);
             }
             Request::ReportShared(keys, status) => {
                 for (key, _) in keys {
@@ -243,6 +276,25 @@ impl Request {
             Request::Delete(keys) => {
                 let gone = keys.iter().filter(|key| state.units.remove(*key).is_some());
                 result = Value::Unsigned(gone.count() as u64);
+            }
+            Request::Cancel(keys) => {
+                let (mut failed, mut running) = (0, 0);
+                for key in keys {
+                    let Some(unit) = state.units.get_mut(key) else {
+                        continue;
+                    };
+                    match unit.status {
+                        PENDING => running += 1,
+                        AVAILABLE | DELAYED => {
+                            failed += 1;
+                            unit.attempts += 1;
+                            unit.fail_cancelled(None);
+                        }
+                        _ => continue,
+                    }
+                    unit.cancelled = true;
+                }
+                result = diag(&format!("{{'failed': {failed}, 'running': {running}}}"));
             }
             Request::DeleteCompleted => {
                 let before = state.units.len();
@@ -271,7 +323,19 @@ impl Request {
 }
 
 impl Unit {
-    fn take_report(&mut self, wish: Wish, number: u64) {
+    /// False if the report is refused.
+    fn take_report(&mut self, wish: Wish, number: u64) -> bool {
+        if self.cancelled && (self.status == FAILED || !matches!(wish, Wish::Finish)) {
+            let is_pending = self.status == PENDING;
+            match wish {
+                Wish::Renew if is_pending => self.left = Some(number),
+                Wish::Fail | Wish::FailForGood if is_pending => self.fail_cancelled(Some(number)),
+                Wish::GiveBack | Wish::Delay if is_pending => self.fail_cancelled(self.left),
+                _ => {}
+            }
+            return is_pending && !matches!(wish, Wish::Renew);
+        }
+        self.cancelled = false;
         match wish {
             Wish::Finish => (self.status, self.left) = (FINISHED, Some(number)),
             Wish::Fail | Wish::FailForGood => {
@@ -290,6 +354,13 @@ impl Unit {
             }
             Wish::Delay => (self.status, self.left) = (DELAYED, None),
         }
+        true
+    }
+
+    /// With the data that its worker has left, or its own.
+    fn fail_cancelled(&mut self, left: Option<u64>) {
+        self.status = FAILED;
+        self.left = Some(left.unwrap_or(self.data));
     }
 }
 

@@ -174,7 +174,7 @@ impl Party {
             .map(|(key, _)| (key.clone(), told(key)))
             .take(count)
             .collect();
-        match random.random_range(0..28) {
+        match random.random_range(0..29) {
             0..5 => {
                 let numbers = first..;
                 return Request::Add(keys.into_iter().zip(numbers).collect());
@@ -230,6 +230,7 @@ impl Party {
                 return Request::ReportShared(held, status);
             }
             25 | 26 => return Request::TakeShared(count + 1),
+            27 => return Request::Cancel(keys),
             _ => {}
         }
         Request::AddShared(count as u64)

@@ -82,6 +82,11 @@ const SPOILED: &[(&str, &str)] = &[
         r#"work spec "ws" has no schedule, but runs of one"#,
     ),
     (
+        "INSERT INTO cancellation (work_unit_id, cancelled_us)
+          SELECT id, 5 FROM work_unit WHERE CAST(name AS TEXT) = 'a'",
+        r#"work unit "a" of "ws" is finished, but is marked as cancelled"#,
+    ),
+    (
         "UPDATE work_unit_count SET available = available + 5 WHERE available = 1",
         r#"work spec "ws" keeps a count of 6 available units, and has 1"#,
     ),

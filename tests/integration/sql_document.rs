@@ -7,6 +7,12 @@ use test_support::{Server, run_to_end};
 fn furnished() -> Server {
     let server = Server::start();
     let mut client = server.connect();
+    client.set_spec("{'name': 'cubes'}");
+    client.add("cubes", "['n004', {}]");
+    client.value(
+        "cancel_work_units",
+        "'cubes', {'all': true, 'reason': 'not needed', 'by': 'me'}",
+    );
     client.set_spec("{'name': 'squares'}");
     client.add(
         "squares",

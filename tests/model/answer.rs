@@ -3,7 +3,7 @@
 
 use super::operations::Json;
 use coordinated::clock::Timestamp;
-use coordinated::coordinate::{Added, AttemptStatus, Counts, Meta, Name, UnitStatus};
+use coordinated::coordinate::{Added, AttemptStatus, Cancelled, Counts, Meta, Name, UnitStatus};
 use std::collections::BTreeMap;
 use std::fmt;
 use test_support::world;
@@ -13,6 +13,7 @@ use test_support::world;
 pub enum Answer {
     Done,
     Count(u64),
+    Cancelled(Cancelled),
     Added(Added),
     /// Of each path, whether it was locked.
     Locked(Vec<bool>),
@@ -73,12 +74,14 @@ pub fn unit_status(
     worker: Option<&Name>,
     traceback: Option<&[u8]>,
     (failures, lost, retry_at): (u64, u64, Option<Timestamp>),
+    cancelled: Option<(Timestamp, Option<&str>)>,
 ) -> Line {
     let (worker, until) = (show_name(worker), show_time(expiration));
     let traceback = traceback.map_or_else(String::new, show_bytes);
     let retry_at = show_time(retry_at);
     Line(format!(
-        "{status:?} by {worker} until {until} {traceback}, {failures} failures and {lost} lost, again at {retry_at}"
+        "{status:?} by {worker} until {until} {traceback}, {failures} failures and {lost} lost, again at {retry_at}, \
+         cancelled {cancelled:?}"
     ))
 }
 

@@ -3,12 +3,12 @@
 
 use super::answer::{self, Answer, Failure, encoded};
 use super::locks::Lock;
-use super::operations::{Json, Listing, Path, Which};
+use super::operations::{Cancel, Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
-    Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Missed, Name, Overlap, Pause,
-    PriorityChange, Retention, RetryPolicy, Schedule, UnitStatus,
+    Added, AttemptStatus, Cancelled, Control, Counts, IfExists, LEASE_MAX, Meta, Missed, Name,
+    Overlap, Pause, PriorityChange, Retention, RetryPolicy, Schedule, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub struct Unit {
     /// How many times it has failed, and lost a lease, since then.
     pub failures: u64,
     pub lost: u64,
+    /// When it was cancelled, and why. It still runs, or has failed for it.
+    pub cancelled: Option<(Timestamp, Option<&'static str>)>,
 }
 
 #[derive(Clone)]
@@ -116,6 +118,10 @@ impl Unit {
 
     /// The lease has run out. Too many of them fail the unit, and then the attempt has failed.
     fn lose_lease(&mut self, active: usize, max_lost: Option<u64>, now: Timestamp) {
+        if self.cancelled.is_some() {
+            self.fail_cancelled(None, now);
+            return;
+        }
         self.lost += u64::from(max_lost.is_some());
         if max_lost.is_none_or(|max| self.lost < max) {
             self.attempts[active].finish_as(AttemptStatus::Expired, now);
@@ -127,6 +133,47 @@ impl Unit {
         let data = super::reports::with_traceback(self.shown_data(), &traceback);
         self.attempts[active].finish_as(AttemptStatus::Failed, now);
         self.attempts[active].data = Some(data);
+    }
+
+    /// A unit that was cancelled fails with its active attempt. What its worker has reported stays above the message.
+    pub fn fail_cancelled(&mut self, reported: Option<&[u8]>, now: Timestamp) {
+        let (_, reason) = self.cancelled.expect("a unit that was cancelled");
+        let message = reason.map_or("cancelled".to_owned(), |why| format!("cancelled: {why}"));
+        let traceback = match reported.and_then(|data| super::reports::field(data, "traceback")) {
+            Some(serde_cbor::Value::Text(told)) => format!("{told}\n{message}"),
+            _ => message,
+        };
+        let data = reported.unwrap_or(self.shown_data());
+        let data = super::reports::with_traceback(data, &traceback);
+        let active = self.active.expect("an attempt");
+        self.attempts[active].finish_as(AttemptStatus::Failed, now);
+        self.attempts[active].data = Some(data);
+    }
+
+    /// True if it fails at once, false if it runs until the grace is over, `None` if there is nothing to cancel.
+    fn cancel(&mut self, how: &Cancel, now: Timestamp, id: u64) -> Option<bool> {
+        let mut end = now.plus(how.grace);
+        match self.status() {
+            UnitStatus::Finished | UnitStatus::Failed => return None,
+            UnitStatus::Available | UnitStatus::Delayed => {
+                self.cancelled = Some((now, how.reason));
+                // The data that everybody sees are its own until the attempt is there.
+                self.open_attempt(id, None, now);
+                self.fail_cancelled(None, now);
+                return Some(true);
+            }
+            UnitStatus::Pending => {}
+        }
+        let active = self.active.expect("the attempt of a pending unit");
+        match self.cancelled {
+            Some(_) => end = end.min(self.attempts[active].expiration),
+            None => self.cancelled = Some((now, how.reason)),
+        }
+        self.attempts[active].expiration = end;
+        if end <= now {
+            self.fail_cancelled(None, now);
+        }
+        Some(end <= now)
     }
 
     /// The end of a lease, or the time of completion.
@@ -596,6 +643,7 @@ impl Model {
             not_counted: 0,
             failures: 0,
             lost: 0,
+            cancelled: None,
         });
         if unit.status() == UnitStatus::Pending {
             let active = unit.active.expect("the attempt of a pending unit");
@@ -609,6 +657,7 @@ impl Model {
             .map(|delay| now.plus(delay));
         unit.superseded = unit.attempts.len();
         unit.start_over();
+        unit.cancelled = None;
         unit.make_available(now);
     }
 
@@ -662,6 +711,34 @@ impl Model {
         Answer::Count(count)
     }
 
+    pub fn cancel(&mut self, spec: &str, which: &Which, how: &Cancel) -> Answer {
+        let (now, mut id) = (self.now, self.last_id);
+        let Some(of) = self.specs.get_mut(spec) else {
+            return Answer::Failed(Failure::NoSuchWorkSpec);
+        };
+        let all: Vec<Name> = of.units.keys().cloned().collect();
+        let (names, statuses) = match which {
+            Which::All => (&all, None),
+            Which::InStatus(statuses) => (&all, Some(statuses)),
+            Which::Named(names, statuses) => (names, statuses.as_ref()),
+        };
+        let mut cancelled = Cancelled::default();
+        for name in names {
+            if let Some(unit) = of.units.get_mut(name)
+                && statuses.is_none_or(|statuses| statuses.contains(&unit.status()))
+            {
+                id += 1;
+                match unit.cancel(how, now, id) {
+                    Some(true) => cancelled.failed += 1,
+                    Some(false) => cancelled.running += 1,
+                    None => {}
+                }
+            }
+        }
+        self.last_id = id;
+        Answer::Cancelled(cancelled)
+    }
+
     pub fn archive(&mut self, spec: Option<&str>, retention: &Retention) -> Answer {
         let now = self.now;
         let mut count = 0;
@@ -693,6 +770,7 @@ impl Model {
                     unit.worker(),
                     traceback.as_deref(),
                     (unit.failures, unit.lost, retry_at),
+                    unit.cancelled,
                 )
             }
             None => answer::not_there(),

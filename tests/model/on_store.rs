@@ -1,11 +1,13 @@
 //! Runs operations on the store, through `coordinate` alone.
 
 use super::answer::{self, Answer, Failure, Line, Work, encoded};
-use super::operations::{Listing, NewUnit, Operation, Path, Report, Request, Subject, Which};
+use super::operations::{
+    Cancel, Listing, NewUnit, Operation, Path, Report, Request, Subject, Which,
+};
 use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
 use coordinated::coordinate::{
-    self, Assignment, AttemptId, Chained, Deletion, Effects, Error, HandedOut, IfExists, LockPath,
-    Name, Outcome, Reason, WorkRequest, WorkSpec,
+    self, Assignment, AttemptId, Cancellation, Chained, Deletion, Effects, Error, HandedOut,
+    IfExists, LockPath, Name, Outcome, Reason, UnitStatus, WorkRequest, WorkSpec,
 };
 use coordinated::limits::RequestLimits;
 use coordinated::store::SqliteStore;
@@ -138,6 +140,7 @@ fn take(
                 .delete_work_units(&named(spec), &which)
                 .map(Answer::Count)
         }
+        Op::Cancel(spec, which, how) => cancel(running, spec, which, how),
         Op::GetWork(request) => {
             *given = get_work(running, request)?;
             Ok(Answer::Work(work_of(running, given)))
@@ -196,6 +199,41 @@ fn add(
     running
         .add_work_units(&Name::from_text(spec), &units, if_exists)
         .map(Answer::Added)
+}
+
+fn cancel(
+    running: &mut Running<'_>,
+    spec: &str,
+    which: &Which,
+    how: &Cancel,
+) -> Result<Answer, Error> {
+    let (spec, waits_or_runs) = (
+        Name::from_text(spec),
+        [
+            UnitStatus::Available,
+            UnitStatus::Delayed,
+            UnitStatus::Pending,
+        ],
+    );
+    let cancellation = Cancellation {
+        reason: how.reason.map(str::to_owned),
+        by: None,
+        at: running.now,
+    };
+    let statuses = match which {
+        Which::All => &waits_or_runs[..],
+        Which::InStatus(statuses) => statuses,
+        Which::Named(names, statuses) => {
+            return running
+                .cancel_work_units(&spec, names, statuses.as_deref(), &cancellation, how.grace)
+                .map(Answer::Cancelled);
+        }
+    };
+    let mut pass = running.begin_cancellation(&spec, statuses)?;
+    while !pass.is_over() {
+        pass = running.cancel_some(&pass, &cancellation, how.grace, 3)?;
+    }
+    Ok(Answer::Cancelled(pass.cancelled()))
 }
 
 fn get_work(running: &mut Running<'_>, request: &Request) -> Result<Vec<Assignment>, Error> {
@@ -286,12 +324,14 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
                     Some(unit) => {
                         let (worker, traceback) = (unit.worker.as_ref(), unit.traceback.as_deref());
                         let counted = (unit.failures, unit.lost, unit.retry_at);
+                        let cancelled = unit.cancellation.as_ref();
                         answer::unit_status(
                             unit.status,
                             unit.expiration,
                             worker,
                             traceback,
                             counted,
+                            cancelled.map(|of| (of.at, of.reason.as_deref())),
                         )
                     }
                     None => answer::not_there(),

@@ -52,6 +52,7 @@ pub enum Operation {
     AddRun(&'static str, Run, IfExists),
     Prioritize(&'static str, Vec<Name>, PriorityChange),
     DeleteUnits(&'static str, Which),
+    Cancel(&'static str, Which, Cancel),
     GetWork(Request),
     Report(Target, Report),
     Heartbeat(Heartbeat),
@@ -147,6 +148,13 @@ pub enum Which {
     All,
     Named(Vec<Name>, Option<Vec<UnitStatus>>),
     InStatus(Vec<UnitStatus>),
+}
+
+/// Why units are cancelled, and how much time their workers have.
+#[derive(Debug)]
+pub struct Cancel {
+    pub reason: Option<&'static str>,
+    pub grace: Duration,
 }
 
 #[derive(Debug)]

@@ -109,7 +109,12 @@ impl Model {
         if own.is_none() && before == UnitStatus::Pending && had_namesake {
             return Answer::Failed(Failure::Refused);
         }
+        let is_named = attempt.is_some() || report.worker.is_some();
+        let has_lost_it = own.is_some_and(|own| unit.active != Some(own));
         let counts = match own {
+            _ if unit.cancelled.is_some() && (before == UnitStatus::Failed || !has_lost_it) => {
+                unit.report_on_cancelled(own.is_some(), is_named, report, now, id)
+            }
             Some(own) if unit.active != Some(own) => unit.report_late(own, report, retry, now, id),
             _ => {
                 unit.report_in_turn(own.is_some(), report, retry, now, id);
@@ -178,6 +183,42 @@ impl Unit {
                 self.count_failure(report, retry, now);
             }
         }
+    }
+
+    /// The table of "Cancelling". True if the report counts.
+    fn report_on_cancelled(
+        &mut self,
+        by_worker: bool,
+        is_named: bool,
+        report: &Report,
+        now: Timestamp,
+        id: u64,
+    ) -> bool {
+        if self.status() == UnitStatus::Failed {
+            let is_retry = report.kind == ReportKind::Available && !(by_worker && is_named);
+            if is_retry {
+                self.retry(report, now);
+            }
+            return is_retry;
+        }
+        let lets_go = report.lease == Some(Lease::Over);
+        let data = report.data.as_ref().map(encoded);
+        match report.kind {
+            ReportKind::Finished => {
+                self.cancelled = None;
+                self.complete(Attempt::Finished, report, now, id);
+            }
+            ReportKind::Available if !by_worker => {
+                self.cancelled = None;
+                self.give_back(false, report, now);
+            }
+            ReportKind::Renew | ReportKind::Pending if !lets_go => {
+                self.set_active_data(report);
+                return false;
+            }
+            _ => self.fail_cancelled(data.as_deref(), now),
+        }
+        true
     }
 
     fn waits_for_retry(&self) -> bool {
@@ -307,6 +348,7 @@ impl Unit {
 
     fn retry(&mut self, report: &Report, now: Timestamp) {
         self.set_own_data(report);
+        self.cancelled = None;
         self.not_before = report.delay.map(|delay| now.plus(delay));
         self.start_over();
         self.make_available(now);

@@ -3,8 +3,8 @@
 
 use super::model::SCHEDULES;
 use super::operations::{
-    Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target, Told,
-    Which, run_name,
+    Cancel, Heartbeat, Json, Listing, NewUnit, Operation, Path, Report, Request, Run, Step, Target,
+    Told, Which, run_name,
 };
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::{
@@ -82,6 +82,8 @@ fn operation() -> BoxedStrategy<Operation> {
         4 => (spec(), unit_names(), priority_change())
             .prop_map(|(spec, names, change)| Operation::Prioritize(spec, names, change)),
         3 => (spec(), which()).prop_map(|(spec, which)| Operation::DeleteUnits(spec, which)),
+        6 => (spec(), which(), cancel())
+            .prop_map(|(spec, which, how)| Operation::Cancel(spec, which, how)),
         6 => any_definition().prop_map(Operation::SetSpec),
         4 => (spec(), control()).prop_map(|(spec, control)| Operation::Control(spec, control)),
         1 => spec().prop_map(Operation::DeleteSpec),
@@ -373,6 +375,12 @@ fn which() -> impl Strategy<Value = Which> {
         4 => (unit_names(), option::of(statuses())).prop_map(|(names, statuses)| Which::Named(names, statuses)),
         2 => statuses().prop_map(Which::InStatus),
     ]
+}
+
+fn cancel() -> impl Strategy<Value = Cancel> {
+    let grace = prop_oneof![1 => Just(Duration::ZERO), 4 => seconds(5..60)];
+    let reason = select(vec![None, Some("why"), Some("why not")]);
+    (reason, grace).prop_map(|(reason, grace)| Cancel { reason, grace })
 }
 
 fn retention() -> impl Strategy<Value = Retention> {

@@ -1,5 +1,6 @@
 //! Operations on a store in this process, with a clock that is set by hand.
 
+mod cancelling;
 mod deletion;
 mod other_programs;
 mod passing_time;

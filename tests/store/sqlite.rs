@@ -2,8 +2,8 @@
 
 use coordinated::coordinate::storage::{Access, Storage};
 use coordinated::coordinate::{
-    Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT, Lease, Name, NewUnit,
-    PriorityChange, Report, ReportKind, Retention, UnitStatus, WorkRequest, WorkSpec,
+    Cancellation, Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT, Lease, Name,
+    NewUnit, PriorityChange, Report, ReportKind, Retention, UnitStatus, WorkRequest, WorkSpec,
 };
 use coordinated::store::all_statements;
 use proptest::prelude::*;
@@ -15,11 +15,13 @@ use std::time::Duration;
 use test_support::world::{self, World, name, nobody, report_of};
 
 /// Tables that grow with the queue. Work specs, namespaces and locks are few.
-const LARGE_TABLES: [&str; 3] = ["work_unit", "attempt", "worker"];
+const LARGE_TABLES: [&str; 4] = ["work_unit", "attempt", "worker", "cancellation"];
 
 /// Steps that go through a whole index on purpose: one that holds only the attempts which run now, or the units
 /// that are delayed, however large the queue is; or, at the start and when the clock is set, the workers that are alive.
-const MAY_SCAN: [(&str, &str); 8] = [
+const MAY_SCAN: [(&str, &str); 9] = [
+    // Its first row.
+    ("FIND_CANCELLATION", "SCAN cancellation"),
     ("LIST_PENDING", "SCAN attempt USING INDEX attempt_pending"),
     ("BOUND_LEASES", "SCAN attempt USING INDEX attempt_pending"),
     ("BOUND_LIFETIMES", "SCAN worker"),
@@ -153,12 +155,13 @@ fn what_looks_for_few_among_many_uses_the_index_that_has_just_these() {
     }
 }
 
-const VIEWS: [&str; 7] = [
+const VIEWS: [&str; 8] = [
     "summary",
     "work_specs",
     "units",
     "attempts_log",
     "failures",
+    "cancellations",
     "active_workers",
     "locks",
 ];
@@ -194,6 +197,15 @@ fn furnished_database(path: &Path) {
                 parent: Some(Name::from_bytes("parent")),
             })
         })
+        .unwrap();
+    let cancellation = Cancellation {
+        reason: None,
+        by: None,
+        at: world.now,
+    };
+    let (units, grace) = ([name("b")], Duration::from_secs(9));
+    world
+        .run(|op| op.cancel_work_units(&name("spec"), &units, None, &cancellation, grace))
         .unwrap();
     let lock = world::cbor(&json!(["a", "b"]));
     let limits = world.limits;

@@ -396,7 +396,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<(), Box<dyn Error>> {
     print(format!("Deleted {number} with {}.", units(count)))
 }
 
-fn print(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {
+pub(super) fn print(text: impl AsRef<str>) -> Result<(), Box<dyn Error>> {
     let mut output = Output::new();
     output.line(text)?;
     Ok(output.flush()?)

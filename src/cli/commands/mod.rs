@@ -2,6 +2,7 @@
 
 mod add;
 mod batch;
+mod cancel;
 mod change;
 mod confirm;
 mod create;
@@ -81,6 +82,8 @@ pub(super) enum Command {
     Control(specs::ControlArgs),
     /// Make failed units, or the named ones, available again
     Retry(change::RetryArgs),
+    /// Cancel units: they fail, and workers end them
+    Cancel(cancel::CancelArgs),
     /// Delete work specs with all their units
     Delete(change::DeleteArgs),
     /// Remove work units from a work spec
@@ -141,6 +144,7 @@ impl Command {
             Self::Prioritize(args) => add::prioritize(args),
             Self::Control(args) => specs::control(args),
             Self::Retry(args) => change::retry(args),
+            Self::Cancel(args) => cancel::cancel(args),
             Self::Delete(args) => change::delete(args),
             Self::Clear(args) => change::clear(args),
             Self::Failed(args) => failures::failed(args),

@@ -1,6 +1,7 @@
 //! `work_units` and `work_unit`: list and show units.
 
 use super::WrongUsage;
+use super::cancel;
 use super::listing::Listing;
 use super::names::{NameParser, Spec, SpecAndKeys, as_json, parse_status, shown, shown_or_dash};
 use super::output::{Column, Format, Output, Tone, in_line, note, plain};
@@ -54,7 +55,7 @@ pub(in crate::cli) struct WorkUnitsArgs {
 JSON: a list of objects with key, status, worker, expiration (when the lease ends, or when the unit was finished or \
 failed; in seconds since 1970), traceback, failures (how many times it has failed, if the work spec has retries), lost \
 (how many leases of it were lost, if it has max_lost), retry_at (when it is tried again after a failure; seconds since \
-1970), data and, if the daemon keeps them, attempts: the last one first, each with number, worker, status, start, end, \
+1970), cancelled (an object with reason, by and at, if it was cancelled), data and, if the daemon keeps them, attempts: the last one first, each with number, worker, status, start, end, \
 expiration and data.
 
 The exit code is 1 if one of the units does not exist.")]
@@ -219,6 +220,7 @@ fn details_to_json(unit: &UnitDetails) -> Json {
         "failures": status.failures,
         "lost": status.lost,
         "retry_at": status.retry_at,
+        "cancelled": cancel::to_json(status.cancelled.as_ref()),
         "data": unit.data.as_ref().map(to_json),
     });
     if let Some(attempts) = &unit.attempts {
@@ -268,6 +270,9 @@ fn print_unit(
     }
     if status.lost > 0 {
         output.line(format!("  Lost leases: {}", status.lost))?;
+    }
+    if let Some(cancelled) = &status.cancelled {
+        output.line(format!("  Cancelled: {}", cancel::in_words(cancelled)))?;
     }
     let (data, traceback) = split_traceback(unit.data.as_ref().unwrap_or(&Value::Null));
     output.line(format!("  Data: {}", to_json(&data)))?;

@@ -108,6 +108,7 @@ impl<S: Storage> Operation<'_, S> {
             // What its worker will report is about data that is no longer there.
             self.expire_active_attempt(&unit)?;
         }
+        self.lift_cancellation(&unit)?;
         unit.priority = new.priority.unwrap_or(0.0);
         unit.not_before = not_before(new, self.now);
         unit.start_over(self.attempts_so_far(&unit)?);

@@ -1,8 +1,8 @@
 //! Deleting work units.
 
-use crate::coordinate::storage::{InStatusQuery, Storage};
+use super::status_walk::StatusWalk;
+use crate::coordinate::storage::Storage;
 use crate::coordinate::{Completed, Name, Operation, Result, UnitStatus};
-use crate::limits;
 
 /// Which units to delete.
 #[derive(Debug)]
@@ -16,14 +16,8 @@ pub enum Deletion<'a> {
 /// The deletion of all units of a work spec that are in some statuses, which is done in steps.
 #[derive(Clone, Debug)]
 pub struct DeletionInStatus {
-    work_spec: Name,
-    statuses: Vec<UnitStatus>,
-    /// The last name that was read.
-    after: Option<Name>,
-    /// The last name when it began: units that are added after it are left, so that the deletion ends.
-    until: Option<Name>,
+    walk: StatusWalk,
     deleted: u64,
-    is_over: bool,
 }
 
 impl DeletionInStatus {
@@ -36,7 +30,7 @@ impl DeletionInStatus {
     /// True if nothing is left to do.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.is_over
+        self.walk.is_over
     }
 }
 
@@ -80,14 +74,9 @@ impl<S: Storage> Operation<'_, S> {
         work_spec: &Name,
         statuses: &[UnitStatus],
     ) -> Result<DeletionInStatus> {
-        let spec = self.work_spec(work_spec)?.id;
         Ok(DeletionInStatus {
-            work_spec: work_spec.clone(),
-            statuses: statuses.to_vec(),
-            after: None,
-            until: self.store.last_name(spec)?,
+            walk: self.begin_walk(work_spec, statuses)?,
             deleted: 0,
-            is_over: false,
         })
     }
 
@@ -102,30 +91,21 @@ impl<S: Storage> Operation<'_, S> {
         units_max: usize,
     ) -> Result<DeletionInStatus> {
         let mut deletion = deletion.clone();
-        let spec = self.work_spec(&deletion.work_spec)?.id;
-        if let Some(until) = &deletion.until {
-            let found = self.store.work_units_in(&InStatusQuery {
-                spec,
-                statuses: &deletion.statuses,
-                after: deletion.after.as_ref(),
-                until,
-                looked_at_max: limits::SWEEP_LOOKED_AT,
-                limit: units_max,
-            })?;
-            for unit in &found.units {
-                self.store.delete_work_unit(unit)?;
-                deletion.deleted += 1;
-            }
-            if found.looked_to.is_some() {
-                deletion.after = found.looked_to;
-                return Ok(deletion);
+        for unit in self.walk(&mut deletion.walk, units_max)? {
+            self.store.delete_work_unit(&unit)?;
+            deletion.deleted += 1;
+        }
+        if deletion.walk.is_over {
+            let StatusWalk {
+                work_spec,
+                statuses,
+                ..
+            } = &deletion.walk;
+            let spec = self.work_spec(work_spec)?.id;
+            for status in statuses.iter().copied().filter_map(Completed::from_status) {
+                deletion.deleted += self.store.forget_archived(spec, status)?;
             }
         }
-        let statuses = deletion.statuses.iter().copied();
-        for status in statuses.filter_map(Completed::from_status) {
-            deletion.deleted += self.store.forget_archived(spec, status)?;
-        }
-        deletion.is_over = true;
         Ok(deletion)
     }
 }

@@ -44,8 +44,12 @@ impl<S: Storage> Operation<'_, S> {
 
     /// Makes a unit available whose active attempt has expired. If it has cost as many workers their lease as its work
     /// spec allows, it fails instead: then the attempt has failed, and if its worker is still there, its result counts.
+    /// It also fails if it was cancelled.
     fn lose_lease(&mut self, mut unit: WorkUnit, mut attempt: Attempt) -> Result<()> {
         let before = unit.counted();
+        if let Some(cancellation) = self.cancellation_of(&unit)? {
+            return self.fail_cancelled(unit, before, attempt, &cancellation, None);
+        }
         let spec = self.store.get_work_spec(unit.work_spec);
         let max_lost = spec.and_then(|spec| spec.meta.max_lost);
         unit.lost += u64::from(max_lost.is_some());

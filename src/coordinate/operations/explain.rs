@@ -102,6 +102,16 @@ impl<S: Storage> Operation<'_, S> {
     /// Who has a unit, or has completed it.
     fn reason_of_attempt(&mut self, unit: &WorkUnit, attempt: Attempt) -> Result<Reason> {
         let (at, worker) = (attempt.lease_or_completion(), attempt.worker);
+        if let Some(cancellation) = self.cancellation_of(unit)? {
+            return Ok(match unit.status {
+                UnitStatus::Failed => Reason::Cancelled(cancellation),
+                _ => Reason::Cancelling {
+                    worker,
+                    until: at,
+                    cancellation,
+                },
+            });
+        }
         Ok(match unit.status {
             UnitStatus::Finished => Reason::Finished { at, worker },
             UnitStatus::Failed => {

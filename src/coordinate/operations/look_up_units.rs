@@ -64,7 +64,14 @@ impl<S: Storage> Operation<'_, S> {
             .get_work_spec(spec)
             .and_then(|spec| spec.meta.retry);
         let retries = policy.map_or(0, |policy| policy.retries);
-        Ok(standing.map(|unit| UnitReport {
+        let Some(unit) = standing else {
+            return Ok(None);
+        };
+        let cancellation = match self.store.has_cancellations() {
+            true => self.store.get_cancellation(unit.id)?,
+            false => None,
+        };
+        Ok(Some(UnitReport {
             status: unit.status,
             expiration: unit.lease_or_completion,
             worker: unit.worker,
@@ -77,6 +84,7 @@ impl<S: Storage> Operation<'_, S> {
             retry_at: unit
                 .not_before
                 .filter(|_| unit.status == UnitStatus::Delayed && unit.failures > 0),
+            cancellation,
         }))
     }
 }

@@ -3,6 +3,7 @@
 mod add_units;
 mod archive;
 mod attempt_units;
+mod cancel_units;
 mod chain;
 mod define_specs;
 mod delete_units;
@@ -15,6 +16,8 @@ mod prioritize_units;
 mod register_workers;
 mod report;
 mod run_schedules;
+mod status_walk;
 
 pub use archive::ArchivePass;
+pub use cancel_units::CancellationInStatus;
 pub use delete_units::{Deletion, DeletionInStatus};

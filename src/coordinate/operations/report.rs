@@ -44,6 +44,12 @@ impl<S: Storage> Operation<'_, S> {
         {
             return Ok(Outcome::Refused(reason));
         }
+        if let Some(cancellation) = self.cancellation_of(&unit)? {
+            let has_lost_it = own.as_ref().is_some_and(|own| unit.active != Some(own.id));
+            if unit.status == UnitStatus::Failed || !has_lost_it {
+                return self.report_on_cancelled(unit, own, report, &cancellation);
+            }
+        }
         match own {
             Some(attempt) if unit.active != Some(attempt.id) => {
                 self.report_late(unit, attempt, name, report)
@@ -303,7 +309,7 @@ impl<S: Storage> Operation<'_, S> {
 
     /// Ends the active attempt of a pending unit and makes the unit available. Its worker is still
     /// believed to be working on it, unless it was the worker that gave it back.
-    fn give_back(
+    pub(super) fn give_back(
         &mut self,
         mut unit: WorkUnit,
         active: Option<Attempt>,
@@ -331,8 +337,9 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Makes a finished or failed unit available again, with its own data. History is kept.
-    fn retry(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
+    pub(super) fn retry(&mut self, mut unit: WorkUnit, report: &Report<'_>) -> Result<()> {
         let before = unit.counted();
+        self.lift_cancellation(&unit)?;
         if let Some(data) = report.data {
             self.store.set_work_unit_data(unit.id, data)?;
         }
@@ -377,7 +384,7 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Ends the active attempt, or a new one if there is none, with a result. A unit that has failed may be tried again.
-    fn complete(
+    pub(super) fn complete(
         &mut self,
         mut unit: WorkUnit,
         active: Option<Attempt>,

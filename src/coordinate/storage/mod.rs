@@ -14,6 +14,7 @@ pub use query::{
 };
 
 use super::attempt::Attempt;
+use super::cancellation::Cancellation;
 use super::error::{Result, StorageError};
 use super::lock::{Lock, LockPath};
 use super::reason::UnitsAhead;
@@ -127,6 +128,7 @@ pub trait Storage:
     + AttemptStore
     + ArchiveStore
     + OutputStore
+    + CancellationStore
     + WorkerStore
     + LockStore
     + Lister
@@ -414,6 +416,25 @@ pub trait OutputStore {
 
     /// True if there may be a slice. Costs no query.
     fn has_output_slices(&self) -> bool;
+}
+
+/// Cancellations of units. That of a unit goes with the unit.
+pub trait CancellationStore {
+    /// True if there may be one. Costs no query.
+    fn has_cancellations(&self) -> bool;
+
+    /// That of a unit.
+    fn get_cancellation(&mut self, unit: WorkUnitId) -> StorageResult<Option<Cancellation>>;
+
+    /// Adds or replaces that of a unit.
+    fn put_cancellation(
+        &mut self,
+        unit: WorkUnitId,
+        cancellation: &Cancellation,
+    ) -> StorageResult<()>;
+
+    /// Removes that of a unit, if there is one.
+    fn delete_cancellation(&mut self, unit: WorkUnitId) -> StorageResult<()>;
 }
 
 /// Workers.

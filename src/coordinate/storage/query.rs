@@ -183,6 +183,8 @@ pub struct LockQuery {
 
 /// Where a unit stands.
 pub struct UnitStanding {
+    /// Its identity.
+    pub id: WorkUnitId,
     /// Its status.
     pub status: UnitStatus,
     /// When the lease of its active attempt runs out, or when that ended.

@@ -84,6 +84,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(10, "pauses", "SELECT id AS spec FROM work_spec WHERE paused = 0 AND coalesce(paused_reason, paused_by, paused_us) IS NOT NULL", "work spec {spec} is not paused, but has who paused it, when or why").repaired_by("UPDATE work_spec SET paused_reason = NULL, paused_by = NULL, paused_us = NULL WHERE paused = 0"),
     invariant(11, "schedules", "SELECT id AS spec FROM work_spec WHERE schedule IS NOT NULL AND next_run_us IS NULL AND deleted = 0", "work spec {spec} has a schedule, but no next run: set the work spec again"),
     invariant(11, "schedules", "SELECT id AS spec FROM work_spec WHERE schedule IS NULL AND coalesce(next_run_us, last_run_us, skipped_run_us) IS NOT NULL", "work spec {spec} has no schedule, but runs of one").repaired_by("UPDATE work_spec SET next_run_us = NULL, last_run_us = NULL, skipped_run_us = NULL WHERE schedule IS NULL"),
+    invariant(12, "cancellations", CANCELLED_IN_VAIN, "work unit {unit} is {status}, but is marked as cancelled").repaired_by("DELETE FROM cancellation WHERE work_unit_id IN (SELECT id FROM work_unit WHERE status NOT IN (3, 5))"),
     invariant(1, STORED_CBOR, "SELECT id AS spec, cbor_fault('a map', definition) AS fault FROM work_spec WHERE fault IS NOT NULL", "work spec {spec}: its definition can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),
@@ -290,6 +291,12 @@ const RECOUNT_RETRYING: &str = "
                         WHERE work_unit.work_spec_id = work_unit_count.work_spec_id
                           AND status < 3 AND failures > 0)
      WHERE work_spec_id IN (SELECT id FROM work_spec WHERE deleted = 0)";
+
+/// A unit that was cancelled runs until its grace is over, or has failed.
+const CANCELLED_IN_VAIN: &str = "
+    SELECT work_unit_id AS unit, status
+      FROM cancellation JOIN work_unit ON work_unit.id = work_unit_id
+     WHERE status NOT IN (3, 5)";
 
 #[cfg(test)]
 mod tests {

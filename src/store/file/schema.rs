@@ -20,6 +20,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../../migrations/0009_retries.sql")),
     M::up(include_str!("../../../migrations/0010_paused_reason.sql")),
     M::up(include_str!("../../../migrations/0011_schedules.sql")),
+    M::up(include_str!("../../../migrations/0012_cancel.sql")),
 ];
 
 /// Marks a file as ours: "coor".

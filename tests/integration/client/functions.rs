@@ -2,8 +2,9 @@
 
 use coordinated_client::cbor::Value;
 use coordinated_client::{
-    Added, Address, BegunAttempt, Control, Coordinate, Deletion, Error, GetWork, Heartbeat,
-    IfExists, ListSpecs, Name, NewUnit, Pause, Priority, Request, Status, UnitQuery, Update,
+    Added, Address, BegunAttempt, Cancel, Cancelled, Control, Coordinate, Deletion, Error, GetWork,
+    Heartbeat, IfExists, ListSpecs, Name, NewUnit, Pause, Priority, Request, Status, UnitQuery,
+    Update,
 };
 use std::time::{Duration, Instant};
 use test_support::Server;
@@ -595,4 +596,38 @@ fn a_failed_unit_shows_its_retries_and_can_be_failed_for_good() {
         unit.map(|unit| (unit.status, unit.failures)),
         Some((Status::Failed, 2))
     );
+}
+
+#[test]
+fn units_are_cancelled_and_the_cancellation_is_told() {
+    let (_server, mut client, ws) = start();
+    add(&mut client, &["a", "b", "c"]);
+    let worker = "w".into();
+    client
+        .get_work(&worker, &GetWork::default())
+        .expect("a unit");
+    let how = Cancel {
+        reason: Some("too old".to_owned()),
+        by: Some("me".to_owned()),
+        grace: Some(Duration::from_secs(900)),
+    };
+    let keys = ["a".into(), "b".into()];
+    let cancelled = client.cancel_work_units(&ws, Some(&keys), &[Status::Pending], &how);
+    let counts = |failed, running| Cancelled { failed, running };
+    assert_eq!(cancelled.expect("cancel"), counts(0, 1));
+    let rest = client.cancel_work_units(&ws, None, &[Status::Available], &Cancel::default());
+    assert_eq!(rest.expect("cancel"), counts(2, 0));
+    let all = client.cancel_work_units(&ws, None, &[], &Cancel::default());
+    assert_eq!(all.expect("cancel"), counts(0, 1));
+    let none = client.cancel_work_units(&ws, Some(&[]), &[], &Cancel::default());
+    assert_eq!(none.expect("cancel"), counts(0, 0));
+    let units = client.get_work_unit_status(&ws, &keys).expect("statuses");
+    let told = |index: usize| units[index].clone().and_then(|unit| unit.cancelled);
+    let of_a = told(0).expect("it was cancelled");
+    assert_eq!((of_a.reason, of_a.by), (how.reason, how.by));
+    assert!(of_a.at.is_some());
+    assert_eq!(told(1).expect("it was cancelled").reason, None);
+    let renewal = Update::renewed(Duration::from_secs(60));
+    let refused = client.update_work_unit(&ws, &keys[0], &renewal);
+    assert_eq!(refusal(refused), "cancelled: too old");
 }

@@ -298,6 +298,95 @@ fn a_unit_that_can_not_be_retried_is_named() {
 }
 
 #[test]
+fn units_are_cancelled_by_name_by_status_by_a_part_of_their_name_or_all() {
+    let (server, mut client) = server_with_units();
+    let cancel = |arguments: &[&str]| good(&server, &[&["cancel", "ws"], arguments].concat());
+    assert_eq!(
+        cancel(&["a", "--reason", "not needed"]),
+        "Cancelled 1 work unit.\n"
+    );
+    assert_eq!(client.state("ws", "a"), FAILED);
+    assert_eq!(cancel(&["-s", "available"]), "Cancelled 1 work unit.\n");
+    assert_eq!(
+        cancel(&["--matching", "us", "--grace", "10m"]),
+        "Cancelled 1 work unit, which is running: its worker has 10m.\n"
+    );
+    client.add("ws", "['new-1', {}], ['new-2', {}], ['old', {}]");
+    client.take_key("w", "new-1");
+    assert_eq!(
+        cancel(&[
+            "--matching",
+            "new",
+            "--status",
+            "pending",
+            "-s",
+            "available"
+        ]),
+        "Cancelled 2 work units, 1 of them running: its worker has 30s.\n"
+    );
+    assert_eq!(client.state("ws", "old"), AVAILABLE);
+    // Those that run already are cancelled again, which changes nothing.
+    assert_eq!(
+        cancel(&["--all", "--yes"]),
+        "Cancelled 3 work units, 2 of them running: their workers have 30s.\n"
+    );
+    assert_eq!(cancel(&["-s", "available"]), "Nothing to do.\n");
+    assert_eq!(client.state("ws", "done"), FINISHED);
+
+    let exit = run(server.address(), &["cancel", "ws", "a", "busy", "none"]);
+    assert_eq!(exit.code, Some(1));
+    assert!(
+        exit.stdout.starts_with("Cancelled 1 work unit"),
+        "{}",
+        exit.stdout
+    );
+    assert!(
+        exit.stderr.contains("2 work units could not be"),
+        "{}",
+        exit.stderr
+    );
+    assert!(bad(server.address(), &["cancel", "none", "--all"]).contains("none"));
+    for wrong in [&["cancel", "ws"][..], &["cancel", "ws", "a", "--all"]] {
+        assert_eq!(run(server.address(), wrong).code, Some(2), "{wrong:?}");
+    }
+    let failed = good(&server, &["failed", "ws"]);
+    assert!(failed.contains("cancelled: not needed"), "{failed}");
+    assert_eq!(
+        good(&server, &["retry", "ws", "--matching", "not needed"]),
+        "Retried 1 work unit.\n"
+    );
+    assert_eq!(client.state("ws", "a"), AVAILABLE);
+}
+
+#[test]
+fn who_cancelled_a_unit_and_why_is_shown() {
+    let (server, _client) = server_with_units();
+    good(
+        &server,
+        &["cancel", "ws", "a", "busy", "--reason", "wrong input"],
+    );
+    let shown = json(&server, &["work_unit", "ws", "a", "b"]);
+    let cancelled = &shown[0]["cancelled"];
+    assert_eq!(cancelled["reason"], "wrong input", "{shown}");
+    assert!(
+        cancelled["by"].as_str().is_some_and(|by| by.contains('@')),
+        "{shown}"
+    );
+    assert!(shown[1]["cancelled"].is_null(), "{shown}");
+    let text = good(&server, &["work_unit", "ws", "busy"]);
+    let line = lines(&text)
+        .into_iter()
+        .find(|line| line.contains("Cancelled: "));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        line.contains(" by ") && line.ends_with(": wrong input"),
+        "{line}"
+    );
+    let why = good(&server, &["why", "ws", "busy"]);
+    assert!(why.contains("wrong input; worker"), "{why}");
+}
+
+#[test]
 fn units_are_removed_by_name_by_status_or_all() {
     let (server, mut client) = server_with_units();
     let removed =

@@ -890,3 +890,150 @@ fn ids_of_attempts_grow_and_are_not_used_again_after_deletions_and_restarts() {
         }
     }
 }
+
+// --- the unit was cancelled ---
+
+/// Cancels the unit while `first` has it; with a grace of 0 its lease is taken at once.
+fn cancelled(grace: u32) -> Scene {
+    let mut scene = scene();
+    let options = format!("'ws', {{'all': true, 'reason': 'no more', 'grace': {grace}}}");
+    let counts = scene.admin.value("cancel_work_units", &options);
+    let running = if grace == 0 { 0 } else { 1 };
+    assert_eq!(counts.at("running"), &Value::Unsigned(running), "{counts}");
+    scene
+}
+
+impl Scene {
+    /// What `get_work_unit_status` tells in addition, with the reason.
+    fn shows_cancelled(&mut self) -> bool {
+        let shown = self.admin.value("get_work_unit_status", "'ws', ['u']");
+        let reason = shown.item(0).get("cancelled").map(|c| c.at("reason"));
+        reason.is_some_and(|reason| reason.name().as_deref() == Some("no more"))
+    }
+}
+
+/// How a reporter is known as the worker that has the unit.
+fn ways_to_be_known(scene: &Scene) -> [(&'static str, String); 3] {
+    [
+        ("by its connection", String::new()),
+        ("by its name", "'worker_id': 'w1', ".to_owned()),
+        ("by its attempt", format!("'attempt': {}, ", scene.attempt)),
+    ]
+}
+
+#[test]
+fn the_worker_of_a_cancelled_unit_gets_no_new_lease_and_is_told_why() {
+    let mut scene = cancelled(60);
+    let until = scene.admin.status("ws", "u").expiration;
+    for (known, told) in ways_to_be_known(&scene) {
+        for renewal in [
+            "'lease_time': 900",
+            "'status': 3, 'lease_time': 900",
+            "'status': 3",
+        ] {
+            let options = format!("{{{told}{renewal}}}");
+            let reporter = match told.is_empty() {
+                true => &mut scene.first,
+                false => &mut scene.second,
+            };
+            let message = reporter.not_updated("ws", "u", &options);
+            assert_eq!(message, "cancelled: no more", "{known}, {renewal}");
+        }
+    }
+    let status = scene.admin.status("ws", "u");
+    assert_eq!((status.status, status.expiration), (PENDING, until));
+}
+
+#[test]
+fn a_finish_before_the_lease_is_taken_counts_and_afterwards_it_does_not() {
+    for number in 0..3 {
+        let mut scene = cancelled(60);
+        let (known, told) = ways_to_be_known(&scene)[number].clone();
+        let finish = format!("{{{told}'status': 4, 'data': {{'late': 1}}}}");
+        scene.first.updated("ws", "u", &finish);
+        let seen = scene.seen();
+        assert_eq!(
+            (seen.0.status, &seen.1),
+            (FINISHED, &diag("{'late': 1}")),
+            "{known}"
+        );
+        assert!(!scene.shows_cancelled(), "{known}");
+
+        let mut scene = cancelled(0);
+        let (known, told) = ways_to_be_known(&scene)[number].clone();
+        for report in REPORTS {
+            let report = report.replacen('{', &format!("{{{told}"), 1);
+            assert_eq!(scene.is_refused(&report), "cancelled: no more", "{known}");
+        }
+        assert!(scene.shows_cancelled(), "{known}");
+    }
+}
+
+#[test]
+fn a_worker_that_fails_or_gives_back_a_cancelled_unit_leaves_it_failed() {
+    for report in [
+        "{'status': 5, 'data': {'traceback': 'ended'}}",
+        "{'lease_time': -1}",
+        "{'status': 1, 'delay': 5, 'worker_id': 'w1'}",
+        "{'status': 1, 'data': {'traceback': 'ended'}}",
+    ] {
+        let mut scene = cancelled(60);
+        scene.admin.set_spec("{'name': 'ws', 'retries': 9}");
+        scene.first.updated("ws", "u", report);
+        assert_eq!(scene.admin.state("ws", "u"), FAILED, "{report}");
+        let message = scene.admin.data("ws", "u").at("traceback").name();
+        let expected = match report.contains("ended") {
+            true => "ended\ncancelled: no more",
+            false => "cancelled: no more",
+        };
+        assert_eq!(message.as_deref(), Some(expected), "{report}");
+        // It is not counted as a failure that is retried.
+        assert_eq!(scene.second.take("w2"), None, "{report}");
+    }
+}
+
+#[test]
+fn a_late_give_back_of_a_cancelled_unit_does_not_lift_the_cancellation_and_a_retry_does() {
+    let mut scene = cancelled(0);
+    for options in [
+        "{'status': 1, 'delay': 5, 'worker_id': 'w1'}",
+        "{'lease_time': -1}",
+    ] {
+        assert_eq!(scene.is_refused(options), "cancelled: no more");
+    }
+    scene.attempt_is_refused("{'status': 1}");
+    scene
+        .admin
+        .updated("ws", "u", "{'status': 1, 'lease_time': 0}");
+    assert_eq!(scene.admin.state("ws", "u"), AVAILABLE);
+    assert!(!scene.shows_cancelled());
+    // From now on its attempt is one that has failed, and the table of late reports applies.
+    scene.second.take_key("w2", "u");
+    for report in REPORTS {
+        scene.changes_nothing(report);
+    }
+}
+
+#[test]
+fn somebody_else_can_lift_the_cancellation_of_a_running_unit() {
+    let mut scene = cancelled(60);
+    scene
+        .admin
+        .updated("ws", "u", "{'status': 1, 'lease_time': 0}");
+    assert_eq!(scene.admin.state("ws", "u"), AVAILABLE);
+    assert!(!scene.shows_cancelled());
+    scene.second.take_key("w2", "u");
+    scene.second.updated("ws", "u", "{'lease_time': 60}");
+}
+
+#[test]
+fn a_worker_that_lost_a_unit_before_it_was_cancelled_is_refused_like_any_other() {
+    let mut scene = scene();
+    scene.first.updated("ws", "u", "{'lease_time': -1}");
+    scene.second.take_key("w2", "u");
+    let cancel = "'ws', {'all': true, 'reason': 'no more', 'grace': 60}";
+    scene.admin.value("cancel_work_units", cancel);
+    assert!(scene.is_refused(REPORTS[0]).contains("w2"));
+    scene.second.updated("ws", "u", "{'status': 5}");
+    assert_eq!(scene.is_refused(REPORTS[0]), "cancelled: no more");
+}

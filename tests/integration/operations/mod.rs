@@ -1,6 +1,7 @@
 //! What the calls do, over the wire: one behaviour a test. A file for each family of calls.
 
 mod archive;
+mod cancelling;
 mod chaining;
 mod continuous;
 mod data;

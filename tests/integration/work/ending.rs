@@ -118,6 +118,30 @@ fn a_unit_that_another_worker_has_meanwhile_is_stopped_and_left_to_it() {
 }
 
 #[test]
+fn the_program_of_a_cancelled_unit_is_ended_first_gently_then_for_good() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let script = "trap 'touch asked' TERM; echo $$ > leader; while :; do sleep 0.05; done";
+    let options = [
+        "--spec", "ws", "-j", "1", "--lease", "1s", "--grace", "300ms",
+    ];
+    let worker = Running::start(
+        &server,
+        &[&options[..], &["--", "sh", "-c", script]].concat(),
+    );
+    wait_until("it runs", || contents(&server, "leader").ends_with('\n'));
+    let cancel = "'ws', {'all': true, 'reason': 'not needed', 'grace': 30}";
+    client.value("cancel_work_units", cancel);
+    // Not after the grace, but as soon as the program has ended.
+    worker.wait_for("cancelled  ws  a");
+    assert!(worker.said().contains("not needed"), "{}", worker.said());
+    assert!(server.folder().join("asked").exists(), "it got SIGTERM");
+    assert!(!is_running(&contents(&server, "leader")));
+    assert_eq!(client.state("ws", "a"), FAILED);
+    assert_eq!(traceback(&server, "a"), "cancelled: not needed");
+}
+
+#[test]
 fn a_lease_is_renewed_as_long_as_the_program_runs() {
     let (server, mut client) = server_with_spec();
     client.add("ws", "['a', {}]");

@@ -154,6 +154,80 @@ fn a_function_whose_lease_is_lost_is_told_and_its_outcome_does_not_count() {
     );
 }
 
+#[test]
+fn a_function_whose_unit_is_cancelled_is_told_and_only_a_finish_counts() {
+    for (outcome, status) in [
+        (Outcome::finished(), FINISHED),
+        (Outcome::failed("it was interrupted"), FAILED),
+        (Outcome::given_back(Duration::ZERO), FAILED),
+        (Outcome::given_back(Duration::from_secs(1)), FAILED),
+    ] {
+        let (server, mut client) = server_with_spec();
+        client.set_spec("{'name': 'ws', 'retries': 9}");
+        client.add("ws", "['a', {}]");
+        let run = worker(&server)
+            .lease(Duration::from_secs(1))
+            .until_empty()
+            .on("ws", move |unit| {
+                wait_until("it is cancelled", || unit.is_cancelled());
+                assert_eq!(unit.cancellation(), Some(Cancellation::UnitCancelled));
+                Ok(outcome.clone())
+            });
+        let running = thread::spawn(|| run.run());
+        wait_until("it runs", || client.state("ws", "a") == PENDING);
+        client.value("cancel_work_units", "'ws', {'all': true, 'reason': 'why'}");
+        let tally = running.join().expect("thread").expect("it runs");
+        let finished = u64::from(status == FINISHED);
+        assert_eq!((tally.finished, tally.cancelled), (finished, 1 - finished));
+        assert_eq!(client.state("ws", "a"), status);
+        if status == FAILED {
+            let message = traceback(&server, "a");
+            assert!(message.ends_with("cancelled: why"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_function_with_a_long_lease_learns_of_a_cancellation_long_before_the_lease_is_renewed() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let run = worker(&server)
+        .lease(Duration::from_secs(3_600))
+        .until_empty()
+        .on("ws", |unit| {
+            wait_until("it is cancelled", || unit.is_cancelled());
+            Ok(Outcome::given_back(Duration::ZERO))
+        });
+    let running = thread::spawn(|| run.run());
+    wait_until("it runs", || client.state("ws", "a") == PENDING);
+    client.value("cancel_work_units", "'ws', {'all': true, 'grace': 3600}");
+    let tally = running.join().expect("thread").expect("it runs");
+    assert_eq!((tally.given_back, tally.cancelled), (0, 1));
+    assert_eq!(client.state("ws", "a"), FAILED);
+}
+
+#[test]
+fn a_function_that_goes_on_after_the_grace_has_no_effect_on_the_cancelled_unit() {
+    let (server, mut client) = server_with_spec();
+    client.add("ws", "['a', {}]");
+    let (go, may_go) = channel();
+    let may_go = Mutex::new(may_go);
+    let run = worker(&server)
+        .lease(Duration::from_secs(60))
+        .until_empty()
+        .on("ws", move |_| {
+            may_go.lock().expect("receiver").recv().expect("go");
+            Ok(Outcome::finished())
+        });
+    let running = thread::spawn(|| run.run());
+    wait_until("it runs", || client.state("ws", "a") == PENDING);
+    client.value("cancel_work_units", "'ws', {'all': true, 'grace': 0}");
+    go.send(()).expect("send");
+    let tally = running.join().expect("thread").expect("it runs");
+    assert_eq!((tally.finished, tally.cancelled), (0, 1));
+    assert_eq!(client.state("ws", "a"), FAILED);
+}
+
 /// By its name alone its outcome would count for the attempt that is now made in that name.
 #[test]
 fn an_outcome_counts_for_the_attempt_that_the_function_was_run_for() {

@@ -48,8 +48,8 @@ pub use pipeline::Pipeline;
 pub use request::Request;
 pub use specs::{Control, ListSpecs, Meta, Pause, Schedule, SpecSummary};
 pub use units::{
-    Added, Attempt, Counts, Deletion, FailureGroup, IfExists, NewUnit, ParseStatusError, Priority,
-    Reason, Status, Unit, UnitQuery, UnitStatus,
+    Added, Attempt, CANCEL_GRACE, Cancel, Cancellation, Cancelled, Counts, Deletion, FailureGroup,
+    IfExists, NewUnit, ParseStatusError, Priority, Reason, Status, Unit, UnitQuery, UnitStatus,
 };
 pub use work::{BegunAttempt, GetWork, Update, Work};
 pub use workers::{Heartbeat, HeldUnit, WorkerStats};

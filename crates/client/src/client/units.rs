@@ -226,6 +226,57 @@ pub struct UnitStatus {
     pub lost: u64,
     /// When it is tried again, if it waits for that: seconds since 1970.
     pub retry_at: Option<f64>,
+    /// Who cancelled it, when and why, if it was cancelled. If its status is pending, its worker has until `expiration`.
+    pub cancelled: Option<Cancellation>,
+}
+
+/// Who cancelled a unit, when and why, as far as that is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cancellation {
+    /// Why.
+    pub reason: Option<String>,
+    /// Who.
+    pub by: Option<String>,
+    /// When, in seconds since 1970.
+    pub at: Option<f64>,
+}
+
+impl Cancellation {
+    fn from_answer(answer: &Answer) -> Result<Self> {
+        let text = |key| {
+            let text = answer.field(key).optional();
+            text.map(|text| text.text()).transpose()
+        };
+        Ok(Self {
+            reason: text("reason")?,
+            by: text("by")?,
+            at: answer.field("at").optional_number()?,
+        })
+    }
+}
+
+/// How long workers may take to end the units that they run when these are cancelled, unless [`Cancel::grace`] says
+/// otherwise.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(30);
+
+/// How units are cancelled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cancel {
+    /// Why, for people: the units fail with the message `cancelled: REASON`.
+    pub reason: Option<String>,
+    /// Who cancels them.
+    pub by: Option<String>,
+    /// How long workers may take to end the units that they run, up to a day; [`CANCEL_GRACE`] if `None`.
+    pub grace: Option<Duration>,
+}
+
+/// What became of units that were cancelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cancelled {
+    /// How many have failed at once.
+    pub failed: u64,
+    /// How many run until their workers let them go, or until the grace is over.
+    pub running: u64,
 }
 
 /// How many units there are of each status.
@@ -515,6 +566,11 @@ impl Coordinate {
                     retries: item.field("retries").optional_count()?.unwrap_or(0),
                     lost: item.field("lost").optional_count()?.unwrap_or(0),
                     retry_at: item.field("retry_at").optional_number()?,
+                    cancelled: item
+                        .field("cancelled")
+                        .optional()
+                        .map(|cancelled| Cancellation::from_answer(&cancelled))
+                        .transpose()?,
                 })
             };
             statuses.push(item.optional().map(read).transpose()?);
@@ -562,6 +618,55 @@ impl Coordinate {
         self.call_with("del_work_units", [work_spec.into(), options])?
             .accepted()?
             .count()
+    }
+
+    /// Cancels units: those with these names, or all if `keys` is `None`; if statuses are given, only units in one of these.
+    /// Units that are finished or have failed stay as they are. Only `coordinated` has it, with the feature `cancel`.
+    ///
+    /// ```
+    /// use coordinated_client::cbor::Value;
+    /// use coordinated_client::{Cancel, Cancelled, Coordinate, NewUnit};
+    /// # test_support::example::with_daemon(|address| {
+    /// let mut daemon = Coordinate::connect(address)?;
+    /// daemon.set_work_spec(&Value::map([("name", Value::from("ws"))]))?;
+    /// let spec = "ws".into();
+    /// daemon.add_work_units(&spec, [NewUnit::new("a", Value::EMPTY_MAP)])?;
+    /// let how = Cancel {
+    ///     reason: Some("wrong input".to_owned()),
+    ///     ..Cancel::default()
+    /// };
+    /// let cancelled = daemon.cancel_work_units(&spec, Some(&["a".into()]), &[], &how)?;
+    /// assert_eq!(cancelled, Cancelled { failed: 1, running: 0 });
+    /// # Ok::<(), coordinated_client::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn cancel_work_units(
+        &mut self,
+        work_spec: &Name,
+        keys: Option<&[Name]>,
+        statuses: &[Status],
+        how: &Cancel,
+    ) -> Result<Cancelled> {
+        let numbers = || {
+            let numbers = statuses.iter().map(|status| status.number().into());
+            Value::Array(numbers.collect())
+        };
+        let is_all = keys.is_none() && statuses.is_empty();
+        let options = options([
+            ("all", is_all.then_some(true.into())),
+            ("work_unit_keys", keys.map(names)),
+            ("state", (!statuses.is_empty()).then(numbers)),
+            ("reason", how.reason.as_deref().map(Value::from)),
+            ("by", how.by.as_deref().map(Value::from)),
+            ("grace", how.grace.map(|grace| grace.as_secs_f64().into())),
+        ]);
+        let counts = self
+            .call_with("cancel_work_units", [work_spec.into(), options])?
+            .accepted()?;
+        Ok(Cancelled {
+            failed: counts.field("failed").count()?,
+            running: counts.field("running").count()?,
+        })
     }
 
     /// The attempts at a unit, the last one first. Only this daemon has it.

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 pub enum Cancellation {
     /// The lease was lost to another worker, or the unit was deleted. The outcome does not count.
     LeaseLost,
+    /// The unit was cancelled. If the function ends it in time nevertheless, it is finished; any other outcome leaves it
+    /// failed as cancelled.
+    UnitCancelled,
     /// The worker was told to stop at once. The outcome counts; [`super::Outcome::given_back`] leaves the unit to another
     /// worker.
     Stopping,
@@ -34,12 +37,14 @@ struct Signal(AtomicU8);
 
 const LEASE_LOST: u8 = 1;
 const STOPPING: u8 = 2;
+const UNIT_CANCELLED: u8 = 4;
 
 impl Signal {
     fn set(&self, cancellation: Cancellation) {
         let bit = match cancellation {
             Cancellation::LeaseLost => LEASE_LOST,
             Cancellation::Stopping => STOPPING,
+            Cancellation::UnitCancelled => UNIT_CANCELLED,
         };
         self.0.fetch_or(bit, Ordering::Relaxed);
     }
@@ -48,6 +53,7 @@ impl Signal {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
             bits if bits & LEASE_LOST != 0 => Some(Cancellation::LeaseLost),
+            bits if bits & UNIT_CANCELLED != 0 => Some(Cancellation::UnitCancelled),
             _ => Some(Cancellation::Stopping),
         }
     }

@@ -3,6 +3,7 @@
 
 use super::heartbeat::{self, heartbeat};
 use super::outage::Outage;
+use super::outcome::{is_cancelled, message_of};
 use super::report::{Report, with_traceback};
 use super::runner_pool::{PREFETCH_UNITS_MAX, Phase, RunnerPool};
 use super::work_waiter::WorkWaiter;
@@ -30,6 +31,9 @@ const WAIT_CONNECT_MAX: Duration = Duration::from_secs(3);
 /// The most reports in one call, and the most bytes of their data.
 const REPORTS_MAX: usize = 500;
 const REPORT_BYTES_MAX: usize = 8 << 20;
+/// How often a worker asks whether units that it has were cancelled, unless it renews their leases more often, which tells
+/// it too.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Units that were given back and whose attempts are counted.
 const ATTEMPT_COUNTS_MAX: usize = 10_000;
 /// The longest lease that a server accepts.
@@ -75,6 +79,7 @@ pub fn run(
         request_at: Instant::now(),
         request_pause: REQUEST_PAUSE.0,
         heartbeat_at: Instant::now(),
+        look_at: Instant::now() + LOOK_EVERY,
     };
     thread::scope(|scope| {
         for number in 0..plan.threads {
@@ -143,6 +148,7 @@ struct Dispatcher<'w, H> {
     request_at: Instant,
     request_pause: Duration,
     heartbeat_at: Instant,
+    look_at: Instant,
 }
 
 impl<H: Handler> Dispatcher<'_, H> {
@@ -192,6 +198,9 @@ impl<H: Handler> Dispatcher<'_, H> {
         self.take_waited();
         self.hand_over()?;
         self.renew(renew_after)?;
+        if renew_after > LOOK_EVERY && Instant::now() >= self.look_at {
+            self.look_for_cancellations()?;
+        }
         if turn.phase != Phase::Working {
             self.end_wait(turn.is_over)?;
         }
@@ -382,11 +391,40 @@ impl<H: Handler> Dispatcher<'_, H> {
                 match answer {
                     Ok(()) => self.runners.renewed(&unit, since),
                     Err(why) => {
-                        if self.runners.lost(&unit) {
-                            let lost = Ending::Lost(why.into_message());
-                            self.ended(&unit, &lost, Duration::ZERO);
+                        let why = why.into_message();
+                        if is_cancelled(&why) {
+                            self.runners.cancelled(&unit, why);
+                        } else if self.runners.lost(&unit) {
+                            self.ended(&unit, &Ending::Lost(why), Duration::ZERO);
                         }
                     }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks whether units were cancelled.
+    fn look_for_cancellations(&mut self) -> Result<()> {
+        self.look_at = Instant::now() + LOOK_EVERY;
+        if !self.has("cancel") {
+            return Ok(());
+        }
+        for (work_spec, units) in
+            by_work_spec(self.runners.held_longer_than(Duration::ZERO), |unit| unit)
+        {
+            let keys: Vec<Name> = units.iter().map(|unit| unit.key().clone()).collect();
+            let statuses = match self.client.get_work_unit_status(&work_spec, &keys) {
+                // The work spec is gone, which the next renewal tells.
+                Err(Error::Refused { .. }) => continue,
+                statuses => statuses?,
+            };
+            for (unit, status) in units.iter().zip(statuses) {
+                if let Some(status) = status
+                    && let Some(cancellation) = status.cancelled
+                    && status.worker.as_ref() == Some(&self.plan.name)
+                {
+                    self.runners.cancelled(unit, message_of(&cancellation));
                 }
             }
         }
@@ -419,11 +457,12 @@ impl<H: Handler> Dispatcher<'_, H> {
                     self.outbox.push(report.smaller(&message));
                     continue;
                 }
-                let ending = match (answer, report.outcome) {
-                    (Err(why), _) => Ending::Lost(why.into_message()),
-                    (Ok(()), Outcome::Finished { .. }) => Ending::Finished,
-                    (Ok(()), Outcome::Failed { traceback, .. }) => Ending::Failed(traceback),
-                    (Ok(()), Outcome::GivenBack { delay, .. }) => Ending::GivenBack(delay),
+                let ending = match (answer, report.outcome, report.cancelled) {
+                    (Err(why), _, _) => Ending::of_refused(why.into_message()),
+                    (Ok(()), Outcome::Finished { .. }, _) => Ending::Finished,
+                    (Ok(()), _, Some(message)) => Ending::Cancelled(message),
+                    (Ok(()), Outcome::Failed { traceback, .. }, None) => Ending::Failed(traceback),
+                    (Ok(()), Outcome::GivenBack { delay, .. }, None) => Ending::GivenBack(delay),
                 };
                 self.count_attempt(&report.unit, &ending);
                 self.ended(&report.unit, &ending, report.took);

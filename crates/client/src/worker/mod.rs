@@ -9,6 +9,8 @@
 //!   later.
 //! - If a lease is lost to another worker nevertheless, [`Context::is_cancelled`] tells the function, and its outcome does
 //!   not count.
+//! - If somebody cancels a unit, [`Context::is_cancelled`] tells the function within about 20 seconds. It has some time to end
+//!   then; unless it finishes the unit, that stays failed.
 //! - If a worker is killed, its units are handed out again when their leases end. So a unit may be run twice, and functions
 //!   must allow for that.
 //!
@@ -234,6 +236,7 @@ impl Handler for Functions {
         match ending {
             Ending::Failed(why) => tracing::warn!(%work_spec, %key, "failed: {why}"),
             Ending::Lost(why) => tracing::warn!(%work_spec, %key, "lost: {why}"),
+            Ending::Cancelled(why) => tracing::warn!(%work_spec, %key, "{why}"),
             Ending::Finished | Ending::GivenBack(_) => {}
         }
     }

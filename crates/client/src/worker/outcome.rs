@@ -1,5 +1,6 @@
 //! Outcomes of units.
 
+use crate::Cancellation;
 use crate::cbor::Value;
 use std::time::Duration;
 
@@ -89,6 +90,8 @@ pub struct Tally {
     pub given_back: u64,
     /// Units whose leases were lost to another worker, or that were deleted.
     pub lost: u64,
+    /// Units that somebody has cancelled.
+    pub cancelled: u64,
 }
 
 /// How a unit ended, after its report.
@@ -102,6 +105,32 @@ pub enum Ending {
     GivenBack(Duration),
     /// The daemon refused the report, or the renewal of the lease, for this reason.
     Lost(String),
+    /// Somebody has cancelled it: `cancelled: REASON`. It stays failed.
+    Cancelled(String),
+}
+
+impl Ending {
+    /// The ending of a unit whose report, or whose renewal, the daemon has refused with this message.
+    pub(super) fn of_refused(message: String) -> Self {
+        match is_cancelled(&message) {
+            true => Self::Cancelled(message),
+            false => Self::Lost(message),
+        }
+    }
+}
+
+/// The message with which the daemon refuses reports on a unit that was cancelled.
+pub(super) fn message_of(cancellation: &Cancellation) -> String {
+    match &cancellation.reason {
+        Some(reason) => format!("cancelled: {reason}"),
+        None => "cancelled".to_owned(),
+    }
+}
+
+/// True if the daemon refuses a report with this message because the unit was cancelled (docs/protocol.md,
+/// "Cancelling").
+pub(super) fn is_cancelled(message: &str) -> bool {
+    message == "cancelled" || message.starts_with("cancelled: ")
 }
 
 impl Tally {
@@ -111,6 +140,7 @@ impl Tally {
             Ending::Failed(_) => &mut self.failed,
             Ending::GivenBack(_) => &mut self.given_back,
             Ending::Lost(_) => &mut self.lost,
+            Ending::Cancelled(_) => &mut self.cancelled,
         } += 1;
     }
 }

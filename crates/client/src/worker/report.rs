@@ -21,6 +21,8 @@ pub(super) struct Report {
     pub(super) took: Duration,
     /// True if the unit's data stay as they are, without the traceback, since the daemon accepts no more.
     pub(super) omits_traceback: bool,
+    /// The message of the unit's cancellation, if it was cancelled.
+    pub(super) cancelled: Option<String>,
 }
 
 impl Report {
@@ -30,6 +32,15 @@ impl Report {
             outcome,
             took,
             omits_traceback: false,
+            cancelled: None,
+        }
+    }
+
+    /// The report on a unit that was cancelled, if there is a message.
+    pub(super) fn of_cancelled(self, message: Option<String>) -> Self {
+        Self {
+            cancelled: message,
+            ..self
         }
     }
 

@@ -49,6 +49,8 @@ struct State {
 struct Held {
     unit: Context,
     renewed: Instant,
+    /// The message of its cancellation, if it was cancelled. Then its lease is not renewed.
+    cancelled: Option<String>,
 }
 
 /// The phases of a worker, in order.
@@ -252,6 +254,7 @@ impl RunnerPool {
             let held = Held {
                 unit: unit.clone(),
                 renewed: leased,
+                cancelled: None,
             };
             state.held.insert(unit.id(), held);
             state.ready.push_back(unit);
@@ -274,7 +277,7 @@ impl RunnerPool {
     pub(super) fn held_longer_than(&self, age: Duration) -> Vec<Context> {
         let state = self.lock();
         let held = state.held.values();
-        held.filter(|held| held.renewed.elapsed() >= age)
+        held.filter(|held| held.cancelled.is_none() && held.renewed.elapsed() >= age)
             .map(|held| held.unit.clone())
             .collect()
     }
@@ -297,6 +300,25 @@ impl RunnerPool {
     }
 }
 
+impl RunnerPool {
+    /// Notes that a unit was cancelled: a runner that has the unit is told to stop, and otherwise it is given back. The
+    /// outcome is reported with the message.
+    pub(super) fn cancelled(&self, unit: &Context, message: String) {
+        unit.cancel(Cancellation::UnitCancelled);
+        let mut state = self.lock();
+        let waiting = state.ready.len();
+        state.ready.retain(|ready| ready.id() != unit.id());
+        let was_waiting = state.ready.len() < waiting;
+        if let Some(held) = state.held.get_mut(&unit.id()) {
+            held.cancelled = Some(message);
+        }
+        if was_waiting {
+            let outcome = Outcome::given_back(Duration::ZERO);
+            state.report(Report::new(unit.clone(), outcome, Duration::ZERO));
+        }
+    }
+}
+
 impl State {
     fn is_over(&self) -> bool {
         self.is_closed && self.held.is_empty() && self.reports.is_empty()
@@ -304,9 +326,9 @@ impl State {
 
     fn report(&mut self, report: Report) {
         // The outcome of a unit whose lease was lost does not count.
-        if self.held.remove(&report.unit.id()).is_some() {
+        if let Some(held) = self.held.remove(&report.unit.id()) {
             self.reports_since.get_or_insert_with(Instant::now);
-            self.reports.push(report);
+            self.reports.push(report.of_cancelled(held.cancelled));
         }
     }
 
@@ -482,5 +504,31 @@ mod tests {
         assert!(pool.lock().take_ready(&plan).is_empty());
         pool.close();
         assert!(pool.is_over());
+    }
+
+    #[test]
+    fn a_cancelled_unit_is_not_renewed_and_is_reported_with_the_message() {
+        let plan = Plan::of_this_process();
+        let pool = pool_with(&["a", "a"], Duration::from_secs(20));
+        let running = pool.lock().take_ready(&plan).remove(0);
+        let waiting = pool.lock().ready[0].clone();
+        for unit in [&running, &waiting] {
+            pool.cancelled(unit, "cancelled: why".to_owned());
+            assert_eq!(unit.cancellation(), Some(Cancellation::UnitCancelled));
+        }
+        assert!(pool.held_longer_than(Duration::ZERO).is_empty());
+        // No runner gets the one that waits.
+        assert!(pool.lock().take_ready(&plan).is_empty());
+        pool.end(vec![running], vec![Outcome::finished()], Duration::ZERO);
+        let reports = std::mem::take(&mut pool.lock().reports);
+        let told = |report: &Report| (report.outcome.clone(), report.cancelled.clone());
+        let message = Some("cancelled: why".to_owned());
+        assert_eq!(
+            reports.iter().map(told).collect::<Vec<_>>(),
+            [
+                (Outcome::given_back(Duration::ZERO), message.clone()),
+                (Outcome::finished(), message)
+            ]
+        );
     }
 }

@@ -170,8 +170,12 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let address = args.server.address();
     let worked = orphans::reap_during(|| worker::run(address.clone(), &plan, &runners, &programs));
     let result = worked.map_err(Box::from).and_then(|tally| {
+        let cancelled = match tally.cancelled {
+            0 => String::new(),
+            count => format!(", {count} cancelled"),
+        };
         shown.note(&format!(
-            "{} finished, {} failed, {} given back, {} lost",
+            "{} finished, {} failed, {} given back, {} lost{cancelled}",
             tally.finished, tally.failed, tally.given_back, tally.lost
         ));
         match args.until_empty {

@@ -176,6 +176,10 @@ impl View for Shown {
             Ending::GivenBack(Duration::ZERO) => ("released", String::new()),
             Ending::GivenBack(delay) => ("later", format!("in {}", span(delay.as_secs_f64()))),
             Ending::Lost(why) => ("lost", why.clone()),
+            Ending::Cancelled(message) => {
+                let reason = message.strip_prefix("cancelled: ").unwrap_or_default();
+                ("cancelled", reason.to_owned())
+            }
         };
         let (spec, key) = (shown(unit.work_spec()), shown(unit.key()));
         let took = span(took.as_secs_f64());
