@@ -19,6 +19,9 @@ pub(super) fn holds(spec: &WorkSpec) -> impl Iterator<Item = Reason> {
         meta.max_running
             .filter(has_all_running)
             .map(Reason::MaxRunning),
+        meta.max_running_per_group
+            .filter(|_| spec.groups_are_full)
+            .map(Reason::GroupsFull),
     ]
     .into_iter()
     .flatten()
@@ -50,6 +53,10 @@ pub(super) fn units_to_give(spec: &WorkSpec, now: Timestamp) -> usize {
         return 0;
     }
     let (meta, counts) = (&spec.meta, &spec.counts);
+    if meta.max_running_per_group.is_some() {
+        // Of how many groups is not known. When that one has been handed out, the next request finds out.
+        return 1;
+    }
     // A continuous spec makes one when it has none.
     let there = counts.available.max(1);
     let units = match meta.max_running {
@@ -367,6 +374,7 @@ mod tests {
             meta,
             counts,
             waiting_since: None,
+            groups_are_full: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Work specs: what their dictionaries say.
 
+use super::queueing::{Order, Queueing};
 use super::retry::RetryPolicy;
 use super::work_unit::Completed;
 use super::{Error, Name, Result, WorkSpecId};
@@ -22,6 +23,9 @@ pub struct WorkSpec {
     /// Since when it has had available units without a break. `None` if it has none, or if that is not
     /// known.
     pub waiting_since: Option<Timestamp>,
+    /// True if some groups have available units, and all of these have as many pending ones as `max_running_per_group`
+    /// allows.
+    pub groups_are_full: bool,
 }
 
 /// How the units of a work spec are scheduled: derived from its dictionary, then changed by
@@ -58,6 +62,12 @@ pub struct Meta {
     pub runtime: String,
     /// Memory that a unit needs, as its author says. Not used in scheduling.
     pub min_gb: f64,
+    /// In which order units of the same priority are handed out.
+    pub order: Order,
+    /// Hands out units of each group in turn.
+    pub fair: bool,
+    /// How many units of a group may be pending at a time. With a limit, groups are taken in turn, too.
+    pub max_running_per_group: Option<u64>,
 }
 
 /// Who paused a work spec, when and why, as far as it is known.
@@ -167,6 +177,9 @@ impl Meta {
         "then",
         "runtime",
         "min_gb",
+        "order",
+        "fair",
+        "max_running_per_group",
     ];
 
     /// Derives the meta of a work spec from its dictionary (docs/protocol.md, "Work spec keys").
@@ -197,7 +210,19 @@ impl Meta {
             then: keys.name("then")?.filter(|then| !then.bytes().is_empty()),
             runtime: keys.text("runtime")?.unwrap_or_default(),
             min_gb: keys.float("min_gb")?.unwrap_or(0.0),
+            order: keys.order()?,
+            fair: keys.boolean("fair"),
+            max_running_per_group: keys.count("max_running_per_group")?.filter(|max| *max > 0),
         })
+    }
+
+    /// How units are queued.
+    #[must_use]
+    pub fn queueing(&self) -> Queueing {
+        Queueing {
+            order: self.order,
+            in_turn: self.fair || self.max_running_per_group.is_some(),
+        }
     }
 }
 
@@ -273,6 +298,17 @@ impl Definition<'_> {
                 .unwrap_or(0.0),
         };
         Ok((retries > 0).then_some(policy))
+    }
+
+    fn order(&self) -> Result<Order> {
+        let order = self.read("order", "\"name\" or \"added\"", |value| {
+            match value.as_string_bytes()?.as_ref() {
+                b"name" => Some(Order::Name),
+                b"added" => Some(Order::Added),
+                _ => None,
+            }
+        });
+        Ok(order?.unwrap_or_default())
     }
 
     fn count(&self, key: &str) -> Result<Option<u64>> {

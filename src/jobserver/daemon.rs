@@ -26,6 +26,8 @@ const FEATURES: &[&str] = &[
     "if_exists",
     "pause_reason",
     "retries",
+    "order",
+    "groups",
 ];
 
 pub(super) fn get_config<S: Storage>(

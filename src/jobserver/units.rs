@@ -365,6 +365,7 @@ fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
         has_failed,
         has_lost,
         report.retry_at.is_some(),
+        report.group.is_some(),
     ];
     writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
     writer.bytes(b"status");
@@ -392,6 +393,10 @@ fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
     if report.retry_at.is_some() {
         writer.bytes(b"retry_at");
         write_time(writer, report.retry_at);
+    }
+    if let Some(group) = &report.group {
+        writer.bytes(b"group");
+        writer.bytes(group.as_bytes());
     }
 }
 

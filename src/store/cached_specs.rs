@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::coordinate::storage::News;
 use crate::coordinate::{
-    AttemptId, Candidates, Completed, Counts, Name, NamespaceId, UnitStatus, WorkSpec, WorkSpecId,
-    WorkUnitId,
+    AttemptId, Candidates, Completed, Counts, Name, NamespaceId, Queueing, UnitStatus, WorkSpec,
+    WorkSpecId, WorkUnitId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,8 @@ pub(super) struct WorkSpecs {
     pub(super) candidates: BTreeMap<NamespaceId, Candidates>,
     /// Specs that may have changed since.
     pub(super) changed: BTreeSet<WorkSpecId>,
+    /// Those with a `former_queue`.
+    pub(super) to_requeue: BTreeSet<WorkSpecId>,
     /// True if the file may hold deleted specs.
     pub(super) has_deleted: bool,
     /// See [`crate::coordinate::storage::Storage::watch`].
@@ -35,6 +37,10 @@ pub(super) struct CachedSpec {
     pub(super) passed_name: Option<Vec<u8>>,
     /// See archive.rs.
     pub(super) completed_after: CompletedAfter,
+    /// The last number that was given to a place or to the turn of a group.
+    pub(super) sequence: i64,
+    /// True if available units may still be queued as the spec said earlier.
+    pub(super) former_queue: bool,
 }
 
 impl CachedSpec {
@@ -74,6 +80,11 @@ impl WorkSpecs {
         let (namespace, id) = (cached.namespace, cached.spec.id);
         self.by_name
             .insert((namespace, cached.spec.name.clone()), id);
+        if cached.former_queue {
+            self.to_requeue.insert(id);
+        } else {
+            self.to_requeue.remove(&id);
+        }
         self.by_id.insert(id, cached);
         self.changed.insert(id);
     }
@@ -87,6 +98,7 @@ impl WorkSpecs {
 
     pub(super) fn remove(&mut self, id: WorkSpecId) -> Option<CachedSpec> {
         let cached = self.by_id.remove(&id)?;
+        self.to_requeue.remove(&id);
         let key = (cached.namespace, cached.spec.name.clone());
         // While specs are loaded, another one may have its name by now.
         if self.by_name.get(&key) == Some(&id) {
@@ -165,6 +177,24 @@ impl WorkSpecs {
         self.by_id.get(&id)?.passed_name.as_deref()
     }
 
+    /// How a spec queues its units.
+    pub(super) fn queueing(&self, id: WorkSpecId) -> Queueing {
+        let cached = self.by_id.get(&id);
+        cached
+            .map(|cached| cached.spec.meta.queueing())
+            .unwrap_or_default()
+    }
+
+    /// The next number for a place or a turn. It is not given again if the operation is undone.
+    pub(super) fn next_number(&mut self, id: WorkSpecId) -> i64 {
+        let Some(cached) = self.by_id.get_mut(&id) else {
+            return 0;
+        };
+        cached.sequence += 1;
+        self.with_new_counts.insert(id);
+        cached.sequence
+    }
+
     /// The attempt behind which all units in a status have their active ones.
     pub(super) fn completed_after(&self, id: WorkSpecId, status: Completed) -> AttemptId {
         let cached = self.by_id.get(&id);
@@ -175,8 +205,8 @@ impl WorkSpecs {
 
 /// How to undo a change in memory.
 pub(super) enum Undo {
-    /// Counts were these, and available units had been there since then.
-    Counts(WorkSpecId, Counts, Option<Timestamp>),
+    /// Counts were these, available units had been there since then, and all groups were known to be full.
+    Counts(WorkSpecId, Counts, Option<Timestamp>, bool),
     /// The spec was this, or was not there.
     Spec(WorkSpecId, Option<Box<CachedSpec>>),
     /// The last name that was passed was this.

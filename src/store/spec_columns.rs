@@ -2,7 +2,7 @@
 
 use super::cached_specs::{CachedSpec, CompletedAfter};
 use crate::clock::Timestamp;
-use crate::coordinate::{Counts, Meta, Pause, RetryPolicy, WorkSpec};
+use crate::coordinate::{Counts, Meta, Order, Pause, RetryPolicy, WorkSpec};
 use rusqlite::Row;
 use rusqlite::types::FromSql;
 use std::time::Duration;
@@ -104,6 +104,12 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         then: columns.next()?,
         runtime: columns.next()?,
         min_gb: columns.next()?,
+        order: match columns.next()? {
+            true => Order::Added,
+            false => Order::Name,
+        },
+        fair: columns.next()?,
+        max_running_per_group: columns.next_limit()?,
     };
     let counts = columns.next_counts()?;
     let passed_name = columns.next()?;
@@ -112,6 +118,7 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         finished: columns.next()?,
         failed: columns.next()?,
     };
+    let (sequence, former_queue) = (columns.next()?, columns.next()?);
     Ok(CachedSpec {
         namespace,
         spec: WorkSpec {
@@ -120,9 +127,12 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
             meta,
             counts,
             waiting_since,
+            groups_are_full: false,
         },
         passed_name,
         completed_after,
+        sequence,
+        former_queue,
     })
 }
 

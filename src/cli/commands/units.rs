@@ -54,7 +54,7 @@ pub(in crate::cli) struct WorkUnitsArgs {
 JSON: a list of objects with key, status, worker, expiration (when the lease ends, or when the unit was finished or \
 failed; in seconds since 1970), traceback, failures (how many times it has failed, if the work spec has retries), lost \
 (how many leases of it were lost, if it has max_lost), retry_at (when it is tried again after a failure; seconds since \
-1970), data and, if the daemon keeps them, attempts: the last one first, each with number, worker, status, start, end, \
+1970), group, data and, if the daemon keeps them, attempts: the last one first, each with number, worker, status, start, end, \
 expiration and data.
 
 The exit code is 1 if one of the units does not exist.")]
@@ -219,6 +219,7 @@ fn details_to_json(unit: &UnitDetails) -> Json {
         "failures": status.failures,
         "lost": status.lost,
         "retry_at": status.retry_at,
+        "group": status.group,
         "data": unit.data.as_ref().map(to_json),
     });
     if let Some(attempts) = &unit.attempts {
@@ -258,6 +259,9 @@ fn print_unit(
         let host = host.as_ref().and_then(host_of);
         let host = host.map_or_else(String::new, |host| format!(" on {host}"));
         output.line(format!("  Worker: {}{host}", shown(worker)))?;
+    }
+    if let Some(group) = &status.group {
+        output.line(format!("  Group: {group}"))?;
     }
     if status.failures > 0 {
         let (failures, retries) = (status.failures, status.retries);

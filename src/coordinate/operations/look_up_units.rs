@@ -77,6 +77,7 @@ impl<S: Storage> Operation<'_, S> {
             retry_at: unit
                 .not_before
                 .filter(|_| unit.status == UnitStatus::Delayed && unit.failures > 0),
+            group: unit.group,
         }))
     }
 }
