@@ -264,8 +264,12 @@ impl Reason {
             }
             Self::GroupsAhead(UnitsAhead { count, is_all }) => {
                 let at_least = if *is_all { "" } else { "at least " };
+                let groups = match count {
+                    1 => "1 other group of the work spec comes".to_owned(),
+                    count => format!("{count} other groups of the work spec come"),
+                };
                 format!(
-                    "{at_least}{count} other groups of units of the work spec have their turn before its group"
+                    "{at_least}{groups} before its group, with fewer units pending or waiting for longer"
                 )
             }
             Self::Next { alive, asked } => format!(

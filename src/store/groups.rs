@@ -32,7 +32,7 @@ statements! {
         SELECT name, pending
           FROM unit_group
          WHERE work_spec_id = :spec AND available > 0
-         ORDER BY pending, turn
+         ORDER BY pending, turn, name
          LIMIT 1";
 
     GROUPS_WITH_FEWER_PENDING = "
