@@ -81,6 +81,9 @@ pub const LIST_INLINE_MAX: usize = 200;
 /// of their names may have to be passed, in one step.
 pub const LIST_INLINE_PASSED_MAX: u64 = 10_000;
 
+/// Bytes of the name of a unit's group: it is stored with each unit of the group.
+pub const GROUP_BYTES_MAX: usize = 255;
+
 /// Bytes of the reason for pausing a work spec, and of who did: they are kept in memory.
 pub const PAUSE_TEXT_BYTES_MAX: usize = 1_024;
 
@@ -140,6 +143,10 @@ pub const SWEEP_LEASES: usize = 1_000;
 
 /// Delayed units that become available before somebody else gets a turn: a few milliseconds of work.
 pub const SWEEP_DELAYED: usize = 500;
+
+/// Available units that are moved from the queue where their work spec had them to where it has them now, before somebody
+/// else gets a turn: less than ten milliseconds of work.
+pub const SWEEP_REQUEUED: usize = 500;
 
 /// Workers whose time is over that are removed before somebody else gets a turn: a few milliseconds of work, if
 /// they are busy with little.

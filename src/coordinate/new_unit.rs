@@ -1,7 +1,7 @@
 //! Units to be added, in the forms in which clients write them.
 
 use super::{Error, Name, Result};
-use crate::limits::RequestLimits;
+use crate::limits::{self, RequestLimits};
 use crate::number;
 use coordinated_client::cbor::{EMPTY_MAP, Item};
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct NewUnit<'a> {
     pub priority: Option<f64>,
     /// How long it must wait, if that is stated.
     pub delay: Option<Duration>,
+    /// Its group, if one is stated.
+    pub group: Option<String>,
 }
 
 impl<'a> NewUnit<'a> {
@@ -84,6 +86,7 @@ impl<'a> NewUnit<'a> {
             data,
             priority: None,
             delay: None,
+            group: None,
         })
     }
 
@@ -136,7 +139,28 @@ impl<'a> NewUnit<'a> {
         if let Some(delay) = meta.get_some("delay") {
             self.delay = Some(number::duration_from_seconds(self.number("delay", delay)?));
         }
+        if let Some(group) = meta.get_some("group") {
+            self.group = Some(self.text("group", group)?).filter(|group| !group.is_empty());
+        }
         Ok(())
+    }
+
+    fn text(&self, what: &str, value: Item<'_>) -> Result<String> {
+        let (name, found) = (&self.name, value.kind_name());
+        let Some(bytes) = value.as_string_bytes() else {
+            return Err(Error::Invalid(format!(
+                "{what} of {name}: expected a text string, got {found}"
+            )));
+        };
+        if bytes.len() > limits::GROUP_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "{what} of {name}: {} bytes long, at most {} are allowed",
+                bytes.len(),
+                limits::GROUP_BYTES_MAX
+            )));
+        }
+        String::from_utf8(bytes.into_owned())
+            .map_err(|_| Error::Invalid(format!("{what} of {name}: not UTF-8")))
     }
 
     fn number(&self, what: &str, value: Item<'_>) -> Result<f64> {

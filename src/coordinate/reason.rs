@@ -1,6 +1,7 @@
 //! The reasons why work is not handed out, as programs and people know them.
 
 use super::cancellation::Cancellation;
+use super::queueing::{Order, Queueing};
 use super::work_spec::{Counts, Pause};
 use super::{Completed, Name};
 use crate::clock::Timestamp;
@@ -74,6 +75,15 @@ pub enum Reason {
     NoWeight(i64),
     /// The work spec has as many pending units as `max_running` allows.
     MaxRunning(u64),
+    /// Each group of the work spec with available units has as many pending ones as `max_running_per_group` allows.
+    GroupsFull(u64),
+    /// The group of the unit has as many pending units as `max_running_per_group` allows.
+    GroupFull {
+        /// Its name; empty if the unit has none.
+        group: String,
+        /// How many there may be.
+        max: u64,
+    },
     /// No unit of the work spec is available.
     NoWork(Counts),
     /// The work spec makes its units by itself, but not while one is pending.
@@ -105,8 +115,10 @@ pub enum Reason {
     LowerPriority(Name),
     /// The work spec has more than its share of the pending units.
     Share,
-    /// How many units of the work spec come before it.
-    UnitsAhead(UnitsAhead),
+    /// How many units of the work spec come before it, or of its group if that is taken in turn.
+    UnitsAhead(UnitsAhead, Queueing),
+    /// How many groups of the work spec have their turn before that of the unit.
+    GroupsAhead(UnitsAhead),
     /// The next worker that asks for it gets it.
     Next {
         /// How many workers are registered as alive.
@@ -130,6 +142,8 @@ impl Reason {
             Self::Paused(_) => "paused",
             Self::NoWeight(_) => "no_weight",
             Self::MaxRunning(_) => "max_running",
+            Self::GroupsFull(_) => "groups_full",
+            Self::GroupFull { .. } => "group_full",
             Self::NoWork(_) => "no_work",
             Self::ContinuousRunning => "continuous_running",
             Self::Interval { .. } => "interval",
@@ -139,7 +153,8 @@ impl Reason {
             Self::Runtime(_) => "runtime",
             Self::LowerPriority(_) => "lower_priority",
             Self::Share => "share",
-            Self::UnitsAhead(_) => "units_ahead",
+            Self::UnitsAhead(..) => "units_ahead",
+            Self::GroupsAhead(_) => "groups_ahead",
             Self::Next { .. } => "next",
         }
     }
@@ -211,6 +226,19 @@ impl Reason {
                     "as many units of the work spec are pending as its max_running allows: {max}"
                 )
             }
+            Self::GroupsFull(max) => format!(
+                "as many units of each group with available ones are pending as max_running_per_group of the work \
+                 spec allows: {max}"
+            ),
+            Self::GroupFull { group, max } => {
+                let group = match group.as_str() {
+                    "" => "units without a group".to_owned(),
+                    group => format!("units of its group {group:?}"),
+                };
+                format!(
+                    "as many {group} are pending as max_running_per_group of the work spec allows: {max}"
+                )
+            }
             Self::NoWork(counts) => format!(
                 "the work spec has no available unit ({} delayed, {} pending, {} finished, {} failed)",
                 counts.delayed,
@@ -256,10 +284,28 @@ impl Reason {
             Self::Share => "the work spec has more pending units than its weight gives it beside \
                  others: theirs come first"
                 .to_owned(),
-            Self::UnitsAhead(UnitsAhead { count, is_all }) => {
+            Self::UnitsAhead(UnitsAhead { count, is_all }, queueing) => {
                 let at_least = if *is_all { "" } else { "at least " };
+                let of_what = match queueing.in_turn {
+                    true => "its group",
+                    false => "the work spec",
+                };
+                let order = match queueing.order {
+                    Order::Name => "name",
+                    Order::Added => "the order in which they were added",
+                };
                 format!(
-                    "{at_least}{count} units of the work spec come before it, by priority or by name"
+                    "{at_least}{count} units of {of_what} come before it, by priority or by {order}"
+                )
+            }
+            Self::GroupsAhead(UnitsAhead { count, is_all }) => {
+                let at_least = if *is_all { "" } else { "at least " };
+                let groups = match count {
+                    1 => "1 other group of the work spec comes".to_owned(),
+                    count => format!("{count} other groups of the work spec come"),
+                };
+                format!(
+                    "{at_least}{groups} before its group, with fewer units pending or waiting for longer"
                 )
             }
             Self::Next { alive, asked } => format!(

@@ -19,6 +19,9 @@ pub(super) fn holds(spec: &WorkSpec) -> impl Iterator<Item = Reason> {
         meta.max_running
             .filter(has_all_running)
             .map(Reason::MaxRunning),
+        meta.max_running_per_group
+            .filter(|_| spec.groups_are_full)
+            .map(Reason::GroupsFull),
     ]
     .into_iter()
     .flatten()
@@ -52,6 +55,10 @@ pub(super) fn units_to_give(spec: &WorkSpec, now: Timestamp) -> usize {
         return 0;
     }
     let (meta, counts) = (&spec.meta, &spec.counts);
+    if meta.max_running_per_group.is_some() {
+        // Of how many groups is not known. When that one has been handed out, the next request finds out.
+        return 1;
+    }
     // A continuous spec makes one when it has none.
     let there = counts.available.max(1);
     let units = match meta.max_running {
@@ -369,6 +376,7 @@ mod tests {
             meta,
             counts,
             waiting_since: None,
+            groups_are_full: false,
         }
     }
 
@@ -494,16 +502,24 @@ mod tests {
 
     fn any_spec(id: i64) -> impl Strategy<Value = WorkSpec> {
         let numbers = (0..3_u8, -1..3_i64, 0..3_u64, 0..2_u64, 0..4_i64);
-        let switches = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        let switches = (
+            any::<bool>(),
+            any::<bool>(),
+            any::<bool>(),
+            any::<bool>(),
+            any::<bool>(),
+        );
         (numbers, switches).prop_map(move |(numbers, switches)| {
             let (priority, weight, pending, available, next) = numbers;
-            let (paused, continuous, is_limited, has_runtime) = switches;
+            let (paused, continuous, is_limited, has_runtime, are_full) = switches;
             let mut spec = spec(id, f64::from(priority), weight, pending);
             spec.counts.available = available;
             spec.meta.paused = paused.then(Pause::default);
             spec.meta.continuous = continuous;
             spec.meta.next_continuous = (next > 0).then_some(Timestamp(next));
             spec.meta.max_running = is_limited.then_some(1);
+            spec.meta.max_running_per_group = are_full.then_some(1);
+            spec.groups_are_full = are_full && available > 0;
             spec.meta.runtime = if has_runtime { "go" } else { "" }.to_owned();
             spec
         })

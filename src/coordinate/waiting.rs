@@ -482,6 +482,7 @@ mod tests {
             meta,
             counts: Counts::default(),
             waiting_since: None,
+            groups_are_full: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Work specs: what their dictionaries say.
 
+use super::queueing::{Order, Queueing};
 use super::retry::RetryPolicy;
 use super::schedule::{self, Missed, Overlap, Schedule};
 use super::work_unit::Completed;
@@ -23,6 +24,9 @@ pub struct WorkSpec {
     /// Since when it has had available units without a break. `None` if it has none, or if that is not
     /// known.
     pub waiting_since: Option<Timestamp>,
+    /// True if some groups have available units, and all of these have as many pending ones as `max_running_per_group`
+    /// allows.
+    pub groups_are_full: bool,
 }
 
 /// How the units of a work spec are scheduled: derived from its dictionary, then changed by
@@ -61,6 +65,12 @@ pub struct Meta {
     pub min_gb: f64,
     /// When it makes units by itself, whether or not a worker asks for them.
     pub schedule: Option<Box<Schedule>>,
+    /// In which order units of the same priority are handed out.
+    pub order: Order,
+    /// Hands out units of each group in turn.
+    pub fair: bool,
+    /// How many units of a group may be pending at a time. With a limit, groups are taken in turn, too.
+    pub max_running_per_group: Option<u64>,
 }
 
 /// Who paused a work spec, when and why, as far as it is known.
@@ -174,6 +184,9 @@ impl Meta {
         "timezone",
         "overlap",
         "missed",
+        "order",
+        "fair",
+        "max_running_per_group",
     ];
 
     /// Those of them that are for workers, too, if there is no `schedule`.
@@ -208,7 +221,19 @@ impl Meta {
             runtime: keys.text("runtime")?.unwrap_or_default(),
             min_gb: keys.float("min_gb")?.unwrap_or(0.0),
             schedule: keys.schedule()?.map(Box::new),
+            order: keys.order()?,
+            fair: keys.boolean("fair"),
+            max_running_per_group: keys.count("max_running_per_group")?.filter(|max| *max > 0),
         })
+    }
+
+    /// How units are queued.
+    #[must_use]
+    pub fn queueing(&self) -> Queueing {
+        Queueing {
+            order: self.order,
+            in_turn: self.fair || self.max_running_per_group.is_some(),
+        }
     }
 }
 
@@ -332,6 +357,12 @@ impl Definition<'_> {
             let mut values = values.into_iter();
             values.find(|value| word_of(*value).as_bytes() == &*word)
         })
+    }
+
+    /// The order of units; by name by default.
+    fn order(&self) -> Result<Order> {
+        let order = self.word("order", Order::ALL, Order::word)?;
+        Ok(order.unwrap_or_default())
     }
 
     fn count(&self, key: &str) -> Result<Option<u64>> {

@@ -1,5 +1,6 @@
 //! Work units and their states.
 
+use super::queueing::{Queued, Queueing};
 use super::{AttemptId, Cancellation, Name, WorkSpecId, WorkUnitId};
 use crate::clock::Timestamp;
 
@@ -96,22 +97,29 @@ pub struct WorkUnit {
     pub failures: u64,
     /// How many workers have lost their lease of it since then. Counted only if the work spec has a `max_lost`.
     pub lost: u64,
+    /// How it is queued when it is available.
+    pub queued: Queued,
 }
 
 /// What a unit counts as among those of its work spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
     /// Its status.
     pub status: UnitStatus,
     /// It has failed, and is to be tried again.
     pub is_retrying: bool,
+    /// The group that it counts in, if it is available or pending and its group is taken in turn.
+    pub group: Option<String>,
 }
 
 impl WorkUnit {
     /// What the unit counts as.
     #[must_use]
     pub fn counted(&self) -> Counted {
+        let counts_in_group = matches!(self.status, UnitStatus::Available | UnitStatus::Pending);
+        let group = self.queued.group_in_turn().filter(|_| counts_in_group);
         Counted {
+            group: group.map(str::to_owned),
             status: self.status,
             is_retrying: self.failures > 0 && self.status < UnitStatus::Pending,
         }
@@ -124,9 +132,10 @@ impl WorkUnit {
         (self.failures, self.lost) = (0, 0);
     }
 
-    /// Makes the unit available, or delayed if its time has not come.
-    pub fn make_available(&mut self, now: Timestamp) {
+    /// Makes the unit available, or delayed if its time has not come, and queues it as its work spec says.
+    pub fn make_available(&mut self, now: Timestamp, queueing: Queueing) {
         self.active = None;
+        self.queued.queue(queueing);
         self.not_before = self.not_before.filter(|not_before| *not_before > now);
         self.status = match self.not_before {
             Some(_) => UnitStatus::Delayed,
@@ -156,6 +165,8 @@ pub struct UnitReport {
     pub retry_at: Option<Timestamp>,
     /// Who cancelled it, when and why, if it was cancelled.
     pub cancellation: Option<Cancellation>,
+    /// The group that it was added to.
+    pub group: Option<String>,
 }
 
 /// How to change a priority.

@@ -346,10 +346,13 @@ impl<S: Storage> Engine<S> {
 
     /// True if there may be something to clean up.
     fn has_cleanup(&self) -> bool {
-        self.store.has_deleted() || self.store.has_output_slices()
+        self.store.has_deleted()
+            || self.store.has_output_slices()
+            || self.store.next_to_requeue().is_some()
     }
 
-    /// Takes a step of cleaning up: adds a slice of a long output, and removes some of what was deleted.
+    /// Takes a step of cleaning up: adds a slice of a long output, removes some of what was deleted, and queues some units
+    /// in the way in which their work spec does now.
     fn clean_up(&mut self, now: Timestamp) -> Result<()> {
         if !self.has_cleanup() {
             return Ok(());
@@ -358,6 +361,9 @@ impl<S: Storage> Engine<S> {
         self.operation(Access::Write, now, |mut operation| {
             operation.chain_slice()?;
             operation.store.purge(limits::SWEEP_REMOVED)?;
+            if let Some(spec) = operation.store.next_to_requeue() {
+                operation.store.requeue(spec, limits::SWEEP_REQUEUED)?;
+            }
             Ok(())
         })
     }

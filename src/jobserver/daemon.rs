@@ -28,6 +28,8 @@ const FEATURES: &[&str] = &[
     "retries",
     "schedules",
     "cancel",
+    "order",
+    "groups",
 ];
 
 pub(super) fn get_config<S: Storage>(

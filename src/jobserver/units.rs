@@ -370,6 +370,7 @@ fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
         has_lost,
         report.retry_at.is_some(),
         report.cancellation.is_some(),
+        report.group.is_some(),
     ];
     writer.map(2 + optional.iter().filter(|is_there| **is_there).count());
     writer.bytes(b"status");
@@ -401,6 +402,10 @@ fn write_status(writer: &mut Writer<'_>, report: &UnitReport) {
     if let Some(cancellation) = &report.cancellation {
         writer.bytes(b"cancelled");
         write_cancellation(writer, cancellation);
+    }
+    if let Some(group) = &report.group {
+        writer.bytes(b"group");
+        writer.bytes(group.as_bytes());
     }
 }
 

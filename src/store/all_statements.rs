@@ -9,6 +9,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::counts::STATEMENTS,
         super::units::STATEMENTS,
         super::queue::STATEMENTS,
+        super::groups::STATEMENTS,
         super::archive::STATEMENTS,
         super::attempts::STATEMENTS,
         super::outputs::STATEMENTS,

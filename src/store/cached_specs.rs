@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::coordinate::storage::News;
 use crate::coordinate::{
-    AttemptId, Candidates, Completed, Counts, Meta, Name, NamespaceId, UnitStatus, WorkSpec,
-    WorkSpecId, WorkUnitId,
+    AttemptId, Candidates, Completed, Counts, Meta, Name, NamespaceId, Queueing, UnitStatus,
+    WorkSpec, WorkSpecId, WorkUnitId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,8 @@ pub(super) struct WorkSpecs {
     pub(super) changed: BTreeSet<WorkSpecId>,
     /// Specs with a schedule, by their next run.
     pub(super) scheduled: BTreeSet<(Timestamp, WorkSpecId)>,
+    /// Those with a `former_queue`.
+    pub(super) to_requeue: BTreeSet<WorkSpecId>,
     /// True if the file may hold deleted specs.
     pub(super) has_deleted: bool,
     /// See [`crate::coordinate::storage::Storage::watch`].
@@ -37,6 +39,10 @@ pub(super) struct CachedSpec {
     pub(super) passed_name: Option<Vec<u8>>,
     /// See archive.rs.
     pub(super) completed_after: CompletedAfter,
+    /// The last number that was given to a place or to the turn of a group.
+    pub(super) sequence: i64,
+    /// True if available units may still be queued as the spec said earlier.
+    pub(super) former_queue: bool,
 }
 
 impl CachedSpec {
@@ -76,20 +82,16 @@ impl WorkSpecs {
         let (namespace, id) = (cached.namespace, cached.spec.id);
         self.by_name
             .insert((namespace, cached.spec.name.clone()), id);
+        if cached.former_queue {
+            self.to_requeue.insert(id);
+        } else {
+            self.to_requeue.remove(&id);
+        }
         let run = next_run(&cached.spec.meta);
         let before = self.by_id.insert(id, cached);
         let run_before = before.and_then(|before| next_run(&before.spec.meta));
         self.plan_run(id, run_before, run);
         self.changed.insert(id);
-    }
-
-    /// Changes how a spec is scheduled.
-    pub(super) fn set_meta(&mut self, id: WorkSpecId, meta: Meta) {
-        let next = next_run(&meta);
-        if let Some(spec) = self.spec_mut(id) {
-            let before = next_run(&std::mem::replace(&mut spec.meta, meta));
-            self.plan_run(id, before, next);
-        }
     }
 
     /// Keeps when a spec has its next run.
@@ -114,6 +116,7 @@ impl WorkSpecs {
 
     pub(super) fn remove(&mut self, id: WorkSpecId) -> Option<CachedSpec> {
         let cached = self.by_id.remove(&id)?;
+        self.to_requeue.remove(&id);
         let key = (cached.namespace, cached.spec.name.clone());
         // While specs are loaded, another one may have its name by now.
         if self.by_name.get(&key) == Some(&id) {
@@ -193,6 +196,24 @@ impl WorkSpecs {
         self.by_id.get(&id)?.passed_name.as_deref()
     }
 
+    /// How a spec queues its units.
+    pub(super) fn queueing(&self, id: WorkSpecId) -> Queueing {
+        let cached = self.by_id.get(&id);
+        cached
+            .map(|cached| cached.spec.meta.queueing())
+            .unwrap_or_default()
+    }
+
+    /// The next number for a place or a turn. It is not given again if the operation is undone.
+    pub(super) fn next_number(&mut self, id: WorkSpecId) -> i64 {
+        let Some(cached) = self.by_id.get_mut(&id) else {
+            return 0;
+        };
+        cached.sequence += 1;
+        self.with_new_counts.insert(id);
+        cached.sequence
+    }
+
     /// The attempt behind which all units in a status have their active ones.
     pub(super) fn completed_after(&self, id: WorkSpecId, status: Completed) -> AttemptId {
         let cached = self.by_id.get(&id);
@@ -207,8 +228,8 @@ fn next_run(meta: &Meta) -> Option<Timestamp> {
 
 /// How to undo a change in memory.
 pub(super) enum Undo {
-    /// Counts were these, and available units had been there since then.
-    Counts(WorkSpecId, Counts, Option<Timestamp>),
+    /// Counts were these, available units had been there since then, and all groups were known to be full.
+    Counts(WorkSpecId, Counts, Option<Timestamp>, bool),
     /// The spec was this, or was not there.
     Spec(WorkSpecId, Option<Box<CachedSpec>>),
     /// The last name that was passed was this.

@@ -15,7 +15,7 @@ statements! {
                finished = :finished, failed = :failed, archived_finished = :archived_finished,
                archived_failed = :archived_failed, passed_name = :passed,
                waiting_since_us = :waiting_since, finished_after_id = :finished_after,
-               failed_after_id = :failed_after
+               failed_after_id = :failed_after, sequence = :sequence, former_queue = :former_queue
          WHERE work_spec_id = :id";
 }
 
@@ -27,32 +27,22 @@ impl SqliteStore {
         spec: WorkSpecId,
         before: Option<Counted>,
         after: Option<(Counted, Timestamp)>,
-    ) {
-        if before == after.map(|(counted, _)| counted) {
-            return;
+    ) -> StorageResult<()> {
+        if before.as_ref() == after.as_ref().map(|(counted, _)| counted) {
+            return Ok(());
         }
-        let Some(spec) = self.spec_to_count(spec) else {
-            return;
-        };
-        let is_retrying = |counted: Counted| u64::from(counted.is_retrying);
-        let retrying = spec.counts.retrying + after.map_or(0, |(after, _)| is_retrying(after));
-        spec.counts.retrying = retrying.saturating_sub(before.map_or(0, is_retrying));
-        if before.map(|before| before.status) == after.map(|(after, _)| after.status) {
-            return;
+        if self.spec_to_count(spec).is_none() {
+            return Ok(());
         }
-        if let Some(before) = before {
-            let count = count_of(&mut spec.counts, before.status);
-            *count = count.saturating_sub(1);
+        self.count_in_groups(
+            spec,
+            before.as_ref(),
+            after.as_ref().map(|(after, _)| after),
+        )?;
+        if let Some(spec) = self.specs.counted_mut(spec) {
+            count_by_status(spec, before.as_ref(), after.as_ref());
         }
-        if spec.counts.available == 0 {
-            spec.waiting_since = None;
-        }
-        if let Some((after, now)) = after {
-            if after.status == UnitStatus::Available && spec.counts.available == 0 {
-                spec.waiting_since = Some(now);
-            }
-            *count_of(&mut spec.counts, after.status) += 1;
-        }
+        Ok(())
     }
 
     /// A spec whose counts are about to change, and will be written with the batch.
@@ -60,7 +50,12 @@ impl SqliteStore {
         let spec = self.specs.counted_mut(spec)?;
         // One is enough for a run of changes to the same spec.
         if !matches!(self.batch.undo.last(), Some(Undo::Counts(of, ..)) if *of == spec.id) {
-            let undo = Undo::Counts(spec.id, spec.counts, spec.waiting_since);
+            let undo = Undo::Counts(
+                spec.id,
+                spec.counts,
+                spec.waiting_since,
+                spec.groups_are_full,
+            );
             self.batch.undo.push(undo);
         }
         Some(spec)
@@ -107,10 +102,11 @@ impl SqliteStore {
     pub(super) fn undo_in_memory(&mut self) {
         while let Some(undo) = self.batch.undo.pop() {
             match undo {
-                Undo::Counts(id, counts, waiting_since) => {
+                Undo::Counts(id, counts, waiting_since, groups_are_full) => {
                     if let Some(spec) = self.specs.spec_mut(id) {
                         spec.counts = counts;
                         spec.waiting_since = waiting_since;
+                        spec.groups_are_full = groups_are_full;
                     }
                 }
                 Undo::Passed(id, before) => {
@@ -143,6 +139,8 @@ impl SqliteStore {
                 spec,
                 passed_name,
                 completed_after,
+                sequence,
+                former_queue,
                 ..
             }) = self.specs.by_id.get(&id)
             else {
@@ -164,9 +162,37 @@ impl SqliteStore {
                     ":waiting_since": spec.waiting_since,
                     ":finished_after": completed_after.finished,
                     ":failed_after": completed_after.failed,
+                    ":sequence": sequence,
+                    ":former_queue": former_queue,
                     ":id": id,
                 })?;
         }
         Ok(())
+    }
+}
+
+fn count_by_status(
+    spec: &mut WorkSpec,
+    before: Option<&Counted>,
+    after: Option<&(Counted, Timestamp)>,
+) {
+    let is_retrying = |counted: &Counted| u64::from(counted.is_retrying);
+    let retrying = spec.counts.retrying + after.map_or(0, |(after, _)| is_retrying(after));
+    spec.counts.retrying = retrying.saturating_sub(before.map_or(0, is_retrying));
+    if before.map(|before| before.status) == after.map(|(after, _)| after.status) {
+        return;
+    }
+    if let Some(before) = before {
+        let count = count_of(&mut spec.counts, before.status);
+        *count = count.saturating_sub(1);
+    }
+    if spec.counts.available == 0 {
+        spec.waiting_since = None;
+    }
+    if let Some((after, now)) = after {
+        if after.status == UnitStatus::Available && spec.counts.available == 0 {
+            spec.waiting_since = Some(*now);
+        }
+        *count_of(&mut spec.counts, after.status) += 1;
     }
 }

@@ -12,6 +12,7 @@ mod checkpoint;
 mod counts;
 mod error;
 mod file;
+mod groups;
 mod lists;
 mod locks;
 mod open;

@@ -1,10 +1,16 @@
 //! The queue: which available units come next.
 //!
-//! They are handed out by priority, then by name. A unit that is inserted with priority 0 is in its
+//! They are handed out by priority, then by name, or in the order in which they were added. In that order each has a number
+//! as its place, and those that go by name have none. If a work spec takes groups in turn, see groups.rs.
+//!
+//! A unit that goes by name and is inserted with priority 0 is in its
 //! place already, in the index of names: it is *in name order*, and is found by going through the names
 //! from the last one that was passed. All other available units, and those that come back to names that
 //! were passed, are *queued* in an index of their own, which is small where most units have no priority.
 //! An index of all of them would cost another page for each unit that is added with a random name.
+//!
+//! When a work spec changes how it queues its units, those that are available stay where they are. They are moved in steps,
+//! and until then get_work looks in both places.
 //!
 //! How far the names have been passed is kept with the counts: in memory, and written with each batch.
 
@@ -12,26 +18,30 @@ use super::SqliteStore;
 use super::statement::statements;
 use super::units::row_to_unit;
 use crate::coordinate::storage::{AvailableUnit, BestUnits, QueueStore, StorageResult};
-use crate::coordinate::{Name, UnitStatus, UnitsAhead, WorkSpecId, WorkUnit};
+use crate::coordinate::{
+    Name, NextGroup, Place, Queued, Queueing, UnitStatus, UnitsAhead, WorkSpecId, WorkUnit,
+    WorkUnitId,
+};
+use crate::limits;
 use rusqlite::types::ValueRef;
-use rusqlite::{Row, named_params};
+use rusqlite::{Row, ToSql, named_params};
 
 statements! {
     /// Uses index work_unit_queued.
     BEST_QUEUED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, name, data
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn, name, data
           FROM work_unit
-         WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
-         ORDER BY priority DESC, CAST(name AS BLOB)
+         WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0 AND in_turn = 0
+         ORDER BY priority DESC, place, CAST(name AS BLOB)
          LIMIT :limit";
 
-    /// Uses index work_unit_queued, as the next one does.
+    /// Uses index work_unit_queued, as the next four do.
     QUEUED_WITH_HIGHER_PRIORITY = "
         SELECT count(*)
           FROM (SELECT 1
                   FROM work_unit
-                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
+                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0 AND in_turn = 0
                    AND priority > :priority
                  LIMIT :limit)";
 
@@ -39,9 +49,33 @@ statements! {
         SELECT count(*)
           FROM (SELECT 1
                   FROM work_unit
-                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0
-                   AND priority = :priority AND CAST(name AS BLOB) < :name
+                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0 AND in_turn = 0
+                   AND priority = :priority AND place IS NULL AND CAST(name AS BLOB) < :name
                  LIMIT :limit)";
+
+    QUEUED_BY_NAME = "
+        SELECT count(*)
+          FROM (SELECT 1
+                  FROM work_unit
+                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0 AND in_turn = 0
+                   AND priority = :priority AND place IS NULL
+                 LIMIT :limit)";
+
+    QUEUED_WITH_LOWER_PLACE = "
+        SELECT count(*)
+          FROM (SELECT 1
+                  FROM work_unit
+                 WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0 AND in_turn = 0
+                   AND priority = :priority AND place < :place
+                 LIMIT :limit)";
+
+    QUEUED_OUT_OF_TURN = "
+        SELECT id, group_name, in_turn
+          FROM work_unit
+         WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0 AND in_turn = 0
+         LIMIT :limit";
+
+    REQUEUE = "UPDATE work_unit SET in_name_order = 0, in_turn = :in_turn WHERE id = :id";
 
     /// Uses index work_unit_by_name.
     NAMES_TO_COME = "
@@ -56,7 +90,8 @@ statements! {
     IN_NAME_ORDER = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
                superseded_number, attempts_before, CASE status WHEN 1 THEN failures ELSE 0 END,
-               CASE status WHEN 1 THEN lost ELSE 0 END, name, CASE status WHEN 1 THEN data END,
+               CASE status WHEN 1 THEN lost ELSE 0 END, CASE status WHEN 1 THEN group_name END,
+               CASE status WHEN 1 THEN place END, 0, name, CASE status WHEN 1 THEN data END,
                CASE status WHEN 1 THEN in_name_order ELSE 0 END
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:passed, -1)
@@ -75,11 +110,11 @@ struct InNameOrder {
     is_all: bool,
 }
 
-fn row_to_available(row: &Row<'_>) -> rusqlite::Result<AvailableUnit> {
+pub(super) fn row_to_available(row: &Row<'_>) -> rusqlite::Result<AvailableUnit> {
     Ok(AvailableUnit {
         unit: row_to_unit(row)?,
-        name: row.get(11)?,
-        data: row.get(12)?,
+        name: row.get(14)?,
+        data: row.get(15)?,
     })
 }
 
@@ -90,7 +125,10 @@ fn count_before(queued: &[AvailableUnit], name: Option<&[u8]>) -> usize {
         let AvailableUnit {
             unit, name: own, ..
         } = queued;
-        unit.priority > 0.0 || unit.priority == 0.0 && name.is_some_and(|name| own.bytes() <= name)
+        unit.priority > 0.0
+            || unit.priority == 0.0
+                && unit.queued.place == Place::ByName
+                && name.is_some_and(|name| own.bytes() <= name)
     })
 }
 
@@ -102,6 +140,9 @@ impl QueueStore for SqliteStore {
         bytes_max: usize,
     ) -> StorageResult<BestUnits> {
         let mut queued = self.best_queued(spec, limit, bytes_max)?;
+        if !self.has_names(spec) {
+            return Ok(BestUnits::Found(queued));
+        }
         let sure = count_before(&queued, self.specs.passed_name(spec));
         if sure > 0 {
             queued.truncate(sure);
@@ -121,7 +162,10 @@ impl QueueStore for SqliteStore {
             queued.truncate(sure);
             return Ok(BestUnits::Found(queued));
         }
-        if let Some(head) = queued.first().filter(|head| head.unit.priority == 0.0) {
+        if let Some(head) = queued
+            .first()
+            .filter(|head| head.unit.priority == 0.0 && head.unit.queued.place == Place::ByName)
+        {
             let end = units.partition_point(|unit| unit.name.bytes() < head.name.bytes());
             units.truncate(end);
         }
@@ -138,39 +182,153 @@ impl QueueStore for SqliteStore {
         name: &Name,
         limit: usize,
     ) -> StorageResult<UnitsAhead> {
+        if let Some(group) = unit.queued.group_in_turn() {
+            return self.count_ahead_in_group(unit, group, limit);
+        }
         let (spec, priority) = (unit.work_spec, unit.priority);
-        let higher: usize = self
-            .statements
-            .prepared(QUEUED_WITH_HIGHER_PRIORITY)?
-            .query_row(
-                named_params! {":spec": spec, ":priority": priority, ":limit": limit},
-                |row| row.get(0),
-            )?;
-        let lower_name: usize = self
-            .statements
-            .prepared(QUEUED_WITH_LOWER_NAME)?
-            .query_row(
+        let of_priority = named_params! {":spec": spec, ":priority": priority, ":limit": limit};
+        let mut counts = vec![self.count(QUEUED_WITH_HIGHER_PRIORITY, of_priority)?];
+        if let Place::Number(place) = unit.queued.place {
+            counts.push(self.count(QUEUED_BY_NAME, of_priority)?);
+            counts.push(self.count(
+                QUEUED_WITH_LOWER_PLACE,
+                named_params! {
+                    ":spec": spec, ":priority": priority, ":place": place, ":limit": limit,
+                },
+            )?);
+        } else {
+            counts.push(self.count(
+                QUEUED_WITH_LOWER_NAME,
                 named_params! {
                     ":spec": spec, ":priority": priority, ":name": name.bytes(), ":limit": limit,
                 },
-                |row| row.get(0),
-            )?;
+            )?);
+        }
         let mut ahead = UnitsAhead {
-            count: higher + lower_name,
-            is_all: higher < limit && lower_name < limit,
+            count: counts.iter().sum(),
+            is_all: counts.iter().all(|count| *count < limit),
         };
         // Those in name order have priority 0.
-        if priority <= 0.0 {
-            let before = (priority == 0.0).then_some(name.bytes());
+        if priority <= 0.0 && self.has_names(spec) {
+            let goes_by_name = priority == 0.0 && unit.queued.place == Place::ByName;
+            let before = goes_by_name.then_some(name.bytes());
             let in_name_order = self.count_in_name_order(spec, before, limit)?;
             ahead.count += in_name_order.count;
             ahead.is_all &= in_name_order.is_all;
         }
         Ok(ahead)
     }
+
+    fn next_group(&mut self, spec: WorkSpecId) -> StorageResult<Option<NextGroup>> {
+        self.find_next_group(spec)
+    }
+
+    fn best_of_group(
+        &mut self,
+        spec: WorkSpecId,
+        group: &str,
+    ) -> StorageResult<Option<AvailableUnit>> {
+        self.find_best_of_group(spec, group)
+    }
+
+    fn pending_in_group(&mut self, spec: WorkSpecId, group: &str) -> StorageResult<u64> {
+        self.count_pending_in_group(spec, group)
+    }
+
+    fn groups_ahead(
+        &mut self,
+        spec: WorkSpecId,
+        group: &str,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead> {
+        self.count_groups_ahead(spec, group, limit)
+    }
+
+    fn next_to_requeue(&self) -> Option<WorkSpecId> {
+        self.specs.to_requeue.first().copied()
+    }
+
+    fn has_to_requeue(&self, spec: WorkSpecId) -> bool {
+        self.specs.to_requeue.contains(&spec)
+    }
+
+    fn requeue(&mut self, spec: WorkSpecId, limit: usize) -> StorageResult<()> {
+        let queueing = self.specs.queueing(spec);
+        let mut moved = if queueing.in_turn {
+            self.units_out_of_turn(spec, limit)?
+        } else {
+            self.units_in_turn(spec, limit)?
+        };
+        let mut is_all = moved.len() < limit;
+        // Those in name order stay there if the work spec has units there.
+        if is_all && queueing != Queueing::default() {
+            let found = self.units_in_name_order(spec, limit - moved.len(), limits::SWEEP_BYTES)?;
+            is_all = found.is_all;
+            moved.extend(found.units.into_iter().map(|found| MovedUnit {
+                id: found.unit.id,
+                group: found.unit.queued.group,
+                in_turn: false,
+            }));
+        }
+        for unit in moved {
+            self.statements
+                .prepared(REQUEUE)?
+                .execute(named_params! {":in_turn": queueing.in_turn, ":id": unit.id})?;
+            if unit.in_turn != queueing.in_turn {
+                let group = unit.group.as_deref().unwrap_or_default();
+                self.move_between_groups(spec, group, queueing.in_turn)?;
+            }
+        }
+        if is_all {
+            self.end_requeueing(spec);
+        }
+        Ok(())
+    }
+}
+
+/// An available unit that is to be queued in another way.
+pub(super) struct MovedUnit {
+    id: WorkUnitId,
+    group: Option<String>,
+    in_turn: bool,
+}
+
+impl MovedUnit {
+    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            group: row.get(1)?,
+            in_turn: row.get(2)?,
+        })
+    }
 }
 
 impl SqliteStore {
+    /// True if a spec may have units in name order.
+    fn has_names(&self, spec: WorkSpecId) -> bool {
+        self.specs.queueing(spec) == Queueing::default() || self.has_to_requeue(spec)
+    }
+
+    /// Runs a statement that counts.
+    fn count(&mut self, sql: &'static str, values: &[(&str, &dyn ToSql)]) -> StorageResult<usize> {
+        let statement = self.statements.prepared(sql)?;
+        Ok(statement.query_row(values, |row| row.get(0))?)
+    }
+
+    /// Queued units that are not taken in turn.
+    fn units_out_of_turn(
+        &mut self,
+        spec: WorkSpecId,
+        limit: usize,
+    ) -> StorageResult<Vec<MovedUnit>> {
+        let statement = self.statements.prepared(QUEUED_OUT_OF_TURN)?;
+        let units = statement.query_map(
+            named_params! {":spec": spec, ":limit": limit},
+            MovedUnit::from_row,
+        )?;
+        Ok(units.collect::<rusqlite::Result<_>>()?)
+    }
+
     fn best_queued(
         &mut self,
         spec: WorkSpecId,
@@ -212,14 +370,14 @@ impl SqliteStore {
                 found.is_all = true;
                 break;
             };
-            if row.get(13)? {
+            if row.get(16)? {
                 let unit = row_to_available(row)?;
                 bytes += unit.data.len();
                 found.units.push(unit);
             } else {
                 passed_count += 1;
                 if found.units.is_empty()
-                    && let ValueRef::Text(name) | ValueRef::Blob(name) = row.get_ref(11)?
+                    && let ValueRef::Text(name) | ValueRef::Blob(name) = row.get_ref(14)?
                 {
                     let last_passed = last_passed.get_or_insert_default();
                     last_passed.clear();
@@ -271,9 +429,12 @@ impl SqliteStore {
         name: &Name,
         status: UnitStatus,
         priority: f64,
+        queued: &Queued,
     ) -> bool {
         let passed = self.specs.passed_name(spec);
         status == UnitStatus::Available
+            && queued.place == Place::ByName
+            && !queued.in_turn
             && priority == 0.0
             && passed.is_none_or(|passed| name.bytes() > passed)
     }

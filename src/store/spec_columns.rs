@@ -2,7 +2,9 @@
 
 use super::cached_specs::{CachedSpec, CompletedAfter};
 use crate::clock::Timestamp;
-use crate::coordinate::{Counts, Meta, Missed, Overlap, Pause, RetryPolicy, Schedule, WorkSpec};
+use crate::coordinate::{
+    Counts, Meta, Missed, Order, Overlap, Pause, RetryPolicy, Schedule, WorkSpec,
+};
 use rusqlite::Row;
 use rusqlite::types::FromSql;
 use std::time::Duration;
@@ -136,6 +138,12 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         runtime: columns.next()?,
         min_gb: columns.next()?,
         schedule: columns.next_schedule()?,
+        order: match columns.next()? {
+            true => Order::Added,
+            false => Order::Name,
+        },
+        fair: columns.next()?,
+        max_running_per_group: columns.next_limit()?,
     };
     let counts = columns.next_counts()?;
     let passed_name = columns.next()?;
@@ -144,6 +152,7 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         finished: columns.next()?,
         failed: columns.next()?,
     };
+    let (sequence, former_queue) = (columns.next()?, columns.next()?);
     Ok(CachedSpec {
         namespace,
         spec: WorkSpec {
@@ -152,9 +161,12 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
             meta,
             counts,
             waiting_since,
+            groups_are_full: false,
         },
         passed_name,
         completed_after,
+        sequence,
+        former_queue,
     })
 }
 

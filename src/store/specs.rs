@@ -7,7 +7,8 @@ use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, VisitCounts, VisitDefinition, WorkSpecStore};
 use crate::coordinate::{
-    Candidates, Counts, Error, Meta, Name, NamespaceId, Result, StorageError, WorkSpec, WorkSpecId,
+    Candidates, Counts, Error, Meta, Name, NamespaceId, Order, Result, StorageError, WorkSpec,
+    WorkSpecId,
 };
 use rusqlite::{Connection, named_params};
 
@@ -23,8 +24,10 @@ statements! {
                max_retries, retries, retry_delay_us, retry_backoff, retry_delay_max_us, retry_jitter,
                max_lost, then_name, runtime, min_gb,
                schedule, timezone, overlap, missed, next_run_us, last_run_us, skipped_run_us,
+               in_added_order, fair, max_running_per_group,
                available, delayed, retrying, pending, finished, failed, archived_finished,
-               archived_failed, passed_name, waiting_since_us, finished_after_id, failed_after_id
+               archived_failed, passed_name, waiting_since_us, finished_after_id, failed_after_id,
+               sequence, former_queue
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0
@@ -72,7 +75,9 @@ statements! {
                retry_delay_max_us = :retry_delay_max_us, retry_jitter = :retry_jitter,
                max_lost = :max_lost, then_name = :then_name, runtime = :runtime, min_gb = :min_gb,
                schedule = :schedule, timezone = :timezone, overlap = :overlap, missed = :missed,
-               next_run_us = :next_run_us, last_run_us = :last_run_us, skipped_run_us = :skipped_run_us
+               next_run_us = :next_run_us, last_run_us = :last_run_us, skipped_run_us = :skipped_run_us,
+               in_added_order = :in_added_order, fair = :fair,
+               max_running_per_group = :max_running_per_group
          WHERE id = :id";
 
     RECOUNT = "
@@ -146,11 +151,15 @@ impl SqliteStore {
     pub(super) fn load_work_specs(&mut self) -> StorageResult<()> {
         let specs = &mut self.specs;
         let mut there = Vec::with_capacity(specs.by_id.len());
+        let mut limited = Vec::new();
         let load = self.statements.prepared(LOAD_WORK_SPECS)?;
         for cached in load.query_map(&[], row_to_cached)? {
             let cached = cached?;
             let id = cached.spec.id;
             there.push(id);
+            if cached.spec.meta.max_running_per_group.is_some() {
+                limited.push(id);
+            }
             if !specs.by_id.get(&id).is_some_and(|is| is.is_same(&cached)) {
                 specs.remove(id);
                 specs.put(cached);
@@ -165,6 +174,14 @@ impl SqliteStore {
         }
         specs.with_new_counts.clear();
         specs.has_deleted = self.statements.prepared(FIND_DELETED)?.exists(&[])?;
+        for id in limited {
+            let next = self.find_next_group(id)?;
+            if let Some(spec) = self.specs.spec_mut(id) {
+                let max = spec.meta.max_running_per_group;
+                spec.groups_are_full =
+                    next.is_some_and(|group| max.is_some_and(|max| group.pending >= max));
+            }
+        }
         Ok(())
     }
 
@@ -178,6 +195,20 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// Notes that all available units of a spec are queued as it says now.
+    pub(super) fn end_requeueing(&mut self, id: WorkSpecId) {
+        if let Some(cached) = self.specs.by_id.get(&id).cloned() {
+            self.batch
+                .undo
+                .push(Undo::Spec(id, Some(Box::new(cached.clone()))));
+            self.specs.with_new_counts.insert(id);
+            self.specs.put(CachedSpec {
+                former_queue: false,
+                ..cached
+            });
+        }
+    }
+
     /// Changes the times that are kept with specs: when the next continuous unit is due, and since when there have been
     /// available units.
     pub(super) fn change_spec_times(
@@ -310,12 +341,15 @@ impl WorkSpecStore for SqliteStore {
             meta: meta.clone(),
             counts: Counts::default(),
             waiting_since: None,
+            groups_are_full: false,
         };
         self.specs.put(CachedSpec {
             namespace,
             spec,
             passed_name: None,
             completed_after: CompletedAfter::START,
+            sequence: 0,
+            former_queue: false,
         });
         self.update_work_spec_meta(id, meta)?;
         Ok(id)
@@ -383,15 +417,26 @@ impl WorkSpecStore for SqliteStore {
                 ":next_run_us": schedule.and_then(|schedule| schedule.next),
                 ":last_run_us": schedule.and_then(|schedule| schedule.last),
                 ":skipped_run_us": schedule.and_then(|schedule| schedule.skipped),
+                ":in_added_order": meta.order == Order::Added,
+                ":fair": meta.fair,
+                ":max_running_per_group": limit_column(meta.max_running_per_group),
                 ":id": id,
             })?;
-        let cached = self.cached(id)?;
-        self.batch.undo.push(Undo::Spec(id, Some(Box::new(cached))));
-        self.specs.set_meta(id, meta.clone());
+        let mut cached = self.cached(id)?;
+        self.batch
+            .undo
+            .push(Undo::Spec(id, Some(Box::new(cached.clone()))));
+        let spec = &mut cached.spec;
+        if spec.meta.queueing() != meta.queueing() && spec.counts.available > 0 {
+            cached.former_queue = true;
+            self.specs.with_new_counts.insert(id);
+        }
+        spec.meta = meta.clone();
+        self.specs.put(cached);
         if let Some(next) = schedule.and_then(|schedule| schedule.next) {
             self.note_due(next);
         }
-        Ok(())
+        self.note_full_groups(id)
     }
 
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()> {
@@ -417,7 +462,7 @@ impl WorkSpecStore for SqliteStore {
             };
             spec.waiting_since = None;
         }
-        Ok(())
+        self.recount_groups(id)
     }
 
     fn discard_work_spec(&mut self, id: WorkSpecId) -> StorageResult<()> {
@@ -463,6 +508,9 @@ impl WorkSpecStore for SqliteStore {
             }
         };
         if self.delete_units_of(deleted, limit)? && !self.delete_output_slice_for(deleted)? {
+            if self.delete_groups_of(deleted, limit)? {
+                return Ok(());
+            }
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
                 self.statements
                     .prepared(sql)?

@@ -4,32 +4,32 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    InStatusQuery, StorageResult, UnitQuery, UnitStanding, UnitsInStatus, VisitFailure, VisitUnit,
-    WorkUnitStore,
+    InStatusQuery, InsertedUnit, StorageResult, UnitQuery, UnitStanding, UnitsInStatus,
+    VisitFailure, VisitUnit, WorkUnitStore,
 };
 use crate::coordinate::{
-    AttemptId, Counted, Error, Name, Result, StorageError, UnitStatus, WorkSpecId, WorkUnit,
-    WorkUnitId,
+    AttemptId, Counted, Error, Name, Place, Queued, Result, StorageError, UnitStatus, WorkSpecId,
+    WorkUnit, WorkUnitId,
 };
 use rusqlite::{Connection, Row, named_params};
 
 statements! {
     FIND_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) = :name";
 
     GET_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn
           FROM work_unit
          WHERE id = :id";
 
     /// Uses index work_unit_by_name.
     STANDING = "
         SELECT work_unit.status, coalesce(attempt.end_us, attempt.expiration_us), attempt.worker,
-               coalesce(attempt.data, work_unit.data), not_before_us, failures, lost, work_unit.id
+               coalesce(attempt.data, work_unit.data), not_before_us, failures, lost, work_unit.id, group_name
           FROM work_unit
           LEFT JOIN attempt ON attempt.id = work_unit.active_attempt_id
          WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) = :name";
@@ -38,14 +38,16 @@ statements! {
 
     INSERT_UNIT = "
         INSERT INTO work_unit (id, work_spec_id, name, status, priority, not_before_us, data,
-                               in_name_order)
-        VALUES (:id, :spec, :name, :status, :priority, :not_before, :data, :in_name_order)";
+                               in_name_order, group_name, place, in_turn)
+        VALUES (:id, :spec, :name, :status, :priority, :not_before, :data, :in_name_order, :group,
+                :place, :in_turn)";
 
     UPDATE_UNIT = "
         UPDATE work_unit
            SET status = :status, priority = :priority, not_before_us = :not_before,
                active_attempt_id = :active, last_attempt_id = :last, superseded_number = :superseded,
-               attempts_before = :attempts_before, failures = :failures, lost = :lost, in_name_order = 0
+               attempts_before = :attempts_before, failures = :failures, lost = :lost, in_name_order = 0,
+               group_name = :group, place = :place, in_turn = :in_turn
          WHERE id = :id";
 
     UPDATE_DATA = "UPDATE work_unit SET data = :data WHERE id = :id";
@@ -69,7 +71,7 @@ statements! {
         UPDATE work_unit
            SET work_spec_id = :spec, status = 1, not_before_us = NULL, active_attempt_id = NULL,
                last_attempt_id = :last, superseded_number = NULL, attempts_before = 0, failures = 0, lost = 0,
-               in_name_order = 0
+               in_name_order = 0, in_turn = 0
          WHERE id = :id";
 
     LAST_NAME = "
@@ -78,7 +80,7 @@ statements! {
     /// Uses index work_unit_by_name. No name at all is before all.
     UNITS_BY_NAME = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, name
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until
@@ -87,7 +89,7 @@ statements! {
     /// The same for failed units, of which there are few among many. Uses index work_unit_failed.
     UNITS_FAILED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, name
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until AND status = 5
@@ -98,7 +100,7 @@ statements! {
     /// Uses index work_unit_delayed.
     NO_LONGER_DELAYED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn
           FROM work_unit
          WHERE status = 2 AND not_before_us <= :now
          ORDER BY not_before_us
@@ -174,10 +176,31 @@ pub(super) fn row_to_unit(row: &Row<'_>) -> rusqlite::Result<WorkUnit> {
         attempts_before: row.get(8)?,
         failures: row.get(9)?,
         lost: row.get(10)?,
+        queued: Queued {
+            group: row.get(11)?,
+            place: row
+                .get::<_, Option<i64>>(12)?
+                .map_or(Place::ByName, Place::Number),
+            in_turn: row.get(13)?,
+        },
     })
 }
 
+fn number_of(place: Place) -> Option<i64> {
+    match place {
+        Place::Number(number) => Some(number),
+        Place::ByName | Place::Last => None,
+    }
+}
+
 impl SqliteStore {
+    /// Gives the next number to a place behind all others.
+    fn give_number(&mut self, spec: WorkSpecId, place: &mut Place) {
+        if *place == Place::Last {
+            *place = Place::Number(self.specs.next_number(spec));
+        }
+    }
+
     /// Removes units of a deleted spec, with their attempts: about `limit` rows. True if there are no more.
     pub(super) fn delete_units_of(
         &mut self,
@@ -288,6 +311,7 @@ impl WorkUnitStore for SqliteStore {
             not_before: row.get(4)?,
             failures: row.get(5)?,
             lost: row.get(6)?,
+            group: row.get(8)?,
         }))
     }
 
@@ -308,17 +332,23 @@ impl WorkUnitStore for SqliteStore {
         &mut self,
         now: Timestamp,
         spec: WorkSpecId,
-        name: &Name,
-        priority: f64,
-        not_before: Option<Timestamp>,
-        data: &[u8],
+        inserted: InsertedUnit<'_>,
     ) -> StorageResult<WorkUnit> {
+        let InsertedUnit {
+            name,
+            priority,
+            not_before,
+            group,
+            data,
+        } = inserted;
         let status = if not_before.is_some() {
             UnitStatus::Delayed
         } else {
             UnitStatus::Available
         };
-        let in_name_order = self.is_in_name_order(spec, name, status, priority);
+        let mut queued = Queued::new(group, self.specs.queueing(spec));
+        self.give_number(spec, &mut queued.place);
+        let in_name_order = self.is_in_name_order(spec, name, status, priority, &queued);
         let id = WorkUnitId(self.next_unit_id);
         self.next_unit_id += 1;
         self.statements
@@ -332,6 +362,9 @@ impl WorkUnitStore for SqliteStore {
                 ":not_before": not_before,
                 ":data": data,
                 ":in_name_order": in_name_order,
+                ":group": queued.group,
+                ":place": number_of(queued.place),
+                ":in_turn": queued.in_turn,
             })?;
         let unit = WorkUnit {
             id,
@@ -345,8 +378,9 @@ impl WorkUnitStore for SqliteStore {
             attempts_before: 0,
             failures: 0,
             lost: 0,
+            queued,
         };
-        self.count_unit(spec, None, Some((unit.counted(), now)));
+        self.count_unit(spec, None, Some((unit.counted(), now)))?;
         self.note_delay(&unit);
         Ok(unit)
     }
@@ -357,6 +391,8 @@ impl WorkUnitStore for SqliteStore {
         before: Counted,
         unit: &WorkUnit,
     ) -> StorageResult<()> {
+        let mut place = unit.queued.place;
+        self.give_number(unit.work_spec, &mut place);
         self.statements
             .prepared(UPDATE_UNIT)?
             .execute(named_params! {
@@ -369,9 +405,12 @@ impl WorkUnitStore for SqliteStore {
                 ":attempts_before": unit.attempts_before,
                 ":failures": unit.failures,
                 ":lost": unit.lost,
+                ":group": unit.queued.group,
+                ":place": number_of(place),
+                ":in_turn": unit.queued.in_turn,
                 ":id": unit.id,
             })?;
-        self.count_unit(unit.work_spec, Some(before), Some((unit.counted(), now)));
+        self.count_unit(unit.work_spec, Some(before), Some((unit.counted(), now)))?;
         self.note_delay(unit);
         self.note_completion(unit);
         self.specs.note_changed_unit(unit.id);
@@ -393,7 +432,7 @@ impl WorkUnitStore for SqliteStore {
                 self.leave_unit(unit.id, nowhere, rest)?;
             }
         }
-        self.count_unit(unit.work_spec, Some(unit.counted()), None);
+        self.count_unit(unit.work_spec, Some(unit.counted()), None)?;
         self.specs.note_changed_unit(unit.id);
         Ok(())
     }
@@ -421,7 +460,7 @@ impl WorkUnitStore for SqliteStore {
                 units.push(row_to_unit(row)?);
             }
             if units.len() >= query.limit || looked_at >= query.looked_at_max {
-                let looked_to = Some(row.get(11)?);
+                let looked_to = Some(row.get(14)?);
                 return Ok(UnitsInStatus { units, looked_to });
             }
         }

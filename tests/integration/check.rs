@@ -115,6 +115,22 @@ const SPOILED: &[(&str, &str)] = &[
         r#"work unit "d" of "ws" is available, but will not be found in the queue"#,
     ),
     (
+        "UPDATE work_spec SET fair = 1 WHERE CAST(name AS TEXT) = 'ws'",
+        r#"work unit "d" of "ws" is available, but is not queued as its work spec says"#,
+    ),
+    (
+        "UPDATE work_unit SET place = 9 WHERE CAST(name AS TEXT) = 'd'",
+        r#"work unit "d" of "ws" has the place 9, but the last one given in its work spec is 0"#,
+    ),
+    (
+        "UPDATE work_unit SET in_turn = 1, group_name = 'g' WHERE CAST(name AS TEXT) = 'd'",
+        r#"work spec "ws" keeps counts of 0 available and 0 pending units for its group "g", and has 1 available and 0 pending"#,
+    ),
+    (
+        "INSERT INTO unit_group VALUES (1, 'gone', 1, 0, 1)",
+        r#"keeps counts for its group "gone", which has no available or pending unit"#,
+    ),
+    (
         "UPDATE work_unit_count SET failed_after_id = 999",
         r#"work unit "b" of "ws" is failed, but will not be archived: the search has already passed its attempt 4"#,
     ),

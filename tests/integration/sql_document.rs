@@ -41,6 +41,8 @@ fn furnished() -> Server {
     client.add("visits", "['home', {}]");
     client.take_key("worker-1", "home");
     client.updated("visits", "home", "{'status': 5}");
+    client.set_spec("{'name': 'reports', 'fair': true}");
+    client.add("reports", "['r1', {}, {'group': 'acme'}]");
     server
 }
 

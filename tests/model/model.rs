@@ -2,13 +2,14 @@
 //! has no index, no kept count and no queue: whatever is asked, it looks at everything.
 
 use super::answer::{self, Answer, Failure, encoded};
+use super::groups::{Groups, Queued};
 use super::locks::Lock;
 use super::operations::{Cancel, Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
     Added, AttemptStatus, Cancelled, Control, Counts, IfExists, LEASE_MAX, Meta, Missed, Name,
-    Overlap, Pause, PriorityChange, Retention, RetryPolicy, Schedule, UnitStatus,
+    Order, Overlap, Pause, PriorityChange, Retention, RetryPolicy, Schedule, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub struct Spec {
     pub units: BTreeMap<Name, Unit>,
     archived_finished: u64,
     archived_failed: u64,
+    pub groups: Groups,
 }
 
 #[derive(Clone)]
@@ -58,6 +60,7 @@ pub struct Unit {
     pub lost: u64,
     /// When it was cancelled, and why. It still runs, or has failed for it.
     pub cancelled: Option<(Timestamp, Option<&'static str>)>,
+    pub queued: Queued,
 }
 
 #[derive(Clone)]
@@ -79,6 +82,7 @@ pub struct Addition {
     pub data: Vec<u8>,
     pub priority: f64,
     pub delay: Option<Duration>,
+    pub group: Option<String>,
 }
 
 impl Unit {
@@ -114,6 +118,7 @@ impl Unit {
         self.active = None;
         self.not_before = self.not_before.filter(|time| *time > now);
         self.delayed = self.not_before.is_some();
+        self.queued.is_anew = true;
     }
 
     /// The lease has run out. Too many of them fail the unit, and then the attempt has failed.
@@ -328,6 +333,13 @@ fn meta_of(definition: &Json) -> Option<Meta> {
         runtime: text("runtime").unwrap_or_default(),
         min_gb: 0.0,
         schedule: schedule.map(Box::new),
+        order: match text("order").as_deref() {
+            Some("added") => Order::Added,
+            Some("fifo") => return None,
+            _ => Order::Name,
+        },
+        fair: get("fair").is_some(),
+        max_running_per_group: limit("max_running_per_group"),
     })
 }
 
@@ -381,17 +393,32 @@ impl Model {
     /// Ends the leases, delays, workers and locks whose time is over.
     pub fn expire(&mut self) {
         let now = self.now;
-        for Spec { meta, units, .. } in self.specs.values_mut() {
-            for unit in units.values_mut() {
-                if let Some(active) = unit.active
-                    && unit.status() == UnitStatus::Pending
-                    && unit.attempts[active].expiration <= now
-                {
-                    unit.lose_lease(active, meta.max_lost, now);
+        for spec in self.specs.values_mut() {
+            let mut leases: Vec<(Timestamp, u64, Name)> = Vec::new();
+            let mut delays: Vec<(Timestamp, u64, Name)> = Vec::new();
+            for (name, unit) in &spec.units {
+                match (unit.status(), unit.active_attempt(), unit.not_before) {
+                    (UnitStatus::Pending, Some(active), _) if active.expiration <= now => {
+                        leases.push((active.expiration, active.id, name.clone()));
+                    }
+                    (UnitStatus::Delayed, _, Some(time)) if time <= now => {
+                        delays.push((time, unit.id, name.clone()));
+                    }
+                    _ => {}
                 }
-                if unit.status() == UnitStatus::Delayed {
-                    unit.make_available(now);
-                }
+            }
+            leases.sort();
+            for (_, _, name) in leases {
+                let unit = spec.units.get_mut(&name).expect("a known unit");
+                let active = unit.active.expect("the attempt of a pending unit");
+                unit.lose_lease(active, spec.meta.max_lost, now);
+                spec.settle();
+            }
+            delays.sort();
+            for (_, _, name) in delays {
+                let unit = spec.units.get_mut(&name).expect("a known unit");
+                unit.make_available(now);
+                spec.settle();
             }
         }
         let dead = self
@@ -444,6 +471,7 @@ impl Model {
                     data: encoded(&Json(data)),
                     priority: 0.0,
                     delay: None,
+                    group: None,
                 },
             );
         }
@@ -520,6 +548,7 @@ impl Model {
             units: BTreeMap::new(),
             archived_finished: 0,
             archived_failed: 0,
+            groups: Groups::default(),
         });
         meta.next_continuous = spec.meta.next_continuous;
         if let Some(schedule) = &mut meta.schedule {
@@ -537,6 +566,7 @@ impl Model {
         }
         spec.definition = encoded(definition);
         spec.meta = meta;
+        spec.settle_after_change();
         Answer::Done
     }
 
@@ -630,8 +660,8 @@ impl Model {
 
     fn add_one(&mut self, spec: &str, addition: Addition) {
         let (now, id) = (self.now, self.new_id());
-        let units = &mut self.specs.get_mut(spec).expect("a known spec").units;
-        let unit = units.entry(addition.name).or_insert_with(|| Unit {
+        let of_spec = self.specs.get_mut(spec).expect("a known spec");
+        let unit = of_spec.units.entry(addition.name).or_insert_with(|| Unit {
             id,
             data: Vec::new(),
             priority: 0.0,
@@ -644,6 +674,7 @@ impl Model {
             failures: 0,
             lost: 0,
             cancelled: None,
+            queued: Queued::default(),
         });
         if unit.status() == UnitStatus::Pending {
             let active = unit.active.expect("the attempt of a pending unit");
@@ -658,7 +689,10 @@ impl Model {
         unit.superseded = unit.attempts.len();
         unit.start_over();
         unit.cancelled = None;
+        unit.queued.group = addition.group;
+        unit.queued.place = None;
         unit.make_available(now);
+        of_spec.settle();
     }
 
     pub fn prioritize(&mut self, spec: &str, names: &[Name], change: PriorityChange) -> Answer {
@@ -696,6 +730,7 @@ impl Model {
                 Which::InStatus(statuses) => is_in(statuses),
             }
         });
+        spec.settle();
         let mut count = before - spec.units.len() as u64;
         let in_status = |status| match which {
             Which::All => true,
@@ -733,6 +768,7 @@ impl Model {
                     Some(false) => cancelled.running += 1,
                     None => {}
                 }
+                of.settle();
             }
         }
         self.last_id = id;
@@ -748,6 +784,7 @@ impl Model {
                 let failed = of.archive(UnitStatus::Failed, retention, now);
                 of.archived_finished += finished;
                 of.archived_failed += failed;
+                of.settle();
                 count += finished + failed;
             }
         }

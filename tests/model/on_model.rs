@@ -62,5 +62,6 @@ fn addition(unit: &NewUnit) -> Addition {
         data: encoded(&unit.data),
         priority: unit.priority.unwrap_or(0.0),
         delay: unit.delay,
+        group: unit.group.map(str::to_owned),
     }
 }

@@ -4,7 +4,9 @@ use super::answer::{self, Answer, Failure, Line, Work, encoded};
 use super::operations::{
     Cancel, Listing, NewUnit, Operation, Path, Report, Request, Subject, Which,
 };
-use coordinated::coordinate::storage::{Access, Lister, Storage, UnitQuery, WorkSpecStore};
+use coordinated::coordinate::storage::{
+    Access, Lister, QueueStore, Storage, UnitQuery, WorkSpecStore,
+};
 use coordinated::coordinate::{
     self, Assignment, AttemptId, Cancellation, Chained, Deletion, Effects, Error, HandedOut,
     IfExists, LockPath, Name, Outcome, Reason, UnitStatus, WorkRequest, WorkSpec,
@@ -104,9 +106,14 @@ fn take(
     let done = |()| Answer::Done;
     let named = |spec: &str| Name::from_text(spec);
     match operation {
-        Op::SetSpec(definition) => running
-            .set_work_spec(Item::from_checked(&encoded(definition)))
-            .map(done),
+        Op::SetSpec(definition) => {
+            running.set_work_spec(Item::from_checked(&encoded(definition)))?;
+            // As ticks do it.
+            while let Some(spec) = running.store.next_to_requeue() {
+                running.store.requeue(spec, 3)?;
+            }
+            Ok(Answer::Done)
+        }
         Op::Control(spec, control) => running.control_work_spec(&named(spec), control).map(done),
         Op::DeleteSpec(spec) => running.delete_work_spec(&named(spec)).map(done),
         Op::Clear => running.clear().map(|count| Answer::Count(count as u64)),
@@ -194,6 +201,7 @@ fn add(
             data: Item::from_checked(data),
             priority: unit.priority,
             delay: unit.delay,
+            group: unit.group.map(str::to_owned),
         })
         .collect();
     running
@@ -372,7 +380,7 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
             let spec = Name::from_text(*spec);
             for reason in running.explain_work(&spec, name.as_ref())? {
                 let ahead = match &reason {
-                    Reason::UnitsAhead(ahead) => Some(ahead.count),
+                    Reason::UnitsAhead(ahead, _) | Reason::GroupsAhead(ahead) => Some(ahead.count),
                     _ => None,
                 };
                 lines.push(answer::reason(reason.code(), ahead));

@@ -115,6 +115,7 @@ pub struct NewUnit {
     pub data: Json,
     pub priority: Option<f64>,
     pub delay: Option<Duration>,
+    pub group: Option<&'static str>,
 }
 
 /// Units with names in a row, so that a batch is larger.
@@ -124,6 +125,8 @@ pub struct Run {
     pub count: u8,
     pub priority: Option<f64>,
     pub delay: Option<Duration>,
+    /// They are in two groups by turns; with one they are all in it.
+    pub groups: Option<(&'static str, &'static str)>,
 }
 
 impl Run {
@@ -134,6 +137,10 @@ impl Run {
                 data: Json(serde_json::json!({"n": index})),
                 priority: self.priority,
                 delay: self.delay,
+                group: self.groups.map(|(even, odd)| match index % 2 {
+                    0 => even,
+                    _ => odd,
+                }),
             })
             .collect()
     }

@@ -121,12 +121,12 @@ impl Model {
                 true
             }
         };
-        if before != UnitStatus::Finished && unit.status() == UnitStatus::Finished {
-            let (output, priority) = (field(unit.shown_data(), "output"), unit.priority);
-            if let (Some(then), Some(output)) = (then, output) {
-                let then = String::from_utf8_lossy(then.bytes());
-                self.add(&then, additions(&output, priority), IfExists::Reset);
-            }
+        let is_finished = before != UnitStatus::Finished && unit.status() == UnitStatus::Finished;
+        let (output, priority) = (field(unit.shown_data(), "output"), unit.priority);
+        of_spec.settle();
+        if let (true, Some(then), Some(output)) = (is_finished, then, output) {
+            let then = String::from_utf8_lossy(then.bytes());
+            self.add(&then, additions(&output, priority), IfExists::Reset);
         }
         if counts {
             Answer::Done
@@ -298,6 +298,7 @@ impl Unit {
                     {
                         self.lost = self.lost.saturating_sub(1);
                     }
+                    self.queued.was_reactivated = true;
                     attempt.status = Attempt::Pending;
                     attempt.end = None;
                     attempt.held = attempt.worker.is_some();
@@ -434,6 +435,7 @@ fn addition(
         data,
         priority: inherited,
         delay: None,
+        group: None,
     };
     match meta {
         None | Some(Value::Null) => {}
@@ -443,6 +445,12 @@ fn addition(
                     Value::Text(key) if key == "priority" => addition.priority = number(value)?,
                     Value::Text(key) if key == "delay" => {
                         addition.delay = Some(Duration::from_secs_f64(number(value)?));
+                    }
+                    Value::Text(key) if key == "group" => {
+                        let Value::Text(group) = value else {
+                            return None;
+                        };
+                        addition.group = Some(group.clone());
                     }
                     _ => {}
                 }

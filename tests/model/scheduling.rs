@@ -79,6 +79,7 @@ impl Model {
                 && (request.work_specs.is_empty()
                     || request.work_specs.contains(&Name::from_text(name)))
                 && meta.max_running.is_none_or(|max| counts.pending < max)
+                && !spec.groups_are_full()
                 && (counts.available > 0 || may_make_one)
         };
         let with_work = self
@@ -156,6 +157,11 @@ impl Model {
                 has_none && !meta.continuous && meta.schedule.is_none(),
             ),
             ("scheduled", has_none && meta.schedule.is_some()),
+            ("groups_full", unit.is_none() && spec.groups_are_full()),
+            (
+                "group_full",
+                unit.is_some_and(|(_, unit)| spec.is_full(unit.queued.group_or_none())),
+            ),
             (
                 "continuous_running",
                 has_none && meta.continuous && counts.pending > 0,
@@ -175,13 +181,19 @@ impl Model {
             .collect();
         let before = unit.filter(|_| status == Some(UnitStatus::Available));
         let ahead = before.map_or(0, |(name, _)| {
-            queue(spec)
+            queue(spec, unit.map(|(_, unit)| unit))
                 .iter()
                 .take_while(|other| **other != name)
                 .count()
         });
         if ahead > 0 {
             lines.push(answer::reason("units_ahead", Some(ahead)));
+        }
+        let groups_ahead = before.map_or(0, |(_, unit)| {
+            spec.groups_before(unit.queued.group_or_none())
+        });
+        if groups_ahead > 0 {
+            lines.push(answer::reason("groups_ahead", Some(groups_ahead)));
         }
         if lines.is_empty() {
             return only("next");
@@ -215,6 +227,7 @@ impl Model {
                 let attempt = unit.open_attempt(id, Some(request.worker.clone()), now);
                 attempt.finish_as(AttemptStatus::Failed, now);
                 attempt.data = Some(TOO_MANY_RETRIES.to_vec());
+                self.settle(name);
                 continue;
             }
             let expiration = now.plus(request.lease);
@@ -228,6 +241,7 @@ impl Model {
                 data: unit.data.clone(),
                 name: best,
             });
+            self.settle(name);
         }
         given
     }
@@ -249,6 +263,7 @@ impl Model {
             data: b"\xa0".to_vec(),
             priority: 0.0,
             delay: None,
+            group: None,
         };
         self.add(spec, vec![addition], IfExists::Reset);
         let meta = &mut self.specs.get_mut(spec).expect("a known spec").meta;
@@ -257,22 +272,41 @@ impl Model {
 }
 
 fn best_available(spec: &Spec) -> Option<Name> {
-    queue(spec).first().map(|name| (*name).clone())
+    let one_of_next_group = match spec.meta.queueing().in_turn {
+        false => None,
+        true => {
+            let group = spec.next_group()?;
+            if spec.is_full(&group) {
+                return None;
+            }
+            let is_in_it = |unit: &&Unit| unit.queued.group_or_none() == group;
+            let available = |unit: &&Unit| unit.status() == UnitStatus::Available;
+            spec.units.values().filter(available).find(is_in_it)
+        }
+    };
+    let queue = queue(spec, one_of_next_group);
+    queue.first().map(|name| (*name).clone())
 }
 
-/// The available units: the highest priority first, and among equals the lowest name by bytes.
-fn queue(spec: &Spec) -> Vec<&Name> {
-    let available = spec
-        .units
-        .iter()
-        .filter(|(_, unit)| unit.status() == UnitStatus::Available);
+/// The available units, if groups are taken in turn only those in the group of `beside`: the highest priority first, and
+/// among equals those without a place, by the bytes of their names, and then the others by their places.
+fn queue<'s>(spec: &'s Spec, beside: Option<&Unit>) -> Vec<&'s Name> {
+    let group = beside.filter(|_| spec.meta.queueing().in_turn);
+    let group = group.map(|unit| unit.queued.group_or_none());
+    let available = spec.units.iter().filter(|(_, unit)| {
+        unit.status() == UnitStatus::Available
+            && group.is_none_or(|group| unit.queued.group_or_none() == group)
+    });
     let mut available: Vec<(&Name, &Unit)> = available.collect();
     available.sort_by(|(name, unit), (other_name, other)| {
         let by_priority = other
             .priority
             .partial_cmp(&unit.priority)
             .expect("no priority is NaN");
-        by_priority.then_with(|| name.bytes().cmp(other_name.bytes()))
+        let by_place = || unit.queued.place.cmp(&other.queued.place);
+        by_priority
+            .then_with(by_place)
+            .then_with(|| name.bytes().cmp(other_name.bytes()))
     });
     available.into_iter().map(|(name, _)| name).collect()
 }

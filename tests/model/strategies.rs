@@ -36,6 +36,7 @@ const UNITS: [&[u8]; 9] = [
     b"\xff",
 ];
 const RUN_NAMES: u8 = 60;
+const GROUPS: [&str; 4] = ["anna", "bert", "b", "\u{e9}"];
 
 /// All sequences: the specs that are there at first, and the steps.
 pub fn sequences() -> impl Strategy<Value = Vec<Step>> {
@@ -202,12 +203,14 @@ fn delay() -> impl Strategy<Value = Option<Duration>> {
 }
 
 fn new_unit() -> impl Strategy<Value = NewUnit> {
-    (unit_name(), data(), option::of(priority()), delay()).prop_map(
-        |(name, data, priority, delay)| NewUnit {
+    let group = option::weighted(0.7, select(&GROUPS[..]));
+    (unit_name(), data(), option::of(priority()), delay(), group).prop_map(
+        |(name, data, priority, delay, group)| NewUnit {
             name,
             data,
             priority,
             delay,
+            group,
         },
     )
 }
@@ -221,14 +224,21 @@ fn if_exists() -> impl Strategy<Value = IfExists> {
 }
 
 fn run() -> impl Strategy<Value = Run> {
-    (0..RUN_NAMES, 1..25_u8, option::of(priority()), delay()).prop_map(
-        |(first, count, priority, delay)| Run {
+    let groups = option::of((select(&GROUPS[..]), select(&GROUPS[..])));
+    (
+        0..RUN_NAMES,
+        1..25_u8,
+        option::of(priority()),
+        delay(),
+        groups,
+    )
+        .prop_map(|(first, count, priority, delay, groups)| Run {
             first,
             count,
             priority,
             delay,
-        },
-    )
+            groups,
+        })
 }
 
 fn data() -> impl Strategy<Value = Json> {
@@ -253,6 +263,7 @@ fn output() -> impl Strategy<Value = Value> {
     let item = prop_oneof![
         4 => key().prop_map(Value::from),
         3 => (key(), -2..3_i8).prop_map(|(key, p)| json!([key, {"n": p}, {"priority": p}])),
+        1 => (key(), select(&GROUPS[..])).prop_map(|(key, group)| json!([key, null, {"group": group}])),
         1 => (key(), 1..9_u8).prop_map(|(key, delay)| json!([key, null, {"delay": delay}, 0.5])),
         1 => select(vec![json!(7), json!(["k"]), json!(["k", 5]), json!(["k", {}, 3]), json!(["k", {}, null, "x"])]),
     ];
@@ -267,7 +278,7 @@ fn any_definition() -> impl Strategy<Value = Json> {
     prop_oneof![
         12 => select(&SPECS[..3]).prop_flat_map(definition),
         1 => select(vec![json!({"name": "alpha", "weight": "heavy"}), json!({"weight": 1}),
-            json!({"name": "beta", "weight": -1}), json!({"name": "beta", "max_running": 2.5})]).prop_map(Json),
+            json!({"name": "beta", "weight": -1}), json!({"name": "beta", "order": "fifo"}), json!({"name": "beta", "max_running": 2.5})]).prop_map(Json),
     ]
 }
 
@@ -296,40 +307,71 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
         option::weighted(0.5, Just("queue")),
         option::weighted(0.5, Just("skip")),
     );
-    (scheduling, limit(), limit(), limit(), then, retrying, timed).prop_map(
-        move |(scheduling, max_running, max_getwork, max_retries, then, retrying, timed)| {
-            let (schedule, timezone, overlap, missed) = timed;
-            let (retries, retry_delay, retry_backoff, retry_delay_max, max_lost) = retrying;
-            let (priority, weight, nice, disabled, continuous, interval, runtime) = scheduling;
-            let entries = [
-                ("name", Some(json!(name))),
-                ("priority", priority.map(Value::from)),
-                ("weight", weight.map(Value::from)),
-                ("nice", nice.map(Value::from)),
-                ("disabled", disabled.then(|| json!(true))),
-                ("continuous", continuous.then(|| json!(true))),
-                ("interval", interval.map(Value::from)),
-                ("runtime", runtime.map(Value::from)),
-                ("max_running", max_running.map(Value::from)),
-                ("max_getwork", max_getwork.map(Value::from)),
-                ("max_retries", max_retries.map(Value::from)),
-                ("then", then.map(Value::from)),
-                ("retries", retries.map(Value::from)),
-                ("retry_delay", retry_delay.map(Value::from)),
-                ("retry_backoff", retry_backoff.map(Value::from)),
-                ("retry_delay_max", retry_delay_max.map(Value::from)),
-                ("max_lost", max_lost.map(Value::from)),
-                ("schedule", schedule.map(|(schedule, _)| json!(schedule))),
-                ("timezone", timezone.map(Value::from)),
-                ("overlap", overlap.map(Value::from)),
-                ("missed", missed.map(Value::from)),
-            ];
-            let there = entries
-                .into_iter()
-                .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-            Json(Value::Object(there.collect::<Map<_, _>>()))
-        },
+    let queueing = (
+        option::weighted(0.5, select(vec!["added", "added", "name"])),
+        prop::bool::weighted(0.3),
+        option::weighted(0.3, 0..3_i64),
+    );
+    (
+        scheduling,
+        limit(),
+        limit(),
+        limit(),
+        then,
+        retrying,
+        timed,
+        queueing,
     )
+        .prop_map(
+            move |(
+                scheduling,
+                max_running,
+                max_getwork,
+                max_retries,
+                then,
+                retrying,
+                timed,
+                queueing,
+            )| {
+                let (schedule, timezone, overlap, missed) = timed;
+                let (order, fair, max_running_per_group) = queueing;
+                let (retries, retry_delay, retry_backoff, retry_delay_max, max_lost) = retrying;
+                let (priority, weight, nice, disabled, continuous, interval, runtime) = scheduling;
+                let entries = [
+                    ("name", Some(json!(name))),
+                    ("priority", priority.map(Value::from)),
+                    ("weight", weight.map(Value::from)),
+                    ("nice", nice.map(Value::from)),
+                    ("disabled", disabled.then(|| json!(true))),
+                    ("continuous", continuous.then(|| json!(true))),
+                    ("interval", interval.map(Value::from)),
+                    ("runtime", runtime.map(Value::from)),
+                    ("max_running", max_running.map(Value::from)),
+                    ("max_getwork", max_getwork.map(Value::from)),
+                    ("max_retries", max_retries.map(Value::from)),
+                    ("then", then.map(Value::from)),
+                    ("retries", retries.map(Value::from)),
+                    ("retry_delay", retry_delay.map(Value::from)),
+                    ("retry_backoff", retry_backoff.map(Value::from)),
+                    ("retry_delay_max", retry_delay_max.map(Value::from)),
+                    ("max_lost", max_lost.map(Value::from)),
+                    ("schedule", schedule.map(|(schedule, _)| json!(schedule))),
+                    ("timezone", timezone.map(Value::from)),
+                    ("overlap", overlap.map(Value::from)),
+                    ("missed", missed.map(Value::from)),
+                    ("order", order.map(Value::from)),
+                    ("fair", fair.then(|| json!(true))),
+                    (
+                        "max_running_per_group",
+                        max_running_per_group.map(Value::from),
+                    ),
+                ];
+                let there = entries
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+                Json(Value::Object(there.collect::<Map<_, _>>()))
+            },
+        )
 }
 
 fn control() -> impl Strategy<Value = Control> {

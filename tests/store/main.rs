@@ -2,6 +2,8 @@
 
 mod cancelling;
 mod deletion;
+mod groups;
+mod order;
 mod other_programs;
 mod passing_time;
 mod queue;

@@ -28,6 +28,7 @@ fn add(world: &mut World, unit: &str) -> Result<(), StorageError> {
         data: coordinated_client::cbor::Item::from_checked(&data),
         priority: None,
         delay: None,
+        group: None,
     }];
     let result = world.operation(|op| op.add_work_units(&name("spec"), &units, IfExists::Reset));
     let outcome = world.store.commit();
@@ -139,6 +140,7 @@ fn others_see_no_change_when_units_that_exist_are_skipped() {
         data: coordinated_client::cbor::Item::from_checked(&data),
         priority: Some(1.0),
         delay: None,
+        group: None,
     }];
     for (if_exists, is_written) in [(IfExists::Skip, false), (IfExists::Reset, true)] {
         let before = version();

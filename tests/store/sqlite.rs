@@ -15,7 +15,13 @@ use std::time::Duration;
 use test_support::world::{self, World, name, nobody, report_of};
 
 /// Tables that grow with the queue. Work specs, namespaces and locks are few.
-const LARGE_TABLES: [&str; 4] = ["work_unit", "attempt", "worker", "cancellation"];
+const LARGE_TABLES: [&str; 5] = [
+    "work_unit",
+    "attempt",
+    "worker",
+    "cancellation",
+    "unit_group",
+];
 
 /// Steps that go through a whole index on purpose: one that holds only the attempts which run now, or the units
 /// that are delayed, however large the queue is; or, at the start and when the clock is set, the workers that are alive.
@@ -86,12 +92,13 @@ const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 15] = [
+const MAY_OPEN_TEMPORARY: [&str; 16] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "BOUND_LOCKS",
     "DELETE_ATTEMPTS",
     "DELETE_EXPIRED_LOCKS",
+    "DELETE_GROUPS",
     "DELETE_LOCKS_UNDER",
     "HELD_UNITS",
     "LIST_PENDING",
@@ -122,7 +129,7 @@ fn no_statement_of_the_hot_path_opens_a_temporary_table() {
 }
 
 /// Statements that look for few among many, and how they search the index that has just the few.
-const FIND_FEW: [(&str, &str); 4] = [
+const FIND_FEW: [(&str, &str); 12] = [
     ("FIND_LOST", "attempt_held (<expr>=? AND status>?"),
     ("LIST_FAILURES", "work_unit_failed (work_spec_id=?"),
     (
@@ -130,6 +137,29 @@ const FIND_FEW: [(&str, &str); 4] = [
         "work_unit_queued (work_spec_id=?",
     ),
     ("QUEUED_WITH_LOWER_NAME", "work_unit_queued (work_spec_id=?"),
+    (
+        "QUEUED_BY_NAME",
+        "work_unit_queued (work_spec_id=? AND priority=? AND place=?)",
+    ),
+    (
+        "QUEUED_WITH_LOWER_PLACE",
+        "work_unit_queued (work_spec_id=? AND priority=? AND place",
+    ),
+    ("QUEUED_OUT_OF_TURN", "work_unit_queued (work_spec_id=?"),
+    ("NEXT_GROUP", "unit_group_next (work_spec_id=?"),
+    (
+        "GROUPS_WITH_EARLIER_TURN",
+        "unit_group_next (work_spec_id=? AND pending=? AND turn<?)",
+    ),
+    (
+        "BEST_OF_GROUP",
+        "work_unit_in_turn (work_spec_id=? AND <expr>=?)",
+    ),
+    (
+        "GROUP_IN_ORDER",
+        "work_unit_in_turn (work_spec_id=? AND <expr>=?)",
+    ),
+    ("IN_TURN", "work_unit_in_turn (work_spec_id=?"),
 ];
 
 #[test]
@@ -155,7 +185,7 @@ fn what_looks_for_few_among_many_uses_the_index_that_has_just_these() {
     }
 }
 
-const VIEWS: [&str; 8] = [
+const VIEWS: [&str; 9] = [
     "summary",
     "work_specs",
     "units",
@@ -164,12 +194,13 @@ const VIEWS: [&str; 8] = [
     "cancellations",
     "active_workers",
     "locks",
+    "unit_groups",
 ];
 
 /// A database in which every view has something to show.
 fn furnished_database(path: &Path) {
     let mut world = World::open(path, world::START);
-    world.set_spec(&json!({"name": "spec", "then": "next", "interval": 1.5}));
+    world.set_spec(&json!({"name": "spec", "then": "next", "interval": 1.5, "fair": true}));
     world.add(
         "spec",
         &[
@@ -694,6 +725,7 @@ fn what_a_failed_operation_has_added_or_taken_does_not_count_for_the_scheduler()
             data: coordinated_client::cbor::Item::from_checked(&data),
             priority: None,
             delay: None,
+            group: None,
         };
         op.add_work_units(&name("empty"), &[unit], IfExists::Reset)?;
         let runtimes = [String::new()];
@@ -726,6 +758,7 @@ fn an_operation_that_fails_leaves_the_rest_of_its_batch_standing() {
         data: coordinated_client::cbor::Item::from_checked(&data),
         priority: None,
         delay: None,
+        group: None,
     };
     world
         .operation(|op| op.add_work_units(&spec, &[unit("a")], IfExists::Reset))

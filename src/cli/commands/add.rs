@@ -33,6 +33,10 @@ pub(in crate::cli) struct AddArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     delay: Option<Duration>,
 
+    /// The group of the units, for a work spec with fair or max_running_per_group
+    #[arg(long, value_name = "TEXT")]
+    group: Option<String>,
+
     /// The data of each unit, an object
     #[arg(long, value_name = "JSON", default_value = "{}")]
     data: OsString,
@@ -88,11 +92,10 @@ pub(super) fn add(args: &AddArgs) -> Result<(), Box<dyn Error>> {
         data: data.clone(),
         priority: args.priority,
         delay: args.delay,
+        group: args.group.clone(),
     });
     let mut daemon = args.server.connect()?;
-    if args.delay.is_some() {
-        daemon.warn_about_delays();
-    }
+    daemon.warn_about_options_of_units(args.delay, args.group.as_deref());
     let added = match args.existing.rule(&mut daemon, &args.spec) {
         Some(rule) => daemon.client.add_work_units_if(&args.spec, new, rule)?,
         None => {

@@ -130,9 +130,7 @@ fn add_units(
     args: &UnitsArgs,
     existing: &Existing,
 ) -> Result<Added, Box<dyn Error>> {
-    if args.delay.is_some() {
-        daemon.warn_about_delays();
-    }
+    daemon.warn_about_options_of_units(args.delay, args.group.as_deref());
     let if_exists = existing.rule(daemon, spec);
     let added = Loader::new(&mut daemon.client, spec, file, if_exists).run()?;
     if added.new + added.reset > 0 {

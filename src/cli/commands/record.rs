@@ -105,22 +105,31 @@ impl Record {
     }
 }
 
-/// The encoded options of a unit, if it has a priority or a delay.
-pub(super) fn encoded_meta(priority: Option<f64>, delay: Option<Duration>) -> Option<Vec<u8>> {
+/// The encoded options of a unit, if it has a priority, a delay or a group.
+pub(super) fn encoded_meta(
+    priority: Option<f64>,
+    delay: Option<Duration>,
+    group: Option<&str>,
+) -> Option<Vec<u8>> {
     let delay = delay.map(|delay| delay.as_secs_f64());
     let options = [("priority", priority), ("delay", delay)];
     let given: Vec<_> = options
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect();
+    let count = given.len() + usize::from(group.is_some());
     let mut encoded = Vec::new();
     let mut writer = Writer::new(&mut encoded);
-    writer.map(given.len());
+    writer.map(count);
     for (name, value) in &given {
         writer.text(name);
         writer.float(*value);
     }
-    (!given.is_empty()).then_some(encoded)
+    if let Some(group) = group {
+        writer.text("group");
+        writer.text(group);
+    }
+    (count > 0).then_some(encoded)
 }
 
 fn begin_unit(out: &mut Vec<u8>, meta: Option<&[u8]>) {

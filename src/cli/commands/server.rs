@@ -160,10 +160,13 @@ impl Daemon {
         self.info.as_ref().is_some_and(|info| info.has(feature))
     }
 
-    /// Prints a note if the daemon may not support delays.
-    pub(super) fn warn_about_delays(&self) {
-        if self.is_original() {
+    /// Prints a note about each of these options of units that the daemon may not support.
+    pub(super) fn warn_about_options_of_units(&self, delay: Option<Duration>, group: Option<&str>) {
+        if self.is_original() && delay.is_some() {
             note("this server may not support --delay; then the units are available at once");
+        }
+        if self.is_original() && group.is_some() {
+            note("this server does not support --group and ignores it");
         }
     }
 

@@ -55,7 +55,7 @@ pub(in crate::cli) struct WorkUnitsArgs {
 JSON: a list of objects with key, status, worker, expiration (when the lease ends, or when the unit was finished or \
 failed; in seconds since 1970), traceback, failures (how many times it has failed, if the work spec has retries), lost \
 (how many leases of it were lost, if it has max_lost), retry_at (when it is tried again after a failure; seconds since \
-1970), cancelled (an object with reason, by and at, if it was cancelled), data and, if the daemon keeps them, attempts: the last one first, each with number, worker, status, start, end, \
+1970), cancelled (an object with reason, by and at, if it was cancelled), group, data and, if the daemon keeps them, attempts: the last one first, each with number, worker, status, start, end, \
 expiration and data.
 
 The exit code is 1 if one of the units does not exist.")]
@@ -221,6 +221,7 @@ fn details_to_json(unit: &UnitDetails) -> Json {
         "lost": status.lost,
         "retry_at": status.retry_at,
         "cancelled": cancel::to_json(status.cancelled.as_ref()),
+        "group": status.group,
         "data": unit.data.as_ref().map(to_json),
     });
     if let Some(attempts) = &unit.attempts {
@@ -260,6 +261,9 @@ fn print_unit(
         let host = host.as_ref().and_then(host_of);
         let host = host.map_or_else(String::new, |host| format!(" on {host}"));
         output.line(format!("  Worker: {}{host}", shown(worker)))?;
+    }
+    if let Some(group) = &status.group {
+        output.line(format!("  Group: {group}"))?;
     }
     if status.failures > 0 {
         let (failures, retries) = (status.failures, status.retries);

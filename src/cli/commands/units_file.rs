@@ -34,6 +34,10 @@ pub(super) struct UnitsArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(super) delay: Option<Duration>,
 
+    /// The group of the units, for a work spec with fair or max_running_per_group
+    #[arg(long, value_name = "TEXT")]
+    pub(super) group: Option<String>,
+
     /// Number of units to send in one call
     #[arg(long, value_name = "N", default_value = "1000")]
     batch: NonZeroUsize,
@@ -45,7 +49,7 @@ pub(super) struct UnitsFile {
     form: Form,
     shown: String,
     skip: u64,
-    /// The encoded priority and delay, which follow each unit's data.
+    /// The encoded priority, delay and group, which follow each unit's data.
     meta: Option<Vec<u8>>,
     /// The last record read.
     record: Record,
@@ -77,7 +81,7 @@ impl UnitsFile {
             form,
             shown,
             skip,
-            meta: encoded_meta(args.priority, args.delay),
+            meta: encoded_meta(args.priority, args.delay, args.group.as_deref()),
             record: Record::default(),
             batches: Batches::new(args.batch, skip),
             problem: None,

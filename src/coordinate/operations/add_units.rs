@@ -1,9 +1,10 @@
 //! Adding work units.
 
 use crate::clock::Timestamp;
-use crate::coordinate::storage::Storage;
+use crate::coordinate::storage::{InsertedUnit, Storage};
 use crate::coordinate::{
-    Added, Error, IfExists, Name, NewUnit, Operation, Result, UnitStatus, WorkSpecId, WorkUnit,
+    Added, Error, IfExists, Name, NewUnit, Operation, Queued, Result, UnitStatus, WorkSpecId,
+    WorkUnit,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -94,10 +95,13 @@ impl<S: Storage> Operation<'_, S> {
         self.store.insert_work_unit(
             self.now,
             spec,
-            &new.name,
-            new.priority.unwrap_or(0.0),
-            not_before(new, self.now),
-            new.data.bytes(),
+            InsertedUnit {
+                name: &new.name,
+                priority: new.priority.unwrap_or(0.0),
+                not_before: not_before(new, self.now),
+                group: new.group.clone(),
+                data: new.data.bytes(),
+            },
         )?;
         Ok(())
     }
@@ -111,9 +115,14 @@ impl<S: Storage> Operation<'_, S> {
         self.lift_cancellation(&unit)?;
         unit.priority = new.priority.unwrap_or(0.0);
         unit.not_before = not_before(new, self.now);
+        // It is added anew, so it goes behind all that are there.
+        unit.queued = Queued {
+            group: new.group.clone(),
+            ..Queued::default()
+        };
         unit.start_over(self.attempts_so_far(&unit)?);
         unit.superseded = unit.last.map(|_| unit.attempts_before);
-        unit.make_available(self.now);
+        unit.make_available(self.now, self.queueing_of(&unit));
         self.store.update_work_unit(self.now, before, &unit)?;
         self.store.set_work_unit_data(unit.id, new.data.bytes())?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Name, Operation, Result, UnitStatus, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, Name, Operation, Queueing, Result, UnitStatus, WorkUnit,
 };
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
@@ -32,7 +32,14 @@ impl<S: Storage> Operation<'_, S> {
         unit.active = Some(attempt.id);
         unit.last = Some(attempt.id);
         unit.status = UnitStatus::Pending;
+        unit.queued.in_turn = self.queueing_of(unit).in_turn;
         Ok(attempt)
+    }
+
+    /// How the work spec of a unit queues its units.
+    pub(super) fn queueing_of(&self, unit: &WorkUnit) -> Queueing {
+        let spec = self.store.get_work_spec(unit.work_spec);
+        spec.map(|spec| spec.meta.queueing()).unwrap_or_default()
     }
 
     /// The attempt that decides a unit's status, if one does.

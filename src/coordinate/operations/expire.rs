@@ -30,7 +30,7 @@ impl<S: Storage> Operation<'_, S> {
             .units_no_longer_delayed(self.now, limits::SWEEP_DELAYED)?
         {
             let before = unit.counted();
-            unit.make_available(self.now);
+            unit.make_available(self.now, self.queueing_of(&unit));
             self.store.update_work_unit(self.now, before, &unit)?;
         }
         self.store
@@ -55,7 +55,7 @@ impl<S: Storage> Operation<'_, S> {
         unit.lost += u64::from(max_lost.is_some());
         if max_lost.is_none_or(|max| unit.lost < max) {
             self.store.update_attempt(&attempt)?;
-            unit.make_available(self.now);
+            unit.make_available(self.now, self.queueing_of(&unit));
         } else {
             let data = with_traceback(&self.effective_data(&unit)?, &lost_leases(unit.lost));
             attempt.end_as(AttemptStatus::Failed, self.now);

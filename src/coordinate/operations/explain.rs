@@ -50,7 +50,15 @@ impl<S: Storage> Operation<'_, S> {
                 });
             }
         }
-        reasons.extend(scheduler::holds(&spec));
+        let full_group = match &unit {
+            None => None,
+            Some((_, unit)) => self.full_group_of(&spec, unit)?,
+        };
+        let is_full = full_group.is_some();
+        // For a unit only its own group matters.
+        let concerns = |reason: &Reason| unit.is_none() || !matches!(reason, Reason::GroupsFull(_));
+        reasons.extend(scheduler::holds(&spec).filter(concerns));
+        reasons.extend(full_group);
         if unit.is_none() {
             reasons.extend(scheduler::lack_of_work(&spec, self.now));
         }
@@ -73,7 +81,13 @@ impl<S: Storage> Operation<'_, S> {
         {
             let ahead = self.store.units_ahead(unit, name, AHEAD_MAX)?;
             if ahead.count > 0 || !ahead.is_all {
-                reasons.push(Reason::UnitsAhead(ahead));
+                reasons.push(Reason::UnitsAhead(ahead, spec.meta.queueing()));
+            }
+            if !is_full && let Some(group) = unit.queued.group_in_turn() {
+                let ahead = self.store.groups_ahead(spec.id, group, AHEAD_MAX)?;
+                if ahead.count > 0 || !ahead.is_all {
+                    reasons.push(Reason::GroupsAhead(ahead));
+                }
             }
         }
         if reasons.is_empty() {
@@ -81,6 +95,16 @@ impl<S: Storage> Operation<'_, S> {
             reasons.push(Reason::Next { alive, asked });
         }
         Ok(reasons)
+    }
+
+    /// That the group of a unit may not have another one pending, if so.
+    fn full_group_of(&mut self, spec: &WorkSpec, unit: &WorkUnit) -> Result<Option<Reason>> {
+        let Some(max) = spec.meta.max_running_per_group else {
+            return Ok(None);
+        };
+        let group = unit.queued.group.clone().unwrap_or_default();
+        let is_full = self.store.pending_in_group(spec.id, &group)? >= max;
+        Ok(is_full.then_some(Reason::GroupFull { group, max }))
     }
 
     /// That nobody has asked for work for a while, if so. `alive` workers are registered.

@@ -1,10 +1,11 @@
 //! Handing out work.
 
 use crate::coordinate::handed_out::HandedOutUnit;
-use crate::coordinate::storage::{AvailableUnit, BestUnits, Storage};
+use crate::coordinate::storage::{AvailableUnit, BestUnits, InsertedUnit, Storage};
 use crate::coordinate::{
     Assignment, Candidates, Name, Operation, Result, WorkRequest, WorkSpec, WorkSpecId, WorkUnit,
 };
+use crate::limits;
 use coordinated_client::cbor::EMPTY_MAP;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl<S: Storage> Operation<'_, S> {
                         break;
                     }
                 }
-                let units = match self.store.best_available_units(id, room, bytes_room)? {
+                let units = match self.best_units(id, room, bytes_room)? {
                     BestUnits::Found(units) if units.is_empty() => break,
                     BestUnits::Found(units) => units,
                     BestUnits::NotYet if given.is_empty() => return Ok(None),
@@ -93,7 +94,8 @@ impl<S: Storage> Operation<'_, S> {
             if !given.is_empty() {
                 break;
             }
-            if !found_any {
+            let are_full = |spec: &WorkSpec| spec.groups_are_full;
+            if !found_any && !self.store.get_work_spec(id).is_some_and(are_full) {
                 // The counts are wrong: another program has changed the units without them.
                 self.store.recount(id)?;
                 if self
@@ -132,6 +134,34 @@ impl<S: Storage> Operation<'_, S> {
             named.put(spec, self.now);
         }
         named.choose(runtimes, self.random)
+    }
+
+    /// The next available units of a work spec: of one group, if it takes groups in turn, and fewer than asked for if
+    /// finding the others takes another look.
+    fn best_units(&mut self, id: WorkSpecId, room: usize, bytes_max: usize) -> Result<BestUnits> {
+        let meta = self.store.get_work_spec(id).map(|spec| &spec.meta);
+        let in_turn = meta.is_some_and(|meta| meta.queueing().in_turn);
+        let max = meta.and_then(|meta| meta.max_running_per_group);
+        let found = if in_turn {
+            match self.store.next_group(id)? {
+                Some(group) if max.is_none_or(|max| group.pending < max) => {
+                    let unit = self.store.best_of_group(id, &group.name)?;
+                    BestUnits::Found(unit.into_iter().collect())
+                }
+                // The others have as many pending units or more.
+                _ => BestUnits::Found(Vec::new()),
+            }
+        } else {
+            self.store.best_available_units(id, room, bytes_max)?
+        };
+        if !matches!(&found, BestUnits::Found(units) if units.is_empty()) {
+            return Ok(found);
+        }
+        if self.store.has_to_requeue(id) {
+            self.store.requeue(id, limits::SWEEP_REQUEUED)?;
+            return Ok(BestUnits::NotYet);
+        }
+        Ok(found)
     }
 
     fn hand_out(
@@ -176,9 +206,17 @@ impl<S: Storage> Operation<'_, S> {
             name = Name::from_bytes([name.bytes(), b"1"].concat());
         }
         let data = EMPTY_MAP.to_vec();
-        let unit = self
-            .store
-            .insert_work_unit(self.now, spec, &name, 0.0, None, &data)?;
+        let unit = self.store.insert_work_unit(
+            self.now,
+            spec,
+            InsertedUnit {
+                name: &name,
+                priority: 0.0,
+                not_before: None,
+                group: None,
+                data: &data,
+            },
+        )?;
         if let Some(spec) = self.store.get_work_spec(spec) {
             let (id, mut meta) = (spec.id, spec.meta.clone());
             meta.next_continuous = Some(self.now.plus(meta.interval.unwrap_or_default()));

@@ -85,6 +85,7 @@ impl<S: Storage> Operation<'_, S> {
                 .not_before
                 .filter(|_| unit.status == UnitStatus::Delayed && unit.failures > 0),
             cancellation,
+            group: unit.group,
         }))
     }
 }

@@ -301,7 +301,7 @@ impl<S: Storage> Operation<'_, S> {
         if let Some(delay) = report.delay {
             let before = unit.counted();
             unit.not_before = Some(self.now.plus(delay));
-            unit.make_available(self.now);
+            unit.make_available(self.now, self.queueing_of(&unit));
             self.store.update_work_unit(self.now, before, &unit)?;
         }
         Ok(())
@@ -332,7 +332,7 @@ impl<S: Storage> Operation<'_, S> {
             unit.not_before = Some(self.now.plus(delay));
         }
         let before = unit.counted();
-        unit.make_available(self.now);
+        unit.make_available(self.now, self.queueing_of(&unit));
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
@@ -345,7 +345,7 @@ impl<S: Storage> Operation<'_, S> {
         }
         unit.not_before = report.delay.map(|delay| self.now.plus(delay));
         unit.start_over(self.attempts_so_far(&unit)?);
-        unit.make_available(self.now);
+        unit.make_available(self.now, self.queueing_of(&unit));
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
@@ -405,7 +405,7 @@ impl<S: Storage> Operation<'_, S> {
             unit.status = UnitStatus::Finished;
         } else if let Some(delay) = self.count_failure(&mut unit, report) {
             unit.not_before = Some(self.now.plus(delay));
-            unit.make_available(self.now);
+            unit.make_available(self.now, self.queueing_of(&unit));
         } else {
             unit.status = UnitStatus::Failed;
         }

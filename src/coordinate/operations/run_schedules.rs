@@ -1,7 +1,7 @@
 //! Making the units of schedules.
 
 use crate::coordinate::schedule::{Missed, Overlap, Schedule};
-use crate::coordinate::storage::Storage;
+use crate::coordinate::storage::{InsertedUnit, Storage};
 use crate::coordinate::{Name, Operation, Result, WorkSpecId};
 use crate::limits;
 use coordinated_client::cbor::Writer;
@@ -76,8 +76,14 @@ impl<S: Storage> Operation<'_, S> {
         writer.map(1);
         writer.text(TIME_KEY);
         writer.text(&schedule.local_time(time));
-        self.store
-            .insert_work_unit(self.now, id, &name, 0.0, None, &data)?;
+        let unit = InsertedUnit {
+            name: &name,
+            priority: 0.0,
+            not_before: None,
+            group: None,
+            data: &data,
+        };
+        self.store.insert_work_unit(self.now, id, unit)?;
         Ok(())
     }
 }

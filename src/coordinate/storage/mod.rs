@@ -9,14 +9,15 @@ mod query;
 
 pub use query::{
     AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits, InStatusQuery,
-    LockQuery, NamedUnit, News, OutputSlice, StorageStatistics, UnitQuery, UnitStanding,
-    UnitsInStatus, WalPages,
+    InsertedUnit, LockQuery, NamedUnit, News, OutputSlice, StorageStatistics, UnitQuery,
+    UnitStanding, UnitsInStatus, WalPages,
 };
 
 use super::attempt::Attempt;
 use super::cancellation::Cancellation;
 use super::error::{Result, StorageError};
 use super::lock::{Lock, LockPath};
+use super::queueing::NextGroup;
 use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
 use super::work_spec::{Counts, Meta, WorkSpec};
@@ -285,18 +286,16 @@ pub trait WorkUnitStore {
     /// A unit's own data dictionary, encoded.
     fn work_unit_data(&mut self, id: WorkUnitId) -> StorageResult<Vec<u8>>;
 
-    /// Adds a unit: delayed if it has a `not_before`, else available from `now` on.
+    /// Adds a unit: delayed if it has a `not_before`, else available from `now` on. It is queued as its work spec says.
     fn insert_work_unit(
         &mut self,
         now: Timestamp,
         spec: WorkSpecId,
-        name: &Name,
-        priority: f64,
-        not_before: Option<Timestamp>,
-        data: &[u8],
+        inserted: InsertedUnit<'_>,
     ) -> StorageResult<WorkUnit>;
 
-    /// Stores a unit that has changed `now`, and was counted as `before`.
+    /// Stores a unit that has changed `now`, and was counted as `before`. A unit whose place is the last one gets the next
+    /// number of its work spec.
     fn update_work_unit(
         &mut self,
         now: Timestamp,
@@ -326,9 +325,9 @@ pub trait WorkUnitStore {
 
 /// The queue: which available units come next.
 pub trait QueueStore {
-    /// The available units with the highest priority, those with the lowest names first: at most
-    /// `limit`, and fewer if together they have more than `bytes_max` of data or if finding the others
-    /// takes another look.
+    /// The available units that are not taken by groups in turn: those with the highest priority first, and among these
+    /// by their places. At most `limit`, and fewer if together they have more than `bytes_max` of data or if finding the
+    /// others takes another look.
     fn best_available_units(
         &mut self,
         spec: WorkSpecId,
@@ -336,14 +335,46 @@ pub trait QueueStore {
         bytes_max: usize,
     ) -> StorageResult<BestUnits>;
 
-    /// How many available units come before an available one in the queue of their work spec. Looks at
-    /// at most `limit` units of each kind.
+    /// How many available units come before an available one in the queue of their work spec, or of its group if that
+    /// is taken in turn. Looks at at most `limit` units of each kind.
     fn units_ahead(
         &mut self,
         unit: &WorkUnit,
         name: &Name,
         limit: usize,
     ) -> StorageResult<UnitsAhead>;
+
+    /// Of the groups that are taken in turn and have available units: one with the fewest pending units, and among these
+    /// the one that has waited longest.
+    fn next_group(&mut self, spec: WorkSpecId) -> StorageResult<Option<NextGroup>>;
+
+    /// The available unit of a group that comes first.
+    fn best_of_group(
+        &mut self,
+        spec: WorkSpecId,
+        group: &str,
+    ) -> StorageResult<Option<AvailableUnit>>;
+
+    /// How many units of a group that is taken in turn are pending.
+    fn pending_in_group(&mut self, spec: WorkSpecId, group: &str) -> StorageResult<u64>;
+
+    /// How many groups with available units come before another one; of those with a different number of pending units
+    /// and of those with the same, at most `limit` each.
+    fn groups_ahead(
+        &mut self,
+        spec: WorkSpecId,
+        group: &str,
+        limit: usize,
+    ) -> StorageResult<UnitsAhead>;
+
+    /// A work spec with available units that may be queued as it said earlier. Costs no query.
+    fn next_to_requeue(&self) -> Option<WorkSpecId>;
+
+    /// True if that is so for this work spec. Costs no query.
+    fn has_to_requeue(&self, spec: WorkSpecId) -> bool;
+
+    /// Queues at most `limit` of those units as their work spec says now.
+    fn requeue(&mut self, spec: WorkSpecId, limit: usize) -> StorageResult<()>;
 }
 
 /// Archiving: the oldest completed units, and the counts of those that were archived.

@@ -38,6 +38,21 @@ pub struct News {
     pub is_reloaded: bool,
 }
 
+/// A unit to be inserted.
+#[derive(Debug)]
+pub struct InsertedUnit<'a> {
+    /// Its name.
+    pub name: &'a Name,
+    /// Its priority.
+    pub priority: f64,
+    /// The end of its delay; without one it is available at once.
+    pub not_before: Option<Timestamp>,
+    /// Its group, if it has one.
+    pub group: Option<String>,
+    /// Its data dictionary, encoded.
+    pub data: &'a [u8],
+}
+
 /// An available unit with all that handing it out needs.
 #[derive(Debug)]
 pub struct AvailableUnit {
@@ -199,4 +214,6 @@ pub struct UnitStanding {
     pub failures: u64,
     /// The same.
     pub lost: u64,
+    /// Its group, if it has one.
+    pub group: Option<String>,
 }

@@ -62,6 +62,10 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, "foreign keys", BAD_KEYS_OF_ATTEMPTS, "attempt {attempt} of work unit {unit}: its {column} is {value}, but there is no such {parent}"),
     invariant(1, "foreign keys", OTHER_BAD_KEYS, "row {row} of table {child}: its {column} has no row in table {parent}"),
     invariant(2, "queue", NOT_FOUND_BY_NAME, "work unit {unit} is available, but will not be found in the queue, or only too late").repaired_by(QUEUE_IT),
+    invariant(13, "queue", QUEUED_OTHERWISE, "work unit {unit} is available, but is not queued as its work spec says").repaired_by(QUEUE_ANEW),
+    invariant(13, "queue", PLACE_NOT_GIVEN, "work unit {unit} has the place {place}, but the last one given in its work spec is {sequence}").repaired_by(GO_ON_AFTER_ALL),
+    invariant(13, "groups", WRONG_GROUPS, "work spec {spec} keeps counts of {kept} units for its group {name}, and has {counted}").repaired_by(RECOUNT_GROUPS),
+    invariant(13, "groups", EMPTY_GROUPS, "work spec {spec} keeps counts for its group {name}, which has no available or pending unit").repaired_by(REMOVE_EMPTY_GROUPS),
     invariant(4, "archiving", PASSED_OVER, "work unit {unit} is {status}, but will not be archived: the search has already passed its attempt {attempt}").repaired_by(SEARCH_ANEW),
     invariant(1, "active attempts", "SELECT id AS unit, status FROM work_unit NOT INDEXED WHERE status >= 3 AND active_attempt_id IS NULL", "work unit {unit} is {status}, but has no active attempt"),
     invariant(1, "active attempts", "SELECT id AS unit, status, active_attempt_id AS attempt FROM work_unit NOT INDEXED WHERE status < 3 AND active_attempt_id IS NOT NULL", "work unit {unit} is {status}, but attempt {attempt} is its active one"),
@@ -196,6 +200,70 @@ const QUEUE_IT: &str = "
        AND (priority <> 0
             OR CAST(name AS BLOB) <= (SELECT passed_name FROM work_unit_count
                                        WHERE work_unit_count.work_spec_id = work_unit.work_spec_id))";
+
+/// See queue.rs, as for the next one.
+const QUEUED_OTHERWISE: &str = "
+    SELECT work_unit.id AS unit
+      FROM work_unit NOT INDEXED
+      JOIN work_spec ON work_spec.id = work_spec_id AND deleted = 0
+      JOIN work_unit_count USING (work_spec_id)
+     WHERE status = 1 AND former_queue = 0
+       AND (in_turn <> (fair = 1 OR max_running_per_group IS NOT NULL)
+            OR in_name_order = 1 AND (in_turn = 1 OR in_added_order = 1))";
+
+const QUEUE_ANEW: &str = "UPDATE work_unit_count SET former_queue = 1";
+
+const PLACE_NOT_GIVEN: &str = "
+    SELECT work_unit.id AS unit, place, sequence
+      FROM work_unit NOT INDEXED JOIN work_unit_count USING (work_spec_id)
+     WHERE place > sequence";
+
+const GO_ON_AFTER_ALL: &str = "
+    UPDATE work_unit_count
+       SET sequence = max(sequence, coalesce((SELECT max(place) FROM work_unit
+                                               WHERE work_unit.work_spec_id = work_unit_count.work_spec_id), 0))";
+
+/// See groups.rs, as for the next one.
+const WRONG_GROUPS: &str = "
+    WITH counted AS MATERIALIZED (
+        SELECT work_spec_id AS spec, coalesce(group_name, '') AS name,
+               count(*) FILTER (WHERE status = 1) AS available, count(*) FILTER (WHERE status = 3) AS pending
+          FROM work_unit NOT INDEXED
+         WHERE in_turn = 1 AND (status = 1 OR status = 3)
+         GROUP BY work_spec_id, coalesce(group_name, ''))
+    SELECT counted.spec, '\"' || counted.name || '\"' AS name,
+           counted.available || ' available and ' || counted.pending || ' pending' AS counted,
+           coalesce(kept.available, 0) || ' available and ' || coalesce(kept.pending, 0) || ' pending' AS kept
+      FROM counted
+      JOIN work_spec ON work_spec.id = counted.spec AND work_spec.deleted = 0
+      LEFT JOIN unit_group AS kept ON kept.work_spec_id = counted.spec AND kept.name = counted.name
+     WHERE kept.available IS NOT counted.available OR kept.pending IS NOT counted.pending
+     ORDER BY counted.spec, counted.name";
+
+const RECOUNT_GROUPS: &str = "
+    INSERT OR REPLACE INTO unit_group (work_spec_id, name, available, pending, turn)
+    SELECT counted.spec, counted.name, counted.available, counted.pending, coalesce(kept.turn, 0)
+      FROM (SELECT work_spec_id AS spec, coalesce(group_name, '') AS name,
+                   count(*) FILTER (WHERE status = 1) AS available, count(*) FILTER (WHERE status = 3) AS pending
+              FROM work_unit NOT INDEXED
+             WHERE in_turn = 1 AND (status = 1 OR status = 3)
+             GROUP BY work_spec_id, coalesce(group_name, '')) AS counted
+      LEFT JOIN unit_group AS kept ON kept.work_spec_id = counted.spec AND kept.name = counted.name";
+
+const EMPTY_GROUPS: &str = "
+    SELECT work_spec_id AS spec, '\"' || unit_group.name || '\"' AS name
+      FROM unit_group JOIN work_spec ON work_spec.id = work_spec_id AND deleted = 0
+     WHERE (work_spec_id, unit_group.name) NOT IN (
+           SELECT work_spec_id, coalesce(group_name, '')
+             FROM work_unit NOT INDEXED
+            WHERE in_turn = 1 AND (status = 1 OR status = 3))";
+
+const REMOVE_EMPTY_GROUPS: &str = "
+    DELETE FROM unit_group
+     WHERE (work_spec_id, name) NOT IN (
+           SELECT work_spec_id, coalesce(group_name, '')
+             FROM work_unit NOT INDEXED
+            WHERE in_turn = 1 AND (status = 1 OR status = 3))";
 
 /// See archive.rs.
 const PASSED_OVER: &str = "

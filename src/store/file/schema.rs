@@ -21,6 +21,9 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../../migrations/0010_paused_reason.sql")),
     M::up(include_str!("../../../migrations/0011_schedules.sql")),
     M::up(include_str!("../../../migrations/0012_cancel.sql")),
+    M::up(include_str!(
+        "../../../migrations/0013_order_and_groups.sql"
+    )),
 ];
 
 /// Marks a file as ours: "coor".

@@ -204,6 +204,24 @@ fn units_that_exist_are_skipped_reset_or_refused() {
 }
 
 #[test]
+fn a_unit_is_added_to_a_group_and_its_status_has_it() {
+    let (_server, mut client, ws) = start();
+    let grouped = NewUnit {
+        group: Some("acme".to_owned()),
+        ..NewUnit::new("a", Value::EMPTY_MAP)
+    };
+    let alone = NewUnit::new("b", Value::EMPTY_MAP);
+    client.add_work_units(&ws, [grouped, alone]).expect("add");
+    let keys = ["a".into(), "b".into()];
+    let statuses = client.get_work_unit_status(&ws, &keys).expect("statuses");
+    let groups: Vec<Option<String>> = statuses
+        .into_iter()
+        .map(|status| status.expect("the unit is there").group)
+        .collect();
+    assert_eq!(groups, [Some("acme".to_owned()), None]);
+}
+
+#[test]
 fn units_are_added_listed_prioritized_and_deleted() {
     let (_server, mut client, ws) = start();
     let raw = Name::from_bytes(b"raw\xff".to_vec());

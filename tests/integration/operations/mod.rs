@@ -8,6 +8,7 @@ mod data;
 mod extensions;
 mod fencing;
 mod get_work;
+mod groups;
 mod insight;
 mod locks;
 mod long_answers;

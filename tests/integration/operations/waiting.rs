@@ -56,6 +56,23 @@ fn waiting(server: &Server, count: u64, options: &str) -> Vec<Client> {
         .collect()
 }
 
+/// A group that is full must not keep a worker from waiting, nor wake it in vain over and over.
+#[test]
+fn a_worker_waits_until_a_group_may_have_another_unit() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws', 'max_running_per_group': 1}");
+    let units = ["a1", "a2", "a3"].map(|key| format!("['{key}', {{}}, {{'group': 'a'}}]"));
+    client.add("ws", &units.join(", "));
+    client.take_key("w", "a1");
+    let mut workers = waiting(&server, 2, LONG);
+    client.add("ws", "['b1', {}, {'group': 'b'}]");
+    assert_eq!(key(&mut workers[0]).as_deref(), Some("b1"));
+    assert!(!workers[1].has_input());
+    client.updated("ws", "a1", "{'status': 4}");
+    assert_eq!(key(&mut workers[1]).as_deref(), Some("a2"));
+}
+
 #[test]
 fn waiting_workers_get_units_in_the_order_of_their_arrival_and_each_unit_goes_to_one() {
     let (server, mut client) = server_with_spec();

@@ -31,6 +31,21 @@ const WRONG_COUNTS: &str = "
            (SELECT count(*) FROM units WHERE status = 'failed' AND units.work_spec = specs.work_spec)
       FROM work_specs AS specs";
 
+/// What is wrong with the counts that are kept of groups.
+const WRONG_GROUPS: &str = "
+    WITH kept AS (
+        SELECT work_spec_id, unit_group.name, available, pending
+          FROM unit_group JOIN work_spec ON work_spec.id = work_spec_id AND deleted = 0),
+    counted AS (
+        SELECT work_spec_id, coalesce(group_name, ''), count(*) FILTER (WHERE status = 1),
+               count(*) FILTER (WHERE status = 3)
+          FROM work_unit JOIN work_spec ON work_spec.id = work_spec_id AND deleted = 0
+         WHERE in_turn = 1 AND (status = 1 OR status = 3)
+         GROUP BY 1, 2)
+    SELECT * FROM (SELECT * FROM kept EXCEPT SELECT * FROM counted)
+    UNION ALL
+    SELECT * FROM (SELECT * FROM counted EXCEPT SELECT * FROM kept)";
+
 /// Reads a database, which may be open, and checks it.
 pub fn look_at(database: &Path) -> State {
     // A connection that only reads leaves the WAL alone when it is closed.
@@ -42,6 +57,11 @@ pub fn look_at(database: &Path) -> State {
         rows(&connection, WRONG_COUNTS),
         "",
         "kept counts and a recount"
+    );
+    assert_eq!(
+        rows(&connection, WRONG_GROUPS),
+        "",
+        "kept counts of groups and a recount"
     );
     VIEWS.map(|view| rows(&connection, view)).join("\n")
 }

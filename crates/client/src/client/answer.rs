@@ -197,6 +197,11 @@ impl Answer {
         Name::from_value(&self.value).ok_or_else(|| self.unexpected("a string"))
     }
 
+    /// A text, or null.
+    pub(super) fn optional_text(self) -> Result<Option<String>> {
+        self.optional().map(|answer| answer.text()).transpose()
+    }
+
     /// A name, or null.
     pub(super) fn optional_name(self) -> Result<Option<Name>> {
         self.optional().map(|answer| answer.name()).transpose()

@@ -100,16 +100,19 @@ pub struct NewUnit {
     pub priority: Option<f64>,
     /// How long it must wait. Only `coordinated` and the last Go server support this.
     pub delay: Option<Duration>,
+    /// Its group. It matters if the work spec has `fair` or `max_running_per_group`. Only `coordinated` supports this.
+    pub group: Option<String>,
 }
 
 impl NewUnit {
-    /// A unit with priority 0, available at once.
+    /// A unit with priority 0 and without a group, available at once.
     pub fn new(key: impl Into<Name>, data: Value) -> Self {
         Self {
             key: key.into(),
             data,
             priority: None,
             delay: None,
+            group: None,
         }
     }
 
@@ -117,6 +120,7 @@ impl NewUnit {
         let meta = options([
             ("priority", self.priority.map(Value::from)),
             ("delay", self.delay.map(|delay| delay.as_secs_f64().into())),
+            ("group", self.group.as_deref().map(Value::from)),
         ]);
         let has_meta = meta != Value::EMPTY_MAP;
         writer.tuple(if has_meta { 3 } else { 2 });
@@ -226,6 +230,8 @@ pub struct UnitStatus {
     pub lost: u64,
     /// When it is tried again, if it waits for that: seconds since 1970.
     pub retry_at: Option<f64>,
+    /// Its group, if it was added to one.
+    pub group: Option<String>,
     /// Who cancelled it, when and why, if it was cancelled. If its status is pending, its worker has until `expiration`.
     pub cancelled: Option<Cancellation>,
 }
@@ -571,6 +577,7 @@ impl Coordinate {
                         .optional()
                         .map(|cancelled| Cancellation::from_answer(&cancelled))
                         .transpose()?,
+                    group: item.field("group").optional_text()?,
                 })
             };
             statuses.push(item.optional().map(read).transpose()?);
