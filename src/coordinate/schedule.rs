@@ -159,6 +159,10 @@ impl Schedule {
     /// that another program keeps from writing.
     pub const LATE_MAX: Duration = Duration::from_secs(60);
 
+    /// How many years ahead a time is looked for. February 29 comes on a given day of the week within 40 years; without an
+    /// end, February 30 would be looked for until the year 5000.
+    pub(super) const YEARS_AHEAD: u16 = 50;
+
     /// Plans the next run of a new definition. One with the times of the definition `before` keeps its next run, and any
     /// keeps what was done so far. False if its time never comes.
     pub(super) fn begin(&mut self, before: Option<&Self>, now: Timestamp) -> bool {
@@ -233,10 +237,6 @@ impl Schedule {
     }
 }
 
-/// How many years ahead a time is looked for. February 29 comes on a given day of the week within 40 years; without an end,
-/// February 30 would be looked for until the year 5000.
-const YEARS_AHEAD: u16 = 50;
-
 /// The times of an expression in a time zone, for some years.
 struct Times {
     cron: Cron,
@@ -252,7 +252,7 @@ impl Times {
         let zone = timezone(&schedule.timezone)?;
         let year = instant(start)?.to_zoned(zone.clone()).year();
         let year = u16::try_from(year).ok()?;
-        let mut years = CronComponent::new(year, year.saturating_add(YEARS_AHEAD), 0, 0);
+        let mut years = CronComponent::new(year, year.saturating_add(Schedule::YEARS_AHEAD), 0, 0);
         years.parse("*").ok()?;
         cron.pattern.years = years;
         let pattern = &cron.pattern;

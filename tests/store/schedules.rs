@@ -379,7 +379,7 @@ fn what_is_wrong_with_a_schedule_is_told_with_its_key() {
         ),
         (
             json!({"schedule": "0 0 30 2 *"}),
-            "work spec key \"schedule\": such a day never comes",
+            "work spec key \"schedule\": no day within 50 years matches; check the day of the month and the month",
         ),
         (
             json!({"schedule": 5}),

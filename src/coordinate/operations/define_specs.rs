@@ -2,7 +2,9 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::work_spec::name_of;
-use crate::coordinate::{Control, Error, Meta, Name, Operation, Result, WorkSpec, WorkSpecId};
+use crate::coordinate::{
+    Control, Error, Meta, Name, Operation, Result, Schedule, WorkSpec, WorkSpecId,
+};
 use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
@@ -19,9 +21,10 @@ impl<S: Storage> Operation<'_, S> {
         if let Some(schedule) = &mut meta.schedule {
             let before = existing.and_then(|spec| spec.meta.schedule.as_deref());
             if !schedule.begin(before, self.now) {
-                return Err(Error::Invalid(
-                    "work spec key \"schedule\": such a day never comes".to_owned(),
-                ));
+                return Err(Error::Invalid(format!(
+                    "work spec key \"schedule\": no day within {} years matches; check the day of the month and the month",
+                    Schedule::YEARS_AHEAD
+                )));
             }
         }
         match existing.map(|spec| (spec.id, spec.meta.next_continuous, spec.meta.paused.clone())) {

@@ -1,5 +1,6 @@
 //! Making the units of schedules.
 
+use crate::clock::Timestamp;
 use crate::coordinate::schedule::{Missed, Overlap, Schedule};
 use crate::coordinate::storage::{InsertedUnit, Storage};
 use crate::coordinate::{Name, Operation, Result, WorkSpecId};
@@ -64,7 +65,7 @@ impl<S: Storage> Operation<'_, S> {
         &mut self,
         id: WorkSpecId,
         schedule: &Schedule,
-        time: crate::clock::Timestamp,
+        time: Timestamp,
     ) -> Result<()> {
         let name = Name::from_text(Schedule::unit_name(time));
         if self.store.find_work_unit(id, &name)?.is_some() {

@@ -100,7 +100,7 @@ fn load_prints_the_next_run_and_says_what_is_wrong_with_a_schedule() {
     std::fs::write(&file, text.replace("1 JAN", "30 FEB")).expect("write");
     let wrong = bad(server.address(), &arguments);
     assert!(
-        wrong.contains("work spec key \"schedule\": such a day never comes"),
+        wrong.contains("work spec key \"schedule\": no day within 50 years matches"),
         "{wrong}"
     );
 }
