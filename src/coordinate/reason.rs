@@ -1,5 +1,6 @@
 //! The reasons why work is not handed out, as programs and people know them.
 
+use super::rate::MaxRate;
 use super::work_spec::{Counts, Pause};
 use super::{Completed, Name};
 use crate::clock::Timestamp;
@@ -71,6 +72,13 @@ pub enum Reason {
         /// When it is.
         until: Timestamp,
     },
+    /// The work spec has handed out as many units as `max_rate` allows.
+    MaxRate {
+        /// The limit.
+        rate: MaxRate,
+        /// When it allows the next unit.
+        until: Timestamp,
+    },
     /// No worker asks for work.
     NoWorker {
         /// How many workers are registered as alive.
@@ -116,6 +124,7 @@ impl Reason {
             Self::NoWork(_) => "no_work",
             Self::ContinuousRunning => "continuous_running",
             Self::Interval { .. } => "interval",
+            Self::MaxRate { .. } => "max_rate",
             Self::NoWorker { .. } => "no_worker",
             Self::MaxRetries(_) => "max_retries",
             Self::Runtime(_) => "runtime",
@@ -191,6 +200,10 @@ impl Reason {
             }
             Self::Interval { until } => format!(
                 "the work spec is continuous, and makes its next unit in {}",
+                left(until)
+            ),
+            Self::MaxRate { rate, until } => format!(
+                "the work spec has handed out as many units as its max_rate allows, {rate}: the next one can be had in {}",
                 left(until)
             ),
             Self::NoWorker {

@@ -438,7 +438,7 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::super::EMPTY_DEFINITION;
-    use super::super::work_spec::{Counts, Meta};
+    use super::super::work_spec::{Counts, Meta, Recent};
     use super::*;
     use coordinated_client::cbor::Item;
     use proptest::prelude::*;
@@ -482,6 +482,7 @@ mod tests {
             meta,
             counts: Counts::default(),
             waiting_since: None,
+            recent: Recent::default(),
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::coordinate::storage::News;
 use crate::coordinate::{
-    AttemptId, Candidates, Completed, Counts, Name, NamespaceId, UnitStatus, WorkSpec, WorkSpecId,
-    WorkUnitId,
+    AttemptId, Candidates, Completed, Counts, Name, NamespaceId, Recent, UnitStatus, WorkSpec,
+    WorkSpecId, WorkUnitId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,6 +177,8 @@ impl WorkSpecs {
 pub(super) enum Undo {
     /// Counts were these, and available units had been there since then.
     Counts(WorkSpecId, Counts, Option<Timestamp>),
+    /// What it remembered of what happened lately was this.
+    Recent(WorkSpecId, Recent),
     /// The spec was this, or was not there.
     Spec(WorkSpecId, Option<Box<CachedSpec>>),
     /// The last name that was passed was this.

@@ -7,7 +7,8 @@ use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, VisitCounts, VisitDefinition, WorkSpecStore};
 use crate::coordinate::{
-    Candidates, Counts, Error, Meta, Name, NamespaceId, Result, StorageError, WorkSpec, WorkSpecId,
+    Candidates, Counts, Error, MaxRate, Meta, Name, NamespaceId, Recent, Result, StorageError,
+    WorkSpec, WorkSpecId,
 };
 use rusqlite::{Connection, named_params};
 
@@ -22,8 +23,10 @@ statements! {
                can_be_continuous, interval_us, next_continuous_us, max_running, max_getwork,
                max_retries, retries, retry_delay_us, retry_backoff, retry_delay_max_us, retry_jitter,
                max_lost, then_name, runtime, min_gb,
+               max_rate, max_rate_burst, halt_failures, halt_rate, halt_min,
                available, delayed, retrying, pending, finished, failed, archived_finished,
-               archived_failed, passed_name, waiting_since_us, finished_after_id, failed_after_id
+               archived_failed, passed_name, waiting_since_us, finished_after_id, failed_after_id,
+               rate_full_us, failed_in_a_row, recent_attempts, recent_finished, recent_failed
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0
@@ -69,7 +72,9 @@ statements! {
                max_getwork = :max_getwork, max_retries = :max_retries, retries = :retries,
                retry_delay_us = :retry_delay_us, retry_backoff = :retry_backoff,
                retry_delay_max_us = :retry_delay_max_us, retry_jitter = :retry_jitter,
-               max_lost = :max_lost, then_name = :then_name, runtime = :runtime, min_gb = :min_gb
+               max_lost = :max_lost, then_name = :then_name, runtime = :runtime, min_gb = :min_gb,
+               max_rate = :max_rate, max_rate_burst = :max_rate_burst, halt_failures = :halt_failures,
+               halt_rate = :halt_rate, halt_min = :halt_min
          WHERE id = :id";
 
     RECOUNT = "
@@ -175,12 +180,13 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
-    /// Changes the times that are kept with specs: when the next continuous unit is due, and since when there have been
-    /// available units.
+    /// Changes the times that are kept with specs: when the next continuous unit is due, since when there have been
+    /// available units, and when the bucket of a rate is full.
     pub(super) fn change_spec_times(
         &mut self,
         next_continuous: impl Fn(&Meta, Timestamp) -> Timestamp,
         waiting_since: impl Fn(Timestamp) -> Timestamp,
+        rate_full: impl Fn(&Meta, Timestamp) -> Timestamp,
     ) -> StorageResult<()> {
         let ids: Vec<WorkSpecId> = self.specs.by_id.keys().copied().collect();
         for id in ids {
@@ -198,6 +204,19 @@ impl SqliteStore {
                     && let Some(spec) = self.spec_to_count(id)
                 {
                     spec.waiting_since = Some(after);
+                }
+            }
+            if let Some(before) = spec.recent.full_at {
+                let after = rate_full(&spec.meta, before);
+                if after != before {
+                    let full_at = Some(after);
+                    self.set_recent(
+                        id,
+                        Recent {
+                            full_at,
+                            ..spec.recent
+                        },
+                    );
                 }
             }
         }
@@ -287,6 +306,7 @@ impl WorkSpecStore for SqliteStore {
             meta: meta.clone(),
             counts: Counts::default(),
             waiting_since: None,
+            recent: Recent::default(),
         };
         self.specs.put(CachedSpec {
             namespace,
@@ -327,6 +347,7 @@ impl WorkSpecStore for SqliteStore {
 
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()> {
         let pause = meta.paused.as_ref();
+        let halt_rate = meta.halt_after.and_then(|halt| halt.rate);
         self.statements
             .prepared(UPDATE_META)?
             .execute(named_params! {
@@ -352,6 +373,11 @@ impl WorkSpecStore for SqliteStore {
                 ":then_name": meta.then,
                 ":runtime": meta.runtime,
                 ":min_gb": meta.min_gb,
+                ":max_rate": meta.max_rate.map(|rate| rate.to_string()),
+                ":max_rate_burst": meta.max_rate.map(MaxRate::burst),
+                ":halt_failures": limit_column(meta.halt_after.and_then(|halt| halt.failures)),
+                ":halt_rate": halt_rate.map(|rate| rate.share),
+                ":halt_min": limit_column(halt_rate.map(|rate| rate.min)),
                 ":id": id,
             })?;
         let cached = self.cached(id)?;
@@ -360,6 +386,13 @@ impl WorkSpecStore for SqliteStore {
             spec.meta = meta.clone();
         }
         Ok(())
+    }
+
+    fn set_recent(&mut self, id: WorkSpecId, recent: Recent) {
+        if let Some(spec) = self.specs.counted_mut(id) {
+            let before = std::mem::replace(&mut spec.recent, recent);
+            self.batch.undo.push(Undo::Recent(id, before));
+        }
     }
 
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()> {
@@ -407,7 +440,10 @@ impl WorkSpecStore for SqliteStore {
             namespace, spec, ..
         } = self.cached(id)?;
         self.discard_work_spec(id)?;
-        self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
+        let id = self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
+        if spec.recent != Recent::default() {
+            self.set_recent(id, spec.recent);
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! COORDINATED_MODEL_SEED which ones.
 
 mod answer;
+mod limits;
 mod locks;
 mod model;
 mod on_model;

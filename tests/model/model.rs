@@ -7,8 +7,8 @@ use super::operations::{Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
-    Added, AttemptStatus, Control, Counts, IfExists, LEASE_MAX, Meta, Name, Pause, PriorityChange,
-    Retention, RetryPolicy, UnitStatus,
+    Added, AttemptStatus, Control, Counts, FailureRate, HaltAfter, IfExists, LEASE_MAX, MaxRate,
+    Meta, Name, Pause, PriorityChange, Retention, RetryPolicy, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,6 +36,10 @@ pub struct Spec {
     pub units: BTreeMap<Name, Unit>,
     archived_finished: u64,
     archived_failed: u64,
+    /// When the bucket of `max_rate` is full.
+    pub full_at: Option<Timestamp>,
+    /// Of the attempts that count for `halt_after`, whether each has failed, the oldest first.
+    pub outcomes: Vec<bool>,
 }
 
 #[derive(Clone)]
@@ -56,6 +60,8 @@ pub struct Unit {
     /// How many times it has failed, and lost a lease, since then.
     pub failures: u64,
     pub lost: u64,
+    /// Whether an attempt has failed that has just ended.
+    pub ended: Option<bool>,
 }
 
 #[derive(Clone)]
@@ -122,6 +128,7 @@ impl Unit {
             self.make_available(now);
             return;
         }
+        self.ended = Some(true);
         let leases = if self.lost == 1 { "lease" } else { "leases" };
         let traceback = format!("lost {} {leases}", self.lost);
         let data = super::reports::with_traceback(self.shown_data(), &traceback);
@@ -240,6 +247,9 @@ fn meta_of(definition: &Json) -> Option<Meta> {
     }
     let number = |key: &str| get(key).and_then(|value| value.as_f64());
     let text = |key: &str| get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    let rate = text("max_rate").map(|rate| MaxRate::from_text(&rate).expect("a rate"));
+    let burst = limit("max_rate_burst").map(|burst| u32::try_from(burst).expect("few"));
+    let rate = rate.map(|rate| rate.with_burst(burst.unwrap_or(rate.burst())));
     Some(Meta {
         paused: get("disabled").map(|_| Pause::default()),
         weight: weight.max(1),
@@ -259,9 +269,26 @@ fn meta_of(definition: &Json) -> Option<Meta> {
             jitter: 0.0,
         }),
         max_lost: limit("max_lost"),
+        max_rate: rate,
+        halt_after: halt_after(get("halt_after")),
         then: text("then").map(Name::from_text),
         runtime: text("runtime").unwrap_or_default(),
         min_gb: 0.0,
+    })
+}
+
+fn halt_after(value: Option<&serde_json::Value>) -> Option<HaltAfter> {
+    let value = value?;
+    let share = value.get("rate").and_then(|share| share.as_f64());
+    Some(HaltAfter {
+        failures: value.get("failures").and_then(|failures| failures.as_u64()),
+        rate: share.map(|share| FailureRate {
+            share,
+            min: value
+                .get("min")
+                .and_then(|min| min.as_u64())
+                .expect("a minimum"),
+        }),
     })
 }
 
@@ -291,14 +318,30 @@ impl Model {
     /// Ends the leases, delays, workers and locks whose time is over.
     pub fn expire(&mut self) {
         let now = self.now;
-        for Spec { meta, units, .. } in self.specs.values_mut() {
-            for unit in units.values_mut() {
-                if let Some(active) = unit.active
+        let mut lost = Vec::new();
+        for (spec, Spec { units, .. }) in &self.specs {
+            for (name, unit) in units {
+                if let Some(active) = unit.active_attempt()
                     && unit.status() == UnitStatus::Pending
-                    && unit.attempts[active].expiration <= now
+                    && active.expiration <= now
                 {
-                    unit.lose_lease(active, meta.max_lost, now);
+                    lost.push((active.expiration, active.id, spec.clone(), name.clone()));
                 }
+            }
+        }
+        lost.sort();
+        for (.., spec, name) in lost {
+            let spec = self.specs.get_mut(&spec).expect("a known spec");
+            let unit = spec.units.get_mut(&name).expect("a known unit");
+            let active = unit.active.expect("the attempt of a pending unit");
+            unit.lose_lease(active, spec.meta.max_lost, now);
+            if unit.ended.take().is_some() {
+                let data = unit.shown_data().to_vec();
+                spec.count_outcome(true, Some(&data), now);
+            }
+        }
+        for Spec { units, .. } in self.specs.values_mut() {
+            for unit in units.values_mut() {
                 if unit.status() == UnitStatus::Delayed {
                     unit.make_available(now);
                 }
@@ -337,6 +380,7 @@ impl Model {
         for spec in self.specs.values_mut() {
             let next = &mut spec.meta.next_continuous;
             *next = next.map(|next| next.moved(step));
+            spec.full_at = spec.full_at.map(|at| at.moved(step));
         }
     }
 
@@ -353,7 +397,9 @@ impl Model {
             worker.expiration = bounded(worker.expiration);
         }
         self.by_worker.clear();
-        for Spec { meta, .. } in self.specs.values_mut() {
+        for spec in self.specs.values_mut() {
+            spec.bound_tokens(self.now);
+            let meta = &mut spec.meta;
             let latest = self.now.plus(meta.interval.unwrap_or_default());
             meta.next_continuous = meta.next_continuous.map(|next| next.min(latest));
         }
@@ -372,20 +418,25 @@ impl Model {
             units: BTreeMap::new(),
             archived_finished: 0,
             archived_failed: 0,
+            full_at: None,
+            outcomes: Vec::new(),
         });
         meta.next_continuous = spec.meta.next_continuous;
         if let (Some(_), Some(before)) = (&meta.paused, &spec.meta.paused) {
             meta.paused = Some(before.clone());
         }
         spec.definition = encoded(definition);
+        let was_paused = spec.meta.paused.is_some();
         spec.meta = meta;
+        spec.keep_past(was_paused, self.now);
         Answer::Done
     }
 
     pub fn control(&mut self, spec: &str, control: &Control) -> Answer {
-        let Some(Spec { meta, .. }) = self.specs.get_mut(spec) else {
+        let Some(spec) = self.specs.get_mut(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
         };
+        let (was_paused, meta) = (spec.meta.paused.is_some(), &mut spec.meta);
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Answer::Failed(Failure::Refused);
         }
@@ -404,6 +455,7 @@ impl Model {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
+        spec.keep_past(was_paused, self.now);
         Answer::Done
     }
 
@@ -422,7 +474,8 @@ impl Model {
         let Some(spec) = self.specs.get(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
         };
-        let line = answer::spec(&spec.definition, &spec.counts(), &spec.meta);
+        let past = (spec.full_at, spec.failed_in_a_row());
+        let line = answer::spec(&spec.definition, &spec.counts(), &spec.meta, past);
         Answer::Seen(vec![line])
     }
 
@@ -485,6 +538,7 @@ impl Model {
             not_counted: 0,
             failures: 0,
             lost: 0,
+            ended: None,
         });
         if unit.status() == UnitStatus::Pending {
             let active = unit.active.expect("the attempt of a pending unit");

@@ -116,12 +116,18 @@ impl Model {
                 true
             }
         };
+        let ended = unit.ended.take();
         if before != UnitStatus::Finished && unit.status() == UnitStatus::Finished {
             let (output, priority) = (field(unit.shown_data(), "output"), unit.priority);
             if let (Some(then), Some(output)) = (then, output) {
                 let then = String::from_utf8_lossy(then.bytes());
                 self.add(&then, additions(&output, priority), IfExists::Reset);
             }
+        }
+        if let Some(has_failed) = ended {
+            let data = report.data.as_ref().map(encoded);
+            let of_spec = self.specs.get_mut(spec).expect("a known spec");
+            of_spec.count_outcome(has_failed, data.as_deref(), now);
         }
         if counts {
             Answer::Done
@@ -331,6 +337,7 @@ impl Unit {
         }
         let active = self.active.expect("an attempt");
         self.attempts[active].finish_as(status, now);
+        self.ended = Some(status == Attempt::Failed);
         self.set_active_data(report);
     }
 

@@ -80,6 +80,7 @@ impl Model {
                     || request.work_specs.contains(&Name::from_text(name)))
                 && meta.max_running.is_none_or(|max| counts.pending < max)
                 && (counts.available > 0 || may_make_one)
+                && spec.allowed_by_rate(self.now) > 0
         };
         let with_work = self
             .specs
@@ -160,6 +161,7 @@ impl Model {
                 "interval",
                 has_none && meta.continuous && counts.pending == 0 && is_early,
             ),
+            ("max_rate", spec.allowed_by_rate(self.now) == 0),
             ("max_retries", meta.max_retries.is_some_and(has_no_retries)),
             ("runtime", !meta.runtime.is_empty()),
             ("lower_priority", has_lower_priority),
@@ -194,6 +196,7 @@ impl Model {
             Some(request.max_units as u64),
             spec.meta.max_getwork,
             may_still_run,
+            Some(spec.allowed_by_rate(now)),
         ];
         let count = limits.into_iter().flatten().min().unwrap_or(0);
         let max_retries = spec.meta.max_retries;
@@ -224,6 +227,10 @@ impl Model {
                 data: unit.data.clone(),
                 name: best,
             });
+        }
+        let spec = self.specs.get_mut(name).expect("a known spec");
+        if !given.is_empty() {
+            spec.take_tokens(given.len(), now);
         }
         given
     }

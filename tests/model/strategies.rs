@@ -287,35 +287,60 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
         option::weighted(0.3, select(vec![1.0, 6.0])),
         option::weighted(0.3, 0..3_i64),
     );
-    (scheduling, limit(), limit(), limit(), then, retrying).prop_map(
-        move |(scheduling, max_running, max_getwork, max_retries, then, retrying)| {
-            let (retries, retry_delay, retry_backoff, retry_delay_max, max_lost) = retrying;
-            let (priority, weight, nice, disabled, continuous, interval, runtime) = scheduling;
-            let entries = [
-                ("name", Some(json!(name))),
-                ("priority", priority.map(Value::from)),
-                ("weight", weight.map(Value::from)),
-                ("nice", nice.map(Value::from)),
-                ("disabled", disabled.then(|| json!(true))),
-                ("continuous", continuous.then(|| json!(true))),
-                ("interval", interval.map(Value::from)),
-                ("runtime", runtime.map(Value::from)),
-                ("max_running", max_running.map(Value::from)),
-                ("max_getwork", max_getwork.map(Value::from)),
-                ("max_retries", max_retries.map(Value::from)),
-                ("then", then.map(Value::from)),
-                ("retries", retries.map(Value::from)),
-                ("retry_delay", retry_delay.map(Value::from)),
-                ("retry_backoff", retry_backoff.map(Value::from)),
-                ("retry_delay_max", retry_delay_max.map(Value::from)),
-                ("max_lost", max_lost.map(Value::from)),
-            ];
-            let there = entries
-                .into_iter()
-                .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-            Json(Value::Object(there.collect::<Map<_, _>>()))
-        },
+    let halt = vec![
+        json!({"failures": 1}),
+        json!({"failures": 3}),
+        json!({"rate": 1, "min": 2}),
+        json!({"failures": 4, "rate": 0.7, "min": 2}),
+        json!({"rate": 0.5, "min": 1}),
+    ];
+    let limits = (
+        option::weighted(0.25, select(vec!["4/s", "1/s", "30/m"])),
+        option::weighted(0.5, select(vec![1, 3])),
+        option::weighted(0.25, select(halt)),
+    );
+    (
+        scheduling,
+        limit(),
+        limit(),
+        limit(),
+        then,
+        retrying,
+        limits,
     )
+        .prop_map(
+            move |(scheduling, max_running, max_getwork, max_retries, then, retrying, limits)| {
+                let (max_rate, max_rate_burst, halt_after) = limits;
+                let (retries, retry_delay, retry_backoff, retry_delay_max, max_lost) = retrying;
+                let (priority, weight, nice, disabled, continuous, interval, runtime) = scheduling;
+                let entries = [
+                    ("name", Some(json!(name))),
+                    ("priority", priority.map(Value::from)),
+                    ("weight", weight.map(Value::from)),
+                    ("nice", nice.map(Value::from)),
+                    ("disabled", disabled.then(|| json!(true))),
+                    ("continuous", continuous.then(|| json!(true))),
+                    ("interval", interval.map(Value::from)),
+                    ("runtime", runtime.map(Value::from)),
+                    ("max_running", max_running.map(Value::from)),
+                    ("max_getwork", max_getwork.map(Value::from)),
+                    ("max_retries", max_retries.map(Value::from)),
+                    ("then", then.map(Value::from)),
+                    ("retries", retries.map(Value::from)),
+                    ("retry_delay", retry_delay.map(Value::from)),
+                    ("retry_backoff", retry_backoff.map(Value::from)),
+                    ("retry_delay_max", retry_delay_max.map(Value::from)),
+                    ("max_lost", max_lost.map(Value::from)),
+                    ("max_rate", max_rate.map(Value::from)),
+                    ("max_rate_burst", max_rate_burst.map(Value::from)),
+                    ("halt_after", halt_after),
+                ];
+                let there = entries
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+                Json(Value::Object(there.collect::<Map<_, _>>()))
+            },
+        )
 }
 
 fn control() -> impl Strategy<Value = Control> {

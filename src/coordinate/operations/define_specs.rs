@@ -2,7 +2,9 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::work_spec::name_of;
-use crate::coordinate::{Control, Error, Meta, Name, Operation, Result, WorkSpec, WorkSpecId};
+use crate::coordinate::{
+    Control, Error, MaxRate, Meta, Name, Operation, Outcomes, Recent, Result, WorkSpec, WorkSpecId,
+};
 use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
@@ -21,11 +23,13 @@ impl<S: Storage> Operation<'_, S> {
         {
             Some((id, next_continuous, paused)) => {
                 meta.next_continuous = next_continuous;
+                let was_paused = paused.is_some();
                 if meta.paused.is_some() && paused.is_some() {
                     meta.paused = paused;
                 }
                 self.store
                     .replace_work_spec(id, &name, definition.bytes(), &meta)?;
+                self.keep_recent(id, was_paused);
             }
             None => {
                 self.store
@@ -80,7 +84,28 @@ impl<S: Storage> Operation<'_, S> {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
-        Ok(self.store.update_work_spec_meta(id, &meta)?)
+        let was_paused = spec.meta.paused.is_some();
+        self.store.update_work_spec_meta(id, &meta)?;
+        self.keep_recent(id, was_paused);
+        Ok(())
+    }
+
+    /// Keeps what a work spec remembers of what has happened lately as far as that still matters, after it was changed.
+    fn keep_recent(&mut self, id: WorkSpecId, was_paused: bool) {
+        let Some(WorkSpec { meta, recent, .. }) = self.store.get_work_spec(id) else {
+            return;
+        };
+        let is_resumed = was_paused && meta.paused.is_none();
+        let outcomes = match is_resumed || meta.halt_after.is_none() {
+            true => Outcomes::default(),
+            false => recent.outcomes,
+        };
+        let bounded = |(full_at, rate): (_, MaxRate)| rate.bounded(full_at, self.now);
+        let full_at = recent.full_at.zip(meta.max_rate).map(bounded);
+        let kept = Recent { full_at, outcomes };
+        if kept != *recent {
+            self.store.set_recent(id, kept);
+        }
     }
 
     /// Deletes a work spec with its units and their attempts. It is gone at once for all who ask;

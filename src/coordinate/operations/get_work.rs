@@ -1,9 +1,10 @@
 //! Handing out work.
 
 use crate::coordinate::handed_out::HandedOutUnit;
+use crate::coordinate::scheduler;
 use crate::coordinate::storage::{AvailableUnit, BestUnits, Storage};
 use crate::coordinate::{
-    Assignment, Candidates, Name, Operation, Result, WorkRequest, WorkSpec, WorkSpecId, WorkUnit,
+    Assignment, Candidates, Name, Operation, Recent, Result, WorkRequest, WorkSpecId, WorkUnit,
 };
 use coordinated_client::cbor::EMPTY_MAP;
 use std::collections::BTreeSet;
@@ -47,10 +48,14 @@ impl<S: Storage> Operation<'_, S> {
                 break;
             };
             let (work_spec, max_retries) = (spec.name.clone(), spec.meta.max_retries);
-            let count = units_allowed(spec, max_units);
+            let max_getwork = spec.meta.max_getwork.unwrap_or(u64::MAX);
+            let count = max_units
+                .min(scheduler::units_allowed(spec, self.now))
+                .min(usize::try_from(max_getwork).unwrap_or(usize::MAX));
             if spec.counts.available == 0 {
                 let unit = self.make_continuous_unit(id)?;
                 given.push(self.hand_out(unit, work_spec, worker, request.lease)?);
+                self.take_tokens(id, given.len());
                 break;
             }
             let mut bytes = 0;
@@ -91,6 +96,7 @@ impl<S: Storage> Operation<'_, S> {
                 }
             }
             if !given.is_empty() {
+                self.take_tokens(id, given.len());
                 break;
             }
             if !found_any {
@@ -132,6 +138,17 @@ impl<S: Storage> Operation<'_, S> {
             named.put(spec, self.now);
         }
         named.choose(runtimes, self.random)
+    }
+
+    /// Notes that units of a work spec were handed out, if it has a `max_rate`.
+    fn take_tokens(&mut self, id: WorkSpecId, count: usize) {
+        let spec = self.store.get_work_spec(id);
+        let Some((rate, recent)) = spec.and_then(|spec| Some((spec.meta.max_rate?, spec.recent)))
+        else {
+            return;
+        };
+        let full_at = Some(rate.full_after(recent.full_at, self.now, count));
+        self.store.set_recent(id, Recent { full_at, ..recent });
     }
 
     fn hand_out(
@@ -200,14 +217,4 @@ impl<S: Storage> Operation<'_, S> {
             Name::from_bytes(format!("{seconds}.{micros:06}"))
         }
     }
-}
-
-/// How many units of a work spec one call may give if it asks for `max_units`.
-fn units_allowed(spec: &WorkSpec, max_units: usize) -> usize {
-    let (meta, pending) = (&spec.meta, spec.counts.pending);
-    let may_still_run = meta.max_running.map(|max| max.saturating_sub(pending));
-    let limits = [meta.max_getwork, may_still_run].into_iter().flatten();
-    limits.fold(max_units, |count, limit| {
-        count.min(usize::try_from(limit).unwrap_or(usize::MAX))
-    })
 }
