@@ -91,7 +91,8 @@ impl MaxRate {
     }
 
     /// When the next unit may be handed out; `None` if it may be `now`.
-    pub(super) fn next_at(self, full_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    #[must_use]
+    pub fn next_at(self, full_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         // All tokens but one come back after that.
         let rest = u128::from(self.burst - 1) * self.period_us() / u128::from(self.units);
         let next = full_at?.minus(duration_from_us(rest));

@@ -26,6 +26,9 @@ const FEATURES: &[&str] = &[
     "if_exists",
     "pause_reason",
     "retries",
+    "max_rate",
+    "halt_after",
+    "tell_retry",
 ];
 
 pub(super) fn get_config<S: Storage>(

@@ -8,7 +8,9 @@ use super::reply::{
 };
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Control, Error, Meta, Pause, Result, limit_from_integer};
+use crate::coordinate::{
+    Control, Error, HaltAfter, Meta, Pause, Result, WorkSpec, limit_from_integer,
+};
 use crate::limits;
 use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
@@ -170,19 +172,26 @@ pub(super) fn get_work_spec_meta<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
     let name = params.get("work_spec_name").name()?;
-    let with_pause = Options::read(params.get("options"))?.get("pause").is_true();
-    let meta = call
-        .operation
-        .work_spec(&name)
-        .map(|spec| spec.meta.clone());
-    if let Some(meta) = write_in_band(out, FailedValue::Null, meta)? {
-        ok_pair(out, |writer| write_meta(writer, &meta, with_pause));
+    let options = Options::read(params.get("options"))?;
+    let with_pause = options.get("pause").is_true();
+    let with_limits = options.get("limits").is_true();
+    let now = call.operation.now;
+    let spec = call.operation.work_spec(&name).cloned();
+    if let Some(spec) = write_in_band(out, FailedValue::Null, spec)? {
+        ok_pair(out, |writer| {
+            let limits = if with_limits { LIMITS_FIELDS } else { 0 };
+            write_meta(writer, &spec.meta, with_pause, limits);
+            if with_limits {
+                write_limits(writer, &spec, now);
+            }
+        });
     }
     Ok(Progress::Done)
 }
 
-fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool) {
-    writer.map(if with_pause { 6 } else { 5 });
+/// Writes how a work spec is scheduled: a map in which `more` fields follow.
+fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool, more: usize) {
+    writer.map(5 + usize::from(with_pause) + more);
     writer.bytes(b"status");
     writer.integer(match meta.paused {
         Some(_) => PAUSED,
@@ -200,6 +209,49 @@ fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool) {
     write_limit(writer, meta.max_running);
     writer.bytes(b"weight");
     writer.integer(meta.weight);
+}
+
+const LIMITS_FIELDS: usize = 7;
+
+/// Writes the fields about retries, the rate, and when failures pause the work spec.
+fn write_limits(writer: &mut Writer<'_>, spec: &WorkSpec, now: Timestamp) {
+    let (meta, recent) = (&spec.meta, &spec.recent);
+    writer.bytes(b"retries");
+    writer.unsigned(meta.retry.map_or(0, |retry| retry.retries));
+    writer.bytes(b"retrying");
+    writer.unsigned(spec.counts.retrying);
+    writer.bytes(b"max_rate");
+    match meta.max_rate {
+        Some(rate) => writer.bytes(rate.to_string().as_bytes()),
+        None => writer.null(),
+    }
+    writer.bytes(b"max_rate_burst");
+    write_limit(writer, meta.max_rate.map(|rate| rate.burst().into()));
+    writer.bytes(b"rate_until");
+    let until = meta
+        .max_rate
+        .and_then(|rate| rate.next_at(recent.full_at, now));
+    write_time(writer, until);
+    writer.bytes(b"halt_after");
+    match meta.halt_after {
+        Some(halt_after) => write_halt_after(writer, halt_after),
+        None => writer.null(),
+    }
+    writer.bytes(b"failed_in_a_row");
+    writer.unsigned(recent.outcomes.failed_in_a_row);
+}
+
+fn write_halt_after(writer: &mut Writer<'_>, halt_after: HaltAfter) {
+    writer.map(3);
+    writer.bytes(b"failures");
+    write_limit(writer, halt_after.failures);
+    writer.bytes(b"rate");
+    match halt_after.rate {
+        Some(rate) => writer.float(rate.share),
+        None => writer.null(),
+    }
+    writer.bytes(b"min");
+    write_limit(writer, halt_after.rate.map(|rate| rate.min));
 }
 
 /// Writes who paused a work spec, when and why; null if it is not paused.

@@ -4,6 +4,7 @@ mod deletion;
 mod other_programs;
 mod passing_time;
 mod queue;
+mod rates;
 mod retention;
 mod sqlite;
 mod upgrades;

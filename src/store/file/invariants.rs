@@ -82,6 +82,9 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(9, "retries", TOO_MANY_FAILURES, "work unit {unit}: failures {failures}, lost leases {lost}, but only {attempts} attempts since it was added or retried"),
     invariant(1, "delays", "SELECT id AS unit FROM work_unit NOT INDEXED WHERE status = 2 AND not_before_us IS NULL", "work unit {unit} is delayed but has no not_before time"),
     invariant(10, "pauses", "SELECT id AS spec FROM work_spec WHERE paused = 0 AND coalesce(paused_reason, paused_by, paused_us) IS NOT NULL", "work spec {spec} is not paused, but has who paused it, when or why").repaired_by("UPDATE work_spec SET paused_reason = NULL, paused_by = NULL, paused_us = NULL WHERE paused = 0"),
+    invariant(11, "rates", NO_RATE, "work spec {spec} has no max_rate, but a time at which its bucket is full").repaired_by("UPDATE work_unit_count SET rate_full_us = NULL WHERE work_spec_id IN (SELECT id FROM work_spec WHERE max_rate IS NULL)"),
+    invariant(11, "rates", "SELECT id AS spec FROM work_spec WHERE (max_rate IS NULL) <> (max_rate_burst IS NULL)", "work spec {spec} has one of max_rate and max_rate_burst without the other"),
+    invariant(11, "halts", NO_HALT, "work spec {spec} has no halt_after, but a count of failed attempts").repaired_by("UPDATE work_unit_count SET failed_in_a_row = 0, recent_attempts = 0, recent_finished = 0, recent_failed = 0 WHERE work_spec_id IN (SELECT id FROM work_spec WHERE halt_failures IS NULL AND halt_rate IS NULL)"),
     invariant(1, STORED_CBOR, "SELECT id AS spec, cbor_fault('a map', definition) AS fault FROM work_spec WHERE fault IS NOT NULL", "work spec {spec}: its definition can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),
@@ -288,6 +291,15 @@ const RECOUNT_RETRYING: &str = "
                         WHERE work_unit.work_spec_id = work_unit_count.work_spec_id
                           AND status < 3 AND failures > 0)
      WHERE work_spec_id IN (SELECT id FROM work_spec WHERE deleted = 0)";
+
+const NO_RATE: &str = "
+    SELECT id AS spec FROM work_spec JOIN work_unit_count ON work_spec_id = id
+     WHERE max_rate IS NULL AND rate_full_us IS NOT NULL";
+
+const NO_HALT: &str = "
+    SELECT id AS spec FROM work_spec JOIN work_unit_count ON work_spec_id = id
+     WHERE halt_failures IS NULL AND halt_rate IS NULL
+       AND (failed_in_a_row > 0 OR recent_attempts > 0 OR recent_finished > 0 OR recent_failed > 0)";
 
 #[cfg(test)]
 mod tests {

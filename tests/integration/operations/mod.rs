@@ -11,6 +11,7 @@ mod insight;
 mod locks;
 mod long_answers;
 mod numbers;
+mod rates;
 mod retries;
 mod specs;
 mod steps;

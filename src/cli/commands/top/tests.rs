@@ -105,6 +105,7 @@ fn a_wide_screen_has_all_columns_and_the_details_side_by_side() {
         "Pending",
         "Finished",
         "Delayed",
+        "Retrying",
         "Left",
     ] {
         assert!(lines[1].contains(title), "{title} in {}", lines[1]);

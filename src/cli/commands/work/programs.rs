@@ -3,6 +3,7 @@
 use super::collected::Collected;
 use super::ended::Ended;
 use super::find;
+use super::halt::Halt;
 use super::output_files::{self, OutputFiles};
 use super::output_rule::{Source, Takes};
 use super::process::{self, Limits, Ran};
@@ -41,6 +42,7 @@ pub(super) struct Programs<V> {
     pub(super) output_files: OutputFiles,
     pub(super) view: V,
     pub(super) warned: Warned,
+    pub(super) halt: Halt,
 }
 
 /// Arguments that look like placeholders but are not, about which a warning was shown.
@@ -79,6 +81,9 @@ impl<V: View> Handler for Programs<V> {
 
     fn ended(&self, unit: &Context, ending: &Ending, took: Duration) {
         self.view.ended(unit, ending, took);
+        if let Some(text) = self.halt.count(ending) {
+            self.view.note(&text);
+        }
     }
 
     fn outage_began(&self, error: &Error) {
