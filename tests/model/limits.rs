@@ -3,7 +3,7 @@
 use super::model::Spec;
 use super::reports::field;
 use coordinated::clock::Timestamp;
-use coordinated::coordinate::{MaxRate, Pause};
+use coordinated::coordinate::{MaxRate, Meta, Pause};
 use serde_cbor::Value;
 use std::time::Duration;
 
@@ -43,12 +43,13 @@ impl Spec {
     }
 
     /// What is kept of the past when the meta was changed.
-    pub fn keep_past(&mut self, was_paused: bool, now: Timestamp) {
+    pub fn keep_past(&mut self, before: &Meta, now: Timestamp) {
         self.bound_tokens(now);
         if self.meta.max_rate.is_none() {
             self.full_at = None;
         }
-        if self.meta.halt_after.is_none() || was_paused && self.meta.paused.is_none() {
+        let is_resumed = before.paused.is_some() && self.meta.paused.is_none();
+        if self.meta.halt_after != before.halt_after || is_resumed {
             self.outcomes.clear();
         }
     }

@@ -426,9 +426,8 @@ impl Model {
             meta.paused = Some(before.clone());
         }
         spec.definition = encoded(definition);
-        let was_paused = spec.meta.paused.is_some();
-        spec.meta = meta;
-        spec.keep_past(was_paused, self.now);
+        let before = std::mem::replace(&mut spec.meta, meta);
+        spec.keep_past(&before, self.now);
         Answer::Done
     }
 
@@ -436,7 +435,7 @@ impl Model {
         let Some(spec) = self.specs.get_mut(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
         };
-        let (was_paused, meta) = (spec.meta.paused.is_some(), &mut spec.meta);
+        let (before, meta) = (spec.meta.clone(), &mut spec.meta);
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Answer::Failed(Failure::Refused);
         }
@@ -455,7 +454,7 @@ impl Model {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
-        spec.keep_past(was_paused, self.now);
+        spec.keep_past(&before, self.now);
         Answer::Done
     }
 

@@ -138,7 +138,7 @@ fn take(
                 .delete_work_units(&named(spec), &which)
                 .map(Answer::Count)
         }
-        Op::GetWork(request) => {
+        Op::GetWork(request) | Op::WaitForWork(request, _) => {
             *given = get_work(running, request)?;
             Ok(Answer::Work(work_of(running, given)))
         }

@@ -53,6 +53,8 @@ pub enum Operation {
     Prioritize(&'static str, Vec<Name>, PriorityChange),
     DeleteUnits(&'static str, Which),
     GetWork(Request),
+    /// The same, but if there is nothing it waits, until this time is over.
+    WaitForWork(Request, Duration),
     Report(Target, Report),
     Heartbeat(Heartbeat),
     Unregister(Name),
@@ -149,7 +151,7 @@ pub enum Which {
     InStatus(Vec<UnitStatus>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     pub worker: Name,
     pub max_units: usize,

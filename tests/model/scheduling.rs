@@ -67,7 +67,7 @@ impl Model {
     }
 
     /// The specs of which one is drawn, at random among those with the highest priority.
-    fn candidates(&self, request: &Request) -> Vec<String> {
+    pub fn candidates(&self, request: &Request) -> Vec<String> {
         let has_work = |name: &str, spec: &Spec| {
             let (meta, counts) = (&spec.meta, spec.counts());
             let may_make_one = meta.continuous

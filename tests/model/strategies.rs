@@ -72,7 +72,8 @@ fn passing() -> impl Strategy<Value = Duration> {
 
 fn operation() -> BoxedStrategy<Operation> {
     prop_oneof![
-        26 => request().prop_map(Operation::GetWork),
+        21 => request().prop_map(Operation::GetWork),
+        5 => (request(), seconds(0..60)).prop_map(|(request, wait)| Operation::WaitForWork(request, wait)),
         26 => (target(), report()).prop_map(|(target, report)| Operation::Report(target, report)),
         16 => (spec(), vec(new_unit(), 1..5), if_exists())
             .prop_map(|(spec, units, if_exists)| Operation::Add(spec, units, if_exists)),

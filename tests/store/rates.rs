@@ -258,6 +258,24 @@ fn a_share_of_failures_pauses_a_work_spec_when_there_were_enough_attempts() {
 }
 
 #[test]
+fn the_count_is_kept_over_the_same_definition_and_begins_anew_with_another_halt_after() {
+    let halting = json!({"halt_after": {"failures": 3}});
+    let mut world = world_with(&halting);
+    fail(&mut world);
+    furnish(&mut world, &halting);
+    fail(&mut world);
+    furnish(
+        &mut world,
+        &json!({"halt_after": {"failures": 3, "rate": 1, "min": 9}}),
+    );
+    fail(&mut world);
+    fail(&mut world);
+    assert_eq!(pause(&mut world), None);
+    fail(&mut world);
+    assert!(pause(&mut world).is_some());
+}
+
+#[test]
 fn what_ends_while_a_work_spec_is_paused_does_not_count() {
     let mut world = world_with(&json!({"halt_after": {"failures": 2}}));
     let mut handed_out = nobody();

@@ -19,17 +19,16 @@ impl<S: Storage> Operation<'_, S> {
         match self
             .store
             .find_work_spec(self.namespace, &name)
-            .map(|spec| (spec.id, spec.meta.next_continuous, spec.meta.paused.clone()))
+            .map(|spec| (spec.id, spec.meta.clone()))
         {
-            Some((id, next_continuous, paused)) => {
-                meta.next_continuous = next_continuous;
-                let was_paused = paused.is_some();
-                if meta.paused.is_some() && paused.is_some() {
-                    meta.paused = paused;
+            Some((id, before)) => {
+                meta.next_continuous = before.next_continuous;
+                if meta.paused.is_some() && before.paused.is_some() {
+                    meta.paused.clone_from(&before.paused);
                 }
                 self.store
                     .replace_work_spec(id, &name, definition.bytes(), &meta)?;
-                self.keep_recent(id, was_paused);
+                self.keep_recent(id, &before);
             }
             None => {
                 self.store
@@ -69,7 +68,8 @@ impl<S: Storage> Operation<'_, S> {
     /// `NoSuchWorkSpec`; `Refused` if it can't be continuous.
     pub fn control_work_spec(&mut self, name: &Name, control: &Control) -> Result<()> {
         let spec = self.work_spec(name)?;
-        let (id, mut meta) = (spec.id, spec.meta.clone());
+        let (id, before) = (spec.id, spec.meta.clone());
+        let mut meta = before.clone();
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Err(Error::Refused(format!(
                 "work spec {name} can't be made continuous: its definition does not say continuous"
@@ -84,19 +84,19 @@ impl<S: Storage> Operation<'_, S> {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
-        let was_paused = spec.meta.paused.is_some();
         self.store.update_work_spec_meta(id, &meta)?;
-        self.keep_recent(id, was_paused);
+        self.keep_recent(id, &before);
         Ok(())
     }
 
-    /// Keeps what a work spec remembers of what has happened lately as far as that still matters, after it was changed.
-    fn keep_recent(&mut self, id: WorkSpecId, was_paused: bool) {
+    /// Keeps what a work spec remembers of what has happened lately as far as that still matters, after it was changed from
+    /// what it was `before`.
+    fn keep_recent(&mut self, id: WorkSpecId, before: &Meta) {
         let Some(WorkSpec { meta, recent, .. }) = self.store.get_work_spec(id) else {
             return;
         };
-        let is_resumed = was_paused && meta.paused.is_none();
-        let outcomes = match is_resumed || meta.halt_after.is_none() {
+        let is_resumed = before.paused.is_some() && meta.paused.is_none();
+        let outcomes = match is_resumed || meta.halt_after != before.halt_after {
             true => Outcomes::default(),
             false => recent.outcomes,
         };

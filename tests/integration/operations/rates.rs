@@ -82,7 +82,7 @@ fn wrong_rates_and_halts_are_refused_with_the_key_and_what_is_allowed() {
     for (entry, problem) in [
         (
             "'max_rate': '100/w'",
-            r#"work spec key "max_rate": expected a rate such as 100/m (a whole number of units per s, m, h or d), got a text string"#,
+            r#"work spec key "max_rate": expected a rate such as 100/m (a whole number of units per s, m, h or d), got a byte string"#,
         ),
         ("'max_rate': 0", "per s, m, h or d), got 0"),
         ("'max_rate': 0.5", "per s, m, h or d), got 0.5"),

@@ -142,6 +142,28 @@ fn a_wide_screen_has_all_columns_and_the_details_side_by_side() {
 }
 
 #[test]
+fn units_that_will_be_retried_have_a_column() {
+    let mut snapshot = snapshot();
+    snapshot.specs[0].details = Some(summary::Details {
+        retrying: 4_321,
+        ..summary::Details::default()
+    });
+    let mut state = state();
+    state.update(Update::Snapshot(snapshot));
+    let lines = drawn(&state, 200, 30);
+    let end_of = |line: &str, text: &str| {
+        line.find(text)
+            .map(|at| line[..at].chars().count() + text.len())
+    };
+    assert_eq!(
+        end_of(&lines[1], "Retrying"),
+        end_of(&lines[2], "4321"),
+        "{lines:?}"
+    );
+    assert!(end_of(&lines[1], "Retrying").is_some());
+}
+
+#[test]
 fn a_narrow_screen_has_the_most_important_and_the_details_below_each_other() {
     let lines = drawn(&state(), 40, 24);
     assert!(

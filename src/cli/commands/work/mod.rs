@@ -62,8 +62,8 @@ exit code is 65 (see --final-exit-code).
 After the first SIGTERM or SIGINT, running programs may end by themselves; the second one ends them and gives their \
 units back. So does SIGHUP.
 
-Exit code: 0 after a signal, or if all units are finished; 1 if units failed or are left, with --until-empty, or after \
---halt-after.")]
+Exit code: 0 after a signal, or if all units are finished; 1 if units failed or are left, with --until-empty, or if \
+--halt-after has ended it.")]
 pub(in crate::cli) struct WorkArgs {
     /// Work on the units of this work spec; repeatable
     #[arg(long, value_name = "NAME", value_parser = SpecNameParser)]

@@ -76,14 +76,19 @@ impl<V: View> Handler for Programs<V> {
         let outcomes = self
             .command(units)
             .map(|words| self.run_program(units, &words));
-        outcomes.unwrap_or_else(|error| vec![Outcome::failed(error.to_string()); units.len()])
+        let outcomes =
+            outcomes.unwrap_or_else(|error| vec![Outcome::failed(error.to_string()); units.len()]);
+        for text in outcomes
+            .iter()
+            .filter_map(|outcome| self.halt.count(outcome))
+        {
+            self.view.note(&text);
+        }
+        outcomes
     }
 
     fn ended(&self, unit: &Context, ending: &Ending, took: Duration) {
         self.view.ended(unit, ending, took);
-        if let Some(text) = self.halt.count(ending) {
-            self.view.note(&text);
-        }
     }
 
     fn outage_began(&self, error: &Error) {
