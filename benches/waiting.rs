@@ -4,11 +4,14 @@
 
 use coordinated_client::cbor::{Value, Writer};
 use coordinated_client::cborrpc::envelope;
-use coordinated_client::{Address, Coordinate, GetWork, Name, NewUnit, Update};
+use coordinated_client::{
+    Address, Connection, Coordinate, GetWork, Name, NewUnit, Options, Request, Update,
+};
 use rand::RngExt;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -48,15 +51,27 @@ fn main() -> Result<()> {
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }
     };
+    // First, since the workers of the other part ask on.
+    many_waiting(&daemon, &socket, &address, &mut client)?;
     for waits in [false, true] {
         let delays = delays(&address, &mut client, waits)?;
         let how = if waits { "waiting" } else { "polling" };
         println!("{how}: from add to the unit: {}", figures(delays));
     }
-    let mut waiting = wait(&socket, &mut client)?;
-    let (before, began) = (processor_ticks(&daemon)?, Instant::now());
+    Ok(())
+}
+
+/// What thousands of waiting requests cost, and how fast they are answered.
+fn many_waiting(
+    daemon: &Killed,
+    socket: &Path,
+    address: &Address,
+    client: &mut Coordinate,
+) -> Result<()> {
+    let mut waiting = wait(socket, address, client)?;
+    let (before, began) = (processor_ticks(daemon)?, Instant::now());
     thread::sleep(Duration::from_secs(10));
-    let used = processor_ticks(&daemon)? - before;
+    let used = processor_ticks(daemon)? - before;
     println!(
         "{WAITING} requests wait: {used} hundredths of a second of processor time in {:.1} s",
         began.elapsed().as_secs_f64()
@@ -64,13 +79,24 @@ fn main() -> Result<()> {
     let mut delays = Vec::new();
     for (number, stream) in waiting.iter_mut().enumerate().take(WOKEN) {
         let began = Instant::now();
-        add(&mut client, "many", number)?;
+        add(client, "many", number)?;
         stream.read_exact(&mut [0; 1])?;
         delays.push(began.elapsed());
     }
     println!(
         "{WAITING} requests wait: from add to the first one's answer: {}",
         figures(delays)
+    );
+    let began = Instant::now();
+    let units = (WOKEN..WAITING).map(unit);
+    client.add_work_units(&"many".into(), units)?;
+    for stream in &mut waiting[WOKEN..] {
+        stream.read_exact(&mut [0; 1])?;
+    }
+    println!(
+        "{} requests wait: {:.0} ms from adding as many units to the last one's answer",
+        WAITING - WOKEN,
+        began.elapsed().as_secs_f64() * 1_000.0
     );
     Ok(())
 }
@@ -126,12 +152,22 @@ fn work(mut client: Coordinate, spec: &str, waits: bool, got: &Sender<Instant>) 
 }
 
 fn add(client: &mut Coordinate, spec: &str, number: usize) -> Result<()> {
-    let unit = NewUnit::new(format!("u{number:04}").as_str(), Value::EMPTY_MAP);
-    Ok(client.add_work_units(&spec.into(), [unit])?)
+    Ok(client.add_work_units(&spec.into(), [unit(number)])?)
+}
+
+fn unit(number: usize) -> NewUnit {
+    NewUnit::new(format!("u{number:04}").as_str(), Value::EMPTY_MAP)
+}
+
+/// How many requests for work the daemon has read.
+fn requests(connection: &mut Connection) -> Result<u64> {
+    let info = connection.call(&Request::new("server_info", []))?;
+    let calls = info.get("calls").and_then(|calls| calls.get("get_work"));
+    Ok(calls.and_then(Value::as_u64).unwrap_or(0))
 }
 
 /// Connections with requests that wait for a unit of one work spec, in order.
-fn wait(socket: &std::path::Path, client: &mut Coordinate) -> Result<Vec<UnixStream>> {
+fn wait(socket: &Path, address: &Address, client: &mut Coordinate) -> Result<Vec<UnixStream>> {
     client.set_work_spec(&Value::map([("name", "many".into())]))?;
     let options = Value::map([
         ("work_spec_names", Value::Array(vec!["many".into()])),
@@ -151,7 +187,10 @@ fn wait(socket: &std::path::Path, client: &mut Coordinate) -> Result<Vec<UnixStr
         stream.write_all(&frame)?;
         waiting.push(stream);
     }
-    client.now()?;
+    let mut connection = Connection::open(address.clone(), Options::default())?;
+    while requests(&mut connection)? < WAITING as u64 {
+        thread::sleep(Duration::from_millis(10));
+    }
     Ok(waiting)
 }
 

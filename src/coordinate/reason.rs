@@ -2,6 +2,7 @@
 
 use super::cancellation::Cancellation;
 use super::queueing::{Order, Queueing};
+use super::rate::MaxRate;
 use super::work_spec::{Counts, Pause};
 use super::{Completed, Name};
 use crate::clock::Timestamp;
@@ -98,6 +99,13 @@ pub enum Reason {
         /// When.
         until: Timestamp,
     },
+    /// The work spec has handed out as many units as `max_rate` allows.
+    MaxRate {
+        /// The limit.
+        rate: MaxRate,
+        /// When it allows the next unit.
+        until: Timestamp,
+    },
     /// No worker asks for work.
     NoWorker {
         /// How many workers are registered as alive.
@@ -148,6 +156,7 @@ impl Reason {
             Self::ContinuousRunning => "continuous_running",
             Self::Interval { .. } => "interval",
             Self::Scheduled { .. } => "scheduled",
+            Self::MaxRate { .. } => "max_rate",
             Self::NoWorker { .. } => "no_worker",
             Self::MaxRetries(_) => "max_retries",
             Self::Runtime(_) => "runtime",
@@ -255,6 +264,10 @@ impl Reason {
             ),
             Self::Scheduled { until } => format!(
                 "the work spec has no available unit, and its schedule makes the next one in {}",
+                left(until)
+            ),
+            Self::MaxRate { rate, until } => format!(
+                "the work spec has handed out as many units as its max_rate allows, {rate}: the next one can be had in {}",
                 left(until)
             ),
             Self::NoWorker {

@@ -44,9 +44,18 @@ pub(super) fn lack_of_work(spec: &WorkSpec, now: Timestamp) -> Option<Reason> {
     }
 }
 
+/// That a work spec has handed out as many units as its `max_rate` allows for the time being.
+pub(super) fn rate_limit(spec: &WorkSpec, now: Timestamp) -> Option<Reason> {
+    let rate = spec.meta.max_rate?;
+    let until = rate.next_at(spec.recent.full_at, now)?;
+    Some(Reason::MaxRate { rate, until })
+}
+
 /// True if a work spec could give a unit now to a worker that asks for it.
 pub(super) fn can_give(spec: &WorkSpec, now: Timestamp) -> bool {
-    holds(spec).next().is_none() && lack_of_work(spec, now).is_none()
+    holds(spec).next().is_none()
+        && lack_of_work(spec, now).is_none()
+        && rate_limit(spec, now).is_none()
 }
 
 /// How many units a work spec could give now, if workers asked for them.
@@ -54,18 +63,26 @@ pub(super) fn units_to_give(spec: &WorkSpec, now: Timestamp) -> usize {
     if !can_give(spec, now) {
         return 0;
     }
-    let (meta, counts) = (&spec.meta, &spec.counts);
-    if meta.max_running_per_group.is_some() {
+    if spec.meta.max_running_per_group.is_some() {
         // Of how many groups is not known. When that one has been handed out, the next request finds out.
         return 1;
     }
     // A continuous spec makes one when it has none.
-    let there = counts.available.max(1);
-    let units = match meta.max_running {
-        Some(max) => there.min(max.saturating_sub(counts.pending)),
-        None => there,
-    };
-    usize::try_from(units).unwrap_or(usize::MAX)
+    let there = usize::try_from(spec.counts.available.max(1)).unwrap_or(usize::MAX);
+    there.min(units_allowed(spec, now))
+}
+
+/// How many units of a work spec its limits allow to be handed out now.
+pub(super) fn units_allowed(spec: &WorkSpec, now: Timestamp) -> usize {
+    let (meta, pending) = (&spec.meta, spec.counts.pending);
+    let may_still_run = meta.max_running.map(|max| max.saturating_sub(pending));
+    let by_rate = meta
+        .max_rate
+        .map(|rate| rate.allowed(spec.recent.full_at, now));
+    let allowed = [may_still_run, by_rate].into_iter().flatten().min();
+    allowed.map_or(usize::MAX, |allowed| {
+        usize::try_from(allowed).unwrap_or(usize::MAX)
+    })
 }
 
 /// The work specs that can give units, by what a draw depends on: so a draw costs no more for very many specs of
@@ -190,9 +207,10 @@ impl Candidates {
         if holds(spec).next().is_some() {
             return false;
         }
-        let (place, gives) = match lack_of_work(spec, now) {
+        let reason = lack_of_work(spec, now).or_else(|| rate_limit(spec, now));
+        let (place, gives) = match reason {
             None => (self.make_ready(spec), true),
-            Some(Reason::Interval { until }) => {
+            Some(Reason::Interval { until } | Reason::MaxRate { until, .. }) => {
                 self.not_yet.insert((until, spec.id));
                 (Place::NotYet(until), false)
             }
@@ -353,8 +371,8 @@ impl Candidates {
 
 #[cfg(test)]
 mod tests {
-    use super::super::work_spec::{Counts, Meta, Pause};
-    use super::super::{EMPTY_DEFINITION, Name};
+    use super::super::work_spec::{Counts, Meta, Pause, Recent};
+    use super::super::{EMPTY_DEFINITION, MaxRate, Name};
     use super::*;
     use coordinated_client::cbor::Item;
     use proptest::prelude::*;
@@ -377,6 +395,7 @@ mod tests {
             counts,
             waiting_since: None,
             groups_are_full: false,
+            recent: Recent::default(),
         }
     }
 
@@ -509,7 +528,8 @@ mod tests {
             any::<bool>(),
             any::<bool>(),
         );
-        (numbers, switches).prop_map(move |(numbers, switches)| {
+        let rate = prop::option::of((1..3_u32, 0..6_i64));
+        (numbers, switches, rate).prop_map(move |(numbers, switches, rate)| {
             let (priority, weight, pending, available, next) = numbers;
             let (paused, continuous, is_limited, has_runtime, are_full) = switches;
             let mut spec = spec(id, f64::from(priority), weight, pending);
@@ -520,6 +540,12 @@ mod tests {
             spec.meta.max_running = is_limited.then_some(1);
             spec.meta.max_running_per_group = are_full.then_some(1);
             spec.groups_are_full = are_full && available > 0;
+            if let Some((burst, full_at)) = rate {
+                // A unit each microsecond.
+                let rate = MaxRate::from_text("1000000/s").expect("a rate");
+                spec.meta.max_rate = Some(rate.with_burst(burst));
+                spec.recent.full_at = Some(Timestamp(full_at));
+            }
             spec.meta.runtime = if has_runtime { "go" } else { "" }.to_owned();
             spec
         })

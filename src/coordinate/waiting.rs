@@ -438,7 +438,7 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::super::EMPTY_DEFINITION;
-    use super::super::work_spec::{Counts, Meta};
+    use super::super::work_spec::{Counts, Meta, Recent};
     use super::*;
     use coordinated_client::cbor::Item;
     use proptest::prelude::*;
@@ -483,6 +483,7 @@ mod tests {
             counts: Counts::default(),
             waiting_since: None,
             groups_are_full: false,
+            recent: Recent::default(),
         }
     }
 

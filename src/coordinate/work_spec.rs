@@ -1,6 +1,8 @@
 //! Work specs: what their dictionaries say.
 
+use super::halt::{HaltAfter, Outcomes};
 use super::queueing::{Order, Queueing};
+use super::rate::MaxRate;
 use super::retry::RetryPolicy;
 use super::schedule::{self, Missed, Overlap, Schedule};
 use super::work_unit::Completed;
@@ -27,6 +29,17 @@ pub struct WorkSpec {
     /// True if some groups have available units, and all of these have as many pending ones as `max_running_per_group`
     /// allows.
     pub groups_are_full: bool,
+    /// What has happened lately.
+    pub recent: Recent,
+}
+
+/// What a work spec remembers of the last hand-outs and attempts: kept only if it has `max_rate` or `halt_after`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Recent {
+    /// When the bucket of `max_rate` is full again, or since when it is.
+    pub full_at: Option<Timestamp>,
+    /// How attempts have ended.
+    pub outcomes: Outcomes,
 }
 
 /// How the units of a work spec are scheduled: derived from its dictionary, then changed by
@@ -57,6 +70,10 @@ pub struct Meta {
     pub retry: Option<RetryPolicy>,
     /// How many workers a unit may cost their lease before it fails.
     pub max_lost: Option<u64>,
+    /// How fast units are handed out at most.
+    pub max_rate: Option<MaxRate>,
+    /// When failures pause it.
+    pub halt_after: Option<HaltAfter>,
     /// The work spec that gets the output of finished units.
     pub then: Option<Name>,
     /// What runs the units; only workers that ask for this runtime get them.
@@ -187,6 +204,9 @@ impl Meta {
         "order",
         "fair",
         "max_running_per_group",
+        "max_rate",
+        "max_rate_burst",
+        "halt_after",
     ];
 
     /// Those of them that are for workers, too, if there is no `schedule`.
@@ -217,6 +237,8 @@ impl Meta {
             max_retries: keys.limit("max_retries")?,
             retry: keys.retry_policy()?,
             max_lost: keys.count("max_lost")?.filter(|max| *max > 0),
+            max_rate: keys.max_rate()?,
+            halt_after: keys.halt_after()?,
             then: keys.name("then")?.filter(|then| !then.bytes().is_empty()),
             runtime: keys.text("runtime")?.unwrap_or_default(),
             min_gb: keys.float("min_gb")?.unwrap_or(0.0),
@@ -365,6 +387,25 @@ impl Definition<'_> {
         Ok(order.unwrap_or_default())
     }
 
+    /// The keys about the rate of units.
+    fn max_rate(&self) -> Result<Option<MaxRate>> {
+        let rate = self.read("max_rate", MaxRate::EXPECTED, MaxRate::from_item)?;
+        let burst = self.read("max_rate_burst", "an integer of at least 1", |value| {
+            let burst = number::as_whole_number_or_numeral(value).filter(|_| !is_boolean(value))?;
+            u32::try_from(burst).ok().filter(|burst| *burst > 0)
+        })?;
+        Ok(match burst {
+            Some(burst) => rate.map(|rate| rate.with_burst(burst)),
+            None => rate,
+        })
+    }
+
+    fn halt_after(&self) -> Result<Option<HaltAfter>> {
+        let halt_after = self.get("halt_after").map(HaltAfter::from_item).transpose();
+        halt_after
+            .map_err(|problem| Error::Invalid(format!("work spec key \"halt_after\": {problem}")))
+    }
+
     fn count(&self, key: &str) -> Result<Option<u64>> {
         self.read(key, "an integer of at least 0", |value| {
             let count = number::as_whole_number_or_numeral(value).filter(|_| !is_boolean(value))?;
@@ -413,7 +454,7 @@ fn is_boolean(value: Item<'_>) -> bool {
 
 /// A value in a message: a number as it is, and the kind of anything else, since messages may be logged and data may
 /// not.
-fn found(value: Item<'_>) -> String {
+pub(super) fn found(value: Item<'_>) -> String {
     match value.kind() {
         Kind::Unsigned(number) => number.to_string(),
         Kind::Negative(number) => (-1 - i128::from(number)).to_string(),

@@ -169,6 +169,14 @@ pub struct UnitReport {
     pub group: Option<String>,
 }
 
+impl UnitReport {
+    /// True if it has failed, and is to be tried again.
+    #[must_use]
+    pub fn will_be_retried(&self) -> bool {
+        self.failures > 0 && self.status < UnitStatus::Pending
+    }
+}
+
 /// How to change a priority.
 #[derive(Clone, Copy, Debug)]
 pub enum PriorityChange {

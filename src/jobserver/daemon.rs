@@ -30,6 +30,9 @@ const FEATURES: &[&str] = &[
     "cancel",
     "order",
     "groups",
+    "max_rate",
+    "halt_after",
+    "tell_retry",
 ];
 
 pub(super) fn get_config<S: Storage>(

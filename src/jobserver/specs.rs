@@ -8,7 +8,9 @@ use super::reply::{
 };
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Control, Error, Meta, Pause, Result, Schedule, limit_from_integer};
+use crate::coordinate::{
+    Control, Error, HaltAfter, Meta, Pause, Result, Schedule, WorkSpec, limit_from_integer,
+};
 use crate::limits;
 use crate::number::{duration_from_seconds, is_true};
 use coordinated_client::cbor::{Item, Writer};
@@ -180,24 +182,32 @@ pub(super) fn get_work_spec_meta<S: Storage>(
 ) -> Result<Progress<S>> {
     let name = params.get("work_spec_name").name()?;
     let options = Options::read(params.get("options"))?;
-    let (with_pause, with_schedule) = (
-        options.get("pause").is_true(),
-        options.get("schedule").is_true(),
-    );
-    let meta = call
-        .operation
-        .work_spec(&name)
-        .map(|spec| spec.meta.clone());
-    if let Some(meta) = call.failures.write(out, FailedValue::Null, meta)? {
+    let with_pause = options.get("pause").is_true();
+    let with_schedule = options.get("schedule").is_true();
+    let with_limits = options.get("limits").is_true();
+    let now = call.operation.now;
+    let spec = call.operation.work_spec(&name).cloned();
+    if let Some(spec) = call.failures.write(out, FailedValue::Null, spec)? {
         ok_pair(out, |writer| {
-            write_meta(writer, &meta, with_pause, with_schedule)
+            let limits = if with_limits { LIMITS_FIELDS } else { 0 };
+            write_meta(writer, &spec.meta, with_pause, with_schedule, limits);
+            if with_limits {
+                write_limits(writer, &spec, now);
+            }
         });
     }
     Ok(Progress::Done)
 }
 
-fn write_meta(writer: &mut Writer<'_>, meta: &Meta, with_pause: bool, with_schedule: bool) {
-    writer.map(5 + usize::from(with_pause) + usize::from(with_schedule));
+/// Writes how a work spec is scheduled: a map in which `more` fields follow.
+fn write_meta(
+    writer: &mut Writer<'_>,
+    meta: &Meta,
+    with_pause: bool,
+    with_schedule: bool,
+    more: usize,
+) {
+    writer.map(5 + usize::from(with_pause) + usize::from(with_schedule) + more);
     writer.bytes(b"status");
     writer.integer(match meta.paused {
         Some(_) => PAUSED,
@@ -240,6 +250,49 @@ fn write_schedule(writer: &mut Writer<'_>, schedule: Option<&Schedule>) {
     write_time(writer, schedule.last);
     writer.bytes(b"skipped");
     write_time(writer, schedule.skipped);
+}
+
+const LIMITS_FIELDS: usize = 7;
+
+/// Writes the fields about retries, the rate, and when failures pause the work spec.
+fn write_limits(writer: &mut Writer<'_>, spec: &WorkSpec, now: Timestamp) {
+    let (meta, recent) = (&spec.meta, &spec.recent);
+    writer.bytes(b"retries");
+    writer.unsigned(meta.retry.map_or(0, |retry| retry.retries));
+    writer.bytes(b"retrying");
+    writer.unsigned(spec.counts.retrying);
+    writer.bytes(b"max_rate");
+    match meta.max_rate {
+        Some(rate) => writer.bytes(rate.to_string().as_bytes()),
+        None => writer.null(),
+    }
+    writer.bytes(b"max_rate_burst");
+    write_limit(writer, meta.max_rate.map(|rate| rate.burst().into()));
+    writer.bytes(b"rate_until");
+    let until = meta
+        .max_rate
+        .and_then(|rate| rate.next_at(recent.full_at, now));
+    write_time(writer, until);
+    writer.bytes(b"halt_after");
+    match meta.halt_after {
+        Some(halt_after) => write_halt_after(writer, halt_after),
+        None => writer.null(),
+    }
+    writer.bytes(b"failed_in_a_row");
+    writer.unsigned(recent.outcomes.failed_in_a_row);
+}
+
+fn write_halt_after(writer: &mut Writer<'_>, halt_after: HaltAfter) {
+    writer.map(3);
+    writer.bytes(b"failures");
+    write_limit(writer, halt_after.failures);
+    writer.bytes(b"rate");
+    match halt_after.rate {
+        Some(rate) => writer.float(rate.share),
+        None => writer.null(),
+    }
+    writer.bytes(b"min");
+    write_limit(writer, halt_after.rate.map(|rate| rate.min));
 }
 
 /// Writes who paused a work spec, when and why; null if it is not paused.

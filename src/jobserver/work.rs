@@ -4,10 +4,11 @@ use super::call::{Call, Continuation, Progress, Sleep};
 use super::list::{ListAction, ListItem, ListItems, call_on_list};
 use super::params::{Options, Params};
 use super::reply::{FailedValue, Failures, ok_list, ok_pair, true_pair, write_time};
+use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, WaitsFor, Work,
-    WorkRequest,
+    Assignment, AttemptId, Error, Lease, Name, Outcome, Report, ReportKind, Result, UnitReport,
+    WaitsFor, Work, WorkRequest,
 };
 use crate::limits::{self, RequestLimits};
 use crate::number::{duration_from_seconds, is_true};
@@ -171,14 +172,11 @@ pub(super) fn update_work_unit<S: Storage>(
     let spec = params.get("work_spec_name").name()?;
     let unit = params.get("work_unit_key").unit_name()?;
     let options = Options::read(params.get("options"))?;
-    let outcome = read_report(options).and_then(|report| {
-        call.operation
-            .report(call.handed_out, &spec, &unit, &report)
-    });
+    let outcome = read_report(options).and_then(|update| update.run(call, &spec, &unit));
     if let Some(attempt) = call.operation.chained.unfinished {
         return Ok(Progress::More(Box::new(AddOutput(attempt))));
     }
-    write_outcome(out, outcome, call.failures)?;
+    write_outcome(out, call.operation.now, outcome, call.failures)?;
     Ok(Progress::Done)
 }
 
@@ -245,17 +243,13 @@ impl<S: Storage> ListAction<S> for Updates {
             && !call.operation.chained.is_enough()
             && let Some(item) = items.next()
         {
-            let (name, report) = read_update(item, call.operation.limits)?;
-            let outcome = report.and_then(|report| {
-                call.operation
-                    .report(call.handed_out, &self.work_spec, &name, &report)
-            });
-            write_outcome(call.results, outcome, Failures::InBand).map_err(
-                |error| match error {
-                    Error::Invalid(problem) => item.invalid(problem),
-                    other => other,
-                },
-            )?;
+            let (name, update) = read_update(item, call.operation.limits)?;
+            let outcome = update.and_then(|update| update.run(call, &self.work_spec, &name));
+            let (now, failures) = (call.operation.now, Failures::InBand);
+            write_outcome(call.results, now, outcome, failures).map_err(|error| match error {
+                Error::Invalid(problem) => item.invalid(problem),
+                other => other,
+            })?;
             count += 1;
             bytes += item.item.bytes().len();
         }
@@ -285,7 +279,7 @@ impl<S: Storage> ListAction<S> for Updates {
 fn read_update<'a>(
     item: ListItem<'a>,
     limits: &'a RequestLimits,
-) -> Result<(Name, Result<Report<'a>>)> {
+) -> Result<(Name, Result<Update<'a>>)> {
     let pair: Vec<Item<'a>> = item.item.as_list().into_iter().flatten().take(3).collect();
     if let [name, options] = pair[..]
         && options.as_map().is_some()
@@ -296,14 +290,61 @@ fn read_update<'a>(
     Err(item.invalid("expected a list of a key and options"))
 }
 
+/// A report on a unit, and what its answer is to tell.
+struct Update<'a> {
+    report: Report<'a>,
+    /// Of a failure, whether the unit will be tried again.
+    tells_retry: bool,
+}
+
+impl Update<'_> {
+    /// Takes the report. Also returns where the unit stands, if it is to be told that it will be tried again.
+    fn run<S: Storage>(
+        &self,
+        call: &mut Call<'_, S>,
+        spec: &Name,
+        unit: &Name,
+    ) -> Result<(Outcome, Option<UnitReport>)> {
+        let outcome = call
+            .operation
+            .report(call.handed_out, spec, unit, &self.report)?;
+        let is_asked = self.tells_retry && self.report.kind == ReportKind::Failed;
+        if !is_asked || outcome != Outcome::Accepted {
+            return Ok((outcome, None));
+        }
+        let id = call.operation.work_spec(spec)?.id;
+        let unit = call.operation.work_unit_report(id, unit)?;
+        Ok((outcome, unit.filter(UnitReport::will_be_retried)))
+    }
+}
+
 /// Writes the result of an update.
-fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>, failures: Failures) -> Result<()> {
-    let accepted = outcome.and_then(|outcome| match outcome {
-        Outcome::Accepted => Ok(()),
+fn write_outcome(
+    out: &mut Vec<u8>,
+    now: Timestamp,
+    outcome: Result<(Outcome, Option<UnitReport>)>,
+    failures: Failures,
+) -> Result<()> {
+    let accepted = outcome.and_then(|(outcome, unit)| match outcome {
+        Outcome::Accepted => Ok(unit),
         Outcome::Refused(reason) => Err(Error::Refused(reason)),
     });
-    if failures.write(out, FailedValue::False, accepted)?.is_some() {
-        true_pair(out);
+    match failures.write(out, FailedValue::False, accepted)? {
+        Some(None) => true_pair(out),
+        Some(Some(unit)) => {
+            let mut writer = Writer::new(out);
+            writer.array(2);
+            writer.boolean(true);
+            writer.map(3);
+            writer.bytes(b"failures");
+            writer.unsigned(unit.failures);
+            writer.bytes(b"retries");
+            writer.unsigned(unit.retries);
+            writer.bytes(b"delay");
+            let delay = unit.retry_at.map_or(Duration::ZERO, |at| at.since(now));
+            writer.float(delay.as_secs_f64());
+        }
+        None => {}
     }
     Ok(())
 }
@@ -312,7 +353,7 @@ fn write_outcome(out: &mut Vec<u8>, outcome: Result<Outcome>, failures: Failures
 ///
 /// # Errors
 /// `Refused` if the options report nothing; `Invalid`.
-fn read_report(options: Options<'_>) -> Result<Report<'_>> {
+fn read_report(options: Options<'_>) -> Result<Update<'_>> {
     let lease = options.get("lease_time").optional_number()?;
     let lease = lease.map(Lease::to_renew);
     let kind = match (options.get("status").optional_integer()?, lease) {
@@ -328,7 +369,7 @@ fn read_report(options: Options<'_>) -> Result<Report<'_>> {
             )));
         }
     };
-    Ok(Report {
+    let report = Report {
         kind,
         lease,
         data: options.get("data").optional_map()?.map(|data| data.bytes()),
@@ -339,5 +380,9 @@ fn read_report(options: Options<'_>) -> Result<Report<'_>> {
             .optional_number()?
             .map(duration_from_seconds),
         is_final: options.get("final").item().is_some_and(is_true),
+    };
+    Ok(Update {
+        report,
+        tells_retry: options.get("tell_retry").is_true(),
     })
 }

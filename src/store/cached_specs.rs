@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::coordinate::storage::News;
 use crate::coordinate::{
-    AttemptId, Candidates, Completed, Counts, Meta, Name, NamespaceId, Queueing, UnitStatus,
-    WorkSpec, WorkSpecId, WorkUnitId,
+    AttemptId, Candidates, Completed, Counts, Meta, Name, NamespaceId, Queueing, Recent,
+    UnitStatus, WorkSpec, WorkSpecId, WorkUnitId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -230,6 +230,8 @@ fn next_run(meta: &Meta) -> Option<Timestamp> {
 pub(super) enum Undo {
     /// Counts were these, available units had been there since then, and all groups were known to be full.
     Counts(WorkSpecId, Counts, Option<Timestamp>, bool),
+    /// What it remembered of what happened lately was this.
+    Recent(WorkSpecId, Recent),
     /// The spec was this, or was not there.
     Spec(WorkSpecId, Option<Box<CachedSpec>>),
     /// The last name that was passed was this.

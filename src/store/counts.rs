@@ -15,7 +15,10 @@ statements! {
                finished = :finished, failed = :failed, archived_finished = :archived_finished,
                archived_failed = :archived_failed, passed_name = :passed,
                waiting_since_us = :waiting_since, finished_after_id = :finished_after,
-               failed_after_id = :failed_after, sequence = :sequence, former_queue = :former_queue
+               failed_after_id = :failed_after, sequence = :sequence, former_queue = :former_queue,
+               rate_full_us = :rate_full,
+               failed_in_a_row = :failed_in_a_row, recent_attempts = :recent_attempts,
+               recent_finished = :recent_finished, recent_failed = :recent_failed
          WHERE work_spec_id = :id";
 }
 
@@ -109,6 +112,11 @@ impl SqliteStore {
                         spec.groups_are_full = groups_are_full;
                     }
                 }
+                Undo::Recent(id, before) => {
+                    if let Some(spec) = self.specs.spec_mut(id) {
+                        spec.recent = before;
+                    }
+                }
                 Undo::Passed(id, before) => {
                     if let Some(cached) = self.specs.by_id.get_mut(&id) {
                         cached.passed_name = before;
@@ -146,6 +154,7 @@ impl SqliteStore {
             else {
                 continue;
             };
+            let outcomes = &spec.recent.outcomes;
             let column = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
             self.statements
                 .prepared(UPDATE_COUNTS)?
@@ -164,6 +173,11 @@ impl SqliteStore {
                     ":failed_after": completed_after.failed,
                     ":sequence": sequence,
                     ":former_queue": former_queue,
+                    ":rate_full": spec.recent.full_at,
+                    ":failed_in_a_row": column(outcomes.failed_in_a_row),
+                    ":recent_attempts": column(outcomes.attempts),
+                    ":recent_finished": outcomes.finished,
+                    ":recent_failed": outcomes.failed,
                     ":id": id,
                 })?;
         }

@@ -3,7 +3,8 @@
 use super::cached_specs::{CachedSpec, CompletedAfter};
 use crate::clock::Timestamp;
 use crate::coordinate::{
-    Counts, Meta, Missed, Order, Overlap, Pause, RetryPolicy, Schedule, WorkSpec,
+    Counts, FailureRate, HaltAfter, MaxRate, Meta, Missed, Order, Outcomes, Overlap, Pause, Recent,
+    RetryPolicy, Schedule, WorkSpec,
 };
 use rusqlite::Row;
 use rusqlite::types::FromSql;
@@ -89,6 +90,37 @@ impl Columns<'_> {
         })))
     }
 
+    /// None if another program has written what is no rate.
+    pub(super) fn next_max_rate(&mut self) -> rusqlite::Result<Option<MaxRate>> {
+        let rate: Option<String> = self.next()?;
+        let burst: Option<u32> = self.next()?;
+        let rate = rate.and_then(|rate| MaxRate::from_text(&rate));
+        Ok(rate.map(|rate| rate.with_burst(burst.unwrap_or(1))))
+    }
+
+    /// All of its columns are null if there is none.
+    pub(super) fn next_halt_after(&mut self) -> rusqlite::Result<Option<HaltAfter>> {
+        let failures = self.next_limit()?;
+        let (share, min) = (self.next::<Option<f64>>()?, self.next_limit()?);
+        let rate = share.map(|share| FailureRate {
+            share,
+            min: min.unwrap_or(FailureRate::MIN_DEFAULT),
+        });
+        Ok((failures.is_some() || rate.is_some()).then_some(HaltAfter { failures, rate }))
+    }
+
+    pub(super) fn next_recent(&mut self) -> rusqlite::Result<Recent> {
+        Ok(Recent {
+            full_at: self.next()?,
+            outcomes: Outcomes {
+                failed_in_a_row: self.next_count()?,
+                attempts: self.next_count()?,
+                finished: self.next()?,
+                failed: self.next()?,
+            },
+        })
+    }
+
     pub(super) fn next_count(&mut self) -> rusqlite::Result<u64> {
         Ok(u64::try_from(self.next::<i64>()?).unwrap_or(0))
     }
@@ -144,6 +176,8 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         },
         fair: columns.next()?,
         max_running_per_group: columns.next_limit()?,
+        max_rate: columns.next_max_rate()?,
+        halt_after: columns.next_halt_after()?,
     };
     let counts = columns.next_counts()?;
     let passed_name = columns.next()?;
@@ -153,6 +187,7 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
         failed: columns.next()?,
     };
     let (sequence, former_queue) = (columns.next()?, columns.next()?);
+    let recent = columns.next_recent()?;
     Ok(CachedSpec {
         namespace,
         spec: WorkSpec {
@@ -162,6 +197,7 @@ pub(super) fn row_to_cached(row: &Row<'_>) -> rusqlite::Result<CachedSpec> {
             counts,
             waiting_since,
             groups_are_full: false,
+            recent,
         },
         passed_name,
         completed_after,

@@ -7,8 +7,8 @@ use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, VisitCounts, VisitDefinition, WorkSpecStore};
 use crate::coordinate::{
-    Candidates, Counts, Error, Meta, Name, NamespaceId, Order, Result, StorageError, WorkSpec,
-    WorkSpecId,
+    Candidates, Counts, Error, MaxRate, Meta, Name, NamespaceId, Order, Recent, Result,
+    StorageError, WorkSpec, WorkSpecId,
 };
 use rusqlite::{Connection, named_params};
 
@@ -25,9 +25,11 @@ statements! {
                max_lost, then_name, runtime, min_gb,
                schedule, timezone, overlap, missed, next_run_us, last_run_us, skipped_run_us,
                in_added_order, fair, max_running_per_group,
+               max_rate, max_rate_burst, halt_failures, halt_rate, halt_min,
                available, delayed, retrying, pending, finished, failed, archived_finished,
                archived_failed, passed_name, waiting_since_us, finished_after_id, failed_after_id,
-               sequence, former_queue
+               sequence, former_queue,
+               rate_full_us, failed_in_a_row, recent_attempts, recent_finished, recent_failed
           FROM work_spec
           JOIN work_unit_count ON work_unit_count.work_spec_id = work_spec.id
          WHERE deleted = 0
@@ -77,7 +79,9 @@ statements! {
                schedule = :schedule, timezone = :timezone, overlap = :overlap, missed = :missed,
                next_run_us = :next_run_us, last_run_us = :last_run_us, skipped_run_us = :skipped_run_us,
                in_added_order = :in_added_order, fair = :fair,
-               max_running_per_group = :max_running_per_group
+               max_running_per_group = :max_running_per_group,
+               max_rate = :max_rate, max_rate_burst = :max_rate_burst, halt_failures = :halt_failures,
+               halt_rate = :halt_rate, halt_min = :halt_min
          WHERE id = :id";
 
     RECOUNT = "
@@ -209,12 +213,13 @@ impl SqliteStore {
         }
     }
 
-    /// Changes the times that are kept with specs: when the next continuous unit is due, and since when there have been
-    /// available units.
+    /// Changes the times that are kept with specs: when the next continuous unit is due, since when there have been
+    /// available units, and when the bucket of a rate is full.
     pub(super) fn change_spec_times(
         &mut self,
         next_continuous: impl Fn(&Meta, Timestamp) -> Timestamp,
         waiting_since: impl Fn(Timestamp) -> Timestamp,
+        rate_full: impl Fn(&Meta, Timestamp) -> Timestamp,
     ) -> StorageResult<()> {
         let ids: Vec<WorkSpecId> = self.specs.by_id.keys().copied().collect();
         for id in ids {
@@ -232,6 +237,19 @@ impl SqliteStore {
                     && let Some(spec) = self.spec_to_count(id)
                 {
                     spec.waiting_since = Some(after);
+                }
+            }
+            if let Some(before) = spec.recent.full_at {
+                let after = rate_full(&spec.meta, before);
+                if after != before {
+                    let full_at = Some(after);
+                    self.set_recent(
+                        id,
+                        Recent {
+                            full_at,
+                            ..spec.recent
+                        },
+                    );
                 }
             }
         }
@@ -342,6 +360,7 @@ impl WorkSpecStore for SqliteStore {
             counts: Counts::default(),
             waiting_since: None,
             groups_are_full: false,
+            recent: Recent::default(),
         };
         self.specs.put(CachedSpec {
             namespace,
@@ -385,6 +404,7 @@ impl WorkSpecStore for SqliteStore {
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()> {
         let pause = meta.paused.as_ref();
         let schedule = meta.schedule.as_deref();
+        let halt_rate = meta.halt_after.and_then(|halt| halt.rate);
         self.statements
             .prepared(UPDATE_META)?
             .execute(named_params! {
@@ -420,6 +440,11 @@ impl WorkSpecStore for SqliteStore {
                 ":in_added_order": meta.order == Order::Added,
                 ":fair": meta.fair,
                 ":max_running_per_group": limit_column(meta.max_running_per_group),
+                ":max_rate": meta.max_rate.map(|rate| rate.to_string()),
+                ":max_rate_burst": meta.max_rate.map(MaxRate::burst),
+                ":halt_failures": limit_column(meta.halt_after.and_then(|halt| halt.failures)),
+                ":halt_rate": halt_rate.map(|rate| rate.share),
+                ":halt_min": limit_column(halt_rate.map(|rate| rate.min)),
                 ":id": id,
             })?;
         let mut cached = self.cached(id)?;
@@ -437,6 +462,13 @@ impl WorkSpecStore for SqliteStore {
             self.note_due(next);
         }
         self.note_full_groups(id)
+    }
+
+    fn set_recent(&mut self, id: WorkSpecId, recent: Recent) {
+        if let Some(spec) = self.specs.counted_mut(id) {
+            let before = std::mem::replace(&mut spec.recent, recent);
+            self.batch.undo.push(Undo::Recent(id, before));
+        }
     }
 
     fn recount(&mut self, id: WorkSpecId) -> StorageResult<()> {
@@ -484,7 +516,10 @@ impl WorkSpecStore for SqliteStore {
             namespace, spec, ..
         } = self.cached(id)?;
         self.discard_work_spec(id)?;
-        self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
+        let id = self.insert_work_spec(namespace, &spec.name, &definition, &spec.meta)?;
+        if spec.recent != Recent::default() {
+            self.set_recent(id, spec.recent);
+        }
         Ok(())
     }
 

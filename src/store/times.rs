@@ -1,9 +1,10 @@
 //! Times in the file that are compared with the present, and what becomes of them when the clock is set.
 //!
-//! Ends of leases, of delays, of workers' lifetimes and of locks, next continuous units, and what ages are counted
-//! from, are times of the daemon's clock. While the daemon runs, they are moved with that clock, so that everything
-//! keeps the time that it had left. Runs of schedules are times of the wall clock: they stay, and the next one is planned anew
-//! whenever the clock may have been set back. If the clock was set while no daemon ran, the step is not known, and they are
+//! Ends of leases, of delays, of workers' lifetimes and of locks, next continuous units, when a rate allows a burst
+//! again, and what ages are counted from, are times of the daemon's clock. While the daemon runs, they are moved with that
+//! clock, so that everything keeps the time that it had left. Runs of schedules are times of the wall clock: they stay, and the
+//! next one is planned anew whenever the clock may have been set back. If the clock was set while no daemon ran, the step is not
+//! known, and the others are
 //! clamped to what is possible. What has ended is history, and stays as it was recorded.
 
 use super::SqliteStore;
@@ -64,7 +65,11 @@ impl SqliteStore {
                 .prepared(sql)?
                 .execute(named_params! {":step": step.0})?;
         }
-        self.change_spec_times(|_, next| next.moved(step), |since| since.moved(step))?;
+        self.change_spec_times(
+            |_, next| next.moved(step),
+            |since| since.moved(step),
+            |_, full| full.moved(step),
+        )?;
         self.plan_runs(now)?;
         self.refresh_due()
     }
@@ -99,6 +104,7 @@ impl SqliteStore {
         self.change_spec_times(
             |meta, next| next.min(latest_continuous(meta)),
             |since| since.min(now),
+            |meta, full| meta.max_rate.map_or(full, |rate| rate.bounded(full, now)),
         )?;
         self.plan_runs(now)?;
         self.refresh_due()

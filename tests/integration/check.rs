@@ -87,6 +87,18 @@ const SPOILED: &[(&str, &str)] = &[
         r#"work unit "a" of "ws" is finished, but is marked as cancelled"#,
     ),
     (
+        "UPDATE work_unit_count SET rate_full_us = 5 WHERE available = 1",
+        r#"work spec "ws" has no max_rate, but a time at which its bucket is full"#,
+    ),
+    (
+        "UPDATE work_spec SET max_rate = '5/s' WHERE CAST(name AS TEXT) = 'ws'",
+        r#"work spec "ws" has one of max_rate and max_rate_burst without the other"#,
+    ),
+    (
+        "UPDATE work_unit_count SET failed_in_a_row = 1 WHERE available = 1",
+        r#"work spec "ws" has no halt_after, but a count of failed attempts"#,
+    ),
+    (
         "UPDATE work_unit_count SET available = available + 5 WHERE available = 1",
         r#"work spec "ws" keeps a count of 6 available units, and has 1"#,
     ),

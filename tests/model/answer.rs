@@ -148,9 +148,15 @@ pub fn reason(code: &str, units_ahead: Option<usize>) -> Line {
     Line(format!("{code} {}", units_ahead.unwrap_or_default()))
 }
 
-pub fn spec(definition: &[u8], counts: &Counts, meta: &Meta) -> Line {
+/// A spec, with when the bucket of its rate is full, and how many attempts have failed in a row.
+pub fn spec(
+    definition: &[u8],
+    counts: &Counts,
+    meta: &Meta,
+    past: (Option<Timestamp>, u64),
+) -> Line {
     let definition = show_bytes(definition);
-    Line(format!("{counts:?} {meta:?} {definition}"))
+    Line(format!("{counts:?} {meta:?} {past:?} {definition}"))
 }
 
 /// A name, or that there is none.

@@ -2,13 +2,15 @@
 //! break it with random sequences of all operations, which run on the store and on a model of the same
 //! rules that is too simple to be wrong (`model.rs`, `scheduling.rs`, `reports.rs`): every answer, the
 //! counts after every step and the whole state at the end must agree. Time passes at random, operations
-//! share batches, some are undone alone and some with their batch, and the daemon is started anew.
+//! share batches, some are undone alone and some with their batch, and the daemon is started anew. Requests for work
+//! wait, and are answered exactly when the model says that there is a unit for them, in order of arrival (`waits.rs`).
 //!
 //! COORDINATED_MODEL_SEQUENCES says how many sequences are played instead of a thousand, and
 //! COORDINATED_MODEL_SEED which ones.
 
 mod answer;
 mod groups;
+mod limits;
 mod locks;
 mod model;
 mod on_model;
@@ -18,6 +20,7 @@ mod play;
 mod reports;
 mod scheduling;
 mod strategies;
+mod waits;
 mod workers;
 
 use operations::Step;

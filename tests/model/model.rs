@@ -8,8 +8,9 @@ use super::operations::{Cancel, Json, Listing, Path, Which};
 use super::workers::Worker;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::{
-    Added, AttemptStatus, Cancelled, Control, Counts, IfExists, LEASE_MAX, Meta, Missed, Name,
-    Order, Overlap, Pause, PriorityChange, Retention, RetryPolicy, Schedule, UnitStatus,
+    Added, AttemptStatus, Cancelled, Control, Counts, FailureRate, HaltAfter, IfExists, LEASE_MAX,
+    MaxRate, Meta, Missed, Name, Order, Overlap, Pause, PriorityChange, Retention, RetryPolicy,
+    Schedule, UnitStatus,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,6 +39,10 @@ pub struct Spec {
     archived_finished: u64,
     archived_failed: u64,
     pub groups: Groups,
+    /// When the bucket of `max_rate` is full.
+    pub full_at: Option<Timestamp>,
+    /// Of the attempts that count for `halt_after`, whether each has failed, the oldest first.
+    pub outcomes: Vec<bool>,
 }
 
 #[derive(Clone)]
@@ -61,6 +66,8 @@ pub struct Unit {
     /// When it was cancelled, and why. It still runs, or has failed for it.
     pub cancelled: Option<(Timestamp, Option<&'static str>)>,
     pub queued: Queued,
+    /// Whether an attempt has failed that has just ended.
+    pub ended: Option<bool>,
 }
 
 #[derive(Clone)]
@@ -133,6 +140,7 @@ impl Unit {
             self.make_available(now);
             return;
         }
+        self.ended = Some(true);
         let leases = if self.lost == 1 { "lease" } else { "leases" };
         let traceback = format!("lost {} {leases}", self.lost);
         let data = super::reports::with_traceback(self.shown_data(), &traceback);
@@ -310,6 +318,9 @@ fn meta_of(definition: &Json) -> Option<Meta> {
     if schedule.is_some() && get("continuous").is_some() {
         return None;
     }
+    let rate = text("max_rate").map(|rate| MaxRate::from_text(&rate).expect("a rate"));
+    let burst = limit("max_rate_burst").map(|burst| u32::try_from(burst).expect("few"));
+    let rate = rate.map(|rate| rate.with_burst(burst.unwrap_or(rate.burst())));
     Some(Meta {
         paused: get("disabled").map(|_| Pause::default()),
         weight: weight.max(1),
@@ -329,6 +340,8 @@ fn meta_of(definition: &Json) -> Option<Meta> {
             jitter: 0.0,
         }),
         max_lost: limit("max_lost"),
+        max_rate: rate,
+        halt_after: halt_after(get("halt_after")),
         then: text("then").map(Name::from_text),
         runtime: text("runtime").unwrap_or_default(),
         min_gb: 0.0,
@@ -365,6 +378,21 @@ fn next_time(schedule: &Schedule, now: Timestamp) -> Timestamp {
 fn in_utc(time: Timestamp) -> String {
     let time = jiff::Timestamp::from_microsecond(time.0).expect("a time");
     time.to_string()
+}
+
+fn halt_after(value: Option<&serde_json::Value>) -> Option<HaltAfter> {
+    let value = value?;
+    let share = value.get("rate").and_then(|share| share.as_f64());
+    Some(HaltAfter {
+        failures: value.get("failures").and_then(|failures| failures.as_u64()),
+        rate: share.map(|share| FailureRate {
+            share,
+            min: value
+                .get("min")
+                .and_then(|min| min.as_u64())
+                .expect("a minimum"),
+        }),
+    })
 }
 
 impl Model {
@@ -412,7 +440,12 @@ impl Model {
                 let unit = spec.units.get_mut(&name).expect("a known unit");
                 let active = unit.active.expect("the attempt of a pending unit");
                 unit.lose_lease(active, spec.meta.max_lost, now);
+                let ended = unit.ended.take();
+                let data = ended.map(|_| unit.shown_data().to_vec());
                 spec.settle();
+                if let Some(data) = data {
+                    spec.count_outcome(true, Some(&data), now);
+                }
             }
             delays.sort();
             for (_, _, name) in delays {
@@ -511,6 +544,7 @@ impl Model {
         for spec in self.specs.values_mut() {
             let next = &mut spec.meta.next_continuous;
             *next = next.map(|next| next.moved(step));
+            spec.full_at = spec.full_at.map(|at| at.moved(step));
         }
         self.plan_runs();
     }
@@ -528,7 +562,9 @@ impl Model {
             worker.expiration = bounded(worker.expiration);
         }
         self.by_worker.clear();
-        for Spec { meta, .. } in self.specs.values_mut() {
+        for spec in self.specs.values_mut() {
+            spec.bound_tokens(self.now);
+            let meta = &mut spec.meta;
             let latest = self.now.plus(meta.interval.unwrap_or_default());
             meta.next_continuous = meta.next_continuous.map(|next| next.min(latest));
         }
@@ -549,6 +585,8 @@ impl Model {
             archived_finished: 0,
             archived_failed: 0,
             groups: Groups::default(),
+            full_at: None,
+            outcomes: Vec::new(),
         });
         meta.next_continuous = spec.meta.next_continuous;
         if let Some(schedule) = &mut meta.schedule {
@@ -565,15 +603,17 @@ impl Model {
             meta.paused = Some(before.clone());
         }
         spec.definition = encoded(definition);
-        spec.meta = meta;
+        let before = std::mem::replace(&mut spec.meta, meta);
+        spec.keep_past(&before, self.now);
         spec.settle_after_change();
         Answer::Done
     }
 
     pub fn control(&mut self, spec: &str, control: &Control) -> Answer {
-        let Some(Spec { meta, .. }) = self.specs.get_mut(spec) else {
+        let Some(spec) = self.specs.get_mut(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
         };
+        let (before, meta) = (spec.meta.clone(), &mut spec.meta);
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Answer::Failed(Failure::Refused);
         }
@@ -592,6 +632,7 @@ impl Model {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
+        spec.keep_past(&before, self.now);
         Answer::Done
     }
 
@@ -610,7 +651,8 @@ impl Model {
         let Some(spec) = self.specs.get(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);
         };
-        let line = answer::spec(&spec.definition, &spec.counts(), &spec.meta);
+        let past = (spec.full_at, spec.failed_in_a_row());
+        let line = answer::spec(&spec.definition, &spec.counts(), &spec.meta, past);
         Answer::Seen(vec![line])
     }
 
@@ -675,6 +717,7 @@ impl Model {
             lost: 0,
             cancelled: None,
             queued: Queued::default(),
+            ended: None,
         });
         if unit.status() == UnitStatus::Pending {
             let active = unit.active.expect("the attempt of a pending unit");

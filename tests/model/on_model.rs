@@ -30,7 +30,7 @@ pub fn run(
         Op::Prioritize(spec, names, change) => model.prioritize(spec, names, *change),
         Op::DeleteUnits(spec, which) => model.delete_units(spec, which),
         Op::Cancel(spec, which, how) => model.cancel(spec, which, how),
-        Op::GetWork(_) => panic!("get_work is compared otherwise"),
+        Op::GetWork(_) | Op::WaitForWork(..) => panic!("get_work is compared otherwise"),
         Op::Report(_, report) => {
             let subject = subject.expect("what the report is about");
             model.report(memory, subject, report)

@@ -148,7 +148,7 @@ fn take(
                 .map(Answer::Count)
         }
         Op::Cancel(spec, which, how) => cancel(running, spec, which, how),
-        Op::GetWork(request) => {
+        Op::GetWork(request) | Op::WaitForWork(request, _) => {
             *given = get_work(running, request)?;
             Ok(Answer::Work(work_of(running, given)))
         }
@@ -311,8 +311,14 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
         Op::Spec(spec) => {
             let name = Name::from_text(*spec);
             let definition = running.work_spec_definition(&name)?;
-            let WorkSpec { counts, meta, .. } = running.work_spec(&name)?;
-            lines.push(answer::spec(&definition, counts, meta));
+            let WorkSpec {
+                counts,
+                meta,
+                recent,
+                ..
+            } = running.work_spec(&name)?;
+            let past = (recent.full_at, recent.outcomes.failed_in_a_row);
+            lines.push(answer::spec(&definition, counts, meta, past));
         }
         Op::SpecNames(start) => {
             let start = start.map(Name::from_text);

@@ -54,6 +54,8 @@ pub enum Operation {
     DeleteUnits(&'static str, Which),
     Cancel(&'static str, Which, Cancel),
     GetWork(Request),
+    /// The same, but if there is nothing it waits, until this time is over.
+    WaitForWork(Request, Duration),
     Report(Target, Report),
     Heartbeat(Heartbeat),
     Unregister(Name),
@@ -164,7 +166,7 @@ pub struct Cancel {
     pub grace: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     pub worker: Name,
     pub max_units: usize,

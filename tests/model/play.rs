@@ -6,6 +6,7 @@ use super::operations::{Json, Listing, Operation, Request, Step, Subject, Target
 use super::reports::Memory;
 use super::scheduling::{Assignment, Outcome};
 use super::strategies::{SESSIONS, SPECS};
+use super::waits::{Next, Waits};
 use super::{on_model, on_store};
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Storage, WorkSpecStore, WorkUnitStore};
@@ -45,6 +46,7 @@ struct Game {
     told: Vec<(String, Name, Token)>,
     /// How many of them are committed.
     told_for_sure: usize,
+    waits: Waits,
     /// The clock was set, so that attempts did not begin in the order in which they are numbered: those that ran
     /// then moved with it. What is old is found only by looking at all of them, which the store does not do.
     clock_was_set: bool,
@@ -107,6 +109,7 @@ impl Game {
             sessions: new_sessions(),
             told: Vec::new(),
             told_for_sure: 0,
+            waits: Waits::default(),
             clock_was_set: false,
         }
     }
@@ -117,6 +120,12 @@ impl Game {
 
     fn take(&mut self, step: &Step) -> Result<(), String> {
         match step {
+            Step::Run(session, Operation::WaitForWork(request, wait)) => {
+                if !self.get_work(*session, request)? {
+                    let world = self.world.as_mut().expect("the daemon runs");
+                    self.waits.begin(world, *session, request, *wait);
+                }
+            }
             Step::Run(session, operation) => self.run(*session, operation, false)?,
             Step::Undone(session, operation) => self.run(*session, operation, true)?,
             Step::Commit => self.commit()?,
@@ -124,11 +133,51 @@ impl Game {
             Step::Pass(time) => {
                 let now = self.model.now.plus(*time);
                 self.set_time(now);
+                self.waits.check_time(&self.model)?;
             }
             Step::SetClock(seconds) => self.set_clock(*seconds)?,
             Step::Restart(time) => self.restart(*time)?,
         }
+        if !self.waits.are_none() {
+            self.wake()?;
+        }
         self.compare_counts()
+    }
+
+    /// Lets requests run that are woken, as the daemon does after each message, and when something is due.
+    fn wake(&mut self) -> Result<(), String> {
+        let world = self.world();
+        if world.store.due().is_some_and(|due| due <= world.now) {
+            world
+                .operation(|running| running.expire())
+                .map_err(unforeseen)?;
+        }
+        self.model.expire();
+        loop {
+            let world = self.world.as_mut().expect("the daemon runs");
+            let (id, waiting) = match self.waits.next(world)? {
+                None => break,
+                Some(Next::Ended) => continue,
+                Some(Next::Runs(id, waiting)) => (id, waiting),
+            };
+            let in_turn = self.waits.first_in_turn(&self.model);
+            if self.get_work(waiting.session, &waiting.request)? {
+                agree("who gets units", &Some(id), &in_turn)?;
+                let world = self.world.as_mut().expect("the daemon runs");
+                self.waits.answered(world, id);
+            } else {
+                self.waits.sleep_again(id);
+            }
+        }
+        let world = self.world.as_ref().expect("the daemon runs");
+        self.waits.check_all_sleep(world, &self.model)
+    }
+
+    /// Asks for work. True if there was some.
+    fn get_work(&mut self, session: usize, request: &Request) -> Result<bool, String> {
+        let told = self.told.len();
+        self.run(session, &Operation::GetWork(request.clone()), false)?;
+        Ok(self.told.len() > told)
     }
 
     fn set_time(&mut self, now: Timestamp) {
@@ -152,7 +201,7 @@ impl Game {
             .map_err(unforeseen)?;
         self.model.expire();
         let before = undo.then(|| self.model.clone());
-        if let Operation::GetWork(request) = operation {
+        if let Operation::GetWork(request) | Operation::WaitForWork(request, _) = operation {
             let (model, given) = get_work(&self.model, request, &answer)?;
             if !undo {
                 memory.remember(&given, REMEMBERED);
@@ -272,7 +321,9 @@ impl Game {
     fn set_clock(&mut self, seconds: i64) -> Result<(), String> {
         self.commit()?;
         self.world().set_clock(seconds);
-        self.model.set_clock(ClockStep(seconds * 1_000_000));
+        let step = ClockStep(seconds * 1_000_000);
+        self.model.set_clock(step);
+        self.waits.move_times(step);
         self.clock_was_set = true;
         self.compare_all()?;
         self.commit()
@@ -297,6 +348,7 @@ impl Game {
         self.model.now = now;
         self.model.restart();
         self.sessions = new_sessions();
+        self.waits = Waits::default();
         self.compare_all()?;
         self.commit()
     }

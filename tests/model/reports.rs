@@ -121,12 +121,18 @@ impl Model {
                 true
             }
         };
+        let ended = unit.ended.take();
         let is_finished = before != UnitStatus::Finished && unit.status() == UnitStatus::Finished;
         let (output, priority) = (field(unit.shown_data(), "output"), unit.priority);
         of_spec.settle();
         if let (true, Some(then), Some(output)) = (is_finished, then, output) {
             let then = String::from_utf8_lossy(then.bytes());
             self.add(&then, additions(&output, priority), IfExists::Reset);
+        }
+        if let Some(has_failed) = ended {
+            let data = report.data.as_ref().map(encoded);
+            let of_spec = self.specs.get_mut(spec).expect("a known spec");
+            of_spec.count_outcome(has_failed, data.as_deref(), now);
         }
         if counts {
             Answer::Done
@@ -374,6 +380,7 @@ impl Unit {
         }
         let active = self.active.expect("an attempt");
         self.attempts[active].finish_as(status, now);
+        self.ended = Some(status == Attempt::Failed);
         self.set_active_data(report);
     }
 

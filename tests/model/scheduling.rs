@@ -67,7 +67,7 @@ impl Model {
     }
 
     /// The specs of which one is drawn, at random among those with the highest priority.
-    fn candidates(&self, request: &Request) -> Vec<String> {
+    pub fn candidates(&self, request: &Request) -> Vec<String> {
         let has_work = |name: &str, spec: &Spec| {
             let (meta, counts) = (&spec.meta, spec.counts());
             let may_make_one = meta.continuous
@@ -81,6 +81,7 @@ impl Model {
                 && meta.max_running.is_none_or(|max| counts.pending < max)
                 && !spec.groups_are_full()
                 && (counts.available > 0 || may_make_one)
+                && spec.allowed_by_rate(self.now) > 0
         };
         let with_work = self
             .specs
@@ -170,6 +171,7 @@ impl Model {
                 "interval",
                 has_none && meta.continuous && counts.pending == 0 && is_early,
             ),
+            ("max_rate", spec.allowed_by_rate(self.now) == 0),
             ("max_retries", meta.max_retries.is_some_and(has_no_retries)),
             ("runtime", !meta.runtime.is_empty()),
             ("lower_priority", has_lower_priority),
@@ -210,6 +212,7 @@ impl Model {
             Some(request.max_units as u64),
             spec.meta.max_getwork,
             may_still_run,
+            Some(spec.allowed_by_rate(now)),
         ];
         let count = limits.into_iter().flatten().min().unwrap_or(0);
         let max_retries = spec.meta.max_retries;
@@ -242,6 +245,10 @@ impl Model {
                 name: best,
             });
             self.settle(name);
+        }
+        let spec = self.specs.get_mut(name).expect("a known spec");
+        if !given.is_empty() {
+            spec.take_tokens(given.len(), now);
         }
         given
     }

@@ -74,7 +74,8 @@ fn passing() -> impl Strategy<Value = Duration> {
 
 fn operation() -> BoxedStrategy<Operation> {
     prop_oneof![
-        26 => request().prop_map(Operation::GetWork),
+        21 => request().prop_map(Operation::GetWork),
+        5 => (request(), seconds(0..60)).prop_map(|(request, wait)| Operation::WaitForWork(request, wait)),
         26 => (target(), report()).prop_map(|(target, report)| Operation::Report(target, report)),
         16 => (spec(), vec(new_unit(), 1..5), if_exists())
             .prop_map(|(spec, units, if_exists)| Operation::Add(spec, units, if_exists)),
@@ -312,6 +313,18 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
         prop::bool::weighted(0.3),
         option::weighted(0.3, 0..3_i64),
     );
+    let halt = vec![
+        json!({"failures": 1}),
+        json!({"failures": 3}),
+        json!({"rate": 1, "min": 2}),
+        json!({"failures": 4, "rate": 0.7, "min": 2}),
+        json!({"rate": 0.5, "min": 1}),
+    ];
+    let limits = (
+        option::weighted(0.25, select(vec!["4/s", "1/s", "30/m"])),
+        option::weighted(0.5, select(vec![1, 3])),
+        option::weighted(0.25, select(halt)),
+    );
     (
         scheduling,
         limit(),
@@ -321,6 +334,7 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
         retrying,
         timed,
         queueing,
+        limits,
     )
         .prop_map(
             move |(
@@ -332,9 +346,11 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
                 retrying,
                 timed,
                 queueing,
+                limits,
             )| {
                 let (schedule, timezone, overlap, missed) = timed;
                 let (order, fair, max_running_per_group) = queueing;
+                let (max_rate, max_rate_burst, halt_after) = limits;
                 let (retries, retry_delay, retry_backoff, retry_delay_max, max_lost) = retrying;
                 let (priority, weight, nice, disabled, continuous, interval, runtime) = scheduling;
                 let entries = [
@@ -365,6 +381,9 @@ fn definition(name: &'static str) -> impl Strategy<Value = Json> {
                         "max_running_per_group",
                         max_running_per_group.map(Value::from),
                     ),
+                    ("max_rate", max_rate.map(Value::from)),
+                    ("max_rate_burst", max_rate_burst.map(Value::from)),
+                    ("halt_after", halt_after),
                 ];
                 let there = entries
                     .into_iter()

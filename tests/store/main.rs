@@ -7,6 +7,7 @@ mod order;
 mod other_programs;
 mod passing_time;
 mod queue;
+mod rates;
 mod retention;
 mod schedules;
 mod sqlite;

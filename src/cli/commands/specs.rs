@@ -5,8 +5,8 @@ use super::output::{ForPrograms, Format, Output};
 use super::pause;
 use super::schedule;
 use super::server::Server;
-use coordinated_client::Control;
 use coordinated_client::cbor::json::to_json;
+use coordinated_client::{Control, SpecLimits};
 use serde_json::{Value as Json, json};
 use std::error::Error;
 use std::str::FromStr;
@@ -30,9 +30,12 @@ objects with one key: a byte string that is not UTF-8 as {\"$bytes\": \"\\\\xff\
 strings as {\"$map\": [[key, value], ...]}, a tagged value as {\"$tag\": [tag, value]}. Without --yaml and --json the next three runs of a schedule follow, as \
 comments. With --meta it prints the \
 current scheduling instead: status (runnable or paused), weight, interval, max_running, continuous; and, if the daemon \
-reports it, pause: an object with reason, by and since (in seconds since 1970), or null; and schedule: an object with \
-timezone, next (the next three runs), last (the last run that made a unit) and skipped (the last one that made none), or \
-null.")]
+reports them, pause: an object with reason, by and since (in seconds since 1970), or null; retries and retrying, the \
+number of units that will be retried; max_rate and max_rate_burst, or null; rate_until, the time from which on the rate \
+allows the next unit, or null if it allows one now; halt_after: an object with failures, rate and min, or null; \
+failed_in_a_row, the number of attempts that have failed since one was last finished, if that is counted; and schedule: an \
+object with timezone, next (the next three runs), last (the last run that made a unit) and skipped (the last one that made \
+none), or null.")]
 pub(in crate::cli) struct WorkSpecArgs {
     #[command(flatten)]
     spec: Spec,
@@ -122,6 +125,9 @@ pub(super) fn work_spec(args: &WorkSpecArgs) -> Result<(), Box<dyn Error>> {
         if let Some(pauses) = daemon.pauses_of(std::slice::from_ref(&name))? {
             object["pause"] = pause::to_json(pauses.first().and_then(Option::as_ref));
         }
+        if daemon.has("max_rate") {
+            add_limits(&mut object, &daemon.client.get_work_spec_limits(&name)?);
+        }
         if let Some(schedules) = daemon.schedules_of(std::slice::from_ref(&name))? {
             object["schedule"] = schedule::to_json(schedules.first().and_then(Option::as_ref));
         }
@@ -142,6 +148,19 @@ pub(super) fn work_spec(args: &WorkSpecArgs) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(output.flush()?)
+}
+
+fn add_limits(object: &mut Json, limits: &SpecLimits) {
+    object["retries"] = json!(limits.retries);
+    object["retrying"] = json!(limits.retrying);
+    object["max_rate"] = json!(limits.max_rate);
+    object["max_rate_burst"] = json!(limits.max_rate_burst);
+    object["rate_until"] = json!(limits.rate_until);
+    object["halt_after"] = limits.halt_after.map_or(
+        Json::Null,
+        |halt| json!({"failures": halt.failures, "rate": halt.rate, "min": halt.min}),
+    );
+    object["failed_in_a_row"] = json!(limits.failed_in_a_row);
 }
 
 /// Changes how a work spec is scheduled.

@@ -3,7 +3,8 @@
 use crate::coordinate::storage::Storage;
 use crate::coordinate::work_spec::name_of;
 use crate::coordinate::{
-    Control, Error, Meta, Name, Operation, Result, Schedule, WorkSpec, WorkSpecId,
+    Control, Error, MaxRate, Meta, Name, Operation, Outcomes, Recent, Result, Schedule, WorkSpec,
+    WorkSpecId,
 };
 use coordinated_client::cbor::Item;
 
@@ -18,8 +19,10 @@ impl<S: Storage> Operation<'_, S> {
         let name = name_of(definition, self.limits.spec_name_bytes_max)?;
         let mut meta = Meta::from_definition(definition)?;
         let existing = self.store.find_work_spec(self.namespace, &name);
+        let existing = existing.map(|spec| (spec.id, spec.meta.clone()));
         if let Some(schedule) = &mut meta.schedule {
-            let before = existing.and_then(|spec| spec.meta.schedule.as_deref());
+            let before = existing.as_ref();
+            let before = before.and_then(|(_, meta)| meta.schedule.as_deref());
             if !schedule.begin(before, self.now) {
                 return Err(Error::Invalid(format!(
                     "work spec key \"schedule\": no day within {} years matches; check the day of the month and the month",
@@ -27,14 +30,15 @@ impl<S: Storage> Operation<'_, S> {
                 )));
             }
         }
-        match existing.map(|spec| (spec.id, spec.meta.next_continuous, spec.meta.paused.clone())) {
-            Some((id, next_continuous, paused)) => {
-                meta.next_continuous = next_continuous;
-                if meta.paused.is_some() && paused.is_some() {
-                    meta.paused = paused;
+        match existing {
+            Some((id, before)) => {
+                meta.next_continuous = before.next_continuous;
+                if meta.paused.is_some() && before.paused.is_some() {
+                    meta.paused.clone_from(&before.paused);
                 }
                 self.store
                     .replace_work_spec(id, &name, definition.bytes(), &meta)?;
+                self.keep_recent(id, &before);
             }
             None => {
                 self.store
@@ -74,7 +78,8 @@ impl<S: Storage> Operation<'_, S> {
     /// `NoSuchWorkSpec`; `Refused` if it can't be continuous.
     pub fn control_work_spec(&mut self, name: &Name, control: &Control) -> Result<()> {
         let spec = self.work_spec(name)?;
-        let (id, mut meta) = (spec.id, spec.meta.clone());
+        let (id, before) = (spec.id, spec.meta.clone());
+        let mut meta = before.clone();
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Err(Error::Refused(format!(
                 "work spec {name} can't be made continuous: its definition does not say continuous"
@@ -89,7 +94,28 @@ impl<S: Storage> Operation<'_, S> {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
-        Ok(self.store.update_work_spec_meta(id, &meta)?)
+        self.store.update_work_spec_meta(id, &meta)?;
+        self.keep_recent(id, &before);
+        Ok(())
+    }
+
+    /// Keeps what a work spec remembers of what has happened lately as far as that still matters, after it was changed from
+    /// what it was `before`.
+    fn keep_recent(&mut self, id: WorkSpecId, before: &Meta) {
+        let Some(WorkSpec { meta, recent, .. }) = self.store.get_work_spec(id) else {
+            return;
+        };
+        let is_resumed = before.paused.is_some() && meta.paused.is_none();
+        let outcomes = match is_resumed || meta.halt_after != before.halt_after {
+            true => Outcomes::default(),
+            false => recent.outcomes,
+        };
+        let bounded = |(full_at, rate): (_, MaxRate)| rate.bounded(full_at, self.now);
+        let full_at = recent.full_at.zip(meta.max_rate).map(bounded);
+        let kept = Recent { full_at, outcomes };
+        if kept != *recent {
+            self.store.set_recent(id, kept);
+        }
     }
 
     /// Deletes a work spec with its units and their attempts. It is gone at once for all who ask;

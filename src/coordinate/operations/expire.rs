@@ -61,6 +61,7 @@ impl<S: Storage> Operation<'_, S> {
             attempt.end_as(AttemptStatus::Failed, self.now);
             self.store.update_attempt(&attempt)?;
             self.store_attempt_data(&attempt, &data)?;
+            self.count_outcome(unit.work_spec, attempt.status, Some(&data))?;
             unit.status = UnitStatus::Failed;
             self.effects.completed += 1;
         }

@@ -62,6 +62,7 @@ impl<S: Storage> Operation<'_, S> {
         if unit.is_none() {
             reasons.extend(scheduler::lack_of_work(&spec, self.now));
         }
+        reasons.extend(scheduler::rate_limit(&spec, self.now));
         let alive = self.worker_stats()?.workers;
         reasons.extend(self.nobody_asks(alive));
         if let Some((_, unit)) = &unit

@@ -1,9 +1,11 @@
 //! Handing out work.
 
 use crate::coordinate::handed_out::HandedOutUnit;
+use crate::coordinate::scheduler;
 use crate::coordinate::storage::{AvailableUnit, BestUnits, InsertedUnit, Storage};
 use crate::coordinate::{
-    Assignment, Candidates, Name, Operation, Result, WorkRequest, WorkSpec, WorkSpecId, WorkUnit,
+    Assignment, Candidates, Name, Operation, Recent, Result, WorkRequest, WorkSpec, WorkSpecId,
+    WorkUnit,
 };
 use crate::limits;
 use coordinated_client::cbor::EMPTY_MAP;
@@ -48,10 +50,14 @@ impl<S: Storage> Operation<'_, S> {
                 break;
             };
             let (work_spec, max_retries) = (spec.name.clone(), spec.meta.max_retries);
-            let count = units_allowed(spec, max_units);
+            let max_getwork = spec.meta.max_getwork.unwrap_or(u64::MAX);
+            let count = max_units
+                .min(scheduler::units_allowed(spec, self.now))
+                .min(usize::try_from(max_getwork).unwrap_or(usize::MAX));
             if spec.counts.available == 0 {
                 let unit = self.make_continuous_unit(id)?;
                 given.push(self.hand_out(unit, work_spec, worker, request.lease)?);
+                self.take_tokens(id, given.len());
                 break;
             }
             let mut bytes = 0;
@@ -92,6 +98,7 @@ impl<S: Storage> Operation<'_, S> {
                 }
             }
             if !given.is_empty() {
+                self.take_tokens(id, given.len());
                 break;
             }
             let are_full = |spec: &WorkSpec| spec.groups_are_full;
@@ -162,6 +169,17 @@ impl<S: Storage> Operation<'_, S> {
             return Ok(BestUnits::NotYet);
         }
         Ok(found)
+    }
+
+    /// Notes that units of a work spec were handed out, if it has a `max_rate`.
+    fn take_tokens(&mut self, id: WorkSpecId, count: usize) {
+        let spec = self.store.get_work_spec(id);
+        let Some((rate, recent)) = spec.and_then(|spec| Some((spec.meta.max_rate?, spec.recent)))
+        else {
+            return;
+        };
+        let full_at = Some(rate.full_after(recent.full_at, self.now, count));
+        self.store.set_recent(id, Recent { full_at, ..recent });
     }
 
     fn hand_out(
@@ -238,14 +256,4 @@ impl<S: Storage> Operation<'_, S> {
             Name::from_bytes(format!("{seconds}.{micros:06}"))
         }
     }
-}
-
-/// How many units of a work spec one call may give if it asks for `max_units`.
-fn units_allowed(spec: &WorkSpec, max_units: usize) -> usize {
-    let (meta, pending) = (&spec.meta, spec.counts.pending);
-    let may_still_run = meta.max_running.map(|max| max.saturating_sub(pending));
-    let limits = [meta.max_getwork, may_still_run].into_iter().flatten();
-    limits.fold(max_units, |count, limit| {
-        count.min(usize::try_from(limit).unwrap_or(usize::MAX))
-    })
 }

@@ -10,6 +10,7 @@ mod delete_units;
 mod expire;
 mod explain;
 mod get_work;
+mod halt;
 mod lock;
 mod look_up_units;
 mod prioritize_units;

@@ -410,6 +410,7 @@ impl<S: Storage> Operation<'_, S> {
             unit.status = UnitStatus::Failed;
         }
         self.store.update_work_unit(self.now, before, &unit)?;
+        self.count_outcome(unit.work_spec, status, report.data)?;
         self.effects.completed += usize::from(unit.status.is_completed());
         if unit.status == UnitStatus::Finished {
             self.chain_output(&unit, report.data)?;

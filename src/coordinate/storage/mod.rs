@@ -20,7 +20,7 @@ use super::lock::{Lock, LockPath};
 use super::queueing::NextGroup;
 use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
-use super::work_spec::{Counts, Meta, WorkSpec};
+use super::work_spec::{Counts, Meta, Recent, WorkSpec};
 use super::work_unit::{Completed, Counted, WorkUnit};
 use super::worker::{Worker, WorkerStats};
 use super::{AttemptId, Name, NamespaceId, WorkSpecId, WorkUnitId};
@@ -248,6 +248,9 @@ pub trait WorkSpecStore {
 
     /// Changes how a work spec is scheduled.
     fn update_work_spec_meta(&mut self, id: WorkSpecId, meta: &Meta) -> StorageResult<()>;
+
+    /// Changes what a work spec remembers of what has happened lately. Costs no query: it is written with the counts.
+    fn set_recent(&mut self, id: WorkSpecId, recent: Recent);
 
     /// Counts the units of a work spec again, for when the counts turn out to be wrong. Afterwards it is not known
     /// since when it has had available units.

@@ -89,6 +89,9 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(11, "schedules", "SELECT id AS spec FROM work_spec WHERE schedule IS NOT NULL AND next_run_us IS NULL AND deleted = 0", "work spec {spec} has a schedule, but no next run: set the work spec again"),
     invariant(11, "schedules", "SELECT id AS spec FROM work_spec WHERE schedule IS NULL AND coalesce(next_run_us, last_run_us, skipped_run_us) IS NOT NULL", "work spec {spec} has no schedule, but runs of one").repaired_by("UPDATE work_spec SET next_run_us = NULL, last_run_us = NULL, skipped_run_us = NULL WHERE schedule IS NULL"),
     invariant(12, "cancellations", CANCELLED_IN_VAIN, "work unit {unit} is {status}, but is marked as cancelled").repaired_by("DELETE FROM cancellation WHERE work_unit_id IN (SELECT id FROM work_unit WHERE status NOT IN (3, 5))"),
+    invariant(14, "rates", NO_RATE, "work spec {spec} has no max_rate, but a time at which its bucket is full").repaired_by("UPDATE work_unit_count SET rate_full_us = NULL WHERE work_spec_id IN (SELECT id FROM work_spec WHERE max_rate IS NULL)"),
+    invariant(14, "rates", "SELECT id AS spec FROM work_spec WHERE (max_rate IS NULL) <> (max_rate_burst IS NULL)", "work spec {spec} has one of max_rate and max_rate_burst without the other"),
+    invariant(14, "halts", NO_HALT, "work spec {spec} has no halt_after, but a count of failed attempts").repaired_by("UPDATE work_unit_count SET failed_in_a_row = 0, recent_attempts = 0, recent_finished = 0, recent_failed = 0 WHERE work_spec_id IN (SELECT id FROM work_spec WHERE halt_failures IS NULL AND halt_rate IS NULL)"),
     invariant(1, STORED_CBOR, "SELECT id AS spec, cbor_fault('a map', definition) AS fault FROM work_spec WHERE fault IS NOT NULL", "work spec {spec}: its definition can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),
@@ -365,6 +368,15 @@ const CANCELLED_IN_VAIN: &str = "
     SELECT work_unit_id AS unit, status
       FROM cancellation JOIN work_unit ON work_unit.id = work_unit_id
      WHERE status NOT IN (3, 5)";
+
+const NO_RATE: &str = "
+    SELECT id AS spec FROM work_spec JOIN work_unit_count ON work_spec_id = id
+     WHERE max_rate IS NULL AND rate_full_us IS NOT NULL";
+
+const NO_HALT: &str = "
+    SELECT id AS spec FROM work_spec JOIN work_unit_count ON work_spec_id = id
+     WHERE halt_failures IS NULL AND halt_rate IS NULL
+       AND (failed_in_a_row > 0 OR recent_attempts > 0 OR recent_finished > 0 OR recent_failed > 0)";
 
 #[cfg(test)]
 mod tests {

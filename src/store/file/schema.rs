@@ -24,6 +24,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!(
         "../../../migrations/0013_order_and_groups.sql"
     )),
+    M::up(include_str!("../../../migrations/0014_rates.sql")),
 ];
 
 /// Marks a file as ours: "coor".

@@ -165,6 +165,38 @@ fn a_work_spec_is_paused_resumed_and_controlled() {
 }
 
 #[test]
+fn a_work_spec_that_failures_have_paused_shows_that_and_its_limits() {
+    let (server, mut client) = server_with_units();
+    client.set_spec(
+        "{'name': 'ws', 'max_rate': '600/m', 'retries': 1, 'halt_after': {'failures': 1}}",
+    );
+    client.updated(
+        "ws",
+        "busy",
+        "{'status': 5, 'data': {'traceback': 'no disk'}}",
+    );
+    let text = "by halt_after: an attempt has failed; the last one: no disk";
+    for command in [&["summary"][..], &["status", "ws"], &["why", "ws", "a"]] {
+        let printed = good(&server, command);
+        assert!(printed.contains(text), "{command:?}: {printed}");
+    }
+    let meta = json(&server, &["work_spec", "ws", "--meta"]);
+    assert_eq!(meta["pause"]["by"], "halt_after");
+    assert_eq!(
+        (&meta["max_rate"], &meta["max_rate_burst"]),
+        (&"600/m".into(), &10.into())
+    );
+    assert_eq!(
+        (&meta["retries"], &meta["retrying"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(meta["halt_after"]["failures"], 1);
+    assert!(meta["halt_after"]["rate"].is_null() && meta["rate_until"].is_null());
+    assert_eq!(good(&server, &["resume", "ws"]), "");
+    assert!(client.take("w").is_some());
+}
+
+#[test]
 fn who_paused_a_work_spec_and_why_is_shown_everywhere() {
     let (server, _client) = server_with_units();
     let none = json(&server, &["status", "ws"]);

@@ -13,6 +13,7 @@ mod insight;
 mod locks;
 mod long_answers;
 mod numbers;
+mod rates;
 mod retries;
 mod schedules;
 mod specs;

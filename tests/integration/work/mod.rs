@@ -1,6 +1,7 @@
 //! Workers: the real `coordinated work` against the real daemon, and functions run by `coordinated_client::worker`.
 
 mod ending;
+mod failing;
 mod functions;
 mod original;
 mod output_files;

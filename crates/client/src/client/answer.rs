@@ -22,6 +22,15 @@ impl Answer {
         self.value
     }
 
+    /// The second value of a pair, if it is a map instead of a message.
+    pub(super) fn second_map(&self) -> Option<Answer> {
+        let Value::Array(items) = &self.value else {
+            return None;
+        };
+        let second = items.get(1).filter(|second| second.as_map().is_some())?;
+        Some(Self::new(&self.method, second.clone()))
+    }
+
     /// The value and the message of a pair, the form of most results.
     pub(super) fn pair(self) -> Result<(Answer, Option<String>)> {
         let [value, message] = match self.value {

@@ -46,12 +46,12 @@ pub(crate) use link::Hurry;
 pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;
-pub use specs::{Control, ListSpecs, Meta, Pause, Schedule, SpecSummary};
+pub use specs::{Control, HaltAfter, ListSpecs, Meta, Pause, Schedule, SpecLimits, SpecSummary};
 pub use units::{
     Added, Attempt, CANCEL_GRACE, Cancel, Cancellation, Cancelled, Counts, Deletion, FailureGroup,
     IfExists, NewUnit, ParseStatusError, Priority, Reason, Status, Unit, UnitQuery, UnitStatus,
 };
-pub use work::{BegunAttempt, GetWork, Update, Work};
+pub use work::{BegunAttempt, GetWork, NextTry, Update, Work};
 pub use workers::{Heartbeat, HeldUnit, WorkerStats};
 
 use crate::cbor::Value;

@@ -75,6 +75,36 @@ pub struct Meta {
     pub weight: Option<i64>,
 }
 
+/// What limits and ends the attempts at the units of a work spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpecLimits {
+    /// How many failures of a unit are followed by another try.
+    pub retries: u64,
+    /// How many units have failed, and will be tried again.
+    pub retrying: u64,
+    /// How fast units are handed out at most, such as `100/m`.
+    pub max_rate: Option<String>,
+    /// How many units may be handed out at once by that rate.
+    pub max_rate_burst: Option<u64>,
+    /// When the rate allows the next unit, in seconds since 1970; `None` if it allows one now.
+    pub rate_until: Option<f64>,
+    /// When failures pause the work spec.
+    pub halt_after: Option<HaltAfter>,
+    /// How many attempts have failed since one was last finished, if that is counted.
+    pub failed_in_a_row: u64,
+}
+
+/// When a work spec is paused because its units fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HaltAfter {
+    /// After so many failed attempts in a row.
+    pub failures: Option<u64>,
+    /// When this share of the last attempts have failed.
+    pub rate: Option<f64>,
+    /// How many attempts there have to be before the rate counts.
+    pub min: Option<u64>,
+}
+
 /// How many units a work spec has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpecSummary {
@@ -254,6 +284,32 @@ impl Coordinate {
             }
         }
         Ok(found)
+    }
+
+    /// What limits and ends the attempts at the units of a work spec. Only `coordinated` supports this, with the feature
+    /// `max_rate`.
+    pub fn get_work_spec_limits(&mut self, work_spec: &Name) -> Result<SpecLimits> {
+        let with_limits = options([("limits", Some(true.into()))]);
+        let answer = self.call_with("get_work_spec_meta", [work_spec.into(), with_limits])?;
+        let answer = answer.accepted()?;
+        let max_rate = answer.field("max_rate").optional();
+        let halt_after = answer.field("halt_after").optional();
+        Ok(SpecLimits {
+            retries: answer.field("retries").count()?,
+            retrying: answer.field("retrying").count()?,
+            max_rate: max_rate.map(|rate| rate.text()).transpose()?,
+            max_rate_burst: answer.field("max_rate_burst").optional_count()?,
+            rate_until: answer.field("rate_until").optional_number()?,
+            halt_after: match halt_after {
+                Some(halt) => Some(HaltAfter {
+                    failures: halt.field("failures").optional_count()?,
+                    rate: halt.field("rate").optional_number()?,
+                    min: halt.field("min").optional_count()?,
+                }),
+                None => None,
+            },
+            failed_in_a_row: answer.field("failed_in_a_row").count()?,
+        })
     }
 
     /// Deletes a work spec with all its units.

@@ -219,7 +219,7 @@ impl Update {
         }
     }
 
-    fn options(&self) -> Value {
+    fn options(&self, tells_retry: bool) -> Value {
         let number = self.status.map(Status::number);
         options([
             ("status", number.map(Value::from)),
@@ -229,7 +229,34 @@ impl Update {
             ("worker_id", self.worker.as_ref().map(Value::from)),
             ("delay", self.delay.map(|delay| delay.as_secs_f64().into())),
             ("final", self.is_final.then(|| true.into())),
+            ("tell_retry", tells_retry.then(|| true.into())),
         ])
+    }
+}
+
+/// When a unit that has failed will be tried again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NextTry {
+    /// How many times it has failed.
+    pub failures: u64,
+    /// How many failures its work spec allows to be followed by another try.
+    pub retries: u64,
+    /// After how long.
+    pub delay: Duration,
+}
+
+impl NextTry {
+    /// Reads it from the answer to a report, if it is told.
+    fn from_answer(answer: &Answer) -> Result<Option<Self>> {
+        let Some(told) = answer.second_map() else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            failures: told.field("failures").count()?,
+            retries: told.field("retries").count()?,
+            delay: Duration::try_from_secs_f64(told.field("delay").number()?)
+                .unwrap_or(Duration::MAX),
+        }))
     }
 }
 
@@ -292,12 +319,38 @@ impl Coordinate {
         key: &Name,
         update: &Update,
     ) -> Result<()> {
-        let params = [work_spec.into(), key.into(), update.options()];
+        self.update_one(work_spec, key, update, false).map(|_| ())
+    }
+
+    /// As [`Coordinate::update_work_unit`]; of a failure it also returns when the unit will be tried again, if it will. Only
+    /// `coordinated` supports this, with the feature `tell_retry`.
+    ///
+    /// # Errors
+    /// As [`Coordinate::update_work_unit`].
+    pub fn report_work_unit(
+        &mut self,
+        work_spec: &Name,
+        key: &Name,
+        update: &Update,
+    ) -> Result<Option<NextTry>> {
+        self.update_one(work_spec, key, update, true)
+    }
+
+    pub(crate) fn update_one(
+        &mut self,
+        work_spec: &Name,
+        key: &Name,
+        update: &Update,
+        tells_retry: bool,
+    ) -> Result<Option<NextTry>> {
+        let params = [work_spec.into(), key.into(), update.options(tells_retry)];
         let mut request = Request::new("update_work_unit", params);
         if update.is_repeatable() {
             request = request.repeatable();
         }
-        self.call(&request)?.done()
+        let answer = self.call(&request)?;
+        let next_try = NextTry::from_answer(&answer)?;
+        answer.done().map(|()| next_try)
     }
 
     /// Reports on many units in one call. Returns for each, in order, whether it was accepted, or why it was refused. Only
@@ -307,9 +360,33 @@ impl Coordinate {
         work_spec: &Name,
         updates: &[(Name, Update)],
     ) -> Result<Vec<Result<(), String>>> {
+        let outcomes = self.update_many(work_spec, updates, false)?;
+        let accepted = |outcome: Result<_, _>| outcome.map(|_| ());
+        Ok(outcomes.into_iter().map(accepted).collect())
+    }
+
+    /// As [`Coordinate::update_work_units`]; of failures it also returns when the unit will be tried again, if it will. Only
+    /// `coordinated` supports this, with the feature `tell_retry`.
+    ///
+    /// # Errors
+    /// As [`Coordinate::update_work_units`].
+    pub fn report_work_units(
+        &mut self,
+        work_spec: &Name,
+        updates: &[(Name, Update)],
+    ) -> Result<Vec<Result<Option<NextTry>, String>>> {
+        self.update_many(work_spec, updates, true)
+    }
+
+    pub(crate) fn update_many(
+        &mut self,
+        work_spec: &Name,
+        updates: &[(Name, Update)],
+        tells_retry: bool,
+    ) -> Result<Vec<Result<Option<NextTry>, String>>> {
         let list = updates
             .iter()
-            .map(|(key, update)| Value::Array(vec![key.into(), update.options()]));
+            .map(|(key, update)| Value::Array(vec![key.into(), update.options(tells_retry)]));
         let params = [work_spec.into(), Value::Array(list.collect())];
         let mut request = Request::new("update_work_units", params);
         if updates.iter().all(|(_, update)| update.is_repeatable()) {
@@ -318,10 +395,11 @@ impl Coordinate {
         let answer = self.call(&request)?.accepted()?;
         let mut outcomes = Vec::new();
         for item in answer.items()? {
+            let next_try = NextTry::from_answer(&item)?;
             let (accepted, message) = item.pair()?;
             let accepted = accepted.value().as_bool() == Some(true);
             outcomes.push(match (accepted, message) {
-                (true, _) => Ok(()),
+                (true, _) => Ok(next_try),
                 (false, message) => Err(message.unwrap_or_default()),
             });
         }

@@ -11,8 +11,8 @@ use super::{Context, Ending, Handler, Outcome, Plan, Retry, Tally};
 use crate::address::Address;
 use crate::cbor::Value;
 use crate::{
-    Connection, Coordinate, Error, GetWork, ListSpecs, Name, Options, Result, ServerInfo, Update,
-    Work,
+    Connection, Coordinate, Error, GetWork, ListSpecs, Name, NextTry, Options, Result, ServerInfo,
+    Update, Work,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -389,7 +389,7 @@ impl<H: Handler> Dispatcher<'_, H> {
             let answers = self.update(&work_spec, updates)?;
             for (unit, answer) in units.into_iter().zip(answers) {
                 match answer {
-                    Ok(()) => self.runners.renewed(&unit, since),
+                    Ok(_) => self.runners.renewed(&unit, since),
                     Err(why) => {
                         let why = why.into_message();
                         if is_cancelled(&why) {
@@ -459,10 +459,16 @@ impl<H: Handler> Dispatcher<'_, H> {
                 }
                 let ending = match (answer, report.outcome, report.cancelled) {
                     (Err(why), _, _) => Ending::of_refused(why.into_message()),
-                    (Ok(()), Outcome::Finished { .. }, _) => Ending::Finished,
-                    (Ok(()), _, Some(message)) => Ending::Cancelled(message),
-                    (Ok(()), Outcome::Failed { traceback, .. }, None) => Ending::Failed(traceback),
-                    (Ok(()), Outcome::GivenBack { delay, .. }, None) => Ending::GivenBack(delay),
+                    (Ok(_), Outcome::Finished { .. }, _) => Ending::Finished,
+                    (Ok(_), _, Some(message)) => Ending::Cancelled(message),
+                    (Ok(None), Outcome::Failed { traceback, .. }, None) => {
+                        Ending::Failed(traceback)
+                    }
+                    (Ok(Some(next)), Outcome::Failed { traceback, .. }, None) => Ending::Retried {
+                        traceback,
+                        delay: next.delay,
+                    },
+                    (Ok(_), Outcome::GivenBack { delay, .. }, None) => Ending::GivenBack(delay),
                 };
                 self.count_attempt(&report.unit, &ending);
                 self.ended(&report.unit, &ending, report.took);
@@ -518,14 +524,16 @@ impl<H: Handler> Dispatcher<'_, H> {
         }
     }
 
-    /// Sends updates. Returns for each whether it was accepted, or why not.
+    /// Sends updates. Returns for each when its unit will be tried again if it failed and will be, or why the update was
+    /// not accepted.
     fn update(
         &mut self,
         work_spec: &Name,
         updates: Vec<(Name, Update)>,
-    ) -> Result<Vec<Result<(), Rejection>>> {
+    ) -> Result<Vec<Result<Option<NextTry>, Rejection>>> {
+        let tells_retry = self.has("tell_retry");
         if self.has("update_work_units") && updates.len() > 1 {
-            match self.client.update_work_units(work_spec, &updates) {
+            match self.client.update_many(work_spec, &updates, tells_retry) {
                 // The work spec is gone, one update is invalid, or they are too long together: send them one by one.
                 Err(Error::Failed { .. } | Error::Refused { .. }) => {}
                 Err(error) => return Err(error),
@@ -539,8 +547,9 @@ impl<H: Handler> Dispatcher<'_, H> {
         }
         let mut answers = Vec::with_capacity(updates.len());
         for (key, update) in &updates {
-            answers.push(match self.client.update_work_unit(work_spec, key, update) {
-                Ok(()) => Ok(()),
+            let answer = self.client.update_one(work_spec, key, update, tells_retry);
+            answers.push(match answer {
+                Ok(next_try) => Ok(next_try),
                 Err(Error::Refused { message, .. }) => Err(Rejection::Refused(message)),
                 Err(error) if error.is_too_large() => Err(Rejection::TooLarge(error.to_string())),
                 // Some original servers report a missing unit like this.

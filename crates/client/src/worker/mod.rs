@@ -235,6 +235,9 @@ impl Handler for Functions {
         let (work_spec, key) = (unit.work_spec(), unit.key());
         match ending {
             Ending::Failed(why) => tracing::warn!(%work_spec, %key, "failed: {why}"),
+            Ending::Retried { traceback, delay } => {
+                tracing::warn!(%work_spec, %key, ?delay, "failed, will be tried again: {traceback}");
+            }
             Ending::Lost(why) => tracing::warn!(%work_spec, %key, "lost: {why}"),
             Ending::Cancelled(why) => tracing::warn!(%work_spec, %key, "{why}"),
             Ending::Finished | Ending::GivenBack(_) => {}

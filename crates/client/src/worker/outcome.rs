@@ -84,8 +84,10 @@ impl Outcome {
 pub struct Tally {
     /// Units that are done.
     pub finished: u64,
-    /// Units that have failed.
+    /// Units that have failed, also those that will be tried again.
     pub failed: u64,
+    /// How many of those that have failed will be tried again, as far as the server tells.
+    pub retried: u64,
     /// Units that were given back for later.
     pub given_back: u64,
     /// Units whose leases were lost to another worker, or that were deleted.
@@ -101,6 +103,13 @@ pub enum Ending {
     Finished,
     /// It failed, with this traceback.
     Failed(String),
+    /// It failed, and will be tried again.
+    Retried {
+        /// What went wrong.
+        traceback: String,
+        /// After how long.
+        delay: Duration,
+    },
     /// It is to be tried again after this time.
     GivenBack(Duration),
     /// The daemon refused the report, or the renewal of the lease, for this reason.
@@ -135,9 +144,10 @@ pub(super) fn is_cancelled(message: &str) -> bool {
 
 impl Tally {
     pub(super) fn count(&mut self, ending: &Ending) {
+        self.retried += u64::from(matches!(ending, Ending::Retried { .. }));
         *match ending {
             Ending::Finished => &mut self.finished,
-            Ending::Failed(_) => &mut self.failed,
+            Ending::Failed(_) | Ending::Retried { .. } => &mut self.failed,
             Ending::GivenBack(_) => &mut self.given_back,
             Ending::Lost(_) => &mut self.lost,
             Ending::Cancelled(_) => &mut self.cancelled,

@@ -148,9 +148,12 @@ impl RunnerPool {
         state.idle += 1;
         self.for_dispatcher.notify_all();
         let units = loop {
-            let units = state.take_ready(plan);
-            if !units.is_empty() {
-                break Some(units);
+            // Otherwise what is ready is about to be given back.
+            if state.phase == Phase::Working {
+                let units = state.take_ready(plan);
+                if !units.is_empty() {
+                    break Some(units);
+                }
             }
             if state.is_closed {
                 break None;

@@ -150,6 +150,16 @@ const COLUMNS: &[Column] = &[
         color: None,
     },
     Column {
+        title: "Retrying",
+        width: 9,
+        sort: None,
+        show: |spec| {
+            spec.details
+                .map_or_else(String::new, |details| count(details.retrying))
+        },
+        color: Some(Color::Red),
+    },
+    Column {
         title: "Left",
         width: 9,
         sort: None,

@@ -106,6 +106,7 @@ fn a_wide_screen_has_all_columns_and_the_details_side_by_side() {
         "Pending",
         "Finished",
         "Delayed",
+        "Retrying",
         "Left",
     ] {
         assert!(lines[1].contains(title), "{title} in {}", lines[1]);
@@ -139,6 +140,28 @@ fn a_wide_screen_has_all_columns_and_the_details_side_by_side() {
         assert!(details.contains(text), "{text} in {details}");
     }
     assert!(lines[29].contains("q quit") && lines[29].contains("t retry"));
+}
+
+#[test]
+fn units_that_will_be_retried_have_a_column() {
+    let mut snapshot = snapshot();
+    snapshot.specs[0].details = Some(summary::Details {
+        retrying: 4_321,
+        ..summary::Details::default()
+    });
+    let mut state = state();
+    state.update(Update::Snapshot(snapshot));
+    let lines = drawn(&state, 200, 30);
+    let end_of = |line: &str, text: &str| {
+        line.find(text)
+            .map(|at| line[..at].chars().count() + text.len())
+    };
+    assert_eq!(
+        end_of(&lines[1], "Retrying"),
+        end_of(&lines[2], "4321"),
+        "{lines:?}"
+    );
+    assert!(end_of(&lines[1], "Retrying").is_some());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod collected;
 mod ended;
 mod find;
+mod halt;
 mod lines;
 mod orphans;
 mod output_files;
@@ -20,6 +21,7 @@ use super::set_spec::note_if_paused;
 use crate::cli::values::parse_duration;
 use coordinated_client::worker::{self, Plan, RunnerPool, Stopper};
 use coordinated_client::{Name, Status};
+use halt::Halt;
 use output_files::OutputFiles;
 use output_rule::Takes;
 use process::Limits;
@@ -60,7 +62,8 @@ exit code is 65 (see --final-exit-code).
 After the first SIGTERM or SIGINT, running programs may end by themselves; the second one ends them and gives their \
 units back. So does SIGHUP.
 
-Exit code: 0 after a signal, or if all units are finished; 1 if units failed or are left, with --until-empty.")]
+Exit code: 0 after a signal, or if all units are finished; 1 if units failed or are left, with --until-empty, or if \
+--halt-after has ended it.")]
 pub(in crate::cli) struct WorkArgs {
     /// Work on the units of this work spec; repeatable
     #[arg(long, value_name = "NAME", value_parser = SpecNameParser)]
@@ -112,6 +115,13 @@ pub(in crate::cli) struct WorkArgs {
     #[arg(long, value_name = "CODE", value_delimiter = ',', default_value = "65", value_parser = clap::value_parser!(u8).range(1..))]
     final_exit_code: Vec<u8>,
 
+    /// End with exit code 1 when N units in a row have failed here, also if they will be retried
+    ///
+    /// Running programs may end by themselves. Units that are finished end the row. This is for a broken machine; the key
+    /// halt_after of a work spec pauses it for all workers.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    halt_after: Option<u64>,
+
     /// Length of leases, from 1s to a day; they are renewed after a third of it
     #[arg(long, value_name = "TIME", value_parser = parse_lease, default_value = "60s")]
     lease: Duration,
@@ -145,11 +155,13 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let runners = Arc::new(RunnerPool::default());
     let stopper = Stopper::of(&runners);
     let shown = Shown::start(stopper.clone(), args.server.address(), &served);
-    handle_signals(stopper, shown.clone())?;
+    handle_signals(stopper.clone(), shown.clone())?;
     // Each program needs some files. If the limit stays too low, units are given back.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let plan = plan(args, &served);
     let programs = Programs {
         command,
+        halt: Halt::new(args.halt_after, stopper.clone()),
         limits: Limits {
             timeout: args.timeout.map(|timeout| timeout.min(PROGRAM_TIME_MAX)),
             grace: args.grace.min(PROGRAM_TIME_MAX),
@@ -166,18 +178,22 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     if let Some(command) = &programs.command {
         programs.warned.warn(command, &shown);
     }
-    let plan = plan(args, &served);
     let address = args.server.address();
     let worked = orphans::reap_during(|| worker::run(address.clone(), &plan, &runners, &programs));
     let result = worked.map_err(Box::from).and_then(|tally| {
+        let retried = match tally.retried {
+            0 => String::new(),
+            count => format!(" ({count} will be retried)"),
+        };
         let cancelled = match tally.cancelled {
             0 => String::new(),
             count => format!(", {count} cancelled"),
         };
         shown.note(&format!(
-            "{} finished, {} failed, {} given back, {} lost{cancelled}",
+            "{} finished, {} failed{retried}, {} given back, {} lost{cancelled}",
             tally.finished, tally.failed, tally.given_back, tally.lost
         ));
+        programs.halt.check()?;
         match args.until_empty {
             true => check_what_is_left(&served, &mut daemon),
             false => Ok(()),

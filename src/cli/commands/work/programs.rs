@@ -3,6 +3,7 @@
 use super::collected::Collected;
 use super::ended::Ended;
 use super::find;
+use super::halt::Halt;
 use super::output_files::{self, OutputFiles};
 use super::output_rule::{Source, Takes};
 use super::process::{self, Limits, Ran};
@@ -41,6 +42,7 @@ pub(super) struct Programs<V> {
     pub(super) output_files: OutputFiles,
     pub(super) view: V,
     pub(super) warned: Warned,
+    pub(super) halt: Halt,
 }
 
 /// Arguments that look like placeholders but are not, about which a warning was shown.
@@ -74,7 +76,15 @@ impl<V: View> Handler for Programs<V> {
         let outcomes = self
             .command(units)
             .map(|words| self.run_program(units, &words));
-        outcomes.unwrap_or_else(|error| vec![Outcome::failed(error.to_string()); units.len()])
+        let outcomes =
+            outcomes.unwrap_or_else(|error| vec![Outcome::failed(error.to_string()); units.len()]);
+        for text in outcomes
+            .iter()
+            .filter_map(|outcome| self.halt.count(outcome))
+        {
+            self.view.note(&text);
+        }
+        outcomes
     }
 
     fn ended(&self, unit: &Context, ending: &Ending, took: Duration) {

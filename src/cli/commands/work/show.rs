@@ -173,6 +173,15 @@ impl View for Shown {
                 let last = traceback.trim_end().lines().next_back();
                 ("failed", last.unwrap_or_default().to_owned())
             }
+            Ending::Retried { traceback, delay } => {
+                let last = traceback.trim_end().lines().next_back();
+                let again = match *delay {
+                    Duration::ZERO => "will be retried".to_owned(),
+                    delay => format!("will be retried in {}", span(delay.as_secs_f64())),
+                };
+                let last = last.unwrap_or_default();
+                ("failed", format!("{again}: {last}"))
+            }
             Ending::GivenBack(Duration::ZERO) => ("released", String::new()),
             Ending::GivenBack(delay) => ("later", format!("in {}", span(delay.as_secs_f64()))),
             Ending::Lost(why) => ("lost", why.clone()),
