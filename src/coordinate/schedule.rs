@@ -194,7 +194,9 @@ impl Schedule {
 
     /// The next runs, at most `count`.
     pub fn next_runs(&self, count: usize) -> impl Iterator<Item = Timestamp> {
-        std::iter::successors(self.next, |run| self.next_after(*run)).take(count)
+        let times = self.next.and_then(|next| Times::from(self, next));
+        let next = move |run: &Timestamp| times.as_ref()?.next_after(*run);
+        std::iter::successors(self.next, next).take(count)
     }
 
     /// The last time until `now`, from one on that has come.
