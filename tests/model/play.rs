@@ -140,6 +140,10 @@ impl Game {
         }
         if !self.waits.are_none() {
             self.wake()?;
+            if step.ends_batch() {
+                // What was handed out belongs to the batch that ends here: the model that is kept for the next one has it.
+                self.commit()?;
+            }
         }
         self.compare_counts()
     }
