@@ -457,7 +457,7 @@ fn read_config(path: Option<&Path>) -> Result<Vec<u8>, String> {
 }
 
 fn log_calls(service: &JobServer<SqliteStore>) {
-    let mut calls: Vec<_> = service.calls().iter().collect();
+    let mut calls: Vec<_> = service.calls().collect();
     calls.sort();
     for (method, count) in calls {
         tracing::debug!(method, count, "calls served");

@@ -6,6 +6,7 @@
 //!
 //! The types have a file for each noun, which knows no storage. What is done with them is in `operations`.
 
+mod activity;
 mod assignment;
 mod attempt;
 mod chained;
@@ -30,6 +31,7 @@ mod work_spec;
 mod work_unit;
 mod worker;
 
+pub use activity::{AttemptEnd, Event, Happening};
 pub use assignment::{Assignment, WorkRequest};
 pub use attempt::{Attempt, AttemptStatus};
 pub use chained::Chained;
@@ -51,7 +53,7 @@ pub use scheduler::Candidates;
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
 pub use work_spec::{Control, Counts, Meta, Pause, WorkSpec, limit_from_integer};
 pub use work_unit::{Completed, Counted, PriorityChange, UnitReport, UnitStatus, WorkUnit};
-pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
+pub use worker::{Census, Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
 
 pub use coordinated_client::Name;
 

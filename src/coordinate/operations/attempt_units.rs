@@ -2,7 +2,8 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Name, Operation, Result, UnitStatus, WorkUnit,
+    Attempt, AttemptEnd, AttemptId, AttemptStatus, Event, Name, Operation, Result, UnitStatus,
+    WorkSpecId, WorkUnit,
 };
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
@@ -32,7 +33,23 @@ impl<S: Storage> Operation<'_, S> {
         unit.active = Some(attempt.id);
         unit.last = Some(attempt.id);
         unit.status = UnitStatus::Pending;
+        self.effects.note(unit.work_spec, Event::Started(self.now));
         Ok(attempt)
+    }
+
+    /// Ends an attempt at a unit of a work spec, and stores it.
+    pub(super) fn end_attempt(
+        &mut self,
+        work_spec: WorkSpecId,
+        attempt: &mut Attempt,
+        status: AttemptStatus,
+    ) -> Result<()> {
+        attempt.end_as(status, self.now);
+        if let Some(end) = AttemptEnd::of(attempt) {
+            let time = self.now.since(attempt.start);
+            self.effects.note(work_spec, Event::Ended(end, time));
+        }
+        Ok(self.store.update_attempt(attempt)?)
     }
 
     /// The attempt that decides a unit's status, if one does.
@@ -54,8 +71,7 @@ impl<S: Storage> Operation<'_, S> {
     /// Ends the active attempt of a pending unit as expired. The unit is not changed.
     pub(super) fn expire_active_attempt(&mut self, unit: &WorkUnit) -> Result<()> {
         if let Some(mut attempt) = self.active_attempt(unit)? {
-            attempt.end_as(AttemptStatus::Expired, self.now);
-            self.store.update_attempt(&attempt)?;
+            self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Expired)?;
         }
         Ok(())
     }

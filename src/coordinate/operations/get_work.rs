@@ -3,7 +3,8 @@
 use crate::coordinate::handed_out::HandedOutUnit;
 use crate::coordinate::storage::{AvailableUnit, BestUnits, Storage};
 use crate::coordinate::{
-    Assignment, Candidates, Name, Operation, Result, WorkRequest, WorkSpec, WorkSpecId, WorkUnit,
+    Assignment, Candidates, Event, Name, Operation, Result, WorkRequest, WorkSpec, WorkSpecId,
+    WorkUnit,
 };
 use coordinated_client::cbor::EMPTY_MAP;
 use std::collections::BTreeSet;
@@ -179,6 +180,7 @@ impl<S: Storage> Operation<'_, S> {
         let unit = self
             .store
             .insert_work_unit(self.now, spec, &name, 0.0, None, &data)?;
+        self.effects.note(spec, Event::Added(1));
         if let Some(spec) = self.store.get_work_spec(spec) {
             let (id, mut meta) = (spec.id, spec.meta.clone());
             meta.next_continuous = Some(self.now.plus(meta.interval.unwrap_or_default()));
