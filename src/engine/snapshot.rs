@@ -44,7 +44,9 @@ pub struct SpecState {
     pub name: Name,
     /// Its units.
     pub counts: Counts,
-    /// How many are paused.
+    /// How many work specs it is about.
+    pub work_specs: u64,
+    /// How many of them are paused.
     pub paused: u64,
     /// Since when there have been available units without a break.
     pub waiting_since: Option<Timestamp>,
@@ -57,6 +59,7 @@ impl SpecState {
         Self {
             name: spec.name.clone(),
             counts: spec.counts,
+            work_specs: 1,
             paused: u64::from(spec.meta.paused.is_some()),
             waiting_since: spec.waiting_since,
             activity,
@@ -66,6 +69,7 @@ impl SpecState {
     /// Adds another one.
     pub fn add(&mut self, other: &Self) {
         self.counts += other.counts;
+        self.work_specs += other.work_specs;
         self.paused += other.paused;
         let since = [self.waiting_since, other.waiting_since];
         self.waiting_since = since.into_iter().flatten().min();
