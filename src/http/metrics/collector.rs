@@ -608,11 +608,35 @@ impl Families<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinate::Counts;
 
+    fn spec(name: &[u8]) -> SpecState {
+        SpecState {
+            name: Name::from_bytes(name),
+            work_specs: 1,
+            counts: Counts::default(),
+            paused: 0,
+            waiting_since: None,
+            activity: Activity::default(),
+        }
+    }
+
+    // The daemon takes no such names, but earlier ones did.
     #[test]
     fn a_name_that_is_not_utf_8_is_shown_with_the_bytes_that_are_not() {
         assert_eq!(label_of(&Name::from_bytes("a\\b\nü")), "a\\b\nü");
         let name = Name::from_bytes(b"a\\\xff\xc3\xbc\xc3".to_vec());
         assert_eq!(label_of(&name), "a\\\\\\xffü\\xc3");
+    }
+
+    #[test]
+    fn no_two_work_specs_have_the_same_label() {
+        let specs = [&b"a"[..], b"\xff", b"\\xff", b"(other)"];
+        let shown = labelled(specs.map(spec).to_vec(), Some(spec(b"")));
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|(label, spec)| (&**label, spec.work_specs))
+            .collect();
+        assert_eq!(shown, [("a", 1), ("\\xff", 1), (OTHERS, 3)]);
     }
 }

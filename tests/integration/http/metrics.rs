@@ -67,7 +67,9 @@ impl Page {
 fn sample(line: &str) -> (String, Labels, f64) {
     let is_name = |text: &str| {
         let mut chars = text.chars();
-        chars.next().is_some_and(|first| first.is_ascii_alphabetic())
+        chars
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic())
             && chars.all(|char| char.is_ascii_alphanumeric() || char == '_')
     };
     let name_end = line.find(['{', ' ']).expect("a name");
@@ -123,12 +125,12 @@ fn known_work_gives_known_values() {
     let server = start(&[]);
     let mut client = server.connect();
     client.set_spec("{'name': 's', 'retries': 1}");
-    client.set_spec("{'name': 'paused', 'disabled': True}");
+    client.set_spec("{'name': 'paused', 'disabled': true}");
     client.add("s", "['a', {}], ['b', {}], ['c', {}], ['d', {}]");
     client.add("s", "['d', {}]");
     for (key, options) in [
         ("a", "{'status': 4}"),
-        ("b", "{'status': 5, 'final': True}"),
+        ("b", "{'status': 5, 'final': true}"),
         ("c", "{'status': 1}"),
     ] {
         client.take_key("w", key);
@@ -195,12 +197,20 @@ fn known_work_gives_known_values() {
             assert_eq!(value, Some(count), "{outcome}");
         }
     }
-    assert_eq!(page.of("coordinated_run_seconds_count", "s", &[]), Some(3.0));
+    assert_eq!(
+        page.of("coordinated_run_seconds_count", "s", &[]),
+        Some(3.0)
+    );
     assert_eq!(
         page.of("coordinated_run_seconds_bucket", "s", &["le=+Inf"]),
         Some(3.0)
     );
-    for (mode, count) in [("run", 1.0), ("idle", 1.0), ("terminate", 0.0), ("other", 1.0)] {
+    for (mode, count) in [
+        ("run", 1.0),
+        ("idle", 1.0),
+        ("terminate", 0.0),
+        ("other", 1.0),
+    ] {
         let mode = format!("mode={mode}");
         let value = page.get("coordinated_workers", &["namespace=", &mode]);
         assert_eq!(value, Some(count), "{mode}");
@@ -248,7 +258,11 @@ fn known_work_gives_known_values() {
     ] {
         assert!(page.get(name, &[]) > Some(0.0), "{name}");
     }
-    for (route, code) in [("/rpc/{method}", 200), ("/rpc/{method}", 405), ("(none)", 404)] {
+    for (route, code) in [
+        ("/rpc/{method}", 200),
+        ("/rpc/{method}", 405),
+        ("(none)", 404),
+    ] {
         let labels = [format!("route={route}"), format!("code={code}")];
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         let value = page.get("coordinated_http_requests_total", &labels);
@@ -273,7 +287,11 @@ fn a_lost_lease_and_a_late_report_are_counted() {
     client.take_with("w", "{'lease_time': 1}").expect("a unit");
     let expired = || {
         let page = scrape(&server, "");
-        page.of("coordinated_attempts_ended_total", "s", &["outcome=expired"])
+        page.of(
+            "coordinated_attempts_ended_total",
+            "s",
+            &["outcome=expired"],
+        )
     };
     wait_until("the lease has run out", || expired() == Some(1.0));
     let mut other = server.connect();
@@ -323,12 +341,9 @@ fn no_name_of_a_work_spec_breaks_the_text_in_either_format() {
         ("'quote\"s'", "quote\"s"),
         ("'line\\nup 1'", "line\nup 1"),
         ("'back\\\\slash'", "back\\slash"),
-        ("h'ff5c62'", "\\xff\\\\b"),
-        // As text, the same as the bytes before.
-        ("'\\\\xff\\\\\\\\b'", "(other)"),
         ("'(other)'", "(other)"),
         ("'\"} 1\\n# TYPE x gauge'", "\"} 1\n# TYPE x gauge"),
-        ("''", ""),
+        ("'carriage\\rreturn, wörld'", "carriage\rreturn, wörld"),
     ];
     for (written, _) in names {
         client.set_spec(&format!("{{'name': {written}}}"));
@@ -336,11 +351,15 @@ fn no_name_of_a_work_spec_breaks_the_text_in_either_format() {
     let page = scrape(&server, "");
     let shown: BTreeSet<&str> = names.iter().map(|(_, label)| *label).collect();
     assert_eq!(page.work_specs("coordinate_work_units"), shown);
-    assert_eq!(page.get("coordinated_work_specs", &[]), Some(8.0));
+    assert_eq!(
+        page.get("coordinated_work_specs", &[]),
+        Some(names.len() as f64)
+    );
 
     let agent = Client::of(&server);
     let url = format!("{}/metrics", agent.root);
-    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let accept =
+        "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     let answer = agent.agent.get(url).header("accept", accept).call();
     let answer = super::answer_of(answer.expect("an answer"));
     assert_eq!(
@@ -351,7 +370,13 @@ fn no_name_of_a_work_spec_breaks_the_text_in_either_format() {
     let page = Page::parse(&answer.body);
     assert_eq!(page.work_specs("coordinate_work_units"), shown);
     assert_eq!(page.types["coordinated_units_added"], "counter");
-    assert!(page.get("coordinated_build_info", &[&format!("version={}", env!("CARGO_PKG_VERSION"))]).is_some());
+    assert!(
+        page.get(
+            "coordinated_build_info",
+            &[&format!("version={}", env!("CARGO_PKG_VERSION"))]
+        )
+        .is_some()
+    );
 }
 
 #[test]
@@ -364,11 +389,14 @@ fn work_specs_beyond_the_limit_are_summed_and_can_be_asked_for() {
         client.add(spec, "['x', {}], ['y', {}]");
         client.take_key("w", "x");
         client.updated(spec, "x", "{'status': 4}");
-        client.done("control_work_spec", &format!("'{spec}', {{'status': 'pause'}}"));
+        client.done("control_work_spec", &format!("'{spec}', {{'status': 2}}"));
     }
     let page = scrape(&server, "");
     let units = "coordinate_work_units";
-    assert_eq!(page.work_specs(units), BTreeSet::from(["(other)", "c", "d"]));
+    assert_eq!(
+        page.work_specs(units),
+        BTreeSet::from(["(other)", "c", "d"])
+    );
     assert_eq!(page.of(units, "d", &["status=finished"]), Some(1.0));
     assert_eq!(page.of(units, "(other)", &["status=finished"]), Some(2.0));
     assert_eq!(page.of(units, "(other)", &["status=available"]), Some(2.0));
@@ -425,11 +453,7 @@ fn a_change_that_was_refused_is_not_counted() {
     let page = scrape(&server, "");
     let added = page.of("coordinated_units_added_total", "s", &[]);
     assert_eq!(added, Some(1.0));
-    let refused = [
-        "interface=http",
-        "method=add_work_units",
-        "outcome=failed",
-    ];
+    let refused = ["interface=http", "method=add_work_units", "outcome=failed"];
     assert_eq!(page.get("coordinated_requests_total", &refused), Some(1.0));
 }
 
