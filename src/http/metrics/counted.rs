@@ -115,11 +115,11 @@ pub(in super::super) async fn count_request(
         }
         None => "(none)",
     };
-    let route = ("route", route.to_owned());
+    let by_route = [("route", route.to_owned())];
+    let time = began.elapsed().as_secs_f64();
+    metrics.request_time.get_or_create(&by_route).observe(time);
+    let [route] = by_route;
     let code = ("code", response.status().as_str().to_owned());
-    let time = metrics.request_time.get_or_create(&[route.clone()]);
-    time.observe(began.elapsed().as_secs_f64());
-    drop(time);
     metrics.requests.get_or_create(&[route, code]).inc();
     if let Some(problem) = response.extensions().get::<problem::Type>() {
         let name = problem.name();
