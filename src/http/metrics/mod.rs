@@ -3,10 +3,16 @@
 //! The loop copies what it knows, in one task (`engine/snapshot.rs`). The rest is done beside it: counting workers and
 //! locks, asking the system about files and the process, and writing the text.
 
-mod collector;
+mod families;
+
 mod counted;
 mod files;
 mod process;
+
+mod daemon;
+mod work_specs;
+
+mod collector;
 mod text;
 
 pub use counted::Sources;
