@@ -9,6 +9,7 @@
 //! - [`engine`] runs operations, in batches, and does what is due by itself;
 //! - [`coordinate`] is the operations and their rules, in plain types;
 //! - [`store`] keeps everything in SQLite;
+//! - [`counting`] has the counters and histograms of metrics;
 //! - [`clock`] tells the time, [`limits`] says how much is too much, `number` reads loosely typed
 //!   numbers, `id_file` opens files with a process id.
 //!
@@ -22,6 +23,7 @@
 pub mod cli;
 pub mod clock;
 pub mod coordinate;
+pub mod counting;
 pub mod engine;
 pub mod http;
 mod id_file;

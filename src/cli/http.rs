@@ -96,6 +96,15 @@ pub(super) struct HttpArgs {
     /// How long the body of an HTTP request may take
     #[arg(long, env = "COORDINATED_HTTP_BODY_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     http_body_timeout: Duration,
+
+    /// Number of work specs that have metrics of their own at /metrics, the oldest ones. Of the others there is the sum
+    #[arg(
+        long,
+        env = "COORDINATED_METRICS_WORK_SPECS",
+        value_name = "N",
+        default_value = "500"
+    )]
+    metrics_work_specs: usize,
 }
 
 fn parse_base_path(text: &str) -> Result<String, String> {
@@ -172,6 +181,7 @@ impl HttpArgs {
         sockets: Vec<BoundSocket>,
         admission: Admission,
         limits: server::Limits,
+        metrics: http::Sources,
         submitter: Submitter<S>,
         stopper: Stopper,
     ) -> Result<Option<Http>, Box<dyn Error>> {
@@ -200,6 +210,10 @@ impl HttpArgs {
             admission,
             hosts: self.http_host.clone(),
             base_path: self.http_base_path.clone(),
+            metrics: http::Sources {
+                work_specs_max: self.metrics_work_specs,
+                ..metrics
+            },
         };
         Http::start(sockets, settings, submitter, stopper)
             .map(Some)

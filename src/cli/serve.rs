@@ -6,11 +6,11 @@ use super::pid_file::PidFile;
 use super::values::{parse_bytes, parse_duration, parse_mode};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
-use crate::http::Http;
+use crate::http::{self, Http};
 use crate::jobserver::{JobServer, Settings, Submitter};
 use crate::limits::{Pace, RequestLimits};
 use crate::server::{Admission, BindError, Limits, Network, Server, ServerError, ServiceManager};
-use crate::store::{Options, SqliteStore, Synchronous};
+use crate::store::{Options, ScheduledBackups, SqliteStore, Synchronous};
 use clap::ValueEnum;
 use coordinated_client::Address;
 use coordinated_client::cbor::EMPTY_MAP;
@@ -374,6 +374,13 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         http_sockets,
         admission,
         server_limits,
+        http::Sources {
+            // Without links: the write-ahead log is beside the file itself.
+            database: args.db.canonicalize().ok(),
+            totals: server.totals(),
+            backups: backups.as_ref().map(ScheduledBackups::status),
+            ..http::Sources::default()
+        },
         Submitter::new(inbox),
         server.stopper(),
     )?;
@@ -457,7 +464,7 @@ fn read_config(path: Option<&Path>) -> Result<Vec<u8>, String> {
 }
 
 fn log_calls(service: &JobServer<SqliteStore>) {
-    let mut calls: Vec<_> = service.calls().iter().collect();
+    let mut calls: Vec<_> = service.calls().collect();
     calls.sort();
     for (method, count) in calls {
         tracing::debug!(method, count, "calls served");

@@ -1,5 +1,7 @@
 //! What is remembered from one operation to the next beside the store, and what an operation adds to it.
 
+use super::WorkSpecId;
+use super::activity::{Event, Happening};
 use super::handed_out::{HandedOutByWorker, HandedOutUnit};
 use crate::clock::{ClockStep, Timestamp};
 use crate::limits;
@@ -24,6 +26,23 @@ pub struct Effects {
     pub(super) handed_out: Vec<HandedOutUnit>,
     /// How many units it has completed.
     pub completed: usize,
+    /// What it did, for statistics.
+    pub happened: Vec<Happening>,
+}
+
+impl Effects {
+    /// Forgets all, but keeps its memory for the next operation.
+    pub fn clear(&mut self) {
+        self.asked_for_work = None;
+        self.handed_out.clear();
+        self.completed = 0;
+        self.happened.clear();
+    }
+
+    /// Notes what happened in a work spec.
+    pub(super) fn note(&mut self, work_spec: WorkSpecId, event: Event) {
+        self.happened.push(Happening { work_spec, event });
+    }
 }
 
 impl Memory {
@@ -38,9 +57,9 @@ impl Memory {
     }
 
     /// Remembers what an operation that has succeeded did.
-    pub fn apply(&mut self, effects: Effects) {
+    pub fn apply(&mut self, effects: &mut Effects) {
         self.asked_for_work = effects.asked_for_work.or(self.asked_for_work);
-        for unit in effects.handed_out {
+        for unit in effects.handed_out.drain(..) {
             self.handed_out.remember(unit);
         }
     }

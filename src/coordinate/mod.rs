@@ -6,6 +6,7 @@
 //!
 //! The types have a file for each noun, which knows no storage. What is done with them is in `operations`.
 
+mod activity;
 mod assignment;
 mod attempt;
 mod cancellation;
@@ -35,6 +36,7 @@ mod work_spec;
 mod work_unit;
 mod worker;
 
+pub use activity::{AttemptEnd, Event, Happening};
 pub use assignment::{Assignment, WorkRequest};
 pub use attempt::{Attempt, AttemptStatus};
 pub use cancellation::{Cancellation, Cancelled};
@@ -61,7 +63,7 @@ pub use scheduler::Candidates;
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
 pub use work_spec::{Control, Counts, Meta, Pause, Recent, WorkSpec, limit_from_integer};
 pub use work_unit::{Completed, Counted, PriorityChange, UnitReport, UnitStatus, WorkUnit};
-pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
+pub use worker::{Census, Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
 
 pub use coordinated_client::Name;
 

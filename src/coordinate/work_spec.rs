@@ -161,6 +161,19 @@ impl Counts {
     }
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.available += more.available;
+        self.delayed += more.delayed;
+        self.retrying += more.retrying;
+        self.pending += more.pending;
+        self.finished += more.finished;
+        self.failed += more.failed;
+        self.archived_finished += more.archived_finished;
+        self.archived_failed += more.archived_failed;
+    }
+}
+
 const WEIGHT_DEFAULT: i64 = 20;
 
 impl Meta {

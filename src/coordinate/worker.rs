@@ -54,6 +54,21 @@ pub struct WorkerStats {
     pub children: u64,
 }
 
+/// How many workers are in which mode, and how many locks there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Workers that say that they are working (RUN).
+    pub running: u64,
+    /// That have nothing to do (IDLE).
+    pub idle: u64,
+    /// That are ending (TERMINATE).
+    pub terminating: u64,
+    /// That say something else, or nothing.
+    pub others: u64,
+    /// Locks, in all namespaces.
+    pub locks: u64,
+}
+
 /// A unit that a worker is believed to be working on, even if its lease was lost.
 #[derive(Debug)]
 pub struct HeldUnit {

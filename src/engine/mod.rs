@@ -4,21 +4,25 @@
 //! it expires what is due, makes the units of schedules, removes what was deleted, adds the units of long outputs, and archives. It knows no wire and
 //! no sockets.
 
+mod activity;
 mod archiver;
+mod snapshot;
 mod statistics;
 
-pub use statistics::Statistics;
+pub use activity::Activity;
+pub use snapshot::{Shown, Snapshot, SpecState};
+pub use statistics::{Statistics, Totals};
 
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
-    Chained, Effects, Error, Memory, NamespaceId, Operation, Result, Retention, StorageError,
-    WaiterId, Waiters, WaitsFor,
+    Chained, Effects, Error, Happening, Memory, NamespaceId, Operation, Result, Retention,
+    StorageError, WaiterId, Waiters, WaitsFor,
 };
 use crate::limits::{self, Pace, RequestLimits};
+use activity::Activities;
 use archiver::Archiver;
 use rand::Rng;
-use statistics::Totals;
 use std::time::{Duration, Instant};
 
 /// How an engine works.
@@ -42,8 +46,13 @@ pub struct Engine<S: Storage> {
     random: Box<dyn Rng>,
     settings: Settings,
     memory: Memory,
+    /// Those of the present operation. Kept for their memory.
+    effects: Effects,
     waiters: Waiters,
     batch: Batch,
+    /// What the operations of the open batch have done.
+    happened: Vec<Happening>,
+    activities: Activities,
     archiver: Archiver,
     /// When the next cleanup step may be taken.
     next_cleanup: Timestamp,
@@ -101,8 +110,11 @@ impl<S: Storage> Engine<S> {
             random,
             settings,
             memory: Memory::new(now),
+            effects: Effects::default(),
             waiters: Waiters::default(),
             batch: Batch::default(),
+            happened: Vec::new(),
+            activities: Activities::default(),
             archiver: Archiver::default(),
             next_cleanup: now,
             totals: Totals::default(),
@@ -118,6 +130,12 @@ impl<S: Storage> Engine<S> {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The namespace of all operations.
+    #[must_use]
+    pub fn namespace(&self) -> NamespaceId {
+        self.namespace
     }
 
     /// A way to read committed state on another thread, if the store has one.
@@ -167,9 +185,9 @@ impl<S: Storage> Engine<S> {
         }
         let (namespace, random) = (self.namespace, &mut *self.random);
         let (limits, memory) = (&self.settings.limits, &self.memory);
-        let mut effects = Effects::default();
+        let effects = &mut self.effects;
         let result = self.store.operation(access, |store| {
-            effects = Effects::default();
+            effects.clear();
             run(Operation {
                 store,
                 namespace,
@@ -177,12 +195,13 @@ impl<S: Storage> Engine<S> {
                 limits,
                 chained: Chained::default(),
                 memory,
-                effects: &mut effects,
+                effects: &mut *effects,
                 random,
             })
         })?;
-        self.archiver.note_completed(effects.completed);
-        self.memory.apply(effects);
+        self.archiver.note_completed(self.effects.completed);
+        self.happened.append(&mut self.effects.happened);
+        self.memory.apply(&mut self.effects);
         Ok(result)
     }
 
@@ -240,7 +259,12 @@ impl<S: Storage> Engine<S> {
     pub fn commit(&mut self) -> std::result::Result<(), StorageError> {
         let batch = std::mem::take(&mut self.batch);
         self.totals.count(batch.operations, batch.may_write);
+        let began = batch.may_write.then(Instant::now);
         let committed = self.store.commit();
+        if let Some(began) = began {
+            self.totals.count_commit(began.elapsed(), &committed);
+        }
+        self.count_happened(committed.is_ok());
         if committed.is_err() && !self.waiters.is_empty() {
             // What was undone may be what they wait for: reading loads the file's state again, which is news. If that
             // fails as well, they learn it with the next batch.
@@ -248,6 +272,19 @@ impl<S: Storage> Engine<S> {
             let _ = self.store.commit();
         }
         committed
+    }
+
+    /// Counts what the operations of a batch have done, if it was committed.
+    fn count_happened(&mut self, is_committed: bool) {
+        if self.happened.is_empty() {
+            return;
+        }
+        let happened = self.happened.drain(..);
+        if is_committed {
+            let store = &self.store;
+            let is_there = |id| store.get_work_spec(id).is_some();
+            self.activities.count(happened, is_there);
+        }
     }
 
     /// Lets a request wait for something until `end`. It is run when [`Engine::next_to_run`] returns it. If it has to

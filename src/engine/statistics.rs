@@ -1,20 +1,48 @@
 //! How much the engine has done, and what is in its queue.
 
 use super::Engine;
-use crate::coordinate::Counts;
 use crate::coordinate::storage::{Storage, StorageStatistics};
+use crate::coordinate::{Counts, StorageError};
+use crate::counting::{Histogram, LATENCY_BOUNDS};
+use std::time::Duration;
+
+/// Bounds for the operations in a batch.
+const OPERATION_BOUNDS: [f64; 10] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0,
+];
 
 /// Counters since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
     batches: u64,
     commits: u64,
     operations: u64,
     committed_operations: u64,
+    /// Batches that may have written: those that were committed, that were rolled back, and of which it is not known.
+    pub outcomes: [u64; 3],
+    /// How long the commits of these took, in seconds.
+    pub commit_time: Histogram<{ LATENCY_BOUNDS.len() }>,
+    /// How many operations were in each of them that had some.
+    pub batch_operations: Histogram<{ OPERATION_BOUNDS.len() }>,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            batches: 0,
+            commits: 0,
+            operations: 0,
+            committed_operations: 0,
+            outcomes: [0; 3],
+            commit_time: Histogram::new(&LATENCY_BOUNDS),
+            batch_operations: Histogram::new(&OPERATION_BOUNDS),
+        }
+    }
 }
 
 impl Totals {
     /// Counts a batch that ends.
+    #[expect(clippy::cast_precision_loss, reason = "a batch has few operations")]
     pub(super) fn count(&mut self, operations: usize, may_have_written: bool) {
         if operations == 0 {
             return;
@@ -25,7 +53,19 @@ impl Totals {
         if may_have_written {
             self.commits += 1;
             self.committed_operations += operations;
+            self.batch_operations.observe(operations as f64);
         }
+    }
+
+    /// Counts the commit of a batch that may have written.
+    pub(super) fn count_commit(&mut self, time: Duration, outcome: &Result<(), StorageError>) {
+        self.commit_time.observe(time.as_secs_f64());
+        let index = match outcome {
+            Ok(()) => 0,
+            Err(StorageError::Unknown(_)) => 2,
+            Err(_) => 1,
+        };
+        self.outcomes[index] += 1;
     }
 }
 
@@ -66,13 +106,7 @@ impl<S: Storage> Engine<S> {
         let (mut work_specs, mut units) = (0, Counts::default());
         for spec in self.store.work_specs(self.namespace) {
             work_specs += 1;
-            units.available += spec.counts.available;
-            units.delayed += spec.counts.delayed;
-            units.pending += spec.counts.pending;
-            units.finished += spec.counts.finished;
-            units.failed += spec.counts.failed;
-            units.archived_finished += spec.counts.archived_finished;
-            units.archived_failed += spec.counts.archived_failed;
+            units += spec.counts;
         }
         Statistics {
             operations: self.totals.operations,

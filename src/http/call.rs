@@ -2,11 +2,13 @@
 
 use super::body::{Held, Memory};
 use super::limits::Limits;
+use super::metrics::Metrics;
 use super::problem::{self, Problem};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::{Answered, Submitter};
 use crate::server::{LongRead, SubmitError};
 use coordinated_client::cborrpc::envelope;
+use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 /// What all requests share.
@@ -17,16 +19,18 @@ pub(super) struct Shared<S: Storage + 'static> {
     pub(super) answers: Memory,
     /// Requests that may be begun.
     pub(super) requests: Semaphore,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl<S: Storage + 'static> Shared<S> {
-    pub(super) fn new(submitter: Submitter<S>, limits: Limits) -> Self {
+    pub(super) fn new(submitter: Submitter<S>, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
             submitter,
             limits,
             bodies: Memory::new(limits.bodies_bytes_max),
             answers: Memory::new(limits.answers_bytes_max),
             requests: Semaphore::new(limits.requests_max),
+            metrics,
         }
     }
 

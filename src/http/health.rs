@@ -40,7 +40,8 @@ pub(super) async fn readyz<S: Storage>(
     }
 }
 
-fn slow() -> Problem {
+/// The loop does not answer.
+pub(super) fn slow() -> Problem {
     let time = humantime::format_duration(HEALTH_TIME_MAX);
     Problem::new(
         problem::NOT_READY,

@@ -9,10 +9,12 @@ mod call;
 mod guard;
 mod health;
 mod limits;
+mod metrics;
 mod problem;
 mod rpc;
 mod serve;
 
 pub use guard::{Host, ParseHostError};
 pub use limits::Limits;
+pub use metrics::Sources;
 pub use serve::{Http, Settings};

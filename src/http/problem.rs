@@ -63,6 +63,28 @@ codes! {
     NOT_READY: "not_ready", SERVICE_UNAVAILABLE, "The daemon is not ready", true;
 }
 
+impl Code {
+    /// Its name as clients see it.
+    fn wire_name(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
+/// The types of all problems.
+pub(super) fn all_types() -> impl Iterator<Item = String> {
+    CODES.iter().map(|code| code.wire_name())
+}
+
+/// Tells of an answer which problem it is.
+#[derive(Clone, Copy)]
+pub(super) struct Type(&'static Code);
+
+impl Type {
+    pub(super) fn name(self) -> String {
+        self.0.wire_name()
+    }
+}
+
 impl Problem {
     pub(super) fn new(code: &'static Code, detail: impl Into<String>) -> Self {
         Self {
@@ -96,10 +118,7 @@ impl Problem {
     /// As JSON.
     pub(super) fn document(&self) -> Document<'_> {
         Document {
-            r#type: format!(
-                "urn:coordinated:problem:{}",
-                self.code.name.replace('_', "-")
-            ),
+            r#type: format!("urn:coordinated:problem:{}", self.code.wire_name()),
             title: self.code.title,
             status: self.code.status.as_u16(),
             detail: &self.detail,
@@ -143,6 +162,7 @@ impl IntoResponse for Problem {
         // Fails for no document: it has only strings and numbers.
         let body = serde_json::to_string(&self.document()).unwrap_or_default();
         let mut response = (self.code.status, body).into_response();
+        response.extensions_mut().insert(Type(self.code));
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

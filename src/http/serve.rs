@@ -3,8 +3,9 @@
 use super::call::Shared;
 use super::guard::{self, Host};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
+use super::metrics::{Metrics, Sources};
 use super::problem::{self, Problem};
-use super::{health, rpc};
+use super::{health, metrics, rpc};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Stopper};
@@ -24,7 +25,7 @@ use std::thread::JoinHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tower_http::add_extension::AddExtension;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub hosts: Vec<Host>,
     /// A path before all others, such as `/jobs`, or nothing.
     pub base_path: String,
+    /// Where metrics come from.
+    pub metrics: Sources,
 }
 
 /// The running HTTP server.
@@ -66,14 +69,20 @@ impl Http {
             .max_blocking_threads(READER_THREADS)
             .thread_name("http-reader")
             .build()?;
-        let shared = Arc::new(Shared::new(submitter, settings.limits));
-        let router = router(shared, &settings);
+        let base_path = settings.base_path.trim_end_matches('/');
+        let metrics = Metrics::new(
+            settings.metrics.clone(),
+            base_path,
+            settings.limits.connections_max,
+        );
+        let shared = Shared::new(submitter, settings.limits, Arc::clone(&metrics));
+        let router = router(Arc::new(shared), &settings);
         let control = Control::new();
         let of_thread = control.clone();
         let thread = std::thread::Builder::new()
             .name("http".to_owned())
             .spawn(move || {
-                let served = serve(&runtime, sockets, &settings, &router, &of_thread);
+                let served = serve(&runtime, sockets, &settings, metrics, &router, &of_thread);
                 runtime.shutdown_background();
                 if let Err(error) = &served {
                     tracing::error!("HTTP has ended: {error}");
@@ -105,8 +114,9 @@ fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> 
         .route("/rpc/{method}", post(rpc::call::<S>))
         .route("/healthz", get(health::healthz::<S>))
         .route("/readyz", get(health::readyz::<S>))
+        .route("/metrics", get(metrics::get::<S>))
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(shared);
+        .with_state(Arc::clone(&shared));
     let routes = match settings.base_path.trim_end_matches('/') {
         "" => routes,
         base_path => Router::new().nest(base_path, routes),
@@ -125,6 +135,10 @@ fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> 
         .layer(SetResponseHeaderLayer::overriding(
             X_CONTENT_TYPE_OPTIONS,
             no_sniff,
+        ))
+        .layer(from_fn_with_state(
+            Arc::clone(&shared.metrics),
+            metrics::count_request,
         ))
 }
 
@@ -147,13 +161,14 @@ fn serve(
     runtime: &Runtime,
     sockets: Vec<BoundSocket>,
     settings: &Settings,
+    metrics: Arc<Metrics>,
     router: &Router,
     control: &Control,
 ) -> io::Result<()> {
     let _entered = runtime.enter();
     let gate = Gate {
         admission: Arc::new(settings.admission.clone()),
-        connections: Arc::new(Semaphore::new(settings.limits.connections_max)),
+        metrics,
         limits: settings.limits,
     };
     let mut listeners = JoinSet::new();
@@ -225,7 +240,7 @@ impl Connection {
 #[derive(Clone)]
 struct Gate {
     admission: Arc<Admission>,
-    connections: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
     limits: Limits,
 }
 
@@ -271,10 +286,14 @@ impl Gate {
     fn admit(&self, stream: &impl Peer) -> io::Result<Connection> {
         let peer = stream.address()?;
         if peer.is_some_and(|peer| !self.admission.admits(peer)) {
+            self.metrics.refused_networks.add(1);
             return Err(ErrorKind::PermissionDenied.into());
         }
-        let place = Arc::clone(&self.connections).try_acquire_owned();
-        let place = place.map_err(|_| io::Error::other("too many connections"))?;
+        let place = Arc::clone(&self.metrics.connections).try_acquire_owned();
+        let place = place.map_err(|_| {
+            self.metrics.refused_connections.add(1);
+            io::Error::other("too many connections")
+        })?;
         Ok(Connection {
             peer,
             _place: Arc::new(place),

@@ -2,10 +2,10 @@
 
 use super::params::Params;
 use super::reply::Failures;
+use super::requests::Requests;
 use crate::coordinate::storage::{Lister, Storage};
 use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention, WaitsFor};
 use crate::limits;
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// What a step of a call works with. Each step is one operation.
@@ -16,8 +16,8 @@ pub(super) struct Call<'a, S: Storage> {
     /// The result of `get_config`, encoded.
     pub(super) config: &'a [u8],
     pub(super) retention: &'a Retention,
-    /// How often each method was called.
-    pub(super) calls: &'a HashMap<&'static str, u64>,
+    /// Those before and with this one.
+    pub(super) requests: &'a Requests,
     /// The content of the message that the call came in.
     pub(super) message: &'a [u8],
     /// How the client is told of failures.

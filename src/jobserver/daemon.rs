@@ -1,6 +1,7 @@
 //! Methods about the daemon itself.
 
 use super::call::{Call, Progress};
+use super::job_server::calls;
 use super::params::Params;
 use crate::coordinate::Result;
 use crate::coordinate::storage::Storage;
@@ -76,10 +77,11 @@ pub(super) fn server_info<S: Storage>(
     writer.bytes(b"now");
     writer.float(call.operation.now.as_seconds());
     writer.bytes(b"calls");
-    writer.map(call.calls.len());
-    for (method, count) in call.calls {
+    let calls = || calls::<S>(call.requests);
+    writer.map(calls().count());
+    for (method, count) in calls() {
         writer.bytes(method.as_bytes());
-        writer.unsigned(*count);
+        writer.unsigned(count);
     }
     Ok(Progress::Done)
 }

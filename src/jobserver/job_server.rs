@@ -4,6 +4,7 @@ use super::call::{Call, Progress};
 use super::method::{Method, MethodInfo};
 use super::params::shown;
 use super::reply::Failures;
+use super::requests::Requests;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Error, HandedOut, Result};
@@ -24,8 +25,7 @@ pub struct JobServer<S: Storage> {
     pub(super) engine: Engine<S>,
     pub(super) settings: Settings,
     methods: HashMap<&'static [u8], &'static Method<S>>,
-    /// How often each method was called.
-    pub(super) calls: HashMap<&'static str, u64>,
+    pub(super) requests: Requests,
 }
 
 /// A message while it is handled in a turn of its connection.
@@ -37,6 +37,14 @@ pub(super) struct Turn<'a> {
     /// See [`Call::wait_is_over`].
     pub(super) wait_is_over: bool,
     pub(super) now: Timestamp,
+}
+
+/// How often each method was called that was called at all.
+pub(super) fn calls<S: Storage>(requests: &Requests) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = Method::<S>::ALL
+        .iter()
+        .map(|method| (method.info.name, requests.calls(&method.info)));
+    counts.filter(|(_, count)| *count > 0)
 }
 
 impl<S: Storage> JobServer<S> {
@@ -51,7 +59,7 @@ impl<S: Storage> JobServer<S> {
             engine,
             settings,
             methods,
-            calls: HashMap::new(),
+            requests: Requests::new(Method::<S>::ALL.len()),
         }
     }
 
@@ -65,10 +73,9 @@ impl<S: Storage> JobServer<S> {
         self.engine.into_store()
     }
 
-    /// How often each method was called.
-    #[must_use]
-    pub fn calls(&self) -> &HashMap<&'static str, u64> {
-        &self.calls
+    /// How often each method was called that was called at all.
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        calls::<S>(&self.requests)
     }
 
     /// The method that a request names.
@@ -105,7 +112,7 @@ impl<S: Storage> JobServer<S> {
         step: impl Fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
     ) -> Result<Progress<S>> {
         let retention = self.engine.settings().retention;
-        let (config, calls) = (&*self.settings.config, &self.calls);
+        let (config, requests) = (&*self.settings.config, &self.requests);
         let remembered = &*handed_out;
         let (results_start, out_start) = (results.len(), out.len());
         let (progress, given) = self.engine.run(method.access, turn.now, |operation| {
@@ -116,7 +123,7 @@ impl<S: Storage> JobServer<S> {
                 handed_out: remembered,
                 config,
                 retention: &retention,
-                calls,
+                requests,
                 message: turn.message,
                 failures: turn.failures,
                 is_single: turn.is_single,

@@ -8,7 +8,6 @@ use crate::coordinate::storage::Storage;
 use crate::engine::Statistics;
 use coordinated_client::cbor::Item;
 use coordinated_client::cborrpc::envelope::Request;
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// Writes a line about the first step of a request, at the level debug. The loop's span around the message
@@ -38,7 +37,10 @@ pub(super) fn request<S: Storage>(
 }
 
 /// Writes the engine's statistics, and how often each method was called.
-pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, u64>) {
+pub(super) fn statistics(
+    statistics: &Statistics,
+    calls: impl Iterator<Item = (&'static str, u64)>,
+) {
     tracing::info!(
         operations = statistics.operations,
         batches = statistics.batches,
@@ -60,7 +62,7 @@ pub(super) fn statistics(statistics: &Statistics, calls: &HashMap<&'static str, 
         wal_pages_in_file = statistics.store.wal.map(|wal| wal.in_file),
         "statistics of the queue"
     );
-    let mut calls: Vec<_> = calls.iter().collect();
+    let mut calls: Vec<_> = calls.collect();
     calls.sort_unstable();
     for (method, count) in calls {
         tracing::info!(method, count, "statistics of calls");

@@ -7,6 +7,7 @@ use super::log;
 use super::method::{Method, MethodInfo};
 use super::params::Params;
 use super::reply::Failures;
+use super::requests;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
 use crate::coordinate::{Error, HandedOut, Result, StorageError, WaiterId, WaitsFor};
@@ -405,6 +406,7 @@ impl<S: Storage> JobServer<S> {
             Ok(method) => method,
             Err(error) => {
                 log::request::<S>(None, fields, Err(&error), Duration::ZERO);
+                self.requests.count_unknown(turn.failures);
                 let out = &mut in_flight.answer.responses;
                 Problem::with_request(&error).write(turn.failures, fields.id_bytes(), out);
                 return Outcome::Answered;
@@ -450,6 +452,16 @@ impl<S: Storage> JobServer<S> {
         };
         if !matches!(progress, Ok(Progress::Done)) {
             out.truncate(start);
+        }
+        let is_ok = match &progress {
+            Ok(Progress::Done) => Some(requests::is_ok(&method.info, out)),
+            Ok(Progress::Read(_)) => Some(true),
+            Ok(Progress::More(_) | Progress::Sleep(_)) => None,
+            Err(_) => Some(false),
+        };
+        if let Some(is_ok) = is_ok {
+            let failures = turn.failures;
+            self.requests.count_ended(failures, &method.info, is_ok);
         }
         match progress {
             Ok(Progress::Done) => Outcome::Answered,
@@ -513,7 +525,7 @@ impl<S: Storage> JobServer<S> {
     ) -> std::result::Result<Progress<S>, Problem> {
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let info = &method.info;
-        *self.calls.entry(info.name).or_default() += 1;
+        self.requests.count_begun(info);
         // A copy, since the parameters are in use while the engine runs the operation.
         let limits = self.engine.settings().limits;
         let params = Params::assign(info.params, info.required, request.params, &limits);

@@ -18,6 +18,8 @@ pub enum ResultForm {
 /// What clients see of a method.
 #[derive(Debug)]
 pub struct MethodInfo {
+    /// Its place in the table, from 0 on.
+    pub number: usize,
     /// Its name on the wire.
     pub name: &'static str,
     /// The names of its parameters, in order.
@@ -44,6 +46,7 @@ const fn reads<S: Storage>(
 ) -> Method<S> {
     Method {
         info: MethodInfo {
+            number: 0,
             name,
             params,
             required: params.len(),
@@ -64,6 +67,16 @@ const fn writes<S: Storage>(
     method
 }
 
+/// The methods with their places as numbers.
+const fn numbered<S: Storage, const N: usize>(mut methods: [Method<S>; N]) -> [Method<S>; N] {
+    let mut number = 0;
+    while number < N {
+        methods[number].info.number = number;
+        number += 1;
+    }
+    methods
+}
+
 impl<S: Storage> Method<S> {
     /// The same method with its last `count` parameters optional.
     const fn optional(mut self, count: usize) -> Self {
@@ -78,7 +91,7 @@ impl<S: Storage> Method<S> {
     }
 
     /// All methods.
-    pub(super) const ALL: &'static [Self] = &[
+    pub(super) const ALL: &'static [Self] = &numbered([
         writes("set_work_spec", &["work_spec"], specs::set_work_spec),
         reads("get_work_spec", &["work_spec_name"], specs::get_work_spec).result(ResultForm::Plain),
         reads("list_work_specs", &["options"], specs::list_work_specs).result(ResultForm::Plain),
@@ -198,5 +211,5 @@ impl<S: Storage> Method<S> {
         reads("get_config", &[], daemon::get_config),
         reads("now", &[], daemon::now).result(ResultForm::Plain),
         reads("server_info", &[], daemon::server_info).result(ResultForm::Plain),
-    ];
+    ]);
 }

@@ -22,6 +22,7 @@ mod work;
 mod workers;
 
 mod method;
+mod requests;
 
 mod job_server;
 mod log;
@@ -32,4 +33,5 @@ mod submission;
 pub use job_server::{JobServer, Settings};
 pub use message::{Answer, Session};
 pub use method::{MethodInfo, ResultForm};
-pub use submission::{Answered, Submitted, Submitter, TakeAnswer, TakeOutcome};
+pub use requests::{Ended, Requests};
+pub use submission::{Answered, Scrape, Submitted, Submitter, TakeAnswer, TakeOutcome, TakeScrape};

@@ -117,7 +117,8 @@ impl<S: Storage> Service for JobServer<S> {
     }
 
     fn log_statistics(&mut self) {
-        log::statistics(&self.engine.statistics(), &self.calls);
+        let statistics = self.engine.statistics();
+        log::statistics(&statistics, self.calls());
     }
 
     fn due(&self) -> Option<Timestamp> {

@@ -3,9 +3,11 @@
 use super::job_server::JobServer;
 use super::message::{Problem, Session};
 use super::reply::Failures;
+use super::requests::Requests;
 use crate::clock::Timestamp;
-use crate::coordinate::WaiterId;
-use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::storage::{Access, Lister, Storage};
+use crate::coordinate::{Census, WaiterId};
+use crate::engine::{Shown, Snapshot};
 use crate::server::{
     BatchError, Handled, Inbox, LongRead, Service, SubmitError, Task, TaskProgress,
 };
@@ -69,7 +71,28 @@ impl<S: Storage + 'static> Submitter<S> {
             has_waited: false,
         })
     }
+
+    /// Asks the loop for what metrics show. If the loop ends early, `take` is dropped.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn scrape(&self, shown: Shown, take: TakeScrape) -> Result<(), SubmitError> {
+        self.0.submit(TakingSnapshot { shown, take })
+    }
 }
+
+/// What metrics show of the queue.
+pub struct Scrape {
+    /// Its state.
+    pub snapshot: Snapshot,
+    /// Requests so far.
+    pub requests: Requests,
+    /// Counts workers and locks; `None` if that fails. It reads the database: run it on a thread that may block.
+    pub census: Box<dyn FnOnce() -> Option<Census> + Send>,
+}
+
+/// Takes it. Runs on the loop's thread, and must not block.
+pub type TakeScrape = Box<dyn FnOnce(Scrape) + Send>;
 
 /// A message that was submitted. Drop it when nobody waits for the answer any more: one that still waits for work then
 /// gets none. One that was handled has changed what it changes.
@@ -246,5 +269,42 @@ impl<S: Storage> Task<JobServer<S>> for Probe {
 
     fn end_waiting(&mut self) {
         self.has_waited = true;
+    }
+}
+
+/// Takes a snapshot of the queue.
+struct TakingSnapshot {
+    shown: Shown,
+    take: TakeScrape,
+}
+
+impl<S: Storage> Task<JobServer<S>> for TakingSnapshot {
+    fn run(
+        self: Box<Self>,
+        service: &mut JobServer<S>,
+        now: Timestamp,
+    ) -> TaskProgress<JobServer<S>> {
+        let snapshot = service.engine.snapshot(&self.shown, now);
+        let census: Box<dyn FnOnce() -> Option<Census> + Send> = match service.engine.reader() {
+            Some(mut reader) => {
+                let namespace = service.engine.namespace();
+                Box::new(move || reader.census(namespace).ok())
+            }
+            None => {
+                let census = service.engine.run(Access::Read, now, |operation| {
+                    operation.store.census(operation.namespace)
+                });
+                Box::new(move || census.ok())
+            }
+        };
+        let requests = service.requests.clone();
+        let take = self.take;
+        TaskProgress::Done(Box::new(move |_| {
+            take(Scrape {
+                snapshot,
+                requests,
+                census,
+            });
+        }))
     }
 }

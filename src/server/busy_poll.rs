@@ -36,7 +36,8 @@ impl BusyPoll {
         }
     }
 
-    /// Waits for events, not much longer than `at_most`. The last turn had this many `connections` with events.
+    /// Waits for events from `start`, which is now, not much longer than `at_most`. The last turn had this many
+    /// `connections` with events.
     ///
     /// # Errors
     /// Those of `poll`.
@@ -46,11 +47,11 @@ impl BusyPoll {
         events: &mut Events,
         at_most: Duration,
         connections: usize,
+        start: Instant,
     ) -> io::Result<()> {
         if self.time_max.is_zero() || at_most.is_zero() {
             return poll.poll(events, Some(at_most));
         }
-        let start = Instant::now();
         if self.is_worthwhile && connections <= CONNECTIONS_MAX {
             while start.elapsed() < self.time_max.min(at_most) {
                 poll.poll(events, Some(Duration::ZERO))?;

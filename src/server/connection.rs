@@ -198,24 +198,24 @@ impl<S> Connection<S> {
         self.phase == Phase::Open && (!self.starved || self.wants_to_read())
     }
 
-    /// Reads once, through `scratch`. A read that fails ends the input as an end of file does: complete messages
+    /// Reads once, through `scratch`, and returns how many bytes. A read that fails ends the input as an end of file does: complete messages
     /// that came before it are still handled.
-    pub(super) fn fill(&mut self, scratch: &mut [u8], now: Instant) {
+    pub(super) fn fill(&mut self, scratch: &mut [u8], now: Instant) -> usize {
         let read = match self.socket.read(scratch) {
             Ok(0) => {
                 self.end_of_input();
-                return;
+                return 0;
             }
             Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => return,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return 0,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
-                return;
+                return 0;
             }
             Err(error) => {
                 tracing::debug!(peer = %self.peer, "cannot read: {error}");
                 self.end_of_input();
-                return;
+                return 0;
             }
         };
         // A stream that returned less than was asked for is empty, and its next byte causes an event. An end of
@@ -228,6 +228,7 @@ impl<S> Connection<S> {
             self.starved = false;
             self.input_moved = now;
         }
+        read
     }
 
     /// Reads all that the system has, with or without an event. From a peer that sends faster than this reads, it

@@ -54,7 +54,10 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) signals: Option<Signals>,
     /// True if a signal has asked for statistics.
     pub(super) statistics_wanted: bool,
-    pub(super) totals: Totals,
+    pub(super) totals: Arc<Totals>,
+    pub(super) started: Instant,
+    /// When the last poll returned.
+    pub(super) woken_at: Instant,
     pub(super) service_manager: ServiceManager,
     pub(super) pool: Pool,
     /// The token of the connection in slot 0.
@@ -126,7 +129,9 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             stop: server.stop,
             signals: server.signals,
             statistics_wanted: false,
-            totals: Totals::since(instant),
+            totals: server.totals,
+            started: instant,
+            woken_at: instant,
             service_manager: server.service_manager,
             pool,
             turn: Vec::new(),

@@ -17,15 +17,22 @@ use std::time::{Duration, Instant};
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     /// Waits for events and notes them. Connections with events are then in `ready`.
     pub(super) fn wait(&mut self, at_most: Duration) -> Result<(), ServerError> {
-        let polled =
-            self.busy_poll
-                .poll(&mut self.poll, &mut self.events, at_most, self.turn.len());
+        let now = Instant::now();
+        self.count_turn(now);
+        let polled = self.busy_poll.poll(
+            &mut self.poll,
+            &mut self.events,
+            at_most,
+            self.turn.len(),
+            now,
+        );
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             Err(error) => return Err(ServerError::Poll(error)),
         }
         self.instant = Instant::now();
+        self.woken_at = self.instant;
         self.now = self.clock.now();
         for event in &self.events {
             match event.token() {
@@ -92,7 +99,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     fn open(&mut self, socket: Socket, peer: Peer) {
         if peer.ip().is_some_and(|ip| !self.admission.admits(ip)) {
             socket.reset();
-            self.totals.refused += 1;
+            self.totals.refused_networks.add(1);
             if let Some(suppressed) = self.refused_peers.permit(self.instant) {
                 tracing::warn!(%peer, suppressed, "refused a connection: its network is not allowed");
             }
@@ -100,14 +107,14 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         }
         if self.connections.len() >= self.limits.connections_max {
             socket.reset();
-            self.totals.refused += 1;
+            self.totals.refused_connections.add(1);
             if let Some(suppressed) = self.refused_connections.permit(self.instant) {
                 let limit = self.limits.connections_max;
                 tracing::warn!(%peer, suppressed, limit, "refused a connection: too many are open");
             }
             return;
         }
-        self.totals.accepted += 1;
+        self.totals.accepted.add(1);
         let session = self.service.open_session();
         let connection = Connection::new(socket, peer, session, self.limits.frame, self.instant);
         let key = self.connections.insert(connection);

@@ -235,6 +235,11 @@ impl<S: Service> Tasks<S> {
         }
     }
 
+    /// How many tasks were done in the current batch.
+    pub(super) fn done(&self) -> u64 {
+        self.replies.len() as u64
+    }
+
     /// How many tasks wait until the service can write.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()

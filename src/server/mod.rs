@@ -47,6 +47,7 @@ pub use limits::Limits;
 pub use listen::BoundSocket;
 pub use service::{BatchError, Handled, LongRead, Service, Ticket};
 pub use service_manager::ServiceManager;
+pub use statistics::Totals;
 pub use unix_socket::SocketFile;
 
 use crate::clock::Clock;
@@ -100,6 +101,7 @@ pub struct Server {
     stop: Arc<AtomicBool>,
     signals: Option<Signals>,
     service_manager: ServiceManager,
+    totals: Arc<Totals>,
 }
 
 impl Server {
@@ -138,6 +140,7 @@ impl Server {
             stop,
             signals: None,
             service_manager: ServiceManager::none(),
+            totals: Arc::default(),
         })
     }
 
@@ -174,6 +177,12 @@ impl Server {
             stop: Arc::clone(&self.stop),
             waker: Arc::clone(&self.waker),
         }
+    }
+
+    /// What the loop counts while it runs.
+    #[must_use]
+    pub fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.totals)
     }
 
     /// A queue for tasks from other threads, of which `capacity` may wait: the inbox to submit them to, and the tasks

@@ -39,6 +39,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 return;
             };
             let error = FrameError::Crowded { limit };
+            self.totals.refused_messages.add(1);
             if let Some(suppressed) = self.refused_messages.permit(self.instant) {
                 let peer = connection.peer;
                 tracing::warn!(%peer, bytes, suppressed, "refused a message: {error}");

@@ -3,30 +3,39 @@
 use super::event_loop::EventLoop;
 use super::service::Service;
 use crate::clock::Clock;
+use crate::counting::{Counter, SharedLatencies};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Counters since the start.
-pub(super) struct Totals {
-    started: Instant,
+/// What the loop counts. Other threads may read it.
+#[derive(Debug, Default)]
+pub struct Totals {
     /// Connections that were accepted.
-    pub(super) accepted: u64,
-    /// Connections that were reset at once: too many, or from a network that is not allowed.
-    pub(super) refused: u64,
+    pub accepted: Counter,
+    /// Connections that were reset at once because their network is not allowed.
+    pub refused_networks: Counter,
+    /// Connections that were reset at once because too many were open.
+    pub refused_connections: Counter,
     /// Messages that the service has handled.
-    pub(super) messages: u64,
-}
-
-impl Totals {
-    /// All counters at zero.
-    pub(super) fn since(started: Instant) -> Self {
-        Self {
-            started,
-            accepted: 0,
-            refused: 0,
-            messages: 0,
-        }
-    }
+    pub messages: Counter,
+    /// Messages that could not be read, after which their connections were closed.
+    pub refused_messages: Counter,
+    /// Bytes that peers have sent.
+    pub received_bytes: Counter,
+    /// Bytes that the system has taken to send to peers.
+    pub sent_bytes: Counter,
+    /// Nanoseconds in which the loop did not wait.
+    pub busy_nanoseconds: Counter,
+    /// From when the loop woke up until a message was answered, its changes on disk.
+    pub message_time: SharedLatencies,
+    /// The same for tasks of other threads.
+    pub task_time: SharedLatencies,
+    /// Connections that are open.
+    pub connections: Counter,
+    /// Bytes of memory that messages take which were not handled yet.
+    pub unread_bytes: Counter,
+    /// Bytes of memory that unsent answers take.
+    pub unsent_bytes: Counter,
 }
 
 /// The loop's statistics at one time.
@@ -60,12 +69,13 @@ impl Statistics {
 
 impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     fn statistics(&self) -> Statistics {
+        let totals = &self.totals;
         Statistics {
-            uptime: self.instant.saturating_duration_since(self.totals.started),
+            uptime: self.instant.saturating_duration_since(self.started),
             connections: self.connections.len(),
-            accepted: self.totals.accepted,
-            refused: self.totals.refused,
-            messages: self.totals.messages,
+            accepted: totals.accepted.get(),
+            refused: totals.refused_networks.get() + totals.refused_connections.get(),
+            messages: totals.messages.get(),
             unsent_bytes: self.memory.unsent,
         }
     }
@@ -74,6 +84,29 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     pub(super) fn log_statistics(&mut self) {
         self.statistics().log();
         self.service.log_statistics();
+    }
+
+    /// Counts the time of a turn that has answered messages and tasks, from the last poll until now.
+    pub(super) fn count_answered(&self, until: Instant, messages: u64, tasks: u64) {
+        let time = until.saturating_duration_since(self.instant);
+        if messages > 0 {
+            self.totals.message_time.observe(time, messages);
+        }
+        if tasks > 0 {
+            self.totals.task_time.observe(time, tasks);
+        }
+    }
+
+    /// Counts the time since the last poll as busy, and notes what the turn has left.
+    pub(super) fn count_turn(&self, ended: Instant) {
+        let time = ended.saturating_duration_since(self.woken_at).as_nanos();
+        let totals = &self.totals;
+        totals
+            .busy_nanoseconds
+            .add(u64::try_from(time).unwrap_or(u64::MAX));
+        totals.connections.set(self.connections.len() as u64);
+        totals.unread_bytes.set(self.memory.unread as u64);
+        totals.unsent_bytes.set(self.memory.unsent as u64);
     }
 }
 

@@ -39,13 +39,17 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         self.wake_sleeping();
         self.turn.extend(&self.ready);
         self.read();
+        let messages_before = self.totals.messages.get();
         let outcome = if self.handle_messages() | has_begun {
             self.service.commit()
         } else {
             Ok(())
         };
         // A peer's time to read its answers begins now, however long the disk took.
-        self.instant = Instant::now();
+        let answered_at = Instant::now();
+        let messages = self.totals.messages.get() - messages_before;
+        self.count_answered(answered_at, messages, self.tasks.done());
+        self.instant = answered_at;
         self.append_answers(&outcome);
         self.notify_rolled_back(&outcome);
         self.tasks.end_batch(&outcome);
@@ -81,7 +85,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             let may_read =
                 self.reading && has_room && connection.may_be_served(&self.memory, &self.limits);
             if may_read && connection.wants_to_read() {
-                connection.fill(&mut self.scratch, self.instant);
+                let received = connection.fill(&mut self.scratch, self.instant);
+                self.totals.received_bytes.add(received as u64);
                 connection.count_memory(&mut self.memory);
             }
         }
@@ -169,10 +174,10 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                     let _message = tracing::debug_span!("message", peer = %peer).entered();
                     let length = message.len();
                     let handled = self.service.handle(session, message, self.now);
-                    self.totals.messages += u64::from(!matches!(
+                    self.totals.messages.add(u64::from(!matches!(
                         handled,
                         Handled::Again { .. } | Handled::Wait { .. } | Handled::Sleep { .. }
-                    ));
+                    )));
                     connection.note_partial_answer(0, self.instant);
                     connection.has_woken &=
                         matches!(handled, Handled::Again { .. } | Handled::Wait { .. });
@@ -250,6 +255,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     /// Tells a peer that its message can't be read, after the answers to the messages before it.
     fn refuse(&mut self, key: Key, error: FrameError) {
+        self.totals.refused_messages.add(1);
         if let Some(suppressed) = self.refused_messages.permit(self.instant) {
             let peer = self
                 .connections
@@ -310,6 +316,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
         connection.count_memory(&mut self.memory);
         match sent {
             Ok(written) => {
+                self.totals.sent_bytes.add(written as u64);
                 // Reading may have been paused for too many unsent bytes.
                 let goes_on = written > 0 && connection.has_input();
                 if goes_on || connection.wants_to_write() {

@@ -1,12 +1,12 @@
 //! Lists, which may take long: on the connection that writes, or beside the loop on one that only reads.
 
 use super::statement::{prepared, statements};
-use super::{SqliteStore, attempts, locks, specs, units};
+use super::{SqliteStore, attempts, locks, specs, units, workers};
 use crate::coordinate::storage::{
     Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition, VisitFailure,
     VisitLock, VisitUnit, WorkSpecStore,
 };
-use crate::coordinate::{Error, Name, NamespaceId, Result, StorageError, WorkSpecId};
+use crate::coordinate::{Census, Error, Name, NamespaceId, Result, StorageError, WorkSpecId};
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, named_params};
@@ -173,5 +173,14 @@ impl<S: Source> Lister for S {
 
     fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()> {
         self.with_connection(|connection| locks::list_locks(connection, query, visit))
+    }
+
+    fn census(&mut self, namespace: NamespaceId) -> Result<Census> {
+        self.with_connection(|connection| {
+            let workers = workers::count_by_mode(connection, namespace);
+            let workers = workers.map_err(StorageError::from)?;
+            let locks = locks::count_locks(connection).map_err(StorageError::from)?;
+            Ok(Census { locks, ..workers })
+        })
     }
 }

@@ -39,6 +39,8 @@ statements! {
                          ORDER BY expiration_us
                          LIMIT :limit)";
 
+    COUNT_LOCKS = "SELECT count(*) FROM lock";
+
     FIRST_EXPIRATION_OF_LOCKS = "SELECT min(expiration_us) FROM lock";
 }
 
@@ -136,4 +138,9 @@ pub(super) fn list_locks(
         visit(&path, &lock)?;
     }
     Ok(())
+}
+
+/// How many locks there are.
+pub(super) fn count_locks(connection: &Connection) -> rusqlite::Result<u64> {
+    prepared(connection, COUNT_LOCKS)?.query_row([], |row| row.get(0))
 }

@@ -30,8 +30,9 @@ mod workers;
 
 pub use all_statements::all_statements;
 pub use file::{
-    BackupSchedule, Compaction, FileError, LIST_TABLES, OpenError, Queries, QueryError, Rows,
-    ScheduledBackups, Stage, Watch, all_invariants, backup, check, is_whole_statement, restore,
+    BackupSchedule, BackupStatus, Compaction, FileError, LIST_TABLES, OpenError, Queries,
+    QueryError, Rows, ScheduledBackups, Stage, Watch, all_invariants, backup, check,
+    is_whole_statement, restore,
 };
 pub use lists::Reader;
 pub use options::{Options, Synchronous};

@@ -1,11 +1,11 @@
 //! Workers.
 
 use super::SqliteStore;
-use super::statement::statements;
+use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{StorageResult, WorkerStore};
-use crate::coordinate::{Name, NamespaceId, Worker, WorkerStats};
-use rusqlite::{Row, named_params};
+use crate::coordinate::{Census, Name, NamespaceId, Worker, WorkerStats};
+use rusqlite::{Connection, Row, named_params};
 
 statements! {
     UPSERT_WORKER = "
@@ -46,6 +46,14 @@ statements! {
 
     COUNT_WORKERS = "SELECT count(*), count(parent) FROM worker WHERE namespace_id = :namespace";
 
+    COUNT_WORKERS_BY_MODE = "
+        SELECT count(*),
+               count(*) FILTER (WHERE CAST(mode AS BLOB) = CAST('RUN' AS BLOB)),
+               count(*) FILTER (WHERE CAST(mode AS BLOB) = CAST('IDLE' AS BLOB)),
+               count(*) FILTER (WHERE CAST(mode AS BLOB) = CAST('TERMINATE' AS BLOB))
+          FROM worker
+         WHERE namespace_id = :namespace";
+
     FIRST_EXPIRATION_OF_WORKERS = "SELECT min(expiration_us) FROM worker";
 }
 
@@ -59,6 +67,27 @@ fn row_to_worker(row: &Row<'_>) -> rusqlite::Result<Worker> {
         heartbeat: row.get(3)?,
         expiration: row.get(4)?,
     })
+}
+
+/// Counts workers; the count of locks is left at 0.
+pub(super) fn count_by_mode(
+    connection: &Connection,
+    namespace: NamespaceId,
+) -> rusqlite::Result<Census> {
+    prepared(connection, COUNT_WORKERS_BY_MODE)?.query_row(
+        named_params! {":namespace": namespace},
+        |row| {
+            let all: u64 = row.get(0)?;
+            let [running, idle, terminating] = [row.get(1)?, row.get(2)?, row.get(3)?];
+            Ok(Census {
+                running,
+                idle,
+                terminating,
+                others: all.saturating_sub(running + idle + terminating),
+                locks: 0,
+            })
+        },
+    )
 }
 
 impl SqliteStore {

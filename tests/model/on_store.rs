@@ -72,7 +72,7 @@ pub fn run(
     });
     let begun = given.iter().map(|given| given.attempt).collect();
     if result.is_ok() {
-        world.memory.apply(effects);
+        world.memory.apply(&mut effects);
         for given in given {
             handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
         }

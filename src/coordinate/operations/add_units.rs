@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{InsertedUnit, Storage};
 use crate::coordinate::{
-    Added, Error, IfExists, Name, NewUnit, Operation, Queued, Result, UnitStatus, WorkSpecId,
-    WorkUnit,
+    Added, Error, Event, IfExists, Name, NewUnit, Operation, Queued, Result, UnitStatus,
+    WorkSpecId, WorkUnit,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -53,6 +53,7 @@ impl<S: Storage> Operation<'_, S> {
                 added.new += 1;
             }
         }
+        self.note_added(spec, added);
         Ok(added)
     }
 
@@ -66,7 +67,15 @@ impl<S: Storage> Operation<'_, S> {
                 added.new += 1;
             }
         }
+        self.note_added(spec, added);
         Ok(added)
+    }
+
+    fn note_added(&mut self, spec: WorkSpecId, added: Added) {
+        let count = added.new + added.reset;
+        if count > 0 {
+            self.effects.note(spec, Event::Added(count));
+        }
     }
 
     fn check_none_exists(

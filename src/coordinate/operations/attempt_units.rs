@@ -2,7 +2,8 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Name, Operation, Queueing, Result, UnitStatus, WorkUnit,
+    Attempt, AttemptEnd, AttemptId, AttemptStatus, Event, Name, Operation, Queueing, Result,
+    UnitStatus, WorkSpecId, WorkUnit,
 };
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
@@ -33,7 +34,23 @@ impl<S: Storage> Operation<'_, S> {
         unit.last = Some(attempt.id);
         unit.status = UnitStatus::Pending;
         unit.queued.in_turn = self.queueing_of(unit).in_turn;
+        self.effects.note(unit.work_spec, Event::Started(self.now));
         Ok(attempt)
+    }
+
+    /// Ends an attempt at a unit of a work spec, and stores it.
+    pub(super) fn end_attempt(
+        &mut self,
+        work_spec: WorkSpecId,
+        attempt: &mut Attempt,
+        status: AttemptStatus,
+    ) -> Result<()> {
+        attempt.end_as(status, self.now);
+        if let Some(end) = AttemptEnd::of(attempt) {
+            let time = self.now.since(attempt.start);
+            self.effects.note(work_spec, Event::Ended(end, time));
+        }
+        Ok(self.store.update_attempt(attempt)?)
     }
 
     /// How the work spec of a unit queues its units.
@@ -61,8 +78,7 @@ impl<S: Storage> Operation<'_, S> {
     /// Ends the active attempt of a pending unit as expired. The unit is not changed.
     pub(super) fn expire_active_attempt(&mut self, unit: &WorkUnit) -> Result<()> {
         if let Some(mut attempt) = self.active_attempt(unit)? {
-            attempt.end_as(AttemptStatus::Expired, self.now);
-            self.store.update_attempt(&attempt)?;
+            self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Expired)?;
         }
         Ok(())
     }

@@ -178,8 +178,7 @@ impl<S: Storage> Operation<'_, S> {
             Some(data) => with_traceback(data, &traceback),
             None => with_traceback(&self.effective_data(&unit)?, &traceback),
         };
-        attempt.end_as(AttemptStatus::Failed, self.now);
-        self.store.update_attempt(&attempt)?;
+        self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Failed)?;
         self.store_attempt_data(&attempt, &data)?;
         unit.status = UnitStatus::Failed;
         self.effects.completed += 1;

@@ -19,10 +19,12 @@ impl<S: Storage> Operation<'_, S> {
             .store
             .attempts_to_expire(self.now, limits::SWEEP_LEASES)?
         {
-            attempt.end_as(AttemptStatus::Expired, self.now);
             match self.store.get_work_unit(attempt.unit)? {
                 Some(unit) if unit.active == Some(attempt.id) => self.lose_lease(unit, attempt)?,
-                _ => self.store.update_attempt(&attempt)?,
+                _ => {
+                    attempt.end_as(AttemptStatus::Expired, self.now);
+                    self.store.update_attempt(&attempt)?;
+                }
             }
         }
         for mut unit in self
@@ -42,7 +44,7 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.due().is_some_and(|due| due <= self.now))
     }
 
-    /// Makes a unit available whose active attempt has expired. If it has cost as many workers their lease as its work
+    /// Makes a unit available whose active attempt expires. If it has cost as many workers their lease as its work
     /// spec allows, it fails instead: then the attempt has failed, and if its worker is still there, its result counts.
     /// It also fails if it was cancelled.
     fn lose_lease(&mut self, mut unit: WorkUnit, mut attempt: Attempt) -> Result<()> {
@@ -54,12 +56,11 @@ impl<S: Storage> Operation<'_, S> {
         let max_lost = spec.and_then(|spec| spec.meta.max_lost);
         unit.lost += u64::from(max_lost.is_some());
         if max_lost.is_none_or(|max| unit.lost < max) {
-            self.store.update_attempt(&attempt)?;
+            self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Expired)?;
             unit.make_available(self.now, self.queueing_of(&unit));
         } else {
             let data = with_traceback(&self.effective_data(&unit)?, &lost_leases(unit.lost));
-            attempt.end_as(AttemptStatus::Failed, self.now);
-            self.store.update_attempt(&attempt)?;
+            self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Failed)?;
             self.store_attempt_data(&attempt, &data)?;
             self.count_outcome(unit.work_spec, attempt.status, Some(&data))?;
             unit.status = UnitStatus::Failed;

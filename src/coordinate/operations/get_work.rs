@@ -4,8 +4,8 @@ use crate::coordinate::handed_out::HandedOutUnit;
 use crate::coordinate::scheduler;
 use crate::coordinate::storage::{AvailableUnit, BestUnits, InsertedUnit, Storage};
 use crate::coordinate::{
-    Assignment, Candidates, Name, Operation, Recent, Result, WorkRequest, WorkSpec, WorkSpecId,
-    WorkUnit,
+    Assignment, Candidates, Event, Name, Operation, Recent, Result, WorkRequest, WorkSpec,
+    WorkSpecId, WorkUnit,
 };
 use crate::limits;
 use coordinated_client::cbor::EMPTY_MAP;
@@ -235,6 +235,7 @@ impl<S: Storage> Operation<'_, S> {
                 data: &data,
             },
         )?;
+        self.effects.note(spec, Event::Added(1));
         if let Some(spec) = self.store.get_work_spec(spec) {
             let (id, mut meta) = (spec.id, spec.meta.clone());
             meta.next_continuous = Some(self.now.plus(meta.interval.unwrap_or_default()));

@@ -5,8 +5,8 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Error, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease, Name,
-    Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, Error, Event, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease,
+    Name, Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
 };
 use std::time::Duration;
 
@@ -52,7 +52,10 @@ impl<S: Storage> Operation<'_, S> {
         }
         match own {
             Some(attempt) if unit.active != Some(attempt.id) => {
-                self.report_late(unit, attempt, name, report)
+                let outcome = self.report_late(unit, attempt, name, report)?;
+                let counts = outcome == Outcome::Accepted;
+                self.effects.note(spec, Event::LateReport(counts));
+                Ok(outcome)
             }
             own => {
                 let by_holder = own.is_some();
@@ -321,9 +324,8 @@ impl<S: Storage> Operation<'_, S> {
                 Some(_) => AttemptStatus::Retryable,
                 None => AttemptStatus::Expired,
             };
-            attempt.end_as(status, self.now);
             attempt.held &= !by_holder;
-            self.store.update_attempt(&attempt)?;
+            self.end_attempt(unit.work_spec, &mut attempt, status)?;
             if let Some(data) = report.data {
                 self.store_attempt_data(&attempt, data)?;
             }
@@ -396,8 +398,7 @@ impl<S: Storage> Operation<'_, S> {
             Some(attempt) => attempt,
             None => self.open_attempt(&mut unit, report.worker.as_ref(), Duration::ZERO)?,
         };
-        attempt.end_as(status, self.now);
-        self.store.update_attempt(&attempt)?;
+        self.end_attempt(unit.work_spec, &mut attempt, status)?;
         if let Some(data) = report.data {
             self.store_attempt_data(&attempt, data)?;
         }
@@ -447,8 +448,7 @@ impl<S: Storage> Operation<'_, S> {
     ) -> Result<()> {
         let before = unit.counted();
         let mut attempt = self.open_attempt(&mut unit, Some(worker), Duration::ZERO)?;
-        attempt.end_as(AttemptStatus::Failed, self.now);
-        self.store.update_attempt(&attempt)?;
+        self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Failed)?;
         self.store_attempt_data(&attempt, TOO_MANY_RETRIES)?;
         unit.status = UnitStatus::Failed;
         self.effects.completed += 1;

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::coordinate::schedule::{Missed, Overlap, Schedule};
 use crate::coordinate::storage::{InsertedUnit, Storage};
-use crate::coordinate::{Name, Operation, Result, WorkSpecId};
+use crate::coordinate::{Event, Name, Operation, Result, WorkSpecId};
 use crate::limits;
 use coordinated_client::cbor::Writer;
 
@@ -85,6 +85,7 @@ impl<S: Storage> Operation<'_, S> {
             data: &data,
         };
         self.store.insert_work_unit(self.now, id, unit)?;
+        self.effects.note(id, Event::Added(1));
         Ok(())
     }
 }

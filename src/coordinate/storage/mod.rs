@@ -22,7 +22,7 @@ use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
 use super::work_spec::{Counts, Meta, Recent, WorkSpec};
 use super::work_unit::{Completed, Counted, WorkUnit};
-use super::worker::{Worker, WorkerStats};
+use super::worker::{Census, Worker, WorkerStats};
 use super::{AttemptId, Name, NamespaceId, WorkSpecId, WorkUnitId};
 use crate::clock::{ClockStep, Timestamp};
 
@@ -119,6 +119,12 @@ pub trait Lister {
     /// # Errors
     /// What `visit` fails with, `Storage`.
     fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()>;
+
+    /// Counts workers and locks.
+    ///
+    /// # Errors
+    /// `Storage`.
+    fn census(&mut self, namespace: NamespaceId) -> Result<Census>;
 }
 
 /// A database: transactions, and the families of tables.

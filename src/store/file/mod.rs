@@ -30,4 +30,4 @@ pub use error::{FileError, OpenError};
 pub use invariants::all_invariants;
 pub use new_file::{Stage, Watch};
 pub use queries::{LIST_TABLES, Queries, QueryError, Rows, is_whole_statement};
-pub use scheduled_backup::{BackupSchedule, ScheduledBackups};
+pub use scheduled_backup::{BackupSchedule, BackupStatus, ScheduledBackups};

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -30,8 +30,45 @@ pub struct BackupSchedule {
     pub keep: NonZeroUsize,
 }
 
+/// What became of scheduled backups, as other threads may read it.
+#[derive(Debug)]
+pub struct BackupStatus {
+    /// The time between two of them.
+    every: Duration,
+    /// When the newest one was made, in seconds since the epoch; 0 if there is none.
+    newest: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl BackupStatus {
+    /// The time between two backups.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// When the newest backup was made, in seconds since the epoch.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest > 0)
+    }
+
+    /// How many backups have failed since the start.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, time: SystemTime) {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since_epoch.unwrap_or_default().as_secs();
+        self.newest.store(seconds, Ordering::Relaxed);
+    }
+}
+
 /// The thread that makes them. Dropping this ends it, and abandons a backup that is being made.
 pub struct ScheduledBackups {
+    status: Arc<BackupStatus>,
     must_stop: Arc<AtomicBool>,
     wake: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -44,7 +81,17 @@ impl ScheduledBackups {
     /// # Errors
     /// If there is no such folder. It is not created, since a disk may not be mounted.
     pub fn start(schedule: BackupSchedule) -> io::Result<Self> {
-        schedule.existing()?;
+        let existing = schedule.existing()?;
+        let now = SystemTime::now();
+        let status = Arc::new(BackupStatus {
+            every: schedule.every,
+            newest: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        });
+        if let Some(newest) = newest_of(&existing, now) {
+            status.note(newest);
+        }
+        let of_thread = Arc::clone(&status);
         let must_stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&must_stop);
         let watch: Watch = Arc::new(move |_| match stopped.load(Ordering::Relaxed) {
@@ -53,12 +100,12 @@ impl ScheduledBackups {
         });
         let (wake, woken) = channel::<()>();
         // Not on the thread: until that runs, something may be mounted on the folder.
-        let mut due = schedule.first_due(SystemTime::now());
+        let mut due = newest_of(&existing, now).map_or(now, |newest| newest + schedule.every);
         let thread = std::thread::spawn(move || {
             loop {
                 let now = SystemTime::now();
                 if due <= now {
-                    schedule.make(now, &watch);
+                    schedule.make(now, &watch, &of_thread);
                     due = now + schedule.every;
                 }
                 // The clock may have been set back.
@@ -70,10 +117,17 @@ impl ScheduledBackups {
             }
         });
         Ok(Self {
+            status,
             must_stop,
             wake: Some(wake),
             thread: Some(thread),
         })
+    }
+
+    /// What became of them.
+    #[must_use]
+    pub fn status(&self) -> Arc<BackupStatus> {
+        Arc::clone(&self.status)
     }
 }
 
@@ -90,13 +144,17 @@ impl Drop for ScheduledBackups {
 
 impl BackupSchedule {
     /// Makes one backup and removes the oldest ones. A failure is logged, and the next backup is tried as usual.
-    fn make(&self, now: SystemTime, watch: &Watch) {
+    fn make(&self, now: SystemTime, watch: &Watch, status: &BackupStatus) {
         self.remove_leftovers();
         let path = self.folder.join(self.name_at(now));
         match backup(&self.db, &path, false, watch) {
-            Ok(bytes) => tracing::info!(path = %path.display(), bytes, "backup made"),
+            Ok(bytes) => {
+                status.note(now);
+                tracing::info!(path = %path.display(), bytes, "backup made");
+            }
             Err(FileError::Stopped { .. }) => return,
             Err(error) => {
+                status.failures.fetch_add(1, Ordering::Relaxed);
                 let next = humantime::format_duration(self.every);
                 tracing::warn!(%error, "no backup was made; the next one is due in {next}");
                 return;
@@ -106,13 +164,6 @@ impl BackupSchedule {
             let folder = self.folder.display();
             tracing::warn!(%folder, %error, "old backups could not be removed");
         }
-    }
-
-    fn first_due(&self, now: SystemTime) -> SystemTime {
-        // Those from the future were made while the clock was wrong.
-        let all = self.existing().unwrap_or_default();
-        let newest = all.iter().rfind(|(time, _)| *time <= now);
-        newest.map_or(now, |(time, _)| *time + self.every)
     }
 
     /// The backups in the folder with their times, the oldest first.
@@ -192,6 +243,13 @@ impl BackupSchedule {
         // Only what `name_at` writes.
         (self.name_at(time) == name).then_some(time)
     }
+}
+
+/// When the newest of some backups was made.
+fn newest_of(backups: &[(SystemTime, PathBuf)], now: SystemTime) -> Option<SystemTime> {
+    // Those from the future were made while the clock was wrong.
+    let newest = backups.iter().rfind(|(time, _)| *time <= now);
+    newest.map(|(time, _)| *time)
 }
 
 /// How long `-2026-11-24T101500Z.db` is.

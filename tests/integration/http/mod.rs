@@ -2,6 +2,7 @@
 
 mod guard;
 mod limits;
+mod metrics;
 mod rpc;
 mod running;
 

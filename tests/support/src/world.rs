@@ -152,7 +152,7 @@ impl World {
                 random,
             })
         })?;
-        self.memory.apply(effects);
+        self.memory.apply(&mut effects);
         Ok(result)
     }
 

@@ -1,0 +1,130 @@
+//! What has happened in each work spec since the start, in memory.
+
+use crate::clock::Timestamp;
+use crate::coordinate::{AttemptEnd, Event, Happening, WorkSpecId};
+use crate::counting::Histogram;
+use std::collections::BTreeMap;
+
+/// Bounds for how long attempts run, in seconds: from moments to a day.
+const RUN_BOUNDS: [f64; 10] = [
+    0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0,
+];
+
+/// Entries of deleted work specs that may be left.
+const LEFTOVERS_MAX: usize = 1_000;
+
+/// What has happened in a work spec, or in all.
+#[derive(Clone, Copy, Debug)]
+pub struct Activity {
+    /// Units that were added, or added again.
+    pub added: u64,
+    /// Attempts that began.
+    pub started: u64,
+    /// When the last one of them did.
+    pub last_started: Option<Timestamp>,
+    /// Attempts that ended, in the order of [`AttemptEnd::ALL`].
+    pub ended: [u64; AttemptEnd::ALL.len()],
+    /// Late reports that did not count, and that did.
+    pub late_reports: [u64; 2],
+    /// How long attempts ran, in seconds.
+    pub run: Histogram<{ RUN_BOUNDS.len() }>,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            added: 0,
+            started: 0,
+            last_started: None,
+            ended: [0; AttemptEnd::ALL.len()],
+            late_reports: [0; 2],
+            run: Histogram::new(&RUN_BOUNDS),
+        }
+    }
+}
+
+impl Activity {
+    fn count(&mut self, event: Event) {
+        match event {
+            Event::Added(units) => self.added += units,
+            Event::Started(at) => {
+                self.started += 1;
+                self.last_started = Some(at);
+            }
+            Event::Ended(end, time) => {
+                self.ended[end as usize] += 1;
+                self.run.observe(time.as_secs_f64());
+            }
+            Event::LateReport(counts) => self.late_reports[usize::from(counts)] += 1,
+        }
+    }
+
+    /// Adds that of another work spec.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.added += other.added;
+        self.started += other.started;
+        self.last_started = self.last_started.max(other.last_started);
+        for (count, more) in self.ended.iter_mut().zip(other.ended) {
+            *count += more;
+        }
+        for (count, more) in self.late_reports.iter_mut().zip(other.late_reports) {
+            *count += more;
+        }
+        self.run.add(&other.run);
+    }
+}
+
+/// What has happened, by work spec and in all.
+#[derive(Debug, Default)]
+pub(super) struct Activities {
+    /// In all work specs, the deleted ones included.
+    pub(super) all: Activity,
+    by_spec: BTreeMap<WorkSpecId, Activity>,
+    /// How many entries there may be before those of deleted work specs are removed.
+    len_max: usize,
+}
+
+impl Activities {
+    /// Counts what has happened. `is_there` tells whether a work spec still exists.
+    pub(super) fn count(
+        &mut self,
+        happened: impl Iterator<Item = Happening>,
+        is_there: impl Fn(WorkSpecId) -> bool,
+    ) {
+        for Happening { work_spec, event } in happened {
+            self.all.count(event);
+            self.by_spec.entry(work_spec).or_default().count(event);
+        }
+        if self.by_spec.len() > self.len_max {
+            self.by_spec.retain(|id, _| is_there(*id));
+            // So going through them costs little for each that was added since.
+            self.len_max = self.by_spec.len() * 2 + LEFTOVERS_MAX;
+        }
+    }
+
+    /// What has happened in a work spec.
+    pub(super) fn of(&self, work_spec: WorkSpecId) -> Activity {
+        self.by_spec.get(&work_spec).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_specs_that_come_and_go_leave_no_more_than_a_bounded_number_of_entries() {
+        let mut activities = Activities::default();
+        for id in 0..100_000 {
+            let happening = Happening {
+                work_spec: WorkSpecId(id),
+                event: Event::Added(1),
+            };
+            let is_there = |there: WorkSpecId| there.0 == 7 || there.0 == id;
+            activities.count([happening].into_iter(), is_there);
+            assert!(activities.by_spec.len() <= LEFTOVERS_MAX + 5);
+        }
+        assert_eq!(activities.all.added, 100_000);
+        assert_eq!(activities.of(WorkSpecId(7)).added, 1);
+    }
+}
