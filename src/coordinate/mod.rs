@@ -24,6 +24,7 @@ mod report;
 mod retention;
 mod retry;
 mod scheduler;
+mod selection;
 pub mod storage;
 mod waiting;
 mod work_spec;
@@ -31,7 +32,7 @@ mod work_unit;
 mod worker;
 
 pub use assignment::{Assignment, WorkRequest};
-pub use attempt::{Attempt, AttemptStatus};
+pub use attempt::{Attempt, AttemptChange, AttemptDetails, AttemptOutcome, AttemptStatus};
 pub use chained::Chained;
 pub use error::{Error, Result, StorageError};
 pub use failure::{FailureGroup, group_failures};
@@ -42,16 +43,19 @@ pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};
 pub use new_unit::{Added, IfExists, NewUnit};
 pub use operation::Operation;
-pub use operations::{ArchivePass, Deletion, DeletionInStatus};
+pub use operations::{ArchivePass, Deletion, DeletionInStatus, UnitAction, UnitPass};
 pub use reason::{Reason, UnitsAhead};
 pub use report::{Outcome, Report, ReportKind};
 pub use retention::Retention;
 pub use retry::RetryPolicy;
 pub use scheduler::Candidates;
+pub use selection::UnitSelection;
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
-pub use work_spec::{Control, Counts, Meta, Pause, WorkSpec, limit_from_integer};
-pub use work_unit::{Completed, Counted, PriorityChange, UnitReport, UnitStatus, WorkUnit};
-pub use worker::{Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
+pub use work_spec::{Control, Counts, Meta, MetaChange, Pause, WorkSpec, limit_from_integer};
+pub use work_unit::{
+    Completed, Counted, PriorityChange, UnitDetails, UnitReport, UnitStatus, WorkUnit,
+};
+pub use worker::{Heartbeat, HeldUnit, Worker, WorkerChange, WorkerStats, worker_lifetime};
 
 pub use coordinated_client::Name;
 

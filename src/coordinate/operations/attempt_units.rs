@@ -2,7 +2,7 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Name, Operation, Result, UnitStatus, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, Error, Name, Operation, Result, UnitStatus, WorkUnit,
 };
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
@@ -33,6 +33,15 @@ impl<S: Storage> Operation<'_, S> {
         unit.last = Some(attempt.id);
         unit.status = UnitStatus::Pending;
         Ok(attempt)
+    }
+
+    /// An attempt at this unit.
+    pub(super) fn existing_attempt_at(
+        &mut self,
+        unit: &WorkUnit,
+        id: AttemptId,
+    ) -> Result<Attempt> {
+        self.attempt_at(unit, id)?.ok_or(Error::NoSuchAttempt(id))
     }
 
     /// The attempt that decides a unit's status, if one does.

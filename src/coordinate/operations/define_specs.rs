@@ -2,7 +2,9 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::work_spec::name_of;
-use crate::coordinate::{Control, Error, Meta, Name, Operation, Result, WorkSpec, WorkSpecId};
+use crate::coordinate::{
+    Control, Error, Meta, MetaChange, Name, Operation, Result, WorkSpec, WorkSpecId,
+};
 use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
@@ -80,6 +82,17 @@ impl<S: Storage> Operation<'_, S> {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
+        Ok(self.store.update_work_spec_meta(id, &meta)?)
+    }
+
+    /// Sets how a work spec is scheduled.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn set_work_spec_meta(&mut self, name: &Name, change: &MetaChange) -> Result<()> {
+        let spec = self.work_spec(name)?;
+        let (id, mut meta) = (spec.id, spec.meta.clone());
+        meta.change(change, self.now);
         Ok(self.store.update_work_spec_meta(id, &meta)?)
     }
 

@@ -148,9 +148,13 @@ impl<S: Storage> Operation<'_, S> {
         } = unit;
         let before = unit.counted();
         let attempt = self.open_attempt(&mut unit, Some(worker), lease)?;
-        self.effects
-            .handed_out
-            .push(HandedOutUnit::new(worker, unit.id, &work_spec, &name));
+        self.effects.handed_out.push(HandedOutUnit::new(
+            self.namespace,
+            worker,
+            unit.id,
+            &work_spec,
+            &name,
+        ));
         self.store.update_work_unit(self.now, before, &unit)?;
         Ok(Assignment {
             unit: unit.id,

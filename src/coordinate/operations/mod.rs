@@ -3,6 +3,7 @@
 mod add_units;
 mod archive;
 mod attempt_units;
+mod attempts;
 mod chain;
 mod define_specs;
 mod delete_units;
@@ -11,9 +12,12 @@ mod explain;
 mod get_work;
 mod lock;
 mod look_up_units;
+mod namespaces;
 mod prioritize_units;
 mod register_workers;
 mod report;
+mod select_units;
 
 pub use archive::ArchivePass;
 pub use delete_units::{Deletion, DeletionInStatus};
+pub use select_units::{UnitAction, UnitPass};

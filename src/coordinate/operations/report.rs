@@ -5,8 +5,8 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Error, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease, Name,
-    Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease, Name, Operation,
+    Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
 };
 use std::time::Duration;
 
@@ -26,13 +26,7 @@ impl<S: Storage> Operation<'_, S> {
         name: &Name,
         report: &Report<'_>,
     ) -> Result<Outcome> {
-        let spec = self.work_spec(work_spec)?.id;
-        let Some(unit) = self.store.find_work_unit(spec, name)? else {
-            return Err(Error::NoSuchWorkUnit {
-                work_spec: work_spec.clone(),
-                name: name.clone(),
-            });
-        };
+        let unit = self.work_unit(work_spec, name)?;
         let own = match (report.attempt, &report.worker) {
             (Some(id), _) => self.attempt_at(&unit, id)?,
             (None, Some(worker)) => self.last_attempt_by(&unit, worker)?,
@@ -61,7 +55,7 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// An attempt, if it is one at this unit.
-    fn attempt_at(&mut self, unit: &WorkUnit, id: AttemptId) -> Result<Option<Attempt>> {
+    pub(super) fn attempt_at(&mut self, unit: &WorkUnit, id: AttemptId) -> Result<Option<Attempt>> {
         let attempt = self.store.get_attempt(id)?;
         Ok(attempt.filter(|attempt| attempt.unit == unit.id))
     }
@@ -114,7 +108,7 @@ impl<S: Storage> Operation<'_, S> {
         let had_namesake = || match &report.worker {
             Some(worker) => {
                 let by_worker = &self.memory.handed_out;
-                by_worker.has_namesake_of(worker, unit.id, work_spec, name)
+                by_worker.has_namesake_of(self.namespace, worker, unit.id, work_spec, name)
             }
             None => handed_out.has_namesake_of(unit.id, work_spec, name),
         };
@@ -303,7 +297,7 @@ impl<S: Storage> Operation<'_, S> {
 
     /// Ends the active attempt of a pending unit and makes the unit available. Its worker is still
     /// believed to be working on it, unless it was the worker that gave it back.
-    fn give_back(
+    pub(super) fn give_back(
         &mut self,
         mut unit: WorkUnit,
         active: Option<Attempt>,
@@ -342,7 +336,8 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
-    fn renew(&mut self, active: Option<Attempt>, report: &Report<'_>) -> Result<()> {
+    /// Renews the lease of the active attempt of a pending unit.
+    pub(super) fn renew(&mut self, active: Option<Attempt>, report: &Report<'_>) -> Result<()> {
         let Some(mut attempt) = active else {
             return Ok(());
         };
@@ -377,7 +372,7 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// Ends the active attempt, or a new one if there is none, with a result. A unit that has failed may be tried again.
-    fn complete(
+    pub(super) fn complete(
         &mut self,
         mut unit: WorkUnit,
         active: Option<Attempt>,
