@@ -374,6 +374,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         http_sockets,
         admission,
         server_limits,
+        args.namespace.clone(),
         Submitter::new(inbox),
         server.stopper(),
     )?;

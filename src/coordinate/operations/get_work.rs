@@ -112,6 +112,12 @@ impl<S: Storage> Operation<'_, S> {
         Ok(Some(given))
     }
 
+    /// The runtimes of all work specs that can give units now, for a worker that takes units of any.
+    pub fn runtimes(&mut self) -> Vec<String> {
+        let candidates = self.store.candidates(self.namespace, self.now);
+        candidates.runtimes().map(str::to_owned).collect()
+    }
+
     fn wanted<'r>(&self, request: &WorkRequest<'r>) -> Wanted<'r> {
         let id = |name| Some(self.store.find_work_spec(self.namespace, name)?.id);
         let names = request.work_specs;
