@@ -48,7 +48,9 @@ impl Memory {
 }
 
 /// A share of the memory.
-pub(super) struct Share(#[expect(dead_code, reason = "it is held until it is dropped")] OwnedSemaphorePermit);
+pub(super) struct Share(
+    #[expect(dead_code, reason = "it is held until it is dropped")] OwnedSemaphorePermit,
+);
 
 /// Bytes with their share of the memory, which they give back when they are dropped.
 pub(super) struct Held {

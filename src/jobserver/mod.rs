@@ -31,4 +31,4 @@ mod submission;
 pub use job_server::{JobServer, Settings};
 pub use message::{Answer, Session};
 pub use method::{MethodInfo, ResultForm};
-pub use submission::{Failure, Answered, Submitted, Submitter, TakeAnswer, TakeOutcome};
+pub use submission::{Answered, Failure, Submitted, Submitter, TakeAnswer, TakeOutcome};

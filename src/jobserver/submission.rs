@@ -4,8 +4,8 @@ use super::job_server::JobServer;
 use super::message::{Problem, Session};
 use super::reply::Failures;
 use crate::clock::Timestamp;
-use crate::coordinate::{Error, Operation, Result, WaiterId};
 use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::{Error, Operation, Result, WaiterId};
 use crate::server::{
     BatchError, Handled, Inbox, LongRead, Service, SubmitError, Task, TaskProgress,
 };

@@ -1,7 +1,8 @@
 //! Attempts by their ids, for clients that know the id of each: what their workers make of them, and what others do.
 //!
-//! An attempt whose unit was taken away before its lease ended, and whose worker has not let go of it, may still be
-//! finished, failed or retried: that is noted in the history, and the unit stays as it is.
+//! An attempt whose unit was taken away before its lease ended may still be finished, failed or retried by its worker, which
+//! may not know: that is noted in the history, and the unit stays as it is. One that its worker has given back has no lease
+//! any more, and ends for good.
 
 use crate::coordinate::handed_out::HandedOutUnit;
 use crate::coordinate::storage::Storage;
@@ -87,13 +88,11 @@ impl<S: Storage> Operation<'_, S> {
         use AttemptChange as To;
         use AttemptStatus as Is;
         let unit = self.work_unit(work_spec, name)?;
-        let attempt = self.existing_attempt_at(&unit, id)?;
+        let mut attempt = self.existing_attempt_at(&unit, id)?;
         let may_change = match (change, attempt.status) {
             (To::Expire, Is::Expired) => return Ok(AttemptOutcome::Done),
             (To::Renew(_), Is::Expired) | (To::Finish, Is::Failed) | (_, Is::Pending) => true,
-            (To::Finish | To::Fail | To::Retry(_), Is::Expired) => {
-                attempt.held && !attempt.lost_its_lease()
-            }
+            (To::Finish | To::Fail | To::Retry(_), Is::Expired) => !attempt.lost_its_lease(),
             _ => false,
         };
         if !may_change {
@@ -111,6 +110,9 @@ impl<S: Storage> Operation<'_, S> {
             delay: None,
             is_final: false,
         };
+        if matches!(change, To::Expire) {
+            attempt.expiration = self.now;
+        }
         let attempt = Some(attempt);
         match change {
             To::Renew(lease) => {
@@ -141,8 +143,9 @@ impl<S: Storage> Operation<'_, S> {
             AttemptChange::Retry(_) => Some(AttemptStatus::Retryable),
             AttemptChange::Renew(_) | AttemptChange::Expire => None,
         };
-        if let Some(status) = ended_as {
-            attempt.end_as(status, self.now);
+        match ended_as {
+            Some(status) => attempt.end_as(status, self.now),
+            None => attempt.expiration = attempt.lease_or_completion().min(attempt.expiration),
         }
         attempt.held = false;
         self.store.update_attempt(&attempt)?;

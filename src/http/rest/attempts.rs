@@ -170,8 +170,7 @@ impl<S: Storage + 'static> Within<'_, S> {
             Action::Retry => AttemptChange::Retry(time(form.value.delay)),
         };
         let run = self.run(Access::Write, move |operation| {
-            let outcome =
-                operation.change_attempt(&spec, &unit, id, change, data.as_deref())?;
+            let outcome = operation.change_attempt(&spec, &unit, id, change, data.as_deref())?;
             Ok((outcome, operation.chained.unfinished))
         });
         let ((outcome, mut unfinished), _) = run.await?;
@@ -219,7 +218,9 @@ impl<S: Storage + 'static> Within<'_, S> {
     pub(super) async fn all_attempts(&self, worker: Name) -> Result<Answer> {
         let (namespace, urls) = (Arc::clone(&self.namespace), self.rest.urls.clone());
         let (newest, _) = self
-            .run(Access::Read, |operation| Ok(operation.store.newest_attempt()))
+            .run(Access::Read, |operation| {
+                Ok(operation.store.newest_attempt())
+            })
             .await?;
         let text = self
             .read(move |lister, id| {

@@ -112,10 +112,7 @@ struct Plain<'a> {
 
 impl<'a> Plain<'a> {
     /// The values of a map with their keys.
-    fn entries(
-        self,
-        shows_bytes: bool,
-    ) -> impl Iterator<Item = (Item<'a>, Plain<'a>)> {
+    fn entries(self, shows_bytes: bool) -> impl Iterator<Item = (Item<'a>, Plain<'a>)> {
         let entries = self.item.as_map().into_iter().flatten();
         entries.map(move |(key, item)| (key, Plain { item, shows_bytes }))
     }

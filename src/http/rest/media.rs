@@ -84,7 +84,11 @@ impl Range {
         let is_known = name.ends_with("/*") || TYPES.contains(&&*name);
         Ok(Self {
             media,
-            quality: if is_known && !is_foreign(&name) { quality } else { 0.0 },
+            quality: if is_known && !is_foreign(&name) {
+                quality
+            } else {
+                0.0
+            },
             precision,
         })
     }
@@ -139,10 +143,16 @@ mod tests {
             ("text/*", "text/json"),
             ("application/json", "application/json"),
             ("Application/JSON; charset=utf-8", "application/json"),
-            ("text/html, application/json;q=0.5, */*;q=0.1", "application/json"),
+            (
+                "text/html, application/json;q=0.5, */*;q=0.1",
+                "application/json",
+            ),
             ("text/html,application/xhtml+xml,*/*;q=0.8", V1),
             ("*/*, text/*, text/json, application/json", "text/json"),
-            ("text/json;q=0.5, application/json;q=0.6", "application/json"),
+            (
+                "text/json;q=0.5, application/json;q=0.6",
+                "application/json",
+            ),
             (
                 "application/vnd.diffeo.coordinate+json",
                 "application/vnd.diffeo.coordinate+json",

@@ -108,7 +108,8 @@ fn refuse_foreign_pages(headers: &HeaderMap) -> Result<()> {
     let site = headers.get(HeaderName::from_static("sec-fetch-site"));
     let is_foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
     if is_foreign {
-        let message = "the header Sec-Fetch-Site says that a page of another site has sent the request";
+        let message =
+            "the header Sec-Fetch-Site says that a page of another site has sent the request";
         return Err(Problem::new(problem::FOREIGN_ORIGIN, message).into());
     }
     Ok(())
@@ -176,8 +177,12 @@ impl<S: Storage + 'static> Rest<S> {
             (Inner::WorkSpec(spec, S::Meta), PUT) => it.put_meta(spec, request).await,
             (Inner::WorkSpec(spec, S::Counts), GET) => it.show_counts(spec).await,
             (Inner::WorkSpec(spec, S::Summary), GET) => it.summary(Some(spec)).await,
-            (Inner::WorkSpec(spec, S::Change), POST) => it.prioritize(spec, query, request, false).await,
-            (Inner::WorkSpec(spec, S::Adjust), POST) => it.prioritize(spec, query, request, true).await,
+            (Inner::WorkSpec(spec, S::Change), POST) => {
+                it.prioritize(spec, query, request, false).await
+            }
+            (Inner::WorkSpec(spec, S::Adjust), POST) => {
+                it.prioritize(spec, query, request, true).await
+            }
             (Inner::WorkSpec(spec, S::Units), GET) => it.list_units(spec, query).await,
             (Inner::WorkSpec(spec, S::Units), DELETE) => it.delete_units(spec, query).await,
             (Inner::WorkSpec(spec, S::Units), POST) => it.make_unit(spec, request).await,
@@ -197,7 +202,9 @@ impl<S: Storage + 'static> Rest<S> {
                 it.request_attempts(worker, request).await
             }
             (Inner::Worker(worker, W::MakeAttempt), POST) => it.make_attempt(worker, request).await,
-            (Inner::Worker(worker, W::ActiveAttempts), GET) => it.active_attempts(vec![worker]).await,
+            (Inner::Worker(worker, W::ActiveAttempts), GET) => {
+                it.active_attempts(vec![worker]).await
+            }
             (Inner::Worker(worker, W::AllAttempts), GET) => it.all_attempts(worker).await,
             (Inner::Worker(worker, W::ChildAttempts), GET) => it.child_attempts(worker).await,
             (_, method) => Err(not_allowed(&method)),

@@ -148,9 +148,9 @@ impl Inner {
             ["num-attempts"] => Self::Unit(spec, unit, OfUnit::AttemptCount),
             ["attempt"] => Self::Unit(spec, unit, OfUnit::Attempt),
             ["attempt", _worker, id, ref rest @ ..] => {
-                let id = id.parse().map_err(|_| {
-                    RestError::new(StatusCode::NOT_FOUND, "no such attempt")
-                })?;
+                let id = id
+                    .parse()
+                    .map_err(|_| RestError::new(StatusCode::NOT_FOUND, "no such attempt"))?;
                 let part = match *rest {
                     [] => OfAttempt::Itself,
                     ["renew"] => OfAttempt::Action(Action::Renew),
@@ -197,9 +197,7 @@ pub(super) fn decode_bytes(segment: Vec<u8>) -> Result<Vec<u8>, RestError> {
         None => Ok(segment),
         Some(encoded) => URL_SAFE_NO_PAD.decode(encoded).map_err(|error| {
             let shown = String::from_utf8_lossy(encoded);
-            RestError::bad_request(format!(
-                "illegal base64 data in the name -{shown}: {error}"
-            ))
+            RestError::bad_request(format!("illegal base64 data in the name -{shown}: {error}"))
         }),
     }
 }

@@ -101,7 +101,10 @@ mod tests {
         assert_eq!(selection.after, Some(Name::from_text("a b")));
         assert_eq!(selection.limit, Some(3));
         for query in [None, Some(""), Some("limit=0"), Some("limit=-1&previous=")] {
-            assert!(unit_selection(query).expect("a query").is_all(), "{query:?}");
+            assert!(
+                unit_selection(query).expect("a query").is_all(),
+                "{query:?}"
+            );
         }
         for query in ["limit=x", "status=bogus", "previous=-!"] {
             assert!(unit_selection(Some(query)).is_err(), "{query}");

@@ -213,7 +213,10 @@ fn name_in(definition: &[u8]) -> Result<Name> {
     match Name::from_item(name) {
         Some(name) if name.bytes().is_empty() => Err(missing()),
         Some(name) => Ok(name),
-        None => Err(error("ErrBadWorkSpecName", "Work spec 'name' must be a string")),
+        None => Err(error(
+            "ErrBadWorkSpecName",
+            "Work spec 'name' must be a string",
+        )),
     }
 }
 

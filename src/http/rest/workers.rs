@@ -155,11 +155,7 @@ impl<S: Storage + 'static> Within<'_, S> {
     }
 
     /// Gives a worker the best available units.
-    pub(super) async fn request_attempts(
-        &self,
-        worker: Name,
-        request: Request,
-    ) -> Result<Answer> {
+    pub(super) async fn request_attempts(&self, worker: Name, request: Request) -> Result<Answer> {
         let form = self.rest.form::<RequestForm>(request).await?.value;
         let names = form.work_specs.unwrap_or_default();
         let work_specs: Vec<Name> = names.into_iter().map(Name::from_text).collect();
