@@ -11,7 +11,9 @@ use crate::coordinate::{
     WorkerChange,
 };
 use axum::extract::Request;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +53,42 @@ struct WorkerForm {
 struct RequestForm {
     lifetime: Option<Nanoseconds>,
     number_of_work_units: Option<i64>,
-    work_specs: Option<Vec<String>>,
-    runtimes: Option<Vec<String>>,
+    work_specs: Option<FewTexts>,
+    runtimes: Option<FewTexts>,
+}
+
+/// A list of texts that is not long: each takes far more memory than in the body.
+struct FewTexts(Vec<String>);
+
+/// How many texts that may be: more than there are work specs.
+const TEXTS_MAX: usize = 100_000;
+
+impl<'de> Deserialize<'de> for FewTexts {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> std::result::Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = FewTexts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {TEXTS_MAX} strings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut items: A,
+            ) -> std::result::Result<FewTexts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = items.next_element()? {
+                    if texts.len() >= TEXTS_MAX {
+                        return Err(A::Error::invalid_length(TEXTS_MAX + 1, &self));
+                    }
+                    texts.push(text);
+                }
+                Ok(FewTexts(texts))
+            }
+        }
+        json.deserialize_seq(List)
+    }
 }
 
 #[derive(Deserialize)]
@@ -157,9 +193,10 @@ impl<S: Storage + 'static> Within<'_, S> {
     /// Gives a worker the best available units.
     pub(super) async fn request_attempts(&self, worker: Name, request: Request) -> Result<Answer> {
         let form = self.rest.form::<RequestForm>(request).await?.value;
-        let names = form.work_specs.unwrap_or_default();
+        let names = form.work_specs.map(|names| names.0).unwrap_or_default();
         let work_specs: Vec<Name> = names.into_iter().map(Name::from_text).collect();
-        let runtimes = form.runtimes.filter(|runtimes| !runtimes.is_empty());
+        let runtimes = form.runtimes.map(|runtimes| runtimes.0);
+        let runtimes = runtimes.filter(|runtimes| !runtimes.is_empty());
         let max_units = form.number_of_work_units.unwrap_or(1).max(1);
         let max_units = usize::try_from(max_units).unwrap_or(usize::MAX);
         let lease = lease_of(form.lifetime);
