@@ -93,6 +93,9 @@ impl<S: Storage + 'static> Within<'_, S> {
                     list.push(&self.unit_short(&spec, name))?;
                 }
                 left = left.saturating_sub(existing.len());
+                if left == 0 {
+                    break;
+                }
             }
             return self.rest.text(list.finish());
         }

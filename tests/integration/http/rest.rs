@@ -381,9 +381,9 @@ fn units_are_added_shown_and_changed() {
         rest.error("GET", &format!("{missing}/attempt/w/1"), ""),
         error
     );
-    let made = format!(r#"{{"work_spec": "spec", "work_unit": "missing"}}"#);
+    let made = r#"{"work_spec": "spec", "work_unit": "missing"}"#;
     assert_eq!(
-        rest.error("POST", "/namespace/ns1/worker/w/make_attempt", &made),
+        rest.error("POST", "/namespace/ns1/worker/w/make_attempt", made),
         error
     );
 }
