@@ -182,6 +182,7 @@ impl HttpArgs {
         admission: Admission,
         limits: server::Limits,
         metrics: http::Sources,
+        namespace: String,
         submitter: Submitter<S>,
         stopper: Stopper,
     ) -> Result<Option<Http>, Box<dyn Error>> {
@@ -204,11 +205,13 @@ impl HttpArgs {
                 body_time_max: self.http_body_timeout,
                 stall_max: limits.stall_max,
                 body_bytes_max: limits.frame.message_bytes_max,
+                depth_max: limits.frame.depth_max,
                 bodies_bytes_max: limits.unread_total_bytes_max,
                 answers_bytes_max: limits.unsent_total_bytes_max,
             },
             admission,
             hosts: self.http_host.clone(),
+            namespace,
             base_path: self.http_base_path.clone(),
             metrics: http::Sources {
                 work_specs_max: self.metrics_work_specs,

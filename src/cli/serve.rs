@@ -381,6 +381,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             backups: backups.as_ref().map(ScheduledBackups::status),
             ..http::Sources::default()
         },
+        args.namespace.clone(),
         Submitter::new(inbox),
         server.stopper(),
     )?;

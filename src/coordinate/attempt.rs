@@ -2,6 +2,7 @@
 
 use super::{AttemptId, Name, WorkUnitId};
 use crate::clock::Timestamp;
+use std::time::Duration;
 
 /// The status of an attempt. The numbers are those in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +50,45 @@ pub struct Attempt {
     pub end: Option<Timestamp>,
     /// When its lease runs out, or would have.
     pub expiration: Timestamp,
+}
+
+/// An attempt with what is told of it.
+#[derive(Debug)]
+pub struct AttemptDetails {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The name of the work spec.
+    pub work_spec: Name,
+    /// The name of the unit.
+    pub unit: Name,
+    /// The data that it left, or else those of the unit, encoded.
+    pub data: Vec<u8>,
+}
+
+/// What becomes of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub enum AttemptChange {
+    /// Its lease ends this long from now.
+    Renew(Duration),
+    /// It gives its unit back.
+    Expire,
+    /// The unit is done.
+    Finish,
+    /// The unit can't be done.
+    Fail,
+    /// It gives its unit back, to be tried again after this time.
+    Retry(Duration),
+}
+
+/// What an [`AttemptChange`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The attempt was changed.
+    Done,
+    /// Nothing, since the attempt has ended.
+    NotPending,
+    /// The attempt no longer decides the status of its unit. Its data were kept.
+    LostLease,
 }
 
 impl Attempt {

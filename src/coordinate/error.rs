@@ -1,6 +1,6 @@
 //! What can go wrong in an operation, by who can do something about it: the caller, or the operator.
 
-use super::Name;
+use super::{AttemptId, Name};
 
 /// Why an operation did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum Error {
         /// The name that was looked for.
         name: Name,
     },
+    /// There is no such attempt at the unit.
+    #[error("no attempt {} at this work unit", .0.0)]
+    NoSuchAttempt(AttemptId),
     /// There is no such worker.
     #[error("no such worker {0}")]
     NoSuchWorker(Name),
@@ -37,6 +40,7 @@ impl Error {
         match self {
             Self::NoSuchWorkSpec(_) => "no_such_work_spec",
             Self::NoSuchWorkUnit { .. } => "no_such_work_unit",
+            Self::NoSuchAttempt(_) => "no_such_attempt",
             Self::NoSuchWorker(_) => "no_such_worker",
             Self::Refused(_) => "refused",
             Self::Invalid(_) => "invalid",

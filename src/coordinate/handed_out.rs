@@ -1,6 +1,6 @@
 //! What was handed out, to a connection and to each worker: by this, late reports are told from timely ones.
 
-use super::{AttemptId, Name, WorkUnitId};
+use super::{AttemptId, Name, NamespaceId, WorkUnitId};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -71,7 +71,7 @@ impl HandedOut {
 /// is may mean one that has been deleted since. Those that were remembered first are forgotten beyond a limit.
 #[derive(Debug)]
 pub(super) struct HandedOutByWorker {
-    /// By a hash of the names of the worker, the work spec and the unit.
+    /// By a hash of the namespace and the names of the worker, the work spec and the unit.
     units: HashMap<u64, WorkUnitId>,
     /// The keys in the order in which they came.
     order: VecDeque<u64>,
@@ -107,12 +107,13 @@ impl HandedOutByWorker {
     #[must_use]
     pub(super) fn has_namesake_of(
         &self,
+        namespace: NamespaceId,
         worker: &Name,
         unit: WorkUnitId,
         work_spec: &Name,
         name: &Name,
     ) -> bool {
-        let given = self.units.get(&hash(&(worker, work_spec, name)));
+        let given = self.units.get(&hash(&(namespace, worker, work_spec, name)));
         given.is_some_and(|given| *given != unit)
     }
 }
@@ -120,15 +121,21 @@ impl HandedOutByWorker {
 /// A unit that was handed out to a worker, as [`HandedOutByWorker`] remembers it.
 #[derive(Debug)]
 pub(super) struct HandedOutUnit {
-    /// A hash of the names of the worker, the work spec and the unit.
+    /// A hash of the namespace and the names of the worker, the work spec and the unit.
     key: u64,
     unit: WorkUnitId,
 }
 
 impl HandedOutUnit {
     /// `unit`, which `worker` got under these names.
-    pub(super) fn new(worker: &Name, unit: WorkUnitId, work_spec: &Name, name: &Name) -> Self {
-        let key = hash(&(worker, work_spec, name));
+    pub(super) fn new(
+        namespace: NamespaceId,
+        worker: &Name,
+        unit: WorkUnitId,
+        work_spec: &Name,
+        name: &Name,
+    ) -> Self {
+        let key = hash(&(namespace, worker, work_spec, name));
         Self { key, unit }
     }
 }
@@ -142,6 +149,8 @@ fn hash(names: &impl Hash) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HOME: NamespaceId = NamespaceId(1);
 
     #[test]
     fn the_last_attempt_of_a_unit_is_remembered_and_the_oldest_forgotten() {
@@ -171,23 +180,31 @@ mod tests {
         let mut by_worker = HandedOutByWorker::new(2);
         for number in [1, 2] {
             let (id, name) = unit(number);
-            by_worker.remember(HandedOutUnit::new(&worker, id, &spec, &name));
+            by_worker.remember(HandedOutUnit::new(HOME, &worker, id, &spec, &name));
         }
         let (id, name) = unit(2);
-        assert!(!by_worker.has_namesake_of(&worker, id, &spec, &name));
+        assert!(!by_worker.has_namesake_of(HOME, &worker, id, &spec, &name));
         let (id, name) = unit(3);
-        assert!(by_worker.has_namesake_of(&worker, id, &spec, &name));
-        assert!(!by_worker.has_namesake_of(&other, id, &spec, &name));
-        assert!(!by_worker.has_namesake_of(&worker, id, &other_spec, &name));
-        by_worker.remember(HandedOutUnit::new(&other, WorkUnitId(4), &spec, &name));
-        assert!(by_worker.has_namesake_of(&worker, id, &spec, &name));
+        assert!(by_worker.has_namesake_of(HOME, &worker, id, &spec, &name));
+        assert!(!by_worker.has_namesake_of(HOME, &other, id, &spec, &name));
+        assert!(!by_worker.has_namesake_of(HOME, &worker, id, &other_spec, &name));
+        assert!(!by_worker.has_namesake_of(NamespaceId(2), &worker, id, &spec, &name));
         by_worker.remember(HandedOutUnit::new(
+            HOME,
+            &other,
+            WorkUnitId(4),
+            &spec,
+            &name,
+        ));
+        assert!(by_worker.has_namesake_of(HOME, &worker, id, &spec, &name));
+        by_worker.remember(HandedOutUnit::new(
+            HOME,
             &other,
             WorkUnitId(5),
             &other_spec,
             &name,
         ));
-        assert!(!by_worker.has_namesake_of(&worker, id, &spec, &name));
-        assert!(by_worker.has_namesake_of(&other, id, &spec, &name));
+        assert!(!by_worker.has_namesake_of(HOME, &worker, id, &spec, &name));
+        assert!(by_worker.has_namesake_of(HOME, &other, id, &spec, &name));
     }
 }

@@ -21,11 +21,13 @@ pub struct Memory {
 #[derive(Debug, Default)]
 pub struct Effects {
     /// When the operation asked for work.
-    pub(super) asked_for_work: Option<Timestamp>,
+    pub asked_for_work: Option<Timestamp>,
     /// Units that it handed out.
     pub(super) handed_out: Vec<HandedOutUnit>,
     /// How many units it has completed.
     pub completed: usize,
+    /// Bytes of what it found for the caller, which wait in memory for the commit.
+    pub answer_bytes: usize,
     /// What it did, for statistics.
     pub happened: Vec<Happening>,
 }
@@ -36,6 +38,7 @@ impl Effects {
         self.asked_for_work = None;
         self.handed_out.clear();
         self.completed = 0;
+        self.answer_bytes = 0;
         self.happened.clear();
     }
 

@@ -30,6 +30,7 @@ mod retention;
 mod retry;
 mod schedule;
 mod scheduler;
+mod selection;
 pub mod storage;
 mod waiting;
 mod work_spec;
@@ -38,7 +39,7 @@ mod worker;
 
 pub use activity::{AttemptEnd, Event, Happening};
 pub use assignment::{Assignment, WorkRequest};
-pub use attempt::{Attempt, AttemptStatus};
+pub use attempt::{Attempt, AttemptChange, AttemptDetails, AttemptOutcome, AttemptStatus};
 pub use cancellation::{Cancellation, Cancelled};
 pub use chained::Chained;
 pub use error::{Error, Result, StorageError};
@@ -51,7 +52,9 @@ pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};
 pub use new_unit::{Added, IfExists, NewUnit};
 pub use operation::Operation;
-pub use operations::{ArchivePass, CancellationInStatus, Deletion, DeletionInStatus};
+pub use operations::{
+    ArchivePass, CancellationInStatus, Deletion, DeletionInStatus, UnitAction, UnitPass,
+};
 pub use queueing::{NextGroup, Order, Place, Queued, Queueing};
 pub use rate::MaxRate;
 pub use reason::{Reason, UnitsAhead};
@@ -60,10 +63,15 @@ pub use retention::Retention;
 pub use retry::RetryPolicy;
 pub use schedule::{Missed, Overlap, Schedule, timezone};
 pub use scheduler::Candidates;
+pub use selection::UnitSelection;
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
-pub use work_spec::{Control, Counts, Meta, Pause, Recent, WorkSpec, limit_from_integer};
-pub use work_unit::{Completed, Counted, PriorityChange, UnitReport, UnitStatus, WorkUnit};
-pub use worker::{Census, Heartbeat, HeldUnit, Worker, WorkerStats, worker_lifetime};
+pub use work_spec::{
+    Control, Counts, Meta, MetaChange, Pause, Recent, WorkSpec, limit_from_integer,
+};
+pub use work_unit::{
+    Completed, Counted, PriorityChange, UnitDetails, UnitReport, UnitStatus, WorkUnit,
+};
+pub use worker::{Census, Heartbeat, HeldUnit, Worker, WorkerChange, WorkerStats, worker_lifetime};
 
 pub use coordinated_client::Name;
 

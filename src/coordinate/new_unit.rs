@@ -65,12 +65,6 @@ impl<'a> NewUnit<'a> {
         let found = name.kind_name();
         let name = Name::from_item(name)
             .ok_or_else(|| Error::Invalid(format!("key: expected a string, got {found}")))?;
-        let (len, bytes_max) = (name.bytes().len(), limits.unit_name_bytes_max);
-        if len > bytes_max {
-            return Err(Error::Invalid(format!(
-                "key {name}: {len} bytes long, at most {bytes_max} are allowed"
-            )));
-        }
         let data = match data {
             Some(data) if data.as_map().is_some() => data,
             Some(data) if !data.is_null() => {
@@ -81,13 +75,27 @@ impl<'a> NewUnit<'a> {
             }
             _ => Item::from_checked(EMPTY_MAP),
         };
-        Ok(Self {
+        let unit = Self {
             name,
             data,
             priority: None,
             delay: None,
             group: None,
-        })
+        };
+        unit.check_name(limits)?;
+        Ok(unit)
+    }
+
+    /// # Errors
+    /// `Invalid` if the name is too long.
+    pub(super) fn check_name(&self, limits: &RequestLimits) -> Result<()> {
+        let (name, bytes_max) = (&self.name, limits.unit_name_bytes_max);
+        match name.bytes().len() {
+            len if len > bytes_max => Err(Error::Invalid(format!(
+                "key {name}: {len} bytes long, at most {bytes_max} are allowed"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Reads one item of `add_work_units`, or of a finished unit's `output`: a key, or a list or

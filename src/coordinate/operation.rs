@@ -13,8 +13,10 @@ use rand::Rng;
 pub struct Operation<'a, S> {
     /// Where everything is kept.
     pub store: &'a mut S,
-    /// The world that the caller lives in.
+    /// The namespace that the caller works in.
     pub namespace: NamespaceId,
+    /// The namespace of CBOR-RPC clients, which always exists.
+    pub home: NamespaceId,
     /// The present time.
     pub now: Timestamp,
     /// What a request may hold.

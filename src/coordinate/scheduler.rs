@@ -338,6 +338,11 @@ impl Candidates {
         None
     }
 
+    /// The runtimes of those that can give.
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = &str> {
+        self.by_runtime.keys().map(AsRef::as_ref)
+    }
+
     /// Those of the highest priority that any with these runtimes has, each runtime for itself.
     fn of_highest_priority<'r>(
         &self,

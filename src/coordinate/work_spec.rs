@@ -189,6 +189,39 @@ impl Meta {
         }
     }
 
+    /// The priority as an integer, for clients that take no other.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the cast goes to the nearest integer"
+    )]
+    pub fn rounded_priority(&self) -> i64 {
+        self.priority.round() as i64
+    }
+
+    /// Makes a change `now`.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a priority beyond 2^53 is rounded"
+    )]
+    pub(super) fn change(&mut self, change: &MetaChange, now: Timestamp) {
+        if change.priority != self.rounded_priority() {
+            self.priority = change.priority as f64;
+        }
+        match change.paused {
+            true => self.pause(Pause::default(), now),
+            false => self.paused = None,
+        }
+        self.weight = change.weight;
+        self.continuous = change.continuous && self.can_be_continuous;
+        self.min_gb = change.min_gb;
+        self.interval = change.interval;
+        self.next_continuous = change.next_continuous;
+        self.max_running = change.max_running;
+        self.max_getwork = change.max_getwork;
+        self.max_retries = change.max_retries;
+    }
+
     /// The keys of a dictionary that mean something here; all others are for workers.
     pub const KEYS: &[&str] = &[
         "name",
@@ -499,6 +532,31 @@ pub(super) fn name_of(definition: Item<'_>, bytes_max: usize) -> Result<Name> {
         }
         _ => Ok(name),
     }
+}
+
+/// All of the meta that is set at once.
+#[derive(Debug)]
+pub struct MetaChange {
+    /// The priority as an integer. The one that is in force stays if it is this one, rounded.
+    pub priority: i64,
+    /// The share among specs of the same priority; none at 0 and below.
+    pub weight: i64,
+    /// Stops handing out units. Who paused it before, when and why, stays.
+    pub paused: bool,
+    /// Whether units are made by itself. Not set if the spec can't be continuous.
+    pub continuous: bool,
+    /// Memory that a unit needs.
+    pub min_gb: f64,
+    /// The time between units made by itself.
+    pub interval: Option<Duration>,
+    /// When the next unit may be made so.
+    pub next_continuous: Option<Timestamp>,
+    /// How many units may be pending at a time.
+    pub max_running: Option<u64>,
+    /// At most how many units one call hands out.
+    pub max_getwork: Option<u64>,
+    /// At most how many attempts at one unit are handed out.
+    pub max_retries: Option<u64>,
 }
 
 /// What `control_work_spec` may change; `None` leaves a value as it is.

@@ -1,7 +1,7 @@
 //! Work units and their states.
 
 use super::queueing::{Queued, Queueing};
-use super::{AttemptId, Cancellation, Name, WorkSpecId, WorkUnitId};
+use super::{Attempt, AttemptId, Cancellation, Name, WorkSpecId, WorkUnitId};
 use crate::clock::Timestamp;
 
 /// The status of a work unit. The numbers are those in the file; all but `Delayed` are on the wire too.
@@ -142,6 +142,17 @@ impl WorkUnit {
             None => UnitStatus::Available,
         };
     }
+}
+
+/// A unit with what is told of it.
+#[derive(Debug)]
+pub struct UnitDetails {
+    /// The unit.
+    pub unit: WorkUnit,
+    /// Its data dictionary as its active attempt left it, encoded.
+    pub data: Vec<u8>,
+    /// Its active attempt.
+    pub active: Option<Attempt>,
 }
 
 /// What `get_work_unit_status` tells of a unit.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// The lifetime of a worker that asked for a negative one.
 const LIFETIME_IF_NEGATIVE: Duration = Duration::from_secs(300);
+/// The lifetime of a worker that has not said anything of itself.
+const LIFETIME_IF_UNKNOWN: Duration = Duration::from_secs(900);
 /// The longest lifetime.
 const LIFETIME_MAX: Duration = Duration::from_secs(86_400);
 /// The lifetime of a worker that asked for a longer one (docs/protocol.md, "Constants").
@@ -30,7 +32,7 @@ pub fn worker_lifetime(seconds: f64) -> (Duration, Option<&'static str>) {
     }
 }
 
-/// A worker that is alive.
+/// A worker.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// Its name.
@@ -43,6 +45,56 @@ pub struct Worker {
     pub heartbeat: Timestamp,
     /// When it counts as dead if it is not heard of again.
     pub expiration: Timestamp,
+    /// False if it has said that it does nothing now. It is known until it expires, and is in no list.
+    pub is_active: bool,
+}
+
+impl Worker {
+    /// A worker of which nothing is known but its name, and that somebody asks for `now`.
+    #[must_use]
+    pub fn new(name: Name, now: Timestamp) -> Self {
+        Self {
+            name,
+            parent: None,
+            mode: None,
+            heartbeat: now,
+            expiration: now.plus(LIFETIME_IF_UNKNOWN),
+            is_active: true,
+        }
+    }
+
+    /// Takes over when the worker says that it spoke, and when it expires. Without these, it speaks `now` and lives for
+    /// the usual time. It can't have spoken in the future, nor live longer than others.
+    pub(super) fn update_times(
+        &mut self,
+        heartbeat: Option<Timestamp>,
+        expiration: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        self.heartbeat = heartbeat.map_or(now, |at| at.min(now));
+        let usual = now.plus(LIFETIME_IF_UNKNOWN);
+        self.expiration = expiration.unwrap_or(usual).min(now.plus(LIFETIME_MAX));
+    }
+}
+
+/// A change of what a worker says of itself.
+#[derive(Clone, Debug)]
+pub enum WorkerChange<'a> {
+    /// It gets another parent, or none.
+    Parent(Option<Name>),
+    /// It is active, and says this of itself.
+    Update {
+        /// What it is doing.
+        mode: Option<Name>,
+        /// A dictionary, encoded.
+        environment: Option<&'a [u8]>,
+        /// When it said so.
+        heartbeat: Option<Timestamp>,
+        /// When it counts as dead.
+        expiration: Option<Timestamp>,
+    },
+    /// It does nothing now.
+    Deactivate,
 }
 
 /// How many workers there are.

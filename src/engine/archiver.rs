@@ -53,12 +53,12 @@ impl<S: Storage> Engine<S> {
             .saturating_mul(ROWS_PER_COMPLETED)
             .clamp(limits::SWEEP_REMOVED, limits::SWEEP_ARCHIVED_MAX);
         let archived_before = begun.as_ref().map_or(0, ArchivePass::archived);
-        let pass = self.operation(Access::Write, now, |mut operation| {
+        let pass = self.operation(self.namespace, Access::Write, now, |mut operation| {
             let first;
             let pass = match &begun {
                 Some(pass) => pass,
                 None => {
-                    first = operation.begin_archive_pass(None);
+                    first = operation.begin_archive_pass_everywhere();
                     &first
                 }
             };

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// How an engine works.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The namespace of all operations.
+    /// The namespace of CBOR-RPC clients.
     pub namespace: String,
     /// What a request may hold.
     pub limits: RequestLimits,
@@ -164,17 +164,61 @@ impl<S: Storage> Engine<S> {
         now: Timestamp,
         run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
+        self.run_at(self.namespace, access, now, run)
+    }
+
+    /// The same in the namespace of this name, which is created if it is new.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run_in<T>(
+        &mut self,
+        namespace: &str,
+        access: Access,
+        now: Timestamp,
+        run: impl FnMut(Operation<'_, S>) -> Result<T>,
+    ) -> Result<T> {
+        let id = match self.find_namespace(namespace)? {
+            Some(id) => id,
+            None => self.operation(self.namespace, Access::Write, now, |operation| {
+                Ok(operation.store.namespace(namespace)?)
+            })?,
+        };
+        self.run_at(id, access, now, run)
+    }
+
+    /// The namespace of this name, if it is there.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn find_namespace(&mut self, name: &str) -> Result<Option<NamespaceId>> {
+        if name == self.settings.namespace {
+            return Ok(Some(self.namespace));
+        }
+        self.open_batch();
+        let find = |store: &mut S| Ok(store.find_namespace(name)?);
+        self.store.operation(Access::Read, find)
+    }
+
+    fn run_at<T>(
+        &mut self,
+        namespace: NamespaceId,
+        access: Access,
+        now: Timestamp,
+        run: impl FnMut(Operation<'_, S>) -> Result<T>,
+    ) -> Result<T> {
         self.open_batch();
         self.batch.operations += 1;
         match self.expire(now) {
             Ok(()) | Err(Error::Storage(StorageError::Busy(_))) => {}
             Err(error) => return Err(error),
         }
-        self.operation(access, now, run)
+        self.operation(namespace, access, now, run)
     }
 
     fn operation<T>(
         &mut self,
+        namespace: NamespaceId,
         access: Access,
         now: Timestamp,
         mut run: impl FnMut(Operation<'_, S>) -> Result<T>,
@@ -183,7 +227,7 @@ impl<S: Storage> Engine<S> {
         if self.waiters.want_work() {
             self.memory.asked_for_work = Some(now);
         }
-        let (namespace, random) = (self.namespace, &mut *self.random);
+        let (home, random) = (self.namespace, &mut *self.random);
         let (limits, memory) = (&self.settings.limits, &self.memory);
         let effects = &mut self.effects;
         let result = self.store.operation(access, |store| {
@@ -191,6 +235,7 @@ impl<S: Storage> Engine<S> {
             run(Operation {
                 store,
                 namespace,
+                home,
                 now,
                 limits,
                 chained: Chained::default(),
@@ -201,6 +246,11 @@ impl<S: Storage> Engine<S> {
         })?;
         self.archiver.note_completed(self.effects.completed);
         self.happened.append(&mut self.effects.happened);
+        self.batch.answer_bytes += self.effects.answer_bytes;
+        if namespace != home {
+            // Who asks there asks for nothing of what CBOR-RPC clients see.
+            self.effects.asked_for_work = None;
+        }
         self.memory.apply(&mut self.effects);
         Ok(result)
     }
@@ -213,7 +263,9 @@ impl<S: Storage> Engine<S> {
         }
         self.begin_to_write()?;
         self.batch.had_sweep =
-            self.operation(Access::Write, now, |mut operation| operation.expire())?;
+            self.operation(self.namespace, Access::Write, now, |mut operation| {
+                operation.expire()
+            })?;
         Ok(())
     }
 
@@ -221,6 +273,12 @@ impl<S: Storage> Engine<S> {
     /// which take time as well.
     pub fn open_batch(&mut self) {
         self.batch.began.get_or_insert_with(Instant::now);
+    }
+
+    /// Bytes of the answers that wait for the open batch.
+    #[must_use]
+    pub fn answer_bytes(&self) -> usize {
+        self.batch.answer_bytes
     }
 
     /// Notes that an answer waits for the open batch.
@@ -395,7 +453,7 @@ impl<S: Storage> Engine<S> {
             return Ok(());
         }
         self.next_cleanup = now.plus(CLEANUP_PAUSE);
-        self.operation(Access::Write, now, |mut operation| {
+        self.operation(self.namespace, Access::Write, now, |mut operation| {
             operation.chain_slice()?;
             operation.store.purge(limits::SWEEP_REMOVED)?;
             if let Some(spec) = operation.store.next_to_requeue() {

@@ -27,23 +27,35 @@ impl Memory {
     /// # Errors
     /// If there is not enough memory left.
     pub(super) fn hold(&self, bytes: Vec<u8>) -> Result<Held, Problem> {
-        match self.take(bytes.len()) {
-            Some(share) => Ok(Held {
-                bytes,
-                _share: share,
-            }),
-            None => Err(Problem::new(
-                problem::BUSY,
-                "other answers take all the memory for answers; what the request changes is changed",
-            )),
-        }
+        let share = self.share::<Problem>(bytes.len())?;
+        Ok(Held {
+            bytes,
+            _share: share,
+        })
+    }
+
+    /// A share for what an answer is made of, which is given back when it is dropped.
+    ///
+    /// # Errors
+    /// If there is not enough memory left.
+    pub(super) fn share<E: From<Problem>>(&self, bytes: usize) -> Result<Share, E> {
+        let detail =
+            "other answers take all the memory for answers; what the request changes is changed";
+        self.take(bytes)
+            .map(Share)
+            .ok_or_else(|| Problem::new(problem::BUSY, detail).into())
     }
 }
+
+/// A share of the memory.
+pub(super) struct Share(
+    #[expect(dead_code, reason = "it is held until it is dropped")] OwnedSemaphorePermit,
+);
 
 /// Bytes with their share of the memory, which they give back when they are dropped.
 pub(super) struct Held {
     bytes: Vec<u8>,
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl AsRef<[u8]> for Held {

@@ -1,11 +1,12 @@
 //! Handing messages to the loop, and waiting for their answers.
 
-use super::body::{Held, Memory};
+use super::body::{Held, Memory, Share};
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::problem::{self, Problem};
-use crate::coordinate::storage::Storage;
-use crate::jobserver::{Answered, Submitter};
+use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::{NamespaceId, Operation, Result, StorageError};
+use crate::jobserver::{Answered, Failure, Submitter};
 use crate::server::{LongRead, SubmitError};
 use coordinated_client::cborrpc::envelope;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl<S: Storage + 'static> Shared<S> {
     ///
     /// # Errors
     /// If there are too many.
-    pub(super) fn begin_request(&self) -> Result<SemaphorePermit<'_>, Problem> {
+    pub(super) fn begin_request(&self) -> std::result::Result<SemaphorePermit<'_>, Problem> {
         self.requests.try_acquire().map_err(|_| {
             let max = self.limits.requests_max;
             Problem::new(
@@ -48,12 +49,59 @@ impl<S: Storage + 'static> Shared<S> {
         })
     }
 
+    /// Runs an operation in a namespace, which is created if it is new. Returns its result once it is committed, with a
+    /// share of the memory for answers. If the caller does not wait for that, what it has changed is changed.
+    ///
+    /// # Errors
+    /// Why it failed, or that the loop takes no tasks.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        namespace: Arc<str>,
+        access: Access,
+        run: impl FnMut(&mut Operation<'_, S>) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<(T, Share), Failed> {
+        let (sender, receiver) = oneshot::channel();
+        let answers = self.answers.clone();
+        let take = move |result: std::result::Result<T, Failure>, bytes| {
+            let taken = match result {
+                Ok(value) => answers.share(bytes).map(|share| (value, share)),
+                Err(failure) => Err(Failed::Operation(failure)),
+            };
+            // If the client is gone, nobody waits for it.
+            let _ = sender.send(taken);
+        };
+        self.submitter.run(namespace, access, run, take)?;
+        receiver.await.map_err(|_| SubmitError::Stopped)?
+    }
+
+    /// Reads in a namespace, which is created if it is new, on a thread that may block. Everything that was answered
+    /// before is seen.
+    ///
+    /// # Errors
+    /// As [`Shared::run`].
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        namespace: Arc<str>,
+        read: impl FnOnce(&mut S::Reader, NamespaceId) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, Failed> {
+        let open = |operation: &mut Operation<'_, S>| {
+            let reader = operation.store.reader();
+            let none = || StorageError::Other("it can't be read beside the loop".to_owned());
+            Ok((reader.ok_or_else(none)?, operation.namespace))
+        };
+        let ((mut reader, id), _) = self.run(namespace, Access::Read, open).await?;
+        let reading = tokio::task::spawn_blocking(move || read(&mut reader, id));
+        let failed = |_| Problem::new(problem::DATABASE_ERROR, "reading failed");
+        let result = reading.await.map_err(failed)?;
+        result.map_err(|error| Failed::Operation(error.into()))
+    }
+
     /// Has a message handled, and returns its responses, encoded. If the caller does not wait for that, it waits for
     /// nothing any more, but what it has changed is changed.
     ///
     /// # Errors
     /// If the loop takes no messages.
-    pub(super) async fn ask(&self, message: Vec<u8>) -> Result<Held, Problem> {
+    pub(super) async fn ask(&self, message: Vec<u8>) -> std::result::Result<Held, Problem> {
         let (sender, receiver) = oneshot::channel();
         let answers = self.answers.clone();
         let submitted = self.submitter.submit(
@@ -81,6 +129,26 @@ impl<S: Storage + 'static> Shared<S> {
                 reading.await.map_err(failed)?
             }
         }
+    }
+}
+
+/// Why there is no result of an operation.
+pub(super) enum Failed {
+    /// It failed, or its batch did.
+    Operation(Failure),
+    /// It was not run, or there is no room for its result.
+    Http(Problem),
+}
+
+impl From<Problem> for Failed {
+    fn from(problem: Problem) -> Self {
+        Self::Http(problem)
+    }
+}
+
+impl From<SubmitError> for Failed {
+    fn from(error: SubmitError) -> Self {
+        Self::Http(error.into())
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Limits {
     pub stall_max: Duration,
     /// The size of a request's body, 64 MiB, as of a CBOR-RPC message.
     pub body_bytes_max: usize,
+    /// How deeply data may be nested, 100 levels, as in a CBOR-RPC message.
+    pub depth_max: usize,
     /// Memory for the bodies of all requests, 512 MiB. A request beyond it gets the status 503.
     pub bodies_bytes_max: usize,
     /// Memory for the answers of all requests, 512 MiB. A request beyond it gets the status 503 in place of its answer.
@@ -35,6 +37,7 @@ impl Default for Limits {
             body_time_max: Duration::from_secs(60),
             stall_max: Duration::from_secs(60),
             body_bytes_max: 64 << 20,
+            depth_max: 100,
             bodies_bytes_max: 512 << 20,
             answers_bytes_max: 512 << 20,
         }

@@ -2,7 +2,7 @@
 //!
 //! It runs on a thread of its own, with a runtime of its own, and knows no rules and no SQL. Each request becomes a message
 //! that is submitted to the event loop ([`crate::jobserver::Submitter`]), and is answered after the commit of its batch.
-//! Long reads run on threads that may block.
+//! Long reads run on threads that may block. `rest` has the documents and URLs of another protocol for the same operations.
 
 mod body;
 mod call;
@@ -11,6 +11,7 @@ mod health;
 mod limits;
 mod metrics;
 mod problem;
+mod rest;
 mod rpc;
 mod serve;
 

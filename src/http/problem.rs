@@ -43,6 +43,7 @@ codes! {
     INVALID: "invalid", BAD_REQUEST, "A value of the request can't be used", false;
     NO_SUCH_WORK_SPEC: "no_such_work_spec", NOT_FOUND, "There is no such work spec", false;
     NO_SUCH_WORK_UNIT: "no_such_work_unit", NOT_FOUND, "There is no such work unit", false;
+    NO_SUCH_ATTEMPT: "no_such_attempt", NOT_FOUND, "There is no such attempt", false;
     NO_SUCH_WORKER: "no_such_worker", NOT_FOUND, "There is no such worker", false;
     REFUSED: "refused", CONFLICT, "The present state does not allow it", false;
     BUSY: "busy", SERVICE_UNAVAILABLE, "The daemon is busy", true;
@@ -115,6 +116,16 @@ impl Problem {
         self
     }
 
+    /// Whose fault it is.
+    pub(super) fn status(&self) -> StatusCode {
+        self.code.status
+    }
+
+    /// What it is, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// As JSON.
     pub(super) fn document(&self) -> Document<'_> {
         Document {
@@ -178,7 +189,7 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinate::{Error, Name, StorageError};
+    use crate::coordinate::{AttemptId, Error, Name, StorageError};
 
     #[test]
     fn each_error_of_an_operation_has_a_status_of_its_own_kind() {
@@ -187,6 +198,7 @@ mod tests {
         for (error, status) in [
             (spec, 404),
             (unit, 404),
+            (Error::NoSuchAttempt(AttemptId(1)), 404),
             (
                 Error::NoSuchWorkUnit {
                     work_spec: name(),

@@ -5,6 +5,7 @@ use super::guard::{self, Host};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
 use super::metrics::{Metrics, Sources};
 use super::problem::{self, Problem};
+use super::rest::{self, Rest};
 use super::{health, metrics, rpc};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
@@ -13,7 +14,7 @@ use axum::Router;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum_server::accept::Accept;
 use axum_server::{Address, Control, Handle};
 use std::future::{Ready, ready};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub admission: Admission,
     /// Host names by which clients may know the daemon, beside addresses and `localhost`.
     pub hosts: Vec<Host>,
+    /// The namespace of CBOR-RPC clients.
+    pub namespace: String,
     /// A path before all others, such as `/jobs`, or nothing.
     pub base_path: String,
     /// Where metrics come from.
@@ -117,6 +120,18 @@ fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> 
         .route("/metrics", get(metrics::get::<S>))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(&shared));
+    let rest = Rest::new(
+        Arc::clone(&shared),
+        &settings.namespace,
+        &settings.base_path,
+    );
+    let of_rest = Router::new()
+        .route("/", any(rest::handle::<S>))
+        .route("/summary", any(rest::handle::<S>))
+        .route("/namespace", any(rest::handle::<S>))
+        .route("/namespace/{*path}", any(rest::handle::<S>))
+        .with_state(Arc::new(rest));
+    let routes = routes.merge(of_rest);
     let routes = match settings.base_path.trim_end_matches('/') {
         "" => routes,
         base_path => Router::new().nest(base_path, routes),

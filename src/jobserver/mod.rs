@@ -34,4 +34,6 @@ pub use job_server::{JobServer, Settings};
 pub use message::{Answer, Session};
 pub use method::{MethodInfo, ResultForm};
 pub use requests::{Ended, Requests};
-pub use submission::{Answered, Scrape, Submitted, Submitter, TakeAnswer, TakeOutcome, TakeScrape};
+pub use submission::{
+    Answered, Failure, Scrape, Submitted, Submitter, TakeAnswer, TakeOutcome, TakeScrape,
+};

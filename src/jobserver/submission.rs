@@ -6,7 +6,7 @@ use super::reply::Failures;
 use super::requests::Requests;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
-use crate::coordinate::{Census, WaiterId};
+use crate::coordinate::{Census, Error, Operation, Result, WaiterId};
 use crate::engine::{Shown, Snapshot};
 use crate::server::{
     BatchError, Handled, Inbox, LongRead, Service, SubmitError, Task, TaskProgress,
@@ -47,7 +47,11 @@ impl<S: Storage + 'static> Submitter<S> {
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub fn submit(&self, message: Vec<u8>, take: TakeAnswer) -> Result<Submitted<S>, SubmitError> {
+    pub fn submit(
+        &self,
+        message: Vec<u8>,
+        take: TakeAnswer,
+    ) -> std::result::Result<Submitted<S>, SubmitError> {
         let state = Arc::new(State::default());
         self.0.submit(Submission {
             message,
@@ -61,11 +65,34 @@ impl<S: Storage + 'static> Submitter<S> {
         })
     }
 
+    /// Has an operation run in a namespace, which is created if it is new. `run` may be called again: see
+    /// [`crate::coordinate::storage::Storage::operation`]. `take` gets its result once the batch is committed, with the
+    /// bytes that it has counted ([`crate::coordinate::Effects`]); it runs on the loop's thread, and must not block. If the
+    /// loop ends early, it is dropped.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub fn run<T: Send + 'static>(
+        &self,
+        namespace: Arc<str>,
+        access: Access,
+        run: impl FnMut(&mut Operation<'_, S>) -> Result<T> + Send + 'static,
+        take: impl FnOnce(std::result::Result<T, Failure>, usize) + Send + 'static,
+    ) -> std::result::Result<(), SubmitError> {
+        self.0.submit(OperationTask {
+            namespace,
+            access,
+            run,
+            take,
+            has_waited: false,
+        })
+    }
+
     /// Asks the loop to begin to write and to commit. `take` gets the outcome.
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub fn probe(&self, take: TakeOutcome) -> Result<(), SubmitError> {
+    pub fn probe(&self, take: TakeOutcome) -> std::result::Result<(), SubmitError> {
         self.0.submit(Probe {
             take,
             has_waited: false,
@@ -241,8 +268,74 @@ impl<S: Storage> Task<JobServer<S>> for EndWait {
     }
 }
 
+/// Why an operation that was submitted has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It failed.
+    #[error(transparent)]
+    Operation(#[from] Error),
+    /// Its batch was not committed.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+}
+
+/// An operation on the loop's side.
+struct OperationTask<R, K> {
+    namespace: Arc<str>,
+    access: Access,
+    run: R,
+    take: K,
+    has_waited: bool,
+}
+
+impl<S, T, R, K> Task<JobServer<S>> for OperationTask<R, K>
+where
+    S: Storage + 'static,
+    T: Send + 'static,
+    R: FnMut(&mut Operation<'_, S>) -> Result<T> + Send + 'static,
+    K: FnOnce(std::result::Result<T, Failure>, usize) + Send + 'static,
+{
+    fn run(
+        self: Box<Self>,
+        service: &mut JobServer<S>,
+        now: Timestamp,
+    ) -> TaskProgress<JobServer<S>> {
+        let is_new = matches!(service.engine.find_namespace(&self.namespace), Ok(None));
+        let access = if is_new { Access::Write } else { self.access };
+        let lock = service.lock_by_others(access);
+        if lock.is_some() && !self.has_waited {
+            return TaskProgress::Wait(self);
+        }
+        let Self {
+            namespace,
+            access,
+            mut run,
+            take,
+            ..
+        } = *self;
+        let engine = &mut service.engine;
+        let before = engine.answer_bytes();
+        let result = match lock {
+            Some(error) => Err(error.into()),
+            None => engine
+                .run_in(&namespace, access, now, |mut operation| run(&mut operation))
+                .map_err(Failure::from),
+        };
+        let bytes = engine.answer_bytes().saturating_sub(before);
+        let depends = engine.batch_may_write();
+        TaskProgress::Done(Box::new(move |outcome| match outcome {
+            Err(error) if depends => take(Err(error.clone().into()), bytes),
+            _ => take(result, bytes),
+        }))
+    }
+
+    fn end_waiting(&mut self) {
+        self.has_waited = true;
+    }
+}
+
 /// Takes the outcome of a probe. Runs on the loop's thread, and must not block.
-pub type TakeOutcome = Box<dyn FnOnce(Result<(), String>) + Send>;
+pub type TakeOutcome = Box<dyn FnOnce(std::result::Result<(), String>) + Send>;
 
 /// Begins to write.
 struct Probe {

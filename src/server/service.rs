@@ -48,7 +48,7 @@ pub enum Handled<A> {
 }
 
 /// Why a batch was not committed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum BatchError {
     /// The batch was rolled back. The next one may succeed: the disk was full, or another program held a lock.
     #[error("nothing was changed: {0}")]

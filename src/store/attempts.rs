@@ -4,11 +4,13 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use super::units::row_to_unit;
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{AttemptStore, NamedUnit, StorageResult, VisitAttempt};
+use crate::coordinate::storage::{
+    AttemptStore, NamedUnit, StorageResult, VisitAttempt, VisitNamedAttempt,
+};
 use crate::coordinate::{
     Attempt, AttemptId, AttemptStatus, Error, Name, NamespaceId, Result, StorageError,
 };
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, Rows, named_params};
 
 statements! {
     GET_ATTEMPT = "
@@ -80,6 +82,29 @@ statements! {
           JOIN work_unit ON work_unit.id = attempt.work_unit_id
           JOIN work_spec ON work_spec.id = work_unit.work_spec_id
          WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1
+           AND work_spec.namespace_id = :namespace AND work_spec.deleted = 0
+         ORDER BY attempt.id";
+
+    /// Uses index attempt_held.
+    LIST_PENDING_OF_WORKER = "
+        SELECT attempt.id, work_unit_id, previous_attempt_id, number, worker, attempt.status, held, start_us,
+               end_us, expiration_us, work_spec.name, work_unit.name
+          FROM attempt
+          JOIN work_unit ON work_unit.id = attempt.work_unit_id
+          JOIN work_spec ON work_spec.id = work_unit.work_spec_id
+         WHERE CAST(attempt.worker AS BLOB) = :worker AND attempt.held = 1 AND attempt.status = 3
+           AND work_spec.namespace_id = :namespace AND work_spec.deleted = 0
+         ORDER BY attempt.id
+         LIMIT :limit";
+
+    /// Reads the attempts with these ids: there is no index by worker.
+    LIST_OF_WORKER = "
+        SELECT attempt.id, work_unit_id, previous_attempt_id, number, worker, attempt.status, held, start_us,
+               end_us, expiration_us, work_spec.name, work_unit.name
+          FROM attempt
+         CROSS JOIN work_unit ON work_unit.id = attempt.work_unit_id
+         CROSS JOIN work_spec ON work_spec.id = work_unit.work_spec_id
+         WHERE attempt.id > :after AND attempt.id <= :until AND CAST(attempt.worker AS BLOB) = :worker
            AND work_spec.namespace_id = :namespace AND work_spec.deleted = 0
          ORDER BY attempt.id";
 
@@ -273,6 +298,51 @@ pub(super) fn list_attempts(
             .map_err(storage)?;
         visit(&attempt, data)?;
         next = attempt.previous;
+    }
+    Ok(())
+}
+
+/// Shows `visit` pending attempts that a worker holds.
+pub(super) fn list_pending_attempts(
+    connection: &Connection,
+    namespace: NamespaceId,
+    worker: &Name,
+    limit: usize,
+    visit: &mut VisitNamedAttempt<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let mut statement = prepared(connection, LIST_PENDING_OF_WORKER).map_err(storage)?;
+    let rows = statement.query(named_params! {
+        ":worker": worker.bytes(), ":namespace": namespace, ":limit": limit,
+    });
+    visit_named(rows.map_err(storage)?, visit)
+}
+
+/// Shows `visit` the attempts by a worker whose ids are above `after`, up to `until`.
+pub(super) fn list_attempts_by(
+    connection: &Connection,
+    namespace: NamespaceId,
+    worker: &Name,
+    after: AttemptId,
+    until: AttemptId,
+    visit: &mut VisitNamedAttempt<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let mut statement = prepared(connection, LIST_OF_WORKER).map_err(storage)?;
+    let rows = statement.query(named_params! {
+        ":after": after, ":until": until, ":worker": worker.bytes(), ":namespace": namespace,
+    });
+    visit_named(rows.map_err(storage)?, visit)
+}
+
+/// Shows `visit` attempts with the names behind their columns.
+fn visit_named(mut rows: Rows<'_>, visit: &mut VisitNamedAttempt<'_>) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    while let Some(row) = rows.next().map_err(storage)? {
+        let attempt = row_to_attempt(row).map_err(storage)?;
+        let work_spec: Name = row.get(10).map_err(storage)?;
+        let unit: Name = row.get(11).map_err(storage)?;
+        visit(&attempt, &work_spec, &unit)?;
     }
     Ok(())
 }

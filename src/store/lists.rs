@@ -4,9 +4,11 @@ use super::statement::{prepared, statements};
 use super::{SqliteStore, attempts, locks, specs, units, workers};
 use crate::coordinate::storage::{
     Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition, VisitFailure,
-    VisitLock, VisitUnit, WorkSpecStore,
+    VisitLock, VisitNamedAttempt, VisitNamespace, VisitUnit, WorkSpecStore,
 };
-use crate::coordinate::{Census, Error, Name, NamespaceId, Result, StorageError, WorkSpecId};
+use crate::coordinate::{
+    AttemptId, Census, Error, Name, NamespaceId, Result, StorageError, WorkSpecId,
+};
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, named_params};
@@ -113,6 +115,40 @@ fn find_spec_id(
 }
 
 impl<S: Source> Lister for S {
+    fn list_namespaces(
+        &mut self,
+        after: Option<&str>,
+        limit: usize,
+        visit: &mut VisitNamespace<'_>,
+    ) -> Result<()> {
+        self.with_connection(|connection| specs::list_namespaces(connection, after, limit, visit))
+    }
+
+    fn list_pending_attempts(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+        limit: usize,
+        visit: &mut VisitNamedAttempt<'_>,
+    ) -> Result<()> {
+        self.with_connection(|connection| {
+            attempts::list_pending_attempts(connection, namespace, worker, limit, visit)
+        })
+    }
+
+    fn list_attempts_by(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+        after: AttemptId,
+        until: AttemptId,
+        visit: &mut VisitNamedAttempt<'_>,
+    ) -> Result<()> {
+        self.with_connection(|connection| {
+            attempts::list_attempts_by(connection, namespace, worker, after, until, visit)
+        })
+    }
+
     fn list_work_specs(
         &mut self,
         namespace: NamespaceId,

@@ -5,7 +5,9 @@ use super::cached_specs::{CachedSpec, CompletedAfter, Undo};
 use super::spec_columns::{Columns, limit_column, row_to_cached, us};
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{StorageResult, VisitCounts, VisitDefinition, WorkSpecStore};
+use crate::coordinate::storage::{
+    StorageResult, VisitCounts, VisitDefinition, VisitNamespace, WorkSpecStore,
+};
 use crate::coordinate::{
     Candidates, Counts, Error, MaxRate, Meta, Name, NamespaceId, Order, Recent, Result,
     StorageError, WorkSpec, WorkSpecId,
@@ -14,6 +16,17 @@ use rusqlite::{Connection, named_params};
 
 statements! {
     FIND_NAMESPACE = "SELECT id FROM namespace WHERE name = :name";
+
+    /// Uses the index on the name.
+    LIST_NAMESPACES = "
+        SELECT id, name FROM namespace WHERE name > :after ORDER BY name LIMIT :limit";
+
+    LIST_FIRST_NAMESPACES = "SELECT id, name FROM namespace ORDER BY name LIMIT :limit";
+
+    /// Work specs are few.
+    MOVE_WORK_SPECS = "UPDATE work_spec SET namespace_id = :heir WHERE namespace_id = :id";
+
+    DELETE_NAMESPACE = "DELETE FROM namespace WHERE id = :id";
 
     INSERT_NAMESPACE = "INSERT INTO namespace (name) VALUES (:name)";
 
@@ -103,6 +116,31 @@ statements! {
     DELETE_COUNTS = "DELETE FROM work_unit_count WHERE work_spec_id = :id";
 
     DELETE_WORK_SPEC = "DELETE FROM work_spec WHERE id = :id";
+}
+
+/// Shows `visit` the namespaces.
+pub(super) fn list_namespaces(
+    connection: &Connection,
+    after: Option<&str>,
+    limit: usize,
+    visit: &mut VisitNamespace<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let sql = match after {
+        Some(_) => LIST_NAMESPACES,
+        None => LIST_FIRST_NAMESPACES,
+    };
+    let mut statement = prepared(connection, sql).map_err(storage)?;
+    let rows = match after {
+        Some(after) => statement.query(named_params! {":after": after, ":limit": limit}),
+        None => statement.query(named_params! {":limit": limit}),
+    };
+    let mut rows = rows.map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        let name: String = row.get(1).map_err(storage)?;
+        visit(row.get(0).map_err(storage)?, &name)?;
+    }
+    Ok(())
 }
 
 /// Shows `visit` the work specs with their dictionaries.
@@ -292,15 +330,32 @@ impl SqliteStore {
 
 impl WorkSpecStore for SqliteStore {
     fn namespace(&mut self, name: &str) -> StorageResult<NamespaceId> {
-        let find = self.statements.prepared(FIND_NAMESPACE)?;
-        let mut rows = find.query(named_params! {":name": name})?;
-        if let Some(row) = rows.next()? {
-            return Ok(row.get(0)?);
+        if let Some(id) = self.find_namespace(name)? {
+            return Ok(id);
         }
-        drop(rows);
         let insert = self.statements.prepared(INSERT_NAMESPACE)?;
         let id = insert.insert(named_params! {":name": name})?;
         Ok(NamespaceId(id))
+    }
+
+    fn find_namespace(&mut self, name: &str) -> StorageResult<Option<NamespaceId>> {
+        let find = self.statements.prepared(FIND_NAMESPACE)?;
+        let mut rows = find.query(named_params! {":name": name})?;
+        Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+    }
+
+    fn delete_namespace(&mut self, id: NamespaceId, heir: NamespaceId) -> StorageResult<()> {
+        self.statements
+            .prepared(MOVE_WORK_SPECS)?
+            .execute(named_params! {":heir": heir, ":id": id})?;
+        self.statements
+            .prepared(DELETE_NAMESPACE)?
+            .execute(named_params! {":id": id})?;
+        Ok(())
+    }
+
+    fn all_work_specs(&self) -> impl Iterator<Item = &WorkSpec> {
+        self.specs.by_id.values().map(|cached| &cached.spec)
     }
 
     fn find_work_spec(&self, namespace: NamespaceId, name: &Name) -> Option<&WorkSpec> {

@@ -146,7 +146,7 @@ impl Drop for Statements {
 }
 
 /// More than there are statements that run on a connection which only reads.
-pub(super) const STATEMENT_CACHE_CAPACITY: usize = 16;
+pub(super) const STATEMENT_CACHE_CAPACITY: usize = 32;
 
 /// The prepared form of a statement, which the connection caches.
 pub(super) fn prepared<'c>(

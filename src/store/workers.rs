@@ -9,12 +9,12 @@ use rusqlite::{Connection, Row, named_params};
 
 statements! {
     UPSERT_WORKER = "
-        INSERT INTO worker (namespace_id, name, parent, mode, heartbeat_us, expiration_us, environment)
-        VALUES (:namespace, :name, :parent, :mode, :heartbeat, :expiration, :environment)
+        INSERT INTO worker (namespace_id, name, parent, mode, heartbeat_us, expiration_us, active, environment)
+        VALUES (:namespace, :name, :parent, :mode, :heartbeat, :expiration, :active, :environment)
         ON CONFLICT (namespace_id, CAST(name AS BLOB)) DO UPDATE
            SET name = excluded.name, parent = excluded.parent, mode = excluded.mode,
                heartbeat_us = excluded.heartbeat_us, expiration_us = excluded.expiration_us,
-               environment = excluded.environment";
+               active = excluded.active, environment = excluded.environment";
 
     DELETE_WORKER = "DELETE FROM worker WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name";
 
@@ -27,14 +27,14 @@ statements! {
          LIMIT :limit";
 
     FIND_WORKER = "
-        SELECT name, parent, mode, heartbeat_us, expiration_us, environment
+        SELECT name, parent, mode, heartbeat_us, expiration_us, active, environment
           FROM worker
          WHERE namespace_id = :namespace AND CAST(name AS BLOB) = :name";
 
     LIST_WORKERS = "
-        SELECT name, parent, mode, heartbeat_us, expiration_us
+        SELECT name, parent, mode, heartbeat_us, expiration_us, active
           FROM worker
-         WHERE namespace_id = :namespace
+         WHERE namespace_id = :namespace AND active = 1
          ORDER BY CAST(name AS BLOB)";
 
     /// Uses index worker_by_parent.
@@ -42,9 +42,13 @@ statements! {
         SELECT name
           FROM worker
          WHERE namespace_id = :namespace AND CAST(parent AS BLOB) = :parent AND parent IS NOT NULL
+           AND active = 1
          ORDER BY CAST(name AS BLOB)";
 
-    COUNT_WORKERS = "SELECT count(*), count(parent) FROM worker WHERE namespace_id = :namespace";
+    COUNT_WORKERS = "
+        SELECT count(*), count(parent) FROM worker WHERE namespace_id = :namespace AND active = 1";
+
+    DELETE_WORKERS = "DELETE FROM worker WHERE namespace_id = :namespace";
 
     COUNT_WORKERS_BY_MODE = "
         SELECT count(*),
@@ -66,6 +70,7 @@ fn row_to_worker(row: &Row<'_>) -> rusqlite::Result<Worker> {
         mode: row.get(2)?,
         heartbeat: row.get(3)?,
         expiration: row.get(4)?,
+        is_active: row.get(5)?,
     })
 }
 
@@ -124,6 +129,7 @@ impl WorkerStore for SqliteStore {
                 ":mode": worker.mode,
                 ":heartbeat": worker.heartbeat,
                 ":expiration": worker.expiration,
+                ":active": worker.is_active,
                 ":environment": environment,
             })?;
         self.note_due(worker.expiration);
@@ -132,6 +138,13 @@ impl WorkerStore for SqliteStore {
 
     fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool> {
         Ok(self.remove_worker(namespace, name)?.is_some())
+    }
+
+    fn delete_workers(&mut self, namespace: NamespaceId) -> StorageResult<()> {
+        self.statements
+            .prepared(DELETE_WORKERS)?
+            .execute(named_params! {":namespace": namespace})?;
+        Ok(())
     }
 
     fn delete_expired_workers(
@@ -166,7 +179,7 @@ impl WorkerStore for SqliteStore {
         let mut rows =
             statement.query(named_params! {":namespace": namespace, ":name": name.bytes()})?;
         match rows.next()? {
-            Some(row) => Ok(Some((row_to_worker(row)?, row.get(5)?))),
+            Some(row) => Ok(Some((row_to_worker(row)?, row.get(6)?))),
             None => Ok(None),
         }
     }

@@ -1,14 +1,15 @@
-//! docs/http.md tells the truth: its commands print what it shows, and its workers work.
+//! docs/http.md and docs/rest.md tell the truth: their commands print what they show, and the workers work.
 
 use std::process::{Command, Output};
 use test_support::Server;
 
 const DOCUMENT: &str = include_str!("../../docs/http.md");
+const REST: &str = include_str!("../../docs/rest.md");
 
-/// The blocks of a language.
-fn blocks(language: &str) -> Vec<String> {
+/// The blocks of a language in a document.
+fn blocks(document: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
-    let mut rest = DOCUMENT;
+    let mut rest = document;
     while let Some((_, after)) = rest.split_once(&format!("```{language}\n")) {
         let (block, after) = after.split_once("```").expect("its end");
         blocks.push(block.to_owned());
@@ -33,22 +34,31 @@ fn is_there(program: &str) -> bool {
 
 /// True if a line is what is expected, where `...` stands for anything.
 fn is_like(line: &str, expected: &str) -> bool {
-    match expected.split_once("...") {
-        None => line == expected,
-        Some((before, after)) => {
-            line.len() >= before.len() + after.len()
-                && line.starts_with(before)
-                && line.ends_with(after)
-        }
-    }
+    let Some((before, after)) = expected.split_once("...") else {
+        return line == expected;
+    };
+    let Some(rest) = line.strip_prefix(before) else {
+        return false;
+    };
+    let mut ends = rest.char_indices().map(|(end, _)| end).chain([rest.len()]);
+    ends.any(|end| is_like(&rest[end..], after))
 }
 
 #[test]
 fn the_commands_of_the_document_print_what_it_shows() {
+    replay(DOCUMENT);
+}
+
+#[test]
+fn the_commands_of_the_document_about_rest_print_what_it_shows() {
+    replay(REST);
+}
+
+fn replay(document: &str) {
     let server = start();
     let address = server.http().replace("http://", "");
     let mut commands = 0;
-    for block in blocks("console") {
+    for block in blocks(document, "console") {
         let mut expected = block.lines().peekable();
         while let Some(line) = expected.next() {
             let command = line.strip_prefix("$ ").expect("a command");
@@ -97,7 +107,7 @@ fn the_worker_in_javascript_works() {
     }
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("worker.mjs");
-    std::fs::write(&program, &blocks("js")[0]).unwrap();
+    std::fs::write(&program, &blocks(DOCUMENT, "js")[0]).unwrap();
     works(Command::new("node").arg(program));
 }
 
@@ -107,7 +117,7 @@ fn the_worker_in_shell_works() {
         println!("skipped: there is no jq");
         return;
     }
-    works(Command::new("bash").args(["-c", &blocks("sh")[0]]));
+    works(Command::new("bash").args(["-c", &blocks(DOCUMENT, "sh")[0]]));
 }
 
 #[test]
@@ -118,7 +128,7 @@ fn the_worker_in_go_works() {
     }
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("worker.go");
-    std::fs::write(&program, &blocks("go")[0]).unwrap();
+    std::fs::write(&program, &blocks(DOCUMENT, "go")[0]).unwrap();
     works(Command::new("go").arg("run").arg(program));
 }
 

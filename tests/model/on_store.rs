@@ -59,6 +59,7 @@ pub fn run(
         let mut running = Running {
             store,
             namespace,
+            home: namespace,
             now,
             limits,
             chained: Chained::default(),
@@ -91,7 +92,8 @@ fn failure(error: Error) -> Result<Failure, Error> {
         Error::NoSuchWorker(_) => Ok(Failure::NoSuchWorker),
         Error::Refused(_) => Ok(Failure::Refused),
         Error::Invalid(_) => Ok(Failure::Invalid),
-        Error::Storage(_) => Err(error),
+        // No operation of the model names an attempt that is not there.
+        Error::NoSuchAttempt(_) | Error::Storage(_) => Err(error),
     }
 }
 

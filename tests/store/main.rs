@@ -1,8 +1,10 @@
 //! Operations on a store in this process, with a clock that is set by hand.
 
+mod attempts;
 mod cancelling;
 mod deletion;
 mod groups;
+mod namespaces;
 mod order;
 mod other_programs;
 mod passing_time;

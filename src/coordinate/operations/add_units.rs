@@ -31,6 +31,49 @@ impl<S: Storage> Operation<'_, S> {
         }
     }
 
+    /// Adds a unit. If it exists, it gets the new data, priority and delay, and becomes available again, unless it is
+    /// pending: then it stays with its worker, and what that leaves counts more than its own data.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`; `Invalid` if its name is too long.
+    pub fn put_work_unit(&mut self, work_spec: &Name, new: &NewUnit<'_>) -> Result<()> {
+        let spec = self.work_spec(work_spec)?.id;
+        new.check_name(self.limits)?;
+        match self.store.find_work_unit(spec, &new.name)? {
+            None => self.insert_unit(spec, new),
+            Some(mut unit) if unit.status == UnitStatus::Pending => {
+                unit.priority = new.priority.unwrap_or(0.0);
+                unit.not_before = not_before(new, self.now);
+                self.store
+                    .update_work_unit(self.now, unit.counted(), &unit)?;
+                Ok(self.store.set_work_unit_data(unit.id, new.data.bytes())?)
+            }
+            Some(unit) => self.reset_unit(unit, new),
+        }
+    }
+
+    /// Sets the priority of a unit, and until when it is delayed. One that is pending or completed is delayed only once it
+    /// is given back.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
+    pub fn schedule_work_unit(
+        &mut self,
+        work_spec: &Name,
+        name: &Name,
+        priority: f64,
+        not_before: Option<Timestamp>,
+    ) -> Result<()> {
+        let mut unit = self.work_unit(work_spec, name)?;
+        let before = unit.counted();
+        unit.priority = priority;
+        unit.not_before = not_before;
+        if unit.active.is_none() {
+            unit.make_available(self.now, self.queueing_of(&unit));
+        }
+        Ok(self.store.update_work_unit(self.now, before, &unit)?)
+    }
+
     pub(super) fn add_or_reset_units(
         &mut self,
         spec: WorkSpecId,

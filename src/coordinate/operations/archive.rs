@@ -92,6 +92,16 @@ impl<S: Storage> Operation<'_, S> {
                 known.map(|spec| spec.id).collect()
             }
         };
+        self.archive_pass_over(specs)
+    }
+
+    /// Begins to archive what is beyond the limits, in all work specs of all namespaces.
+    #[must_use]
+    pub fn begin_archive_pass_everywhere(&self) -> ArchivePass {
+        self.archive_pass_over(self.store.all_work_specs().map(|spec| spec.id))
+    }
+
+    fn archive_pass_over(&self, specs: impl IntoIterator<Item = WorkSpecId>) -> ArchivePass {
         ArchivePass {
             work_specs: specs.into_iter().collect(),
             queues_done: 0,

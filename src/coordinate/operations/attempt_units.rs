@@ -2,7 +2,7 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptEnd, AttemptId, AttemptStatus, Event, Name, Operation, Queueing, Result,
+    Attempt, AttemptEnd, AttemptId, AttemptStatus, Error, Event, Name, Operation, Queueing, Result,
     UnitStatus, WorkSpecId, WorkUnit,
 };
 use coordinated_client::cbor::{Item, Writer};
@@ -57,6 +57,15 @@ impl<S: Storage> Operation<'_, S> {
     pub(super) fn queueing_of(&self, unit: &WorkUnit) -> Queueing {
         let spec = self.store.get_work_spec(unit.work_spec);
         spec.map(|spec| spec.meta.queueing()).unwrap_or_default()
+    }
+
+    /// An attempt at this unit.
+    pub(super) fn existing_attempt_at(
+        &mut self,
+        unit: &WorkUnit,
+        id: AttemptId,
+    ) -> Result<Attempt> {
+        self.attempt_at(unit, id)?.ok_or(Error::NoSuchAttempt(id))
     }
 
     /// The attempt that decides a unit's status, if one does.

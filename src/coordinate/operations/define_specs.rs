@@ -3,8 +3,8 @@
 use crate::coordinate::storage::Storage;
 use crate::coordinate::work_spec::name_of;
 use crate::coordinate::{
-    Control, Error, MaxRate, Meta, Name, Operation, Outcomes, Recent, Result, Schedule, WorkSpec,
-    WorkSpecId,
+    Control, Error, MaxRate, Meta, MetaChange, Name, Operation, Outcomes, Recent, Result, Schedule,
+    WorkSpec, WorkSpecId,
 };
 use coordinated_client::cbor::Item;
 
@@ -116,6 +116,20 @@ impl<S: Storage> Operation<'_, S> {
         if kept != *recent {
             self.store.set_recent(id, kept);
         }
+    }
+
+    /// Sets how a work spec is scheduled.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `Storage`.
+    pub fn set_work_spec_meta(&mut self, name: &Name, change: &MetaChange) -> Result<()> {
+        let spec = self.work_spec(name)?;
+        let (id, before) = (spec.id, spec.meta.clone());
+        let mut meta = before.clone();
+        meta.change(change, self.now);
+        self.store.update_work_spec_meta(id, &meta)?;
+        self.keep_recent(id, &before);
+        Ok(())
     }
 
     /// Deletes a work spec with its units and their attempts. It is gone at once for all who ask;

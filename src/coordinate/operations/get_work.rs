@@ -121,6 +121,12 @@ impl<S: Storage> Operation<'_, S> {
         Ok(Some(given))
     }
 
+    /// The runtimes of all work specs that can give units now, for a worker that takes units of any.
+    pub fn runtimes(&mut self) -> Vec<String> {
+        let candidates = self.store.candidates(self.namespace, self.now);
+        candidates.runtimes().map(str::to_owned).collect()
+    }
+
     fn wanted<'r>(&self, request: &WorkRequest<'r>) -> Wanted<'r> {
         let id = |name| Some(self.store.find_work_spec(self.namespace, name)?.id);
         let names = request.work_specs;
@@ -196,9 +202,13 @@ impl<S: Storage> Operation<'_, S> {
         } = unit;
         let before = unit.counted();
         let attempt = self.open_attempt(&mut unit, Some(worker), lease)?;
-        self.effects
-            .handed_out
-            .push(HandedOutUnit::new(worker, unit.id, &work_spec, &name));
+        self.effects.handed_out.push(HandedOutUnit::new(
+            self.namespace,
+            worker,
+            unit.id,
+            &work_spec,
+            &name,
+        ));
         self.store.update_work_unit(self.now, before, &unit)?;
         Ok(Assignment {
             unit: unit.id,

@@ -2,11 +2,46 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Completed, Name, Operation, Result, UnitReport, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
+    Completed, Error, Name, Operation, Result, UnitDetails, UnitReport, UnitStatus, WorkSpecId,
+    WorkUnit, WorkUnitId,
 };
 use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
+    /// The unit of a name.
+    pub(super) fn work_unit(&mut self, work_spec: &Name, name: &Name) -> Result<WorkUnit> {
+        let spec = self.work_spec(work_spec)?.id;
+        let unit = self.store.find_work_unit(spec, name)?;
+        unit.ok_or_else(|| Error::NoSuchWorkUnit {
+            work_spec: work_spec.clone(),
+            name: name.clone(),
+        })
+    }
+
+    /// The unit of a name with its data, as its active attempt left them, and that attempt.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
+    pub fn unit_details(&mut self, work_spec: &Name, name: &Name) -> Result<UnitDetails> {
+        let unit = self.work_unit(work_spec, name)?;
+        let data = self.effective_data(&unit)?;
+        self.effects.answer_bytes += data.len();
+        Ok(UnitDetails {
+            active: self.active_attempt(&unit)?,
+            unit,
+            data,
+        })
+    }
+
+    /// How many attempts at the unit of a name there have been.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
+    pub fn attempt_count(&mut self, work_spec: &Name, name: &Name) -> Result<u64> {
+        let unit = self.work_unit(work_spec, name)?;
+        self.attempts_so_far(&unit)
+    }
+
     /// The data of the unit of a name: as its active attempt left it, else its own.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod add_units;
 mod archive;
 mod attempt_units;
+mod attempts;
 mod cancel_units;
 mod chain;
 mod define_specs;
@@ -13,12 +14,15 @@ mod get_work;
 mod halt;
 mod lock;
 mod look_up_units;
+mod namespaces;
 mod prioritize_units;
 mod register_workers;
 mod report;
 mod run_schedules;
+mod select_units;
 mod status_walk;
 
 pub use archive::ArchivePass;
 pub use cancel_units::CancellationInStatus;
 pub use delete_units::{Deletion, DeletionInStatus};
+pub use select_units::{UnitAction, UnitPass};

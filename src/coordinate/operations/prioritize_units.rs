@@ -1,7 +1,7 @@
 //! Changing the priority of work units.
 
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Error, Name, Operation, PriorityChange, Result};
+use crate::coordinate::{Error, Name, Operation, PriorityChange, Result, WorkUnit};
 
 impl<S: Storage> Operation<'_, S> {
     /// Changes the priority of the named units in any status. Unknown names are skipped.
@@ -16,21 +16,30 @@ impl<S: Storage> Operation<'_, S> {
     ) -> Result<()> {
         let spec = self.work_spec(work_spec)?.id;
         for name in names {
-            let Some(mut unit) = self.store.find_work_unit(spec, name)? else {
-                continue;
-            };
-            unit.priority = match change {
-                PriorityChange::Set(priority) => priority,
-                PriorityChange::Adjust(by) => unit.priority + by,
-            };
-            if unit.priority.is_nan() {
-                return Err(Error::Invalid(format!(
-                    "priority of work unit {name}: the sum of infinities is no number"
-                )));
+            if let Some(unit) = self.store.find_work_unit(spec, name)? {
+                self.prioritize(unit, change).map_err(|error| match error {
+                    Error::Invalid(reason) => {
+                        Error::Invalid(format!("priority of work unit {name}: {reason}"))
+                    }
+                    error => error,
+                })?;
             }
-            self.store
-                .update_work_unit(self.now, unit.counted(), &unit)?;
         }
         Ok(())
+    }
+
+    /// Changes the priority of a unit.
+    pub(super) fn prioritize(&mut self, mut unit: WorkUnit, change: PriorityChange) -> Result<()> {
+        unit.priority = match change {
+            PriorityChange::Set(priority) => priority,
+            PriorityChange::Adjust(by) => unit.priority + by,
+        };
+        if unit.priority.is_nan() {
+            let reason = "the sum of infinities is no number";
+            return Err(Error::Invalid(reason.to_owned()));
+        }
+        Ok(self
+            .store
+            .update_work_unit(self.now, unit.counted(), &unit)?)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::coordinate::storage::{NamedUnit, Storage};
 use crate::coordinate::{
-    Attempt, Error, Heartbeat, HeldUnit, Name, Operation, Result, Worker, WorkerStats,
+    Attempt, Error, Heartbeat, HeldUnit, Name, Operation, Result, Worker, WorkerChange, WorkerStats,
 };
 
 impl<S: Storage> Operation<'_, S> {
@@ -17,6 +17,7 @@ impl<S: Storage> Operation<'_, S> {
             mode: heartbeat.mode,
             heartbeat: self.now,
             expiration: self.now.plus(heartbeat.lifetime),
+            is_active: true,
         };
         Ok(self
             .store
@@ -48,7 +49,71 @@ impl<S: Storage> Operation<'_, S> {
     /// # Errors
     /// `Storage`.
     pub fn worker(&mut self, name: &Name) -> Result<Option<(Worker, Option<Vec<u8>>)>> {
-        Ok(self.store.find_worker(self.namespace, name)?)
+        let worker = self.store.find_worker(self.namespace, name)?;
+        Ok(worker.filter(|(worker, _)| worker.is_active))
+    }
+
+    /// A worker with what it says of itself, even if it is inactive.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub fn known_worker(&mut self, name: &Name) -> Result<Option<(Worker, Option<Vec<u8>>)>> {
+        let worker = self.store.find_worker(self.namespace, name)?;
+        if let Some((_, Some(environment))) = &worker {
+            self.effects.answer_bytes += environment.len();
+        }
+        Ok(worker)
+    }
+
+    /// The same, of one that is registered if it is not known.
+    ///
+    /// # Errors
+    /// `Invalid` if the name is too long; `Storage`.
+    pub fn known_or_new_worker(&mut self, name: &Name) -> Result<(Worker, Option<Vec<u8>>)> {
+        if let Some(known) = self.known_worker(name)? {
+            return Ok(known);
+        }
+        let (len, bytes_max) = (name.bytes().len(), self.limits.spec_name_bytes_max);
+        if len > bytes_max {
+            return Err(Error::Invalid(format!(
+                "worker {name}: {len} bytes long, at most {bytes_max} are allowed"
+            )));
+        }
+        let worker = Worker::new(name.clone(), self.now);
+        self.store.upsert_worker(self.namespace, &worker, None)?;
+        Ok((worker, None))
+    }
+
+    /// Changes what is known of a worker, which is registered if it is not known. So is its new parent.
+    ///
+    /// # Errors
+    /// `Invalid` if a name is too long; `Storage`.
+    pub fn change_worker(&mut self, name: &Name, change: &WorkerChange<'_>) -> Result<()> {
+        let (mut worker, known) = self.known_or_new_worker(name)?;
+        let mut environment = known.as_deref();
+        match change {
+            WorkerChange::Parent(parent) => {
+                if let Some(parent) = parent {
+                    self.known_or_new_worker(parent)?;
+                }
+                worker.parent.clone_from(parent);
+            }
+            WorkerChange::Update {
+                mode,
+                environment: said,
+                heartbeat,
+                expiration,
+            } => {
+                worker.mode.clone_from(mode);
+                worker.update_times(*heartbeat, *expiration, self.now);
+                worker.is_active = true;
+                environment = *said;
+            }
+            WorkerChange::Deactivate => worker.is_active = false,
+        }
+        Ok(self
+            .store
+            .upsert_worker(self.namespace, &worker, environment)?)
     }
 
     /// How many workers are alive.

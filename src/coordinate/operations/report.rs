@@ -5,8 +5,8 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Error, Event, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease,
-    Name, Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, Event, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease, Name,
+    Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
 };
 use std::time::Duration;
 
@@ -26,13 +26,8 @@ impl<S: Storage> Operation<'_, S> {
         name: &Name,
         report: &Report<'_>,
     ) -> Result<Outcome> {
-        let spec = self.work_spec(work_spec)?.id;
-        let Some(unit) = self.store.find_work_unit(spec, name)? else {
-            return Err(Error::NoSuchWorkUnit {
-                work_spec: work_spec.clone(),
-                name: name.clone(),
-            });
-        };
+        let unit = self.work_unit(work_spec, name)?;
+        let work_spec_id = unit.work_spec;
         let own = match (report.attempt, &report.worker) {
             (Some(id), _) => self.attempt_at(&unit, id)?,
             (None, Some(worker)) => self.last_attempt_by(&unit, worker)?,
@@ -54,7 +49,7 @@ impl<S: Storage> Operation<'_, S> {
             Some(attempt) if unit.active != Some(attempt.id) => {
                 let outcome = self.report_late(unit, attempt, name, report)?;
                 let counts = outcome == Outcome::Accepted;
-                self.effects.note(spec, Event::LateReport(counts));
+                self.effects.note(work_spec_id, Event::LateReport(counts));
                 Ok(outcome)
             }
             own => {
@@ -70,7 +65,7 @@ impl<S: Storage> Operation<'_, S> {
     }
 
     /// An attempt, if it is one at this unit.
-    fn attempt_at(&mut self, unit: &WorkUnit, id: AttemptId) -> Result<Option<Attempt>> {
+    pub(super) fn attempt_at(&mut self, unit: &WorkUnit, id: AttemptId) -> Result<Option<Attempt>> {
         let attempt = self.store.get_attempt(id)?;
         Ok(attempt.filter(|attempt| attempt.unit == unit.id))
     }
@@ -123,7 +118,7 @@ impl<S: Storage> Operation<'_, S> {
         let had_namesake = || match &report.worker {
             Some(worker) => {
                 let by_worker = &self.memory.handed_out;
-                by_worker.has_namesake_of(worker, unit.id, work_spec, name)
+                by_worker.has_namesake_of(self.namespace, worker, unit.id, work_spec, name)
             }
             None => handed_out.has_namesake_of(unit.id, work_spec, name),
         };
@@ -351,7 +346,8 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }
 
-    fn renew(&mut self, active: Option<Attempt>, report: &Report<'_>) -> Result<()> {
+    /// Renews the lease of the active attempt of a pending unit.
+    pub(super) fn renew(&mut self, active: Option<Attempt>, report: &Report<'_>) -> Result<()> {
         let Some(mut attempt) = active else {
             return Ok(());
         };

@@ -56,8 +56,51 @@ pub type VisitFailure<'a> = dyn FnMut(&Name, Option<&str>, Timestamp) -> Result<
 /// Takes a lock.
 pub type VisitLock<'a> = dyn FnMut(&LockPath, &Lock) -> Result<()> + 'a;
 
+/// Takes a namespace and its name.
+pub type VisitNamespace<'a> = dyn FnMut(NamespaceId, &str) -> Result<()> + 'a;
+
+/// Takes an attempt with the names of its work spec and its unit.
+pub type VisitNamedAttempt<'a> = dyn FnMut(&Attempt, &Name, &Name) -> Result<()> + 'a;
+
 /// Listing, which may take long.
 pub trait Lister {
+    /// Shows `visit` at most `limit` namespaces behind the name `after`, sorted by their names.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_namespaces(
+        &mut self,
+        after: Option<&str>,
+        limit: usize,
+        visit: &mut VisitNamespace<'_>,
+    ) -> Result<()>;
+
+    /// Shows `visit` at most `limit` pending attempts that a worker holds, the oldest first.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_pending_attempts(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+        limit: usize,
+        visit: &mut VisitNamedAttempt<'_>,
+    ) -> Result<()>;
+
+    /// Shows `visit` the attempts by a worker, the oldest first: those whose ids are above `after`, up to `until`, which
+    /// are all read.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_attempts_by(
+        &mut self,
+        namespace: NamespaceId,
+        worker: &Name,
+        after: AttemptId,
+        until: AttemptId,
+        visit: &mut VisitNamedAttempt<'_>,
+    ) -> Result<()>;
+
     /// Shows `visit` at most `limit` work specs from the name `start` on, included, sorted by the bytes of their
     /// names.
     ///
@@ -214,6 +257,15 @@ pub trait Storage:
 pub trait WorkSpecStore {
     /// The namespace of a name, created if it is new.
     fn namespace(&mut self, name: &str) -> StorageResult<NamespaceId>;
+
+    /// The namespace of a name, if it is there.
+    fn find_namespace(&mut self, name: &str) -> StorageResult<Option<NamespaceId>>;
+
+    /// Removes a namespace. Its work specs were discarded; what is left of them goes to the namespace `heir`.
+    fn delete_namespace(&mut self, id: NamespaceId, heir: NamespaceId) -> StorageResult<()>;
+
+    /// The work specs of all namespaces, by id. Costs no query.
+    fn all_work_specs(&self) -> impl Iterator<Item = &WorkSpec>;
 
     /// The work spec of a name. Costs no query.
     fn find_work_spec(&self, namespace: NamespaceId, name: &Name) -> Option<&WorkSpec>;
@@ -490,6 +542,9 @@ pub trait WorkerStore {
     /// Removes a worker, which then holds no attempts. False if there is no such worker.
     fn delete_worker(&mut self, namespace: NamespaceId, name: &Name) -> StorageResult<bool>;
 
+    /// Removes all workers of a namespace of which no work spec is left.
+    fn delete_workers(&mut self, namespace: NamespaceId) -> StorageResult<()>;
+
     /// Removes workers that have expired, at most `limit`, and no more once they held `released_max` attempts.
     fn delete_expired_workers(
         &mut self,
@@ -498,20 +553,20 @@ pub trait WorkerStore {
         released_max: usize,
     ) -> StorageResult<()>;
 
-    /// A worker with its environment.
+    /// A worker with its environment. It may be inactive.
     fn find_worker(
         &mut self,
         namespace: NamespaceId,
         name: &Name,
     ) -> StorageResult<Option<(Worker, Option<Vec<u8>>)>>;
 
-    /// All workers, sorted by the bytes of their names.
+    /// All active workers, sorted by the bytes of their names.
     fn workers(&mut self, namespace: NamespaceId) -> StorageResult<Vec<Worker>>;
 
-    /// The names of a worker's children, sorted by their bytes.
+    /// The names of a worker's active children, sorted by their bytes.
     fn children(&mut self, namespace: NamespaceId, parent: &Name) -> StorageResult<Vec<Name>>;
 
-    /// How many workers there are.
+    /// How many active workers there are.
     fn worker_stats(&mut self, namespace: NamespaceId) -> StorageResult<WorkerStats>;
 }
 

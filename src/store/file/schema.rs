@@ -25,6 +25,9 @@ const MIGRATIONS: &[M<'_>] = &[
         "../../../migrations/0013_order_and_groups.sql"
     )),
     M::up(include_str!("../../../migrations/0014_rates.sql")),
+    M::up(include_str!(
+        "../../../migrations/0015_inactive_workers.sql"
+    )),
 ];
 
 /// Marks a file as ours: "coor".

@@ -3,6 +3,7 @@
 mod guard;
 mod limits;
 mod metrics;
+mod rest;
 mod rpc;
 mod running;
 
@@ -25,6 +26,7 @@ struct Answer {
     status: u16,
     content_type: String,
     retry_after: Option<String>,
+    location: Option<String>,
     body: String,
 }
 
@@ -73,6 +75,18 @@ impl Client {
         answer_of(answer.expect("an answer"))
     }
 
+    /// Any request.
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.root));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.to_owned()).expect("a request");
+        answer_of(self.agent.run(request).expect("an answer"))
+    }
+
     fn post(&self, path: &str, body: &str) -> Answer {
         self.post_with(path, body, &[])
     }
@@ -103,6 +117,7 @@ fn answer_of(mut answer: ureq::http::Response<ureq::Body>) -> Answer {
         status: answer.status().as_u16(),
         content_type: header("content-type").unwrap_or_default(),
         retry_after: header("retry-after"),
+        location: header("location"),
         body: answer.body_mut().read_to_string().expect("a body"),
     }
 }

@@ -144,6 +144,7 @@ impl World {
             run(&mut Operation {
                 store,
                 namespace,
+                home: namespace,
                 now,
                 limits,
                 chained: Chained::default(),

@@ -22,13 +22,59 @@ use std::fmt;
 #[derive(Debug)]
 pub struct ToCbor<'o>(pub &'o mut Vec<u8>);
 
-impl ToCbor<'_> {
-    fn writer(&mut self) -> Writer<'_> {
-        Writer::new(self.0)
+impl<'de> DeserializeSeed<'de> for ToCbor<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        Reading::of(self.0, true).deserialize(json)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for ToCbor<'_> {
+/// The same, but no object has a special meaning: each becomes a map.
+///
+/// ```
+/// use coordinated_client::cbor::{Value, json_text::PlainToCbor};
+/// use serde::de::DeserializeSeed;
+/// let mut out = Vec::new();
+/// let mut text = serde_json::Deserializer::from_str(r#"{"$int": "1"}"#);
+/// PlainToCbor(&mut out).deserialize(&mut text)?;
+/// assert_eq!(out, Value::map([("$int", Value::from("1"))]).to_bytes());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct PlainToCbor<'o>(pub &'o mut Vec<u8>);
+
+impl<'de> DeserializeSeed<'de> for PlainToCbor<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        Reading::of(self.0, false).deserialize(json)
+    }
+}
+
+/// Reads one JSON value.
+struct Reading<'o> {
+    out: &'o mut Vec<u8>,
+    /// True if the objects of [`json`]'s table have their special meaning.
+    has_escapes: bool,
+}
+
+impl<'o> Reading<'o> {
+    fn of(out: &'o mut Vec<u8>, has_escapes: bool) -> Self {
+        Self { out, has_escapes }
+    }
+
+    /// Reads a part of it.
+    fn part(&mut self) -> Reading<'_> {
+        Reading::of(self.out, self.has_escapes)
+    }
+
+    fn writer(&mut self) -> Writer<'_> {
+        Writer::new(self.out)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reading<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -36,7 +82,7 @@ impl<'de> DeserializeSeed<'de> for ToCbor<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for ToCbor<'_> {
+impl<'de> Visitor<'de> for Reading<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,31 +119,32 @@ impl<'de> Visitor<'de> for ToCbor<'_> {
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let begin = begin_container(self.0);
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        let begin = begin_container(self.out);
         let mut count = 0;
-        while items.next_element_seed(ToCbor(self.0))?.is_some() {
+        while items.next_element_seed(self.part())?.is_some() {
             count += 1;
         }
-        end_container(self.0, begin, |writer| writer.array(count));
+        end_container(self.out, begin, |writer| writer.array(count));
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let begin = begin_container(self.0);
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        let begin = begin_container(self.out);
         let mut count = 0;
-        while entries.next_key_seed(ToCbor(self.0))?.is_some() {
+        while entries.next_key_seed(self.part())?.is_some() {
             count += 1;
-            if count == 1 && is_escape(self.0.get(begin + 1..).unwrap_or_default()) {
-                count += read_escape(self.0, begin, &mut entries)?;
+            let key = self.out.get(begin + 1..).unwrap_or_default();
+            if self.has_escapes && count == 1 && is_escape(key) {
+                count += read_escape(self.out, begin, &mut entries)?;
                 if count == 1 {
                     return Ok(());
                 }
             } else {
-                entries.next_value_seed(ToCbor(self.0))?;
+                entries.next_value_seed(self.part())?;
             }
         }
-        end_container(self.0, begin, |writer| writer.map(count));
+        end_container(self.out, begin, |writer| writer.map(count));
         Ok(())
     }
 }
