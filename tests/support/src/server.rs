@@ -329,8 +329,10 @@ fn command(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> C
     }) {
         command.env_remove(name);
     }
-    // Its default address is one for the whole machine.
-    command.env("COORDINATED_HTTP", "off");
+    if matches!(arguments.first(), None | Some(&"serve")) {
+        // Its default address is one for the whole machine.
+        command.env("COORDINATED_HTTP", "off");
+    }
     command.envs(environment.iter().copied());
     command
         .stdin(Stdio::null())
