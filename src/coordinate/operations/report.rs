@@ -262,8 +262,9 @@ impl<S: Storage> Operation<'_, S> {
 
     /// True if a unit has failed and is to be tried again, and nobody has got it since.
     fn waits_for_retry(&mut self, unit: &WorkUnit) -> Result<bool> {
+        let waits = matches!(unit.status, UnitStatus::Available | UnitStatus::Delayed);
         let last = match unit.last {
-            Some(last) if unit.failures > 0 => self.store.get_attempt(last)?,
+            Some(last) if waits && unit.failures > 0 => self.store.get_attempt(last)?,
             _ => None,
         };
         Ok(last.is_some_and(|last| last.status == AttemptStatus::Failed))

@@ -134,6 +134,27 @@ fn a_finish_after_the_failure_counts_until_somebody_else_has_the_unit() {
 }
 
 #[test]
+fn a_finish_after_the_failure_changes_nothing_once_another_attempt_has_finished_the_unit() {
+    let (_server, mut client) = server_with("'retries': 1");
+    let first = client.take_attempt("one", "u");
+    // The first worker loses the unit, and the second one fails.
+    client.updated(
+        "ws",
+        "u",
+        &format!("{{'lease_time': 0, 'attempt': {first}}}"),
+    );
+    let second = client.take_attempt("two", "u");
+    client.updated("ws", "u", &format!("{{'status': 5, 'attempt': {second}}}"));
+    let finish = |attempt: u64, n: u64| {
+        format!("{{'status': 4, 'attempt': {attempt}, 'data': {{'n': {n}}}}}")
+    };
+    client.updated("ws", "u", &finish(first, 10));
+    assert_eq!(client.state("ws", "u"), FINISHED);
+    client.updated("ws", "u", &finish(second, 20));
+    assert_eq!(client.data("ws", "u"), diag("{'n': 10}"));
+}
+
+#[test]
 fn why_a_unit_waits_for_its_next_try_or_failed_for_lost_leases_is_told() {
     let (_server, mut client) = server_with("'retries': 5, 'retry_delay': 100, 'max_lost': 1");
     fail(&mut client, "");
