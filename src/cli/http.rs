@@ -172,17 +172,15 @@ impl HttpArgs {
         self.http_max_requests.get().saturating_mul(2)
     }
 
-    /// Starts to serve HTTP at the sockets, if there are any.
+    /// Starts to serve HTTP at the sockets, if there are any, as `settings` and these arguments say.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub(super) fn start<S: Storage + 'static>(
         &self,
         sockets: Vec<BoundSocket>,
-        admission: Admission,
-        limits: server::Limits,
-        metrics: http::Sources,
-        namespace: String,
+        settings: http::Settings,
+        limits: &server::Limits,
         submitter: Submitter<S>,
         stopper: Stopper,
     ) -> Result<Option<Http>, Box<dyn Error>> {
@@ -209,14 +207,13 @@ impl HttpArgs {
                 bodies_bytes_max: limits.unread_total_bytes_max,
                 answers_bytes_max: limits.unsent_total_bytes_max,
             },
-            admission,
             hosts: self.http_host.clone(),
-            namespace,
             base_path: self.http_base_path.clone(),
             metrics: http::Sources {
                 work_specs_max: self.metrics_work_specs,
-                ..metrics
+                ..settings.metrics
             },
+            ..settings
         };
         Http::start(sockets, settings, submitter, stopper)
             .map(Some)

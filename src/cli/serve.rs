@@ -372,16 +372,19 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let (inbox, tasks) = server.inbox(args.http.tasks_max());
     let http = args.http.start(
         http_sockets,
-        admission,
-        server_limits,
-        http::Sources {
-            // Without links: the write-ahead log is beside the file itself.
-            database: args.db.canonicalize().ok(),
-            totals: server.totals(),
-            backups: backups.as_ref().map(ScheduledBackups::status),
-            ..http::Sources::default()
+        http::Settings {
+            admission,
+            namespace: args.namespace.clone(),
+            metrics: http::Sources {
+                // Without links: the write-ahead log is beside the file itself.
+                database: args.db.canonicalize().ok(),
+                totals: server.totals(),
+                backups: backups.as_ref().map(ScheduledBackups::status),
+                ..http::Sources::default()
+            },
+            ..http::Settings::default()
         },
-        args.namespace.clone(),
+        &server_limits,
         Submitter::new(inbox),
         server.stopper(),
     )?;
