@@ -60,7 +60,7 @@ fn after_a_write_or_sync_of_the_file_has_failed_nothing_is_answered_any_more() {
         let (added, error) = add_until_it_fails(&mut world);
         assert!(matches!(error, StorageError::Unknown(_)), "{error}");
         assert!(disk.failed() > 0);
-        disk.mend();
+        disk.repair();
         let again = batch(&mut world, &Do::Expire);
         assert!(matches!(again, Err(StorageError::Unknown(_))), "{again:?}");
         let before = disk.look();
@@ -100,7 +100,7 @@ fn a_full_disk_puts_off_moving_the_wal_and_holds_nothing_up() {
         });
     };
     add_until("moving the WAL fails twice", &|| disk.failed() >= 2);
-    disk.mend();
+    disk.repair();
     // Calls count from here on.
     disk.break_by(Fault {
         call: Call::Sync,

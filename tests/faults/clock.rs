@@ -85,7 +85,7 @@ fn a_clock_that_can_not_be_followed_for_want_of_room_is_followed_once_there_is_s
         server.log().contains("times could not be moved yet")
     });
     assert!(now() < 60.0);
-    super::daemon::mend(&server, "full");
+    super::daemon::repair(&server, "full");
     wait_until("it has followed", || now() > HOURS - 60.0);
     let left = left(&mut client, "u", HOURS);
     assert!((700.0..=901.5).contains(&left), "{left}");

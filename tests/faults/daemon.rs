@@ -43,7 +43,7 @@ pub(super) fn break_by(server: &Server, failure: &str) {
     std::fs::write(server.folder().join(failure), "").expect("write");
 }
 
-pub(super) fn mend(server: &Server, failure: &str) {
+pub(super) fn repair(server: &Server, failure: &str) {
     std::fs::remove_file(server.folder().join(failure)).expect("remove");
 }
 
@@ -130,7 +130,7 @@ fn a_full_disk_is_answered_and_once_there_is_room_the_daemon_goes_on() {
     client.add("ws", "['u0', {}]");
     break_by(&server, "full");
     let mut added = fill(&mut client, 1);
-    mend(&server, "full");
+    repair(&server, "full");
     for n in added..added + 10 {
         client.add("ws", &format!("['u{n}', {{}}]"));
     }

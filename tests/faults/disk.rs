@@ -160,7 +160,7 @@ impl Disk {
     }
 
     /// Nothing fails from now on.
-    pub fn mend(&self) {
+    pub fn repair(&self) {
         self.done().fault = None;
     }
 

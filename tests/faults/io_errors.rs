@@ -163,7 +163,7 @@ fn what_ended_in_a_batch_that_was_undone_ends_in_the_next_one() {
         world.store.due().is_some_and(|due| due <= world.now),
         "it is due still"
     );
-    disk.mend();
+    disk.repair();
     assert_eq!(world.get_one("w2", &mut nobody()).as_deref(), Some("a"));
 }
 
@@ -179,7 +179,7 @@ fn a_database_can_be_opened_and_read_while_the_disk_is_full() {
         disk.break_by(FULL);
         world = try_to_open(&disk, 0).expect("nothing has to be written");
         assert_eq!(world.counts("spec").total(), 0);
-        disk.mend();
+        disk.repair();
     }
 }
 
@@ -223,7 +223,7 @@ fn a_full_disk_in_the_middle_of_a_batch_undoes_all_of_it_and_each_operation_says
             "write {nth}: {committed:?}"
         );
         assert_eq!(disk.look(), before, "write {nth}");
-        disk.mend();
+        disk.repair();
         large.run(&mut world).expect("there is room");
         world.store.commit().expect("there is room");
         assert_eq!(world.counts("spec").available, 750);

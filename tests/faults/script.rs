@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
             run.step(next);
             next += 1;
         }
-        disk.mend();
+        disk.repair();
         assert_eq!(disk.look(), known[next], "before step {next}");
         run.world.store.close().expect("a clean stop");
         run.errors
@@ -303,7 +303,7 @@ impl<'a> Run<'a> {
     /// Runs the rest of the script, and checks its last state.
     pub fn finish(mut self, from: usize) {
         self.go_on(from);
-        self.disk.mend();
+        self.disk.repair();
         assert_eq!(
             self.disk.look(),
             self.known[self.script.len()],
@@ -398,7 +398,7 @@ impl<'a> Run<'a> {
                 (Err(_), _) => {}
             }
             if failures == FAILURES_MAX {
-                self.disk.mend();
+                self.disk.repair();
             }
             assert!(failures <= FAILURES_MAX, "step {at} can't be done");
         }
@@ -443,7 +443,7 @@ fn open(disk: &Disk, step: usize) -> World {
             Ok(world) => return world,
             Err(error) if failures < FAILURES_MAX && disk.failed() > 0 => {
                 if failures + 1 == FAILURES_MAX {
-                    disk.mend();
+                    disk.repair();
                 }
                 drop(error);
             }

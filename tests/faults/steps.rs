@@ -69,7 +69,7 @@ impl Daemon {
                 self.disk.break_by(FULL);
             }
             let outcome = self.service.commit();
-            self.disk.mend();
+            self.disk.repair();
             match (handled, &outcome) {
                 (Handled::Again { .. }, Ok(())) => {}
                 (Handled::Again { .. }, Err(error)) => {
@@ -187,7 +187,7 @@ impl Daemon {
             self.disk.break_by(FULL);
         }
         let ticked = self.service.tick(self.now);
-        self.disk.mend();
+        self.disk.repair();
         assert_eq!(ticked.is_err(), is_full);
     }
 }

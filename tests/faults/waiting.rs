@@ -50,7 +50,7 @@ impl Daemon {
     fn commit_in_vain(&mut self) -> Result<(), BatchError> {
         self.disk.break_by(FULL);
         let outcome = self.service.commit();
-        self.disk.mend();
+        self.disk.repair();
         assert!(matches!(outcome, Err(BatchError::RolledBack(_))));
         outcome
     }
