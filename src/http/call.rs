@@ -90,9 +90,7 @@ impl<S: Storage + 'static> Shared<S> {
             Ok((reader.ok_or_else(none)?, operation.namespace))
         };
         let ((mut reader, id), _) = self.run(namespace, Access::Read, open).await?;
-        let reading = tokio::task::spawn_blocking(move || read(&mut reader, id));
-        let failed = |_| Problem::new(problem::DATABASE_ERROR, "reading failed");
-        let result = reading.await.map_err(failed)?;
+        let result = beside(move || read(&mut reader, id)).await?;
         result.map_err(|error| Failed::Operation(error.into()))
     }
 
@@ -121,15 +119,25 @@ impl<S: Storage + 'static> Shared<S> {
             Step::Done(responses) => Ok(responses),
             Step::Read(read) => {
                 let answers = self.answers.clone();
-                let reading = tokio::task::spawn_blocking(move || {
+                beside(move || {
                     let frame = read();
                     answers.hold(envelope::content(&frame).into_owned())
-                });
-                let failed = |_| Problem::new(problem::DATABASE_ERROR, "reading failed");
-                reading.await.map_err(failed)?
+                })
+                .await?
             }
         }
     }
+}
+
+/// Reads on a thread that may block.
+///
+/// # Errors
+/// If the read panics.
+async fn beside<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, Problem> {
+    let reading = tokio::task::spawn_blocking(read).await;
+    reading.map_err(|_| Problem::new(problem::DATABASE_ERROR, "reading failed"))
 }
 
 /// Why there is no result of an operation.

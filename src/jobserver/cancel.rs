@@ -1,14 +1,14 @@
 //! Cancelling work units.
 
 use super::call::{Call, Continuation, Progress};
-use super::list::{ListAction, ListItem, ListItems, call_on_list};
+use super::list::{ListAction, ListItems, call_on_list};
 use super::params::{Options, Param, Params};
 use super::reply::{FailedValue, ok_pair, write_text, write_time};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Cancellation, CancellationInStatus, Cancelled, Error, LEASE_MAX, Name, Result, UnitStatus,
 };
-use crate::limits::{self, RequestLimits};
+use crate::limits;
 use coordinated_client::cbor::Writer;
 use std::time::Duration;
 
@@ -101,10 +101,6 @@ struct CancelNamed {
 impl<S: Storage> ListAction<S> for CancelNamed {
     const SLICE_LEN: usize = limits::SWEEP_CANCELLED;
     const FAILED: FailedValue = FailedValue::Null;
-
-    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
-        item.name().map(drop)
-    }
 
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
         let names = items.names(limits::SWEEP_CANCELLED)?;

@@ -20,11 +20,14 @@ pub(super) trait ListAction<S: Storage>: Clone + Send + 'static {
     /// The value of a failed result.
     const FAILED: FailedValue;
 
-    /// Checks an item.
+    /// Checks an item: that it is a name, for lists of names.
     ///
     /// # Errors
     /// `Invalid` if the item can't be processed.
-    fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()>;
+    fn check(&self, item: ListItem<'_>, limits: &RequestLimits) -> Result<()> {
+        let _ = limits;
+        item.name().map(drop)
+    }
 
     /// Processes the next items: at most a slice, and at least one if there is one. Their results go to
     /// [`Call::results`].

@@ -238,10 +238,6 @@ impl<S: Storage> ListAction<S> for LookUp<S> {
     const SLICE_LEN: usize = limits::SLICE_LOOKED_UP;
     const FAILED: FailedValue = FailedValue::Null;
 
-    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
-        item.name().map(drop)
-    }
-
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
         let names = items.names(limits::SLICE_LOOKED_UP)?;
         let spec = call.operation.work_spec(&self.work_spec)?.id;
@@ -457,10 +453,6 @@ impl<S: Storage> ListAction<S> for Prioritize {
     const SLICE_LEN: usize = limits::SLICE_ITEMS;
     const FAILED: FailedValue = FailedValue::False;
 
-    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
-        item.name().map(drop)
-    }
-
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
         let names = items.names(limits::SLICE_ITEMS)?;
         call.operation.work_spec(&self.work_spec)?;
@@ -522,10 +514,6 @@ struct DeleteNamed {
 impl<S: Storage> ListAction<S> for DeleteNamed {
     const SLICE_LEN: usize = limits::SWEEP_REMOVED;
     const FAILED: FailedValue = FailedValue::Zero;
-
-    fn check(&self, item: ListItem<'_>, _: &RequestLimits) -> Result<()> {
-        item.name().map(drop)
-    }
 
     fn take(&mut self, items: &mut ListItems<'_>, call: &mut Call<'_, S>) -> Result<()> {
         let names = items.names(limits::SWEEP_REMOVED)?;

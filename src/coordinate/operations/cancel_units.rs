@@ -69,7 +69,7 @@ impl<S: Storage> Operation<'_, S> {
         statuses: &[UnitStatus],
     ) -> Result<CancellationInStatus> {
         Ok(CancellationInStatus {
-            walk: self.begin_walk(work_spec, statuses)?,
+            walk: self.begin_walk(work_spec, statuses, None)?,
             cancelled: Cancelled::default(),
         })
     }

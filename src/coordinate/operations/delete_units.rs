@@ -75,7 +75,7 @@ impl<S: Storage> Operation<'_, S> {
         statuses: &[UnitStatus],
     ) -> Result<DeletionInStatus> {
         Ok(DeletionInStatus {
-            walk: self.begin_walk(work_spec, statuses)?,
+            walk: self.begin_walk(work_spec, statuses, None)?,
             deleted: 0,
         })
     }

@@ -1,6 +1,7 @@
 //! Changing or finding the units of a work spec that meet some conditions, in steps.
 
-use crate::coordinate::storage::{InStatusQuery, Storage};
+use super::status_walk::StatusWalk;
+use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Name, Operation, PriorityChange, Result, UnitSelection, UnitStatus, WorkUnit,
 };
@@ -18,8 +19,6 @@ pub enum UnitAction {
 /// An action on some units, which is done in steps: how far it has come.
 #[derive(Clone, Debug)]
 pub struct UnitPass {
-    work_spec: Name,
-    statuses: Vec<UnitStatus>,
     rest: Rest,
     /// How many units it may still take.
     left: usize,
@@ -30,13 +29,14 @@ pub struct UnitPass {
 /// The units that are still to be looked at.
 #[derive(Clone, Debug)]
 enum Rest {
-    /// Those of these names, the last one first.
-    Named(Vec<Name>),
-    /// Those behind a name up to another one: units that are added behind that are left, so that the pass ends.
-    Between {
-        after: Option<Name>,
-        until: Option<Name>,
+    /// Those of these names that are in one of these statuses, the last one first.
+    Named {
+        work_spec: Name,
+        statuses: Vec<UnitStatus>,
+        names: Vec<Name>,
     },
+    /// All in some statuses.
+    InStatus(StatusWalk),
 }
 
 impl UnitPass {
@@ -63,17 +63,21 @@ impl<S: Storage> Operation<'_, S> {
         work_spec: &Name,
         selection: &UnitSelection,
     ) -> Result<UnitPass> {
-        let spec = self.work_spec(work_spec)?.id;
+        let statuses = selection.statuses.clone().unwrap_or(UnitStatus::ALL.into());
         let rest = match selection.sorted_names() {
-            Some(names) => Rest::Named(names.into_iter().rev().cloned().collect()),
-            None => Rest::Between {
-                after: selection.after.clone(),
-                until: self.store.last_name(spec)?,
-            },
+            Some(names) => {
+                self.work_spec(work_spec)?;
+                Rest::Named {
+                    work_spec: work_spec.clone(),
+                    statuses,
+                    names: names.into_iter().rev().cloned().collect(),
+                }
+            }
+            None => {
+                Rest::InStatus(self.begin_walk(work_spec, &statuses, selection.after.as_ref())?)
+            }
         };
         Ok(UnitPass {
-            work_spec: work_spec.clone(),
-            statuses: selection.statuses.clone().unwrap_or(UnitStatus::ALL.into()),
             rest,
             left: selection.limit.unwrap_or(usize::MAX),
             taken: 0,
@@ -87,16 +91,20 @@ impl<S: Storage> Operation<'_, S> {
     /// `NoSuchWorkSpec`; `Invalid` if a priority would be no number any more; `Storage`.
     pub fn take_some_units(&mut self, pass: &UnitPass, action: UnitAction) -> Result<UnitPass> {
         let mut pass = pass.clone();
-        let spec = self.work_spec(&pass.work_spec)?.id;
         match &mut pass.rest {
-            Rest::Named(names) => {
+            Rest::Named {
+                work_spec,
+                statuses,
+                names,
+            } => {
+                let spec = self.work_spec(work_spec)?.id;
                 for _ in 0..limits::SWEEP_REMOVED {
                     let Some(name) = names.pop().filter(|_| pass.left > 0) else {
                         pass.is_over = true;
                         break;
                     };
                     if let Some(unit) = self.store.find_work_unit(spec, &name)?
-                        && pass.statuses.contains(&unit.status)
+                        && statuses.contains(&unit.status)
                     {
                         self.take_unit(unit, action)?;
                         pass.left -= 1;
@@ -104,24 +112,17 @@ impl<S: Storage> Operation<'_, S> {
                     }
                 }
             }
-            Rest::Between { after, until } => {
-                let Some(until) = until.as_ref().filter(|_| pass.left > 0) else {
+            Rest::InStatus(walk) => {
+                if pass.left == 0 {
+                    self.work_spec(&walk.work_spec)?;
                     pass.is_over = true;
                     return Ok(pass);
-                };
-                let found = self.store.work_units_in(&InStatusQuery {
-                    spec,
-                    statuses: &pass.statuses,
-                    after: after.as_ref(),
-                    until,
-                    looked_at_max: limits::SWEEP_LOOKED_AT,
-                    limit: limits::SWEEP_REMOVED.min(pass.left),
-                })?;
-                pass.left -= found.units.len();
-                pass.taken += found.units.len() as u64;
-                pass.is_over = found.looked_to.is_none();
-                *after = found.looked_to;
-                for unit in found.units {
+                }
+                let units = self.walk(walk, limits::SWEEP_REMOVED.min(pass.left))?;
+                pass.left -= units.len();
+                pass.taken += units.len() as u64;
+                pass.is_over = walk.is_over;
+                for unit in units {
                     self.take_unit(unit, action)?;
                 }
             }

@@ -17,7 +17,7 @@ pub(super) struct StatusWalk {
 }
 
 impl<S: Storage> Operation<'_, S> {
-    /// Begins to go through the units that are in some statuses.
+    /// Begins to go through the units that are in some statuses, behind a name or from the first one on.
     ///
     /// # Errors
     /// `NoSuchWorkSpec`, `Storage`.
@@ -25,12 +25,13 @@ impl<S: Storage> Operation<'_, S> {
         &mut self,
         work_spec: &Name,
         statuses: &[UnitStatus],
+        after: Option<&Name>,
     ) -> Result<StatusWalk> {
         let spec = self.work_spec(work_spec)?.id;
         Ok(StatusWalk {
             work_spec: work_spec.clone(),
             statuses: statuses.to_vec(),
-            after: None,
+            after: after.cloned(),
             until: self.store.last_name(spec)?,
             is_over: false,
         })
