@@ -1,0 +1,98 @@
+"""What a supervisor and its children say to each other: CBOR arrays behind a length, on a pair of sockets.
+
+The first item of a message is its kind. Outcomes and progress carry the new data of a unit encoded, so that the
+supervisor passes them on to the daemon as they are.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+from .. import _wire
+
+__all__ = [
+    "FAILED",
+    "FINISHED",
+    "GIVEN_BACK",
+    "STOPPED",
+    "Broken",
+    "Hello",
+    "Kind",
+    "MessageReader",
+    "pack",
+]
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Kind:
+    """The kinds of messages."""
+
+    # From the supervisor.
+    CONFIG: Final = 0
+    """[CONFIG, map]: how to run functions; the first message."""
+    UNITS: Final = 1
+    """[UNITS, [[id, spec, key, data, attempt id, attempt number], ...]]"""
+    TELL: Final = 2
+    """[TELL, id]: the unit's function has to stop."""
+    RELEASE: Final = 3
+    """[RELEASE]: give back the units that have not begun."""
+    RETIRE: Final = 4
+    """[RETIRE]: run what you have, then end."""
+
+    # From the child.
+    HELLO: Final = 10
+    """[HELLO, [[spec, definition, timeout or None], ...], [file, ...]]: it is ready, with these specs and modules."""
+    BROKEN: Final = 11
+    """[BROKEN, traceback]: importing the functions, or entering the lifespan, has failed."""
+    OUTCOMES: Final = 12
+    """[OUTCOMES, [[id, ending, encoded data or None, extra, seconds], ...]]"""
+    RELEASED: Final = 13
+    """[RELEASED, [id, ...]]: these have not begun, and won't here."""
+    PROGRESS: Final = 14
+    """[PROGRESS, id, encoded data]"""
+
+
+# How a unit ended, with the extra item of its outcome.
+FINISHED: Final = 0
+"""None."""
+FAILED: Final = 1
+"""Whether it is final: not to be tried again."""
+GIVEN_BACK: Final = 2
+"""The delay in seconds."""
+STOPPED: Final = 3
+"""The traceback of where it was."""
+
+Hello = tuple[list[tuple[str, dict[str, Any], "float | None"]], list[str]]
+Broken = str
+
+
+def pack(message: list[Any]) -> bytes:
+    """Encodes a message with its length."""
+    encoded = _wire.encode(message)
+    return _LENGTH.pack(len(encoded)) + encoded
+
+
+class MessageReader:
+    """Cuts what arrives on a socket into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[list[Any]]:
+        """Takes more bytes, and gives the messages that are complete."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[list[Any]] = []
+        start = 0
+        while len(buffer) - start >= 4:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            end = start + 4 + length
+            if len(buffer) < end:
+                break
+            messages.append(_wire.decode(bytes(memoryview(buffer)[start + 4 : end])))
+            start = end
+        if start:
+            del buffer[:start]
+        return messages
