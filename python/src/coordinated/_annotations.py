@@ -31,15 +31,13 @@ def converter(annotation: Any) -> Converter | None:
     if origin in (Union, types.UnionType):
         # X | None: what is not None is an X. With several classes it would be a guess.
         others = [one for one in arguments if one is not type(None)]
-        inner = converter(others[0]) if len(others) == 1 else None
-        return None if inner is None else lambda value: None if value is None else inner(value)
+        return _optional(converter(others[0])) if len(others) == 1 else None
     if origin is list and arguments:
         return _each(converter(arguments[0]), list)
     if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
         return _each(converter(arguments[0]), tuple)
     if origin is dict and len(arguments) == 2:
-        inner = converter(arguments[1])
-        return None if inner is None else lambda value: {key: inner(one) for key, one in value.items()}
+        return _each_value(converter(arguments[1]))
     if isinstance(annotation, type):
         if is_dataclass(annotation):
             return _dataclass(annotation)
@@ -48,6 +46,14 @@ def converter(annotation: Any) -> Converter | None:
         if annotation is datetime:
             return lambda value: datetime.fromisoformat(value) if isinstance(value, str) else value
     return None
+
+
+def _optional(inner: Converter | None) -> Converter | None:
+    return None if inner is None else lambda value: None if value is None else inner(value)
+
+
+def _each_value(inner: Converter | None) -> Converter | None:
+    return None if inner is None else lambda values: {key: inner(value) for key, value in values.items()}
 
 
 def _each(inner: Converter | None, kind: Callable[[Any], Any]) -> Converter | None:

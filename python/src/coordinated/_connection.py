@@ -1,4 +1,5 @@
-"""A blocking connection to the daemon: it connects again when it breaks, sends again, and can have many requests in flight.
+"""A blocking connection to the daemon: it connects again when it breaks, sends again, and can have many requests in
+flight.
 
 It is for one thread at a time. `Client` keeps several.
 """
@@ -52,7 +53,8 @@ def backoff() -> Iterator[float]:
 def unreachable(address: Address, error: Exception) -> ServerUnreachable:
     """Gives the error for a daemon that does not answer."""
     return ServerUnreachable(
-        f"no daemon answers at {address}: {error}. Start one with `coordinated`, or set COORDINATED_SERVER to its address"
+        f"no daemon answers at {address}: {error}. Start one with `coordinated`, "
+        f"or set COORDINATED_SERVER to its address"
     )
 
 
@@ -127,8 +129,8 @@ class Connection:
     def pipeline(self, requests: Iterable[Request[T]], in_flight: int = 8) -> Iterator[T]:
         """Sends each request without waiting for the answers before it; gives the answers in order.
 
-        At most `in_flight` requests are not yet answered at any time. It is meant for requests with short answers. After
-        a broken connection, those without an answer are sent again.
+        At most `in_flight` requests are not yet answered at any time. It is meant for requests with short answers.
+        After a broken connection, those without an answer are sent again.
         """
         waiting: deque[Request[T]] = deque()
         most = min(in_flight, _IN_FLIGHT_MOST)

@@ -19,7 +19,7 @@ _random = 0
 
 def _draw() -> None:
     """Draws the part of the keys that is this process's own."""
-    global _random  # noqa: PLW0603
+    global _random
     _random = int.from_bytes(os.urandom(8), "big") >> 2
 
 
@@ -30,7 +30,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_key() -> str:
     """Makes a key. Within a process each is greater than the one before; those of two processes differ."""
-    global _last  # noqa: PLW0603
+    global _last
     nanoseconds = time.time_ns()
     # 48 bits of milliseconds, and 12 bits of their fraction.
     milliseconds, rest = divmod(nanoseconds, 1_000_000)

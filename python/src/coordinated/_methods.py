@@ -69,10 +69,6 @@ def _options(**options: Any) -> dict[bytes, Any]:
     return {name.encode(): value for name, value in options.items() if value is not None}
 
 
-def _same(result: Any) -> Any:
-    return result
-
-
 def _names(names: Iterable[str | bytes] | None) -> list[str | bytes] | None:
     return None if names is None else [_wire.name_out(name) for name in names]
 
@@ -158,7 +154,9 @@ def get_work_spec(spec: str) -> Request[dict[str, Any] | None]:
     return Request("get_work_spec", _params(_wire.name_out(spec)), _wire.text_strings)
 
 
-def list_work_specs(start: str | None = None, limit: int | None = None) -> Request[tuple[list[dict[str, Any]], str | None]]:
+def list_work_specs(
+    start: str | None = None, limit: int | None = None
+) -> Request[tuple[list[dict[str, Any]], str | None]]:
     """Asks for the dictionaries of work specs by name, and the name to go on with."""
 
     def parse(result: Any) -> tuple[list[dict[str, Any]], str | None]:
@@ -356,9 +354,7 @@ def get_work(
 
     def lease(unit: Any) -> Lease:
         spec, key, data, told = unit
-        return Lease(
-            _wire.name_in(spec), _wire.name_in(key), data, told[b"attempt"], told[b"number"], told[b"expires"]
-        )
+        return Lease(_wire.name_in(spec), _wire.name_in(key), data, told[b"attempt"], told[b"number"], told[b"expires"])
 
     def parse(pair: Any) -> list[Lease]:
         units, message = pair
@@ -517,9 +513,7 @@ def list_worker_modes() -> Request[dict[str, str | None]]:
 
 def get_worker_info(worker: str) -> Request[dict[str, Any] | None]:
     """Asks for a worker's environment, with `age_seconds`."""
-    return Request(
-        "get_worker_info", _params(_wire.name_out(worker)), _pair("get_worker_info", _wire.text_strings)
-    )
+    return Request("get_worker_info", _params(_wire.name_out(worker)), _pair("get_worker_info", _wire.text_strings))
 
 
 # Locks.

@@ -1,7 +1,8 @@
-"""What a client does, as steps without sockets: each operation is a generator that yields requests and gets their answers.
+"""What a client does, as steps without sockets: each operation is a generator that yields requests and gets their
+answers.
 
-`Client` and `AsyncClient` run the same operations, one blocking and one awaiting. Yielding a list of requests sends them as
-one list, and gives the list of their answers.
+`Client` and `AsyncClient` run the same operations, one blocking and one awaiting. Yielding a list of requests sends
+them as one list, and gives the list of their answers.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from . import _methods, _wire
 from ._methods import IfExists, Request
@@ -142,9 +143,7 @@ class Adder:
     def add(self, unit: Unit[R], if_exists: IfExists) -> Operation[Unit[R]]:
         """Adds a unit; first its work spec, if that was not done yet."""
         definition = unit.definition
-        request = _methods.add_work_units(
-            unit.spec, [_methods.unit_item(unit.key, unit.data, unit.meta())], if_exists
-        )
+        request = _methods.add_work_units(unit.spec, [_methods.unit_item(unit.key, unit.data, unit.meta())], if_exists)
         if definition is not None and self._set.get(unit.spec) is not definition:
             yield from set_specs(definition)
             self._set[unit.spec] = definition
@@ -173,10 +172,10 @@ def unit_of(target: Unit[R] | Spec[..., R] | UnitOptions[..., R], args: Any, kwa
 
 def state(unit: Unit[Any], wait: float = 0.0) -> Operation[UnitState]:
     """Asks for the status of a unit."""
-    answer = yield _methods.get_work_unit_status(unit.spec, [unit.key], wait)
-    if answer[0] is None:
+    answers: list[UnitState | None] = yield _methods.get_work_unit_status(unit.spec, [unit.key], wait)
+    if answers[0] is None:
         raise no_such_unit(unit)
-    return answer[0]
+    return answers[0]
 
 
 def states(units: Iterable[Unit[Any]]) -> Operation[list[UnitState | None]]:
@@ -198,11 +197,13 @@ def _by_spec(units: Iterable[Unit[Any]]) -> dict[str, list[str]]:
     return {spec: list(ordered) for spec, ordered in keys.items()}
 
 
-def wait(unit: Unit[Any], timeout: float | None) -> Operation[UnitState]:
-    """Waits until a unit has finished or failed."""
+def wait(unit: Unit[Any], timeout: float | None, turn: Callable[[], float] | None = None) -> Operation[UnitState]:
+    """Waits until a unit has finished or failed. `turn` gives how long one request may wait, if that is limited."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        left = _methods.WAIT_MOST if deadline is None else min(_methods.WAIT_MOST, deadline - time.monotonic())
+        left = _methods.WAIT_MOST if turn is None else turn()
+        if deadline is not None:
+            left = min(left, deadline - time.monotonic())
         answer = yield from state(unit, max(left, 0.0))
         if answer.done:
             return answer
@@ -266,21 +267,26 @@ class Waiting:
 
 def data(unit: Unit[Any], strings: bool) -> Operation[dict[Any, Any]]:
     """Asks for the data of a unit."""
-    answer = yield _methods.get_work_units(unit.spec, keys=[unit.key])
+    answer: list[tuple[str, dict[Any, Any] | None]] = yield _methods.get_work_units(unit.spec, keys=[unit.key])
     found = answer[0][1]
     if found is None:
         raise no_such_unit(unit)
-    return _wire.text_strings(found) if strings else found
+    converted: dict[Any, Any] = _wire.text_strings(found) if strings else found
+    return converted
 
 
-def result(unit: Unit[R], timeout: float | None, strings: bool) -> Operation[R]:
+def result(
+    unit: Unit[R], timeout: float | None, strings: bool, turn: Callable[[], float] | None = None
+) -> Operation[R]:
     """Waits for a unit, and gives its result."""
-    done = yield from wait(unit, timeout)
+    done = yield from wait(unit, timeout, turn)
     if done.status is Status.FAILED:
         raise failed(done)
     found = yield from data(unit, strings)
-    value = found.get("result", found.get(b"result"))
-    return value if unit.definition is None else unit.definition.convert_result(value)
+    value: Any = found.get("result", found.get(b"result"))
+    if unit.definition is not None:
+        value = unit.definition.convert_result(value)
+    return cast("R", value)
 
 
 def failed(state: UnitState) -> UnitFailed:
@@ -345,6 +351,7 @@ def _last_line(found: Mapping[Any, Any]) -> str:
 
 def cancel(target: Target, reason: str | None, grace: float | None) -> Operation[CancelledUnits]:
     """Cancels a unit, or all of a work spec."""
+    answer: CancelledUnits
     if isinstance(target, Unit):
         answer = yield _methods.cancel_work_units(target.spec, keys=[target.key], reason=reason, by=who(), grace=grace)
     else:
@@ -358,7 +365,7 @@ def delete(target: Target, status: Status | None) -> Operation[int]:
     """Deletes a unit, or the units of a work spec."""
     keys = [target.key] if isinstance(target, Unit) else None
     name = target.spec if isinstance(target, Unit) else spec_name(target)
-    answer = yield _methods.del_work_units(
+    answer: int = yield _methods.del_work_units(
         name,
         everything=keys is None and status is None,
         keys=keys,
@@ -369,11 +376,25 @@ def delete(target: Target, status: Status | None) -> Operation[int]:
 
 def why(target: Target) -> Operation[list[Reason]]:
     """Asks why a unit, or any unit of a work spec, is not handed out."""
+    answer: list[Reason]
     if isinstance(target, Unit):
         answer = yield _methods.explain_work(target.spec, target.key)
     else:
         answer = yield _methods.explain_work(spec_name(target), None)
     return answer
+
+
+def pause(spec: Spec[..., Any] | str, reason: str | None) -> Request[None]:
+    """Pauses a work spec."""
+    options: dict[str, Any] = {"status": 2, "by": who()}
+    if reason is not None:
+        options["reason"] = reason
+    return _methods.control_work_spec(spec_name(spec), **options)
+
+
+def resume(spec: Spec[..., Any] | str) -> Request[None]:
+    """Resumes a work spec."""
+    return _methods.control_work_spec(spec_name(spec), status=1)
 
 
 def workers() -> Operation[list[WorkerInfo]]:

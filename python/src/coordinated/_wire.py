@@ -190,7 +190,9 @@ def array_header(length: int) -> bytes:
 def request_body(number: int, method: str, params: bytes) -> bytes:
     """Encodes a request. `params` is an encoded array or map. Keys and the method's name are byte strings."""
     name = method.encode()
-    return b"".join((b"\xa3\x42id", _header(0, number), b"\x46method", _header(2, len(name)), name, b"\x46params", params))
+    return b"".join(
+        (b"\xa3\x42id", _header(0, number), b"\x46method", _header(2, len(name)), name, b"\x46params", params)
+    )
 
 
 def list_body(bodies: list[bytes]) -> bytes:

@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
@@ -43,20 +43,22 @@ _ADD_IN_FLIGHT: Final = 8
 class Client:
     """Calls a daemon. It connects at the first call, and connects again by itself; threads can share it.
 
-    Each thread that is in a call has a connection of its own, so one that waits for a result keeps no other from calling.
+    Each thread that is in a call has a connection of its own, so one that waits for a result keeps no other from
+    calling.
 
     Args:
         server: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; by default the variable COORDINATED_SERVER, or
             127.0.0.1:5932.
         reconnect_for: For how many seconds to try again when a connection breaks. A daemon that does not answer at the
             first call is an error at once.
-        python2_strings: Give byte strings in data as `str` where they are UTF-8: for queues that Python 2 programs fill.
+        python2_strings: Give byte strings in data as `str` where they are UTF-8: for queues that Python 2 programs
+            fill.
 
     Raises:
         ValueError: If `server` is no address.
 
-    Every method can raise `ServerUnreachable`, and `RequestRefused` for what the daemon refuses. Methods that name a work
-    spec or a unit raise `NoSuchSpec` or `NoSuchUnit` if it does not exist.
+    Every method can raise `ServerUnreachable`, and `RequestRefused` for what the daemon refuses. Methods that name a
+    work spec or a unit raise `NoSuchSpec` or `NoSuchUnit` if it does not exist.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Client:
     # How calls are made.
 
     @contextmanager
-    def _connection(self) -> Generator[Connection]:
+    def _connection(self) -> Iterator[Connection]:
         with self._mutex:
             if self._idle is None:
                 raise CoordinateError("the client is closed: make another one")
@@ -110,12 +112,14 @@ class Client:
         try:
             yield connection
         finally:
-            with self._mutex:
-                closed = self._idle is None
-                if self._idle is not None:
-                    self._idle.append(connection)
-            if closed:
-                connection.close()
+            self._give_back(connection)
+
+    def _give_back(self, connection: Connection) -> None:
+        with self._mutex:
+            if self._idle is not None:
+                self._idle.append(connection)
+                return
+        connection.close()
 
     def _run(self, operation: Operation[T]) -> T:
         """Runs an operation on a connection."""
@@ -125,9 +129,7 @@ class Client:
                 while True:
                     try:
                         answer = (
-                            connection.call_list(request)
-                            if isinstance(request, list)
-                            else connection.call(request)
+                            connection.call_list(request) if isinstance(request, list) else connection.call(request)
                         )
                     except Exception as error:
                         request = operation.throw(error)
@@ -144,7 +146,8 @@ class Client:
     def call(self, method: str, *params: Any, **named: Any) -> Any:
         """Calls any method of the protocol (docs/protocol.md), with parameters by position or by name.
 
-        Gives the result with byte strings as `str` where they are UTF-8. If the connection breaks, the call is sent again.
+        Gives the result with byte strings as `str` where they are UTF-8. If the connection breaks, the call is sent
+        again.
         """
         if params and named:
             raise TypeError("give all parameters by position, or all by name")
@@ -159,9 +162,10 @@ class Client:
     def add(self, target: Any, /, *args: Any, **kwargs: Any) -> Unit[Any]:
         """Adds a unit: `add(spec, arguments...)`, `add(spec.options(key="a"), arguments...)` or `add(unit)`.
 
-        The work spec of a function is set first, if the daemon has none or another definition. When this returns, the unit
-        is on disk. A unit whose key exists is not added again, whatever its status. With a `Unit`, `if_exists="reset"`
-        gives it the new data and makes it available again, and `if_exists="error"` raises `UnitExists`.
+        The work spec of a function is set first, if the daemon has none or another definition. When this returns, the
+        unit is on disk. A unit whose key exists is not added again, whatever its status. With a `Unit`,
+        `if_exists="reset"` gives it the new data and makes it available again, and `if_exists="error"` raises
+        `UnitExists`.
 
         Raises:
             TypeError: If the arguments do not fit the function, or can't be sent (`UnwritableValue`).
@@ -174,13 +178,13 @@ class Client:
     def add_many(self, units: Iterable[Unit[Any]], *, if_exists: IfExists = "skip") -> Added:
         """Adds units of any number: from a generator, in constant memory.
 
-        They are sent in groups of up to 1,000, several groups at a time; each group is added as a whole. If this raises,
-        the groups before may have been added: calling it again with the same keys is safe with `skip`.
+        They are sent in groups of up to 1,000, several groups at a time; each group is added as a whole. If this
+        raises, the groups before may have been added: calling it again with the same keys is safe with `skip`.
 
         Args:
             units: What `spec.unit(...)` makes, of one or several work specs.
-            if_exists: What to do with units whose key exists: leave them as they are (`skip`), give them the new data and
-                make them available again (`reset`), or raise `UnitExists` (`error`).
+            if_exists: What to do with units whose key exists: leave them as they are (`skip`), give them the new data
+                and make them available again (`reset`), or raise `UnitExists` (`error`).
         """
         total = Added()
         with self._connection() as connection:
@@ -304,8 +308,8 @@ class Client:
     def cancel(self, target: Target, *, reason: str | None = None, grace: float | None = None) -> CancelledUnits:
         """Cancels a unit, or all units of a work spec that have not completed.
 
-        Those that wait fail at once. Those that run are told at the next renewal of their lease, and can finish for `grace`
-        seconds, by default 30.
+        Those that wait fail at once. Those that run are told at the next renewal of their lease, and can finish for
+        `grace` seconds, by default 30.
         """
         return self._run(_operations.cancel(target, reason, grace))
 
@@ -344,14 +348,11 @@ class Client:
 
     def pause(self, spec: Spec[..., Any] | str, reason: str | None = None) -> None:
         """Hands out no more units of a work spec. Those that run are not stopped."""
-        options: dict[str, Any] = {"status": 2, "by": _operations.who()}
-        if reason is not None:
-            options["reason"] = reason
-        self._call(_methods.control_work_spec(spec_name(spec), **options))
+        self._call(_operations.pause(spec, reason))
 
     def resume(self, spec: Spec[..., Any] | str) -> None:
         """Hands out units of a paused work spec again."""
-        self._call(_methods.control_work_spec(spec_name(spec), status=1))
+        self._call(_operations.resume(spec))
 
     # Locks.
 

@@ -76,6 +76,7 @@ running: ContextVar[Current | None] = ContextVar("coordinated_current", default=
 def current() -> Current:
     """Gives the unit that the calling function works on.
 
-    Outside a worker, for example in a test that calls the function, it is one without names, and nobody sees its progress.
+    Outside a worker, for example in a test that calls the function, it is one without names, and nobody sees its
+    progress.
     """
     return running.get() or Current()

@@ -94,7 +94,7 @@ class InvalidArguments(CoordinateError, TypeError):
     """The arguments of a unit do not fit its function."""
 
 
-class Retry(Exception):  # noqa: N818 - it is not an error
+class Retry(Exception):
     """Raised by a function that can't do its unit now: gives it back, to be tried again after `delay` seconds.
 
     It is not a failure, and does not count against `retries`.
@@ -105,7 +105,7 @@ class Retry(Exception):  # noqa: N818 - it is not an error
         self.delay = delay
 
 
-class Cancelled(BaseException):  # noqa: N818 - like KeyboardInterrupt
+class Cancelled(BaseException):
     """Raised in a running function that has to stop: its unit was cancelled, its lease is lost, or it took too long.
 
     It is a `BaseException`, so that `except Exception` does not catch it. Clean up, and let it pass.

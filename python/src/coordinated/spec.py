@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -27,8 +26,8 @@ RESERVED: Final = frozenset(["result", "output", "traceback", "progress"])
 class Backoff:
     """The pauses between the tries of a unit that fails, in seconds: `first`, then `factor` times the one before.
 
-    None is longer than `most`. Each is shortened at random by up to the part `jitter` (0 to 1), so that units that failed
-    together do not come back together.
+    None is longer than `most`. Each is shortened at random by up to the part `jitter` (0 to 1), so that units that
+    failed together do not come back together.
     """
 
     first: float = 1.0
@@ -53,8 +52,8 @@ class HaltAfter:
 class Unit(Generic[R_co]):
     """One thing to do: the name of a work spec, a key, and data.
 
-    `spec.unit(...)` makes one from a function's arguments. `Unit("thumbnails", "a.png")` is one of a work spec that is not
-    a function of this program; it can be added, and it names the unit in all other calls.
+    `spec.unit(...)` makes one from a function's arguments. `Unit("thumbnails", "a.png")` is one of a work spec that is
+    not a function of this program; it can be added, and it names the unit in all other calls.
 
     Attributes:
         spec: The name of the work spec.
@@ -133,7 +132,11 @@ class Spec(Generic[P, R_co]):
         timeout: float | None,
         retry_on: tuple[type[BaseException], ...],
     ) -> None:
-        functools.update_wrapper(self, function)
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
         self.name = name
         self.function = function
         self.settings = dict(settings)
@@ -235,7 +238,9 @@ class Spec(Generic[P, R_co]):
             try:
                 self.signature.bind(**given)
             except TypeError as error:
-                raise InvalidArguments(f"the data of the unit do not fit {self.name}{self.signature}: {error}") from None
+                raise InvalidArguments(
+                    f"the data of the unit do not fit {self.name}{self.signature}: {error}"
+                ) from None
         for name, convert in self._converters.items():
             if name in given:
                 try:
@@ -273,7 +278,10 @@ class _Decorator:
         self._make = make
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncSpec[P, R]: ...
+    # A coroutine function is also a function that returns something; the first overload that fits is taken.
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncSpec[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> SyncSpec[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
@@ -284,7 +292,9 @@ Order: TypeAlias = Literal["name", "added"]
 
 
 @overload
-def spec(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncSpec[P, R]: ...
+def spec(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    function: Callable[P, Coroutine[Any, Any, R]], /
+) -> AsyncSpec[P, R]: ...
 @overload
 def spec(function: Callable[P, R], /) -> SyncSpec[P, R]: ...
 @overload
@@ -346,9 +356,9 @@ def spec(
 ) -> Any:
     """Makes a function a work spec, `@spec` or `@spec("name", retries=3)`. The name is by default the function's.
 
-    The function's arguments are the data of its units, so they must be values that CBOR has: numbers, strings, bytes, None,
-    lists, dicts, tuples, sets, datetimes with a time zone, Decimal, UUID, and dataclasses and enums of these. So must its
-    result be.
+    The function's arguments are the data of its units, so they must be values that CBOR has: numbers, strings, bytes,
+    None, lists, dicts, tuples, sets, datetimes with a time zone, Decimal, UUID, and dataclasses and enums of these. So
+    must its result be.
 
     Args:
         function: The function, or the name of the work spec.

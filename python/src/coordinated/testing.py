@@ -1,6 +1,7 @@
 """A real daemon for tests. It starts in some 20 ms, listens on a Unix socket, and keeps its data in memory.
 
-With pytest there is nothing to import: the fixtures `coordinated_daemon` and `coordinated_client` come with the package.
+With pytest there is nothing to import: the fixtures `coordinated_daemon` and `coordinated_client` come with the
+package.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Daemon:
             process.wait()
 
     def kill(self) -> None:
-        """Kills the daemon, as a crash does. With a database file, `start` starts it again with what it has answered."""
+        """Kills the daemon, as a crash does. With a database file, `start` brings back all that it has answered."""
         if self.process is not None:
             process, self.process = self.process, None
             process.kill()

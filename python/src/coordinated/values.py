@@ -205,4 +205,6 @@ class Report:
     def cancelled(self) -> bool:
         """Whether the report was refused because the unit was cancelled."""
         message = self.message
-        return not self.accepted and message is not None and (message == "cancelled" or message.startswith("cancelled: "))
+        return (
+            not self.accepted and message is not None and (message == "cancelled" or message.startswith("cancelled: "))
+        )

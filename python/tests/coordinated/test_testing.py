@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from coordinated import Client, CoordinateError, Unit
 from coordinated.testing import Daemon, find_binary
 
