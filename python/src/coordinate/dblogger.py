@@ -64,7 +64,7 @@ def normalize_config(config: dict[str, Any]) -> None:
     handlers = config.get("handlers", {})
     if steps and "console" in handlers:
         level = handlers["console"].get("level", "INFO")
-        number = level if isinstance(level, int) else logging.getLevelName(level)
+        number = level if isinstance(level, int) else getattr(logging, str(level), None)
         if isinstance(number, int):
             number = max(logging.NOTSET, min(logging.CRITICAL, number - 10 * steps))
             handlers["console"]["level"] = number

@@ -5,7 +5,7 @@ as a plain Exception with its message, and a lost connection as an OSError.
 """
 
 
-class CoordinateException(Exception):  # noqa: N818 - the name is old
+class CoordinateException(Exception):
     """The base of the others."""
 
 

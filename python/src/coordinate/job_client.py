@@ -415,9 +415,10 @@ class TaskMaster(CborRpcClient):
         assert lease_time < MAX_LEASE_SECONDS, f"lease_time too big: {lease_time} >= {MAX_LEASE_SECONDS}"
         if lease_time < MIN_LEASE_SECONDS:
             logger.warning("a lease of %s s may end too early: less than %s s", lease_time, MIN_LEASE_SECONDS)
-        if available_gb is not None and not isinstance(available_gb, (int, float)):
+        # Callers may have no types.
+        if available_gb is not None and not isinstance(available_gb, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"available_gb must be a number, not {available_gb!r}")
-        if max_jobs is not None and not isinstance(max_jobs, int):
+        if max_jobs is not None and not isinstance(max_jobs, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"max_jobs must be a whole number, not {max_jobs!r}")
         options = _given(
             lease_time=lease_time,

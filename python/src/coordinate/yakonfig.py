@@ -21,7 +21,7 @@ import copy
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from types import MappingProxyType
 from typing import IO, Any
 
@@ -76,7 +76,7 @@ def set_global_config(path_dict_or_stream: str | Config | IO[str]) -> Config:
     A second path that differs from the first is refused until clear_global_config().
     """
     global _global_config, _global_config_path
-    source = path_dict_or_stream
+    source: Any = path_dict_or_stream
     if isinstance(source, str):
         if _global_config_path is not None and _global_config_path != source:
             raise Exception(
@@ -84,15 +84,17 @@ def set_global_config(path_dict_or_stream: str | Config | IO[str]) -> Config:
                 f"call clear_global_config() before setting {source!r}"
             )
         with open(source, encoding="utf-8") as stream:
-            _global_config = load_yaml(stream)
+            config = load_yaml(stream)
         _global_config_path = source
     elif isinstance(source, Mapping):
-        _global_config = source
+        config = source
     elif hasattr(source, "read"):
-        _global_config = load_yaml(source)
+        config = load_yaml(source)
     else:
         raise Exception(f"a configuration is a path, a mapping or a stream, not {source!r}")
-    return _global_config
+    result: Config = config
+    _global_config = result
+    return result
 
 
 def get_global_config(*args: str) -> Any:
@@ -115,7 +117,7 @@ def clear_global_config() -> None:
 
 
 @contextlib.contextmanager
-def _temporary_config() -> Iterator[None]:
+def _temporary_config() -> Generator[None, None, None]:
     global _global_config, _global_config_path
     saved = (_global_config, _global_config_path)
     clear_global_config()
@@ -309,7 +311,7 @@ def defaulted_config(
     filename: str | None = None,
     config: Config | None = None,
     validate: bool = True,
-) -> Iterator[Config]:
+) -> Generator[Config, None, None]:
     """set_default_config for a `with` block; afterwards the configuration is what it was."""
     with _temporary_config():
         yield set_default_config(modules, params, yaml, filename, config, validate)
@@ -381,7 +383,7 @@ def _walk(
         key = getattr(module, "config_name", None)
         if key is None:
             raise ProgrammerError(f"{module!r} must have a config_name")
-        block = None
+        block: Any = None
         if config is not None:
             block = config.setdefault(key, {})
             if not isinstance(block, Mapping):

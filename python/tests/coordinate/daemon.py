@@ -13,7 +13,8 @@ from coordinated.testing import Daemon
 def running_daemon() -> Iterator[str]:
     """Runs a daemon that keeps its data in memory. Gives its address."""
     with Daemon(None, "--listen", "127.0.0.1:0", "--http", "off") as daemon:
-        # It logs where it listens before it serves any connection, and it has taken one.
+        with daemon.client() as client:
+            client.call("server_info")  # it logs where it listens before it answers anything
         found = re.search(r"listening on (127\.0\.0\.1:\d+)", daemon.log())
         assert found, daemon.log()
         yield found[1]

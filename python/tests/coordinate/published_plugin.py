@@ -51,8 +51,8 @@ stand_in("coordinate.job_server", JobQueue=JobQueue, WorkSpecScheduler=None, Wor
 stand_in("coordinate.server", CborRpcHandler=object)
 stand_in("coordinate.postgres_work_spec", PostgresWorkSpec=None)
 stand_in("coordinate.job_sqlite", SqliteJobStorage=None)
-if not hasattr(pytest, "yield_fixture"):
-    pytest.yield_fixture = pytest.fixture  # type: ignore[attr-defined]
+# It was another name of this, and pytest is about to drop it.
+vars(pytest)["yield_fixture"] = pytest.fixture
 
 
 def pytest_configure(config: pytest.Config) -> None:
