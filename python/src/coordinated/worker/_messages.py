@@ -16,8 +16,6 @@ __all__ = [
     "FINISHED",
     "GIVEN_BACK",
     "STOPPED",
-    "Broken",
-    "Hello",
     "Kind",
     "MessageReader",
     "pack",
@@ -58,14 +56,11 @@ class Kind:
 FINISHED: Final = 0
 """None."""
 FAILED: Final = 1
-"""Whether it is final: not to be tried again."""
+"""[whether it is final: not to be tried again, the last line of the traceback]"""
 GIVEN_BACK: Final = 2
 """The delay in seconds."""
 STOPPED: Final = 3
 """The traceback of where it was."""
-
-Hello = tuple[list[tuple[str, dict[str, Any], "float | None"]], list[str]]
-Broken = str
 
 
 def pack(message: list[Any]) -> bytes:

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -194,11 +194,7 @@ class _MainThread(_Child):
         flushed = 0.0
         while (unit := inbox.get()) is not None:
             began = time.monotonic()
-            if unit.is_told:
-                outcome: list[Any] = [_messages.STOPPED, None, ""]
-            else:
-                outcome = self._run(unit)
-            self._ended(unit, outcome, began)
+            self._ended(unit, self._run(unit), began)
             if inbox.empty() or began - flushed > GATHER_S:
                 self._flush()
                 flushed = began
@@ -210,6 +206,8 @@ class _MainThread(_Child):
             try:
                 self._running = unit
                 self._slate.write(unit.id)
+                if unit.is_told:
+                    raise Cancelled
                 return self._outcome(unit)
             finally:
                 self._running = None
@@ -277,8 +275,8 @@ class _MainThread(_Child):
                 data = b""
             if not data:
                 self._release()
-                for unit in list(self._units.values()):
-                    self._tell(unit)
+                for held in list(self._units.values()):
+                    self._tell(held)
                 self._inbox.put(None)
                 return
             for message in self._reader.feed(data):
@@ -370,8 +368,8 @@ class _Loop(_Child):
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            for unit in list(self._units.values()):
-                self._tell(unit)
+            for held in list(self._units.values()):
+                self._tell(held)
             self._retire()
             return
         for message in self._reader.feed(data):
@@ -443,11 +441,15 @@ class _Loop(_Child):
 
 
 def run_inline(
-    connection: socket.socket, config: dict[str, Any], specs: list[Spec[..., Any]], lifespan: Callable[[], Any] | None
+    connection: socket.socket,
+    config: dict[str, Any],
+    specs: list[Spec[..., Any]],
+    lifespan: Callable[[], Any] | None,
+    slate: Slate,
 ) -> bool:
-    """Runs functions in the calling process, for a supervisor in another thread."""
+    """Runs functions in the calling thread, for a supervisor in another one. False if the lifespan could not begin."""
     if config["concurrency"] == 1:
-        return _MainThread(connection, config, specs, Slate(bytearray(Slate.SIZE))).run(lifespan)
+        return _MainThread(connection, config, specs, slate).run(lifespan)
     return _Loop(connection, config, specs).run(lifespan)
 
 
@@ -459,15 +461,6 @@ def _end_after_supervisor(descriptor: int, grace: float) -> None:
     poll.poll()
     time.sleep(grace)
     os.killpg(0, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def _leaving() -> Iterator[None]:
-    """Ends the process without waiting for threads that do not end, once everything was said."""
-    yield
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 def main(socket_descriptor: int, slate_descriptor: int) -> int:
@@ -485,7 +478,6 @@ def main(socket_descriptor: int, slate_descriptor: int) -> int:
     threading.Thread(
         target=_end_after_supervisor, args=(socket_descriptor, config["grace"]), name="coordinated-end", daemon=True
     ).start()
-    sys.path[:] = config["path"]
     try:
         specs = find_specs(config["targets"], config["main"])
         lifespan = None if config["lifespan"] is None else find_lifespan(config["lifespan"], config["main"])
@@ -499,7 +491,3 @@ def main(socket_descriptor: int, slate_descriptor: int) -> int:
     else:
         child = _Loop(connection, config, specs)
     return 0 if child.run(lifespan) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

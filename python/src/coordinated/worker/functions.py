@@ -54,7 +54,9 @@ def _module(name: str, main: str | None) -> ModuleType:
         return importlib.import_module(name)
     if _MAIN not in sys.modules:
         if main is None:
-            raise ImportError("functions of an interactive program can't be imported: write a module, or pass processes=0")
+            raise ImportError(
+                "functions of an interactive program can't be imported: write a module, or pass processes=0"
+            )
         module = ModuleType(_MAIN)
         sys.modules[_MAIN] = sys.modules["__main__"] = module
         module.__dict__.update(runpy.run_path(main, run_name=_MAIN))
@@ -78,7 +80,9 @@ def find_specs(targets: Iterable[str], main: str | None = None) -> list[Spec[...
             raise ValueError(f"{target}: there is no spec; expected MODULE or MODULE:NAME of a function with @spec")
         for one in specs:
             if isinstance(one, Spec) and found.setdefault(one.name, one) is not one:
-                raise ValueError(f"{target}: two specs have the name {one.name}: give one another name, @spec({one.name!r})")
+                raise ValueError(
+                    f"{target}: two specs have the name {one.name}: give one another name, @spec({one.name!r})"
+                )
     return list(found.values())
 
 
@@ -132,7 +136,9 @@ class Function:
         for unit in units:
             if not isinstance(unit, Unit) or unit.spec != self._then:
                 kind = f"a unit of {unit.spec}" if isinstance(unit, Unit) else f"a {type(unit).__name__}"
-                raise TypeError(f"{self.spec.name} gave {kind}; expected units of {self._then}, where `then` says they go")
+                raise TypeError(
+                    f"{self.spec.name} gave {kind}; expected units of {self._then}, where `then` says they go"
+                )
             output.append([_wire.name_out(unit.key), unit.data, unit.meta()])
         return self._encoded({**data, "output": output})
 
@@ -153,7 +159,8 @@ class Function:
         if isinstance(error, Retry):
             return [_messages.GIVEN_BACK, None, error.delay]
         final = isinstance(error, InvalidArguments) or not isinstance(error, self.spec.retry_on)
-        return [_messages.FAILED, failed_data(data, text_of(error)), final]
+        text = text_of(error)
+        return [_messages.FAILED, failed_data(data, text), [final, text.rpartition("\n")[2][:500]]]
 
 
 def text_of(error: BaseException) -> str:

@@ -1,0 +1,961 @@
+"""The supervisor of a worker: the only part that talks to the daemon. It runs none of the user's code.
+
+It is one loop without waiting: units come from the daemon, some tenths of a second ahead, and go to the children,
+several at once if they are short; outcomes come back and are reported together. One list of requests is in flight at a
+time: it has the reports that came in since the one before, the renewals that are due, and the next request for work.
+While there is no work, a request waits at the daemon on a second connection.
+
+A unit is held from when the daemon hands it out until its report is accepted. Reports and renewals name the attempt, so
+they can be sent again after the connection broke, and are refused if another worker has the unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from .. import _methods, _wire
+from .._address import Address
+from ..errors import CoordinateError, RequestRefused
+from ..values import Status
+from . import _messages
+from ._messages import Kind
+from .child import Slate
+from .crew import Child, Crew, Plan
+from .functions import failed_data
+from .link import Call, Link
+
+__all__ = ["Supervisor", "Tally", "install_signals", "restore_signals"]
+
+log = logging.getLogger("coordinated.worker")
+
+NEEDED: Final = frozenset(["attempts", "wait", "update_work_units", "retries", "tell_retry", "runtimes", "cancel"])
+# How much work is fetched ahead, in seconds and units, and how much of it a child gets at once.
+AHEAD_S: Final = 0.2
+AHEAD_MOST: Final = 500
+BATCH_S: Final = 0.02
+BATCH_MOST: Final = 100
+# What a unit is thought to take before the first of its spec has ended, in seconds.
+UNKNOWN_S: Final = 1.0
+# The most reports of one list, and the most bytes of them.
+REPORTS_MOST: Final = 1000
+REPORT_BYTES_MOST: Final = 8 << 20
+# How long a request waits at the daemon, but never longer than a quarter of a lease.
+WAIT_S: Final = 30.0
+# How long a worker that ends waits for the answer to such a request.
+LAST_ANSWER_S: Final = 2.0
+# Leases are renewed after a third, and at least this often, because a renewal also tells if the unit was cancelled.
+RENEW_S: Final = 20.0
+# How often the progress of a unit is sent at most.
+PROGRESS_S: Final = 1.0
+HEARTBEAT_S: Final = 15.0
+HEARTBEAT_LIFETIME_S: Final = 90.0
+# How often children and time limits are looked at.
+LOOK_S: Final = 0.1
+# The pauses between two requests for work with `until_empty`, and after the daemon's errors.
+PAUSE_S: Final = (0.05, 1.0)
+# Units that may have killed a child, which run alone; the most that are remembered.
+SUSPECTS_MOST: Final = 10_000
+
+_STATUS: Final = b"\x46status"
+_ATTEMPT: Final = b"\x47attempt"
+_DATA: Final = b"\x44data"
+_DELAY: Final = b"\x45delay"
+_FINAL: Final = b"\x45final\xf5"
+_TELL_RETRY: Final = b"\x4atell_retry\xf5"
+_LEASE: Final = b"\x4alease_time"
+
+
+@dataclass
+class Tally:
+    """How many units have ended in which way.
+
+    Attributes:
+        finished: Finished.
+        failed: Failed, and not tried again.
+        retried: Failed, and tried again later.
+        given_back: Given back: by `Retry`, by a stop of the worker, or because the child died under another unit.
+        cancelled: Cancelled while they ran.
+        lost: Lost to another worker, or deleted.
+    """
+
+    finished: int = 0
+    failed: int = 0
+    retried: int = 0
+    given_back: int = 0
+    cancelled: int = 0
+    lost: int = 0
+
+
+class Phase(IntEnum):
+    """How far the end of the worker has come."""
+
+    WORKING = 0
+    DRAINING = 1
+    STOPPING = 2
+
+
+class _Held:
+    """A unit that this worker has leased."""
+
+    __slots__ = (
+        "attempt", "child", "data", "estimate", "given_at", "id", "key", "kill_at", "number", "progress", "progress_at",
+        "renew_at", "spec", "stop", "why",
+    )  # fmt: skip
+
+    def __init__(self, unit: int, lease: Sequence[Any], now: float) -> None:
+        spec, self.key, self.data, told = lease
+        self.id = unit
+        self.spec: str = _wire.name_in(spec)
+        self.attempt: int = told[b"attempt"]
+        self.number: int = told[b"number"]
+        self.child: Child | None = None
+        self.given_at = now
+        self.estimate = 0.0
+        self.renew_at = now
+        self.progress: bytes | None = None
+        self.progress_at = 0.0
+        # Why its function has to stop: "timeout", "lost", "cancelled" or "end", and in words.
+        self.stop: str | None = None
+        self.why = ""
+        self.kill_at: float | None = None
+
+
+class _Report:
+    """What is to be reported about a unit."""
+
+    __slots__ = ("body", "held", "kind", "message")
+
+    def __init__(self, held: _Held, kind: str, body: bytes, message: str = "") -> None:
+        self.held = held
+        self.kind = kind
+        self.body = body
+        self.message = message
+
+
+def _options(held: _Held, *parts: bytes) -> bytes:
+    """Encodes the item of a report in `update_work_units`; `parts` are encoded keys, each with its value."""
+    header = bytes((0xA1 + len(parts),))
+    return b"".join((b"\x82", _wire.encode(held.key), header, _ATTEMPT, _wire.encode(held.attempt), *parts))
+
+
+def _status(status: Status) -> bytes:
+    return _STATUS + bytes((status,))
+
+
+def _number(value: float) -> bytes:
+    return _wire.encode(value)
+
+
+class Supervisor:
+    """Runs a worker, from `run` to its end."""
+
+    def __init__(
+        self, plan: Plan, address: Address, *, lease: float, until_empty: bool, set_specs: bool = True
+    ) -> None:
+        self._plan = plan
+        self._address = address
+        self._lease = lease
+        self._until_empty = until_empty
+        self._selector = selectors.DefaultSelector()
+        self._link = Link(address, self._selector, self._opened, self._broken)
+        self._waiter = Link(address, self._selector, self._waiter_opened, self._waiter_broken)
+        self._crew = Crew(plan, self._selector, self._received, self._died)
+        self.tally = Tally()
+        self.files: set[str] = set()
+        self._phase = Phase.WORKING
+        self._wakeup, self._waker = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
+
+        # Work specs: what the children have, and what the daemon was asked about.
+        self._definitions: dict[str, dict[str, Any]] = {}
+        self._timeouts: dict[str, float | None] = {}
+        self._unset: set[str] = set()
+        self._to_set: list[Call] = []
+        self._seconds: dict[str, float] = {}
+
+        # Units.
+        self._next_id = 1
+        self._held: dict[int, _Held] = {}
+        self._queue: deque[_Held] = deque()
+        self._outbox: deque[_Report] = deque()
+        self._in_flight: list[_Report] = []
+        self._alone = 0
+        self._suspects: dict[tuple[str, Any], None] = {}
+
+        # The daemon.
+        self._is_checked = False
+        self._asks_after = 0.0
+        self._speaks_after = 0.0
+        self._pause = PAUSE_S[0]
+        self._wait_most: int | None = None
+        self._hurried_at: float | None = None
+        self._heartbeat_at = 0.0
+        self._look_at = 0.0
+        self._renew_at = 0.0
+        self._is_away = False
+        self._must_count = False
+        self._is_asking = False
+        self._error: CoordinateError | None = None
+        self._unregistered = False
+        self._give_up_at: float | None = None
+
+    # From other threads, and signal handlers.
+
+    def stop(self) -> None:
+        """Takes no more units, and ends when those that run have ended. Called again, it stops these too."""
+        self._wake(b"s")
+
+    def reload(self) -> None:
+        """Replaces the children by new ones, with the code as it is now."""
+        self._wake(b"r")
+
+    def _wake(self, what: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._waker.send(what)
+
+    def _on_wakeup(self, _events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for letter in self._wakeup.recv(64):
+                if letter == ord("s"):
+                    self._stop_more()
+                elif letter == ord("r") and self._phase is Phase.WORKING and self._plan.processes:
+                    log.info("starting new children")
+                    self._crew.reload()
+
+    def adopt(self, connection: socket.socket, slate: Slate) -> None:
+        """Takes the calling process as the only child."""
+        self._crew.adopt(connection, slate)
+
+    # The loop.
+
+    def run(self) -> Tally:
+        """Works until it is told to stop or, with `until_empty`, until nothing is left.
+
+        Raises `CoordinateError` if the functions can't be imported, or the server is not one that it can work with.
+        """
+        try:
+            while not self._is_over():
+                now = time.monotonic()
+                for key, events in self._selector.select(max(0.0, self._wakes_at(now) - now)):
+                    key.data(events)
+                self._turn(time.monotonic())
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._crew.kill_all()
+            self._link.close()
+            self._waiter.close()
+            self._selector.close()
+            self._wakeup.close()
+            self._waker.close()
+        return self.tally
+
+    def _wakes_at(self, now: float) -> float:
+        at = self._look_at
+        for link in (self._link, self._waiter):
+            if link is self._link or self._wait_most is not None:
+                due = link.connect_at
+                if due is not None:
+                    at = min(at, due)
+        return min(at, *(due for due in (self._asks_after, self._speaks_after) if due > now), at)
+
+    def _turn(self, now: float) -> None:
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._crew.tick(now)
+            self._check_times(now)
+            if self._crew.has_failed and self._error is None:
+                complaint = self._crew.complaint or "see the log"
+                self._fail(CoordinateError(f"no child could be started: {complaint}"))
+        self._link.tick(now)
+        if self._wait_most is not None:
+            self._waiter.tick(now)
+        self._hand_over(now)
+        if self._hurried_at is not None and now >= self._hurried_at + LAST_ANSWER_S:
+            self._waiter.close()
+            self._hurried_at = None
+        if self._link.is_free and self._is_checked and now >= self._speaks_after:
+            self._converse(now)
+
+    def _is_over(self) -> bool:
+        if self._error is not None:
+            return True
+        if self._phase is Phase.WORKING:
+            return False
+        if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
+            log.error("%d reports could not be sent: their units are handed out again when their leases end",
+                      len(self._outbox) + len(self._in_flight))  # fmt: skip
+            return True
+        is_told = self._unregistered or not self._link.is_open
+        if not self._held and is_told and not self._crew.children:
+            return True
+        if not self._held and not self._waiter.is_busy:
+            self._crew.end()
+            # Children end by themselves, but need a look.
+            self._look_at = min(self._look_at, time.monotonic() + 0.005)
+        return False
+
+    def _fail(self, error: CoordinateError) -> None:
+        self._error = error
+
+    # Stopping.
+
+    def _stop_more(self) -> None:
+        if self._phase is Phase.WORKING:
+            log.info("stopping: units that run go on to their end; stop again to end them")
+            self._drain()
+        elif self._phase is Phase.DRAINING:
+            log.info("stopping the units that run")
+            self._phase = Phase.STOPPING
+            self._give_up_at = time.monotonic() + self._plan.grace + 5
+            for held in list(self._held.values()):
+                if held.child is not None:
+                    self._stop(held, "end", "the worker was stopped")
+
+    def _drain(self) -> None:
+        self._phase = Phase.DRAINING
+        self._end_wait()
+        for held in self._queue:
+            self._give_back(held)
+        self._queue.clear()
+        for child in self._crew.children:
+            if child.is_ready:
+                self._crew.send(child, [Kind.RELEASE])
+        self._heartbeat_at = 0.0
+
+    def _end_wait(self) -> None:
+        if self._waiter.is_busy:
+            self._hurried_at = time.monotonic()
+            self._waiter.hurry()
+        else:
+            self._wait_most = None
+
+    # The children.
+
+    def _received(self, child: Child, message: list[Any]) -> None:
+        kind = message[0]
+        now = time.monotonic()
+        if kind == Kind.OUTCOMES:
+            for unit, ending, data, extra, seconds in message[1]:
+                held = self._held.get(unit)
+                if held is not None and held.child is child:
+                    self._took(held, seconds)
+                    self._leaves(child, held)
+                    child.stuck = False
+                    self._ended(held, ending, data, extra)
+        elif kind == Kind.RELEASED:
+            for unit in reversed(message[1]):
+                held = self._held.get(unit)
+                if held is not None and held.child is child:
+                    self._leaves(child, held)
+                    child.taken -= 1
+                    self._requeue(held)
+            child.stuck = bool(child.units)
+        elif kind == Kind.PROGRESS:
+            held = self._held.get(message[1])
+            if held is not None and held.child is child:
+                held.progress = message[2]
+                at = max(now, held.progress_at + PROGRESS_S)
+                held.renew_at = min(held.renew_at, at)
+                self._renew_at = min(self._renew_at, at)
+        elif kind == Kind.HELLO:
+            self._on_hello(child, message[1], message[2])
+        # An end makes room, and a new child is room.
+        self._asks_after = min(self._asks_after, now)
+
+    def _on_hello(self, child: Child, specs: list[list[Any]], files: list[str]) -> None:
+        self.files.update(files)
+        if child.generation != self._crew.generation:
+            return
+        definitions = {name: definition for name, definition, _ in specs}
+        changed = {name for name, definition in definitions.items() if self._definitions.get(name) != definition}
+        self._unset = (self._unset | changed) & definitions.keys()
+        self._definitions = definitions
+        self._timeouts = {name: timeout for name, _, timeout in specs}
+
+    def _requeue(self, held: _Held) -> None:
+        """Puts a unit that has not begun before the others, or ends it if it must not begin any more."""
+        if held.stop is not None:
+            self._ended(held, _messages.STOPPED, None, "")
+        elif self._phase is Phase.WORKING:
+            self._queue.appendleft(held)
+        else:
+            self._give_back(held)
+
+    def _leaves(self, child: Child, held: _Held) -> None:
+        child.units.pop(held.id, None)
+        child.seconds = child.seconds - held.estimate if child.units else 0.0
+        child.alone = False
+        held.child = None
+
+    def _took(self, held: _Held, seconds: float) -> None:
+        before = self._seconds.get(held.spec)
+        self._seconds[held.spec] = seconds if before is None else 0.8 * before + 0.2 * seconds
+
+    def _died(self, child: Child, why: str) -> None:
+        """Gives back what a child had when it died; the unit that it died of has failed."""
+        units = [self._held[unit] for unit in child.units if unit in self._held]
+        running = set(self._crew.running(child))
+        blamed = child.killed_for[0] if child.killed_for is not None else frozenset(running)
+        if child.process is None:
+            if not child.is_retired:
+                self._fail(CoordinateError(child.complaint or why))
+            return
+        if units:
+            log.warning("%s", why)
+        is_clear = len(blamed) == 1
+        for held in units:
+            self._leaves(child, held)
+            if held.id in blamed and is_clear:
+                if held.stop is None:
+                    self._ended(held, _messages.FAILED, failed_data(held.data, why), [False, why])
+                else:
+                    self._ended(held, _messages.STOPPED, None, why)
+            elif held.stop is not None:
+                self._ended(held, _messages.STOPPED, None, why)
+            else:
+                if held.id in running and not is_clear:
+                    # One of these has killed it. Which one shows when each runs alone.
+                    if len(self._suspects) >= SUSPECTS_MOST:
+                        del self._suspects[next(iter(self._suspects))]
+                    self._suspects[held.spec, held.key] = None
+                self._give_back(held)
+        self._look_at = 0.0
+
+    def _hand_over(self, now: float) -> None:
+        if not self._queue:
+            return
+        children = [child for child in self._crew.ready if not child.stuck and not child.alone]
+        if not children:
+            return
+        children.sort(key=lambda child: len(child.units))
+        share = -(-len(self._queue) // len(children))
+        for child in children:
+            if not self._queue:
+                break
+            self._give(child, share, now)
+
+    def _give(self, child: Child, share: int, now: float) -> None:
+        """Gives a child what it can take, but no more than its share."""
+        concurrency, limit = self._plan.concurrency, self._plan.max_units
+        items: list[list[Any]] = []
+        while self._queue and len(items) < share:
+            if concurrency > 1:
+                if len(child.units) >= concurrency:
+                    break
+            elif child.units and (child.seconds >= BATCH_S or len(child.units) >= BATCH_MOST):
+                break
+            if limit is not None and child.taken >= limit:
+                break
+            held = self._queue[0]
+            if held.spec not in child.specs:
+                # Only while two generations of children have different functions.
+                if any(held.spec in other.specs for other in self._crew.ready):
+                    break
+                self._queue.popleft()
+                self._give_back(held)
+                continue
+            is_suspect = bool(self._suspects) and (held.spec, held.key) in self._suspects
+            if is_suspect and child.units:
+                break
+            self._queue.popleft()
+            held.child = child
+            held.given_at = now
+            held.estimate = self._seconds.get(held.spec, UNKNOWN_S)
+            child.units[held.id] = None
+            child.seconds += held.estimate
+            child.taken += 1
+            items.append([held.id, held.spec, _wire.name_in(held.key), held.data, held.attempt, held.number])
+            if is_suspect:
+                child.alone = True
+                break
+        if items:
+            self._crew.send(child, [Kind.UNITS, items])
+        if limit is not None and child.taken >= limit:
+            self._crew.retire(child)
+            self._look_at = 0.0
+
+    # Time.
+
+    def _check_times(self, now: float) -> None:
+        """Stops functions that have run for too long, and kills children of those that did not stop."""
+        for child in self._crew.children:
+            since, _ = child.slate.read()
+            running = self._crew.running(child)
+            for unit in running:
+                held = self._held[unit]
+                timeout = self._timeouts.get(held.spec)
+                began = max(since, held.given_at)
+                if timeout is not None and held.stop is None and now - began > timeout:
+                    self._stop(held, "timeout", f"ran longer than {timeout:g} s")
+            for unit in running:
+                held = self._held[unit]
+                if held.kill_at is not None and now >= held.kill_at:
+                    if child.process is None:
+                        held.kill_at = None
+                        log.error("%s %s did not stop within %g s", held.spec, held.key, self._plan.grace)
+                        continue
+                    child.kill(frozenset([unit]), f"{held.why}, and did not stop within {self._plan.grace:g} s: "
+                                                  f"child {child.pid} was killed")  # fmt: skip
+                    break
+
+    def _stop(self, held: _Held, stop: str, why: str) -> None:
+        """Tells the function of a unit to stop. If it does not, its child is killed after the grace."""
+        if held.stop is not None:
+            # Lost comes before all else: there is nothing to report any more.
+            if stop == "lost":
+                held.stop, held.why = stop, why
+            return
+        held.stop, held.why = stop, why
+        if held.child is not None:
+            held.kill_at = time.monotonic() + self._plan.grace
+            self._crew.send(held.child, [Kind.TELL, held.id])
+        else:
+            with contextlib.suppress(ValueError):
+                self._queue.remove(held)
+                self._ended(held, _messages.STOPPED, None, "")
+
+    # Outcomes.
+
+    def _ended(self, held: _Held, ending: int, data: bytes | None, extra: Any) -> None:
+        """Notes what is to be reported about a unit that does not run any more."""
+        if self._suspects:
+            self._suspects.pop((held.spec, held.key), None)
+        if held.stop == "lost":
+            log.warning("%s %s was lost: %s", held.spec, held.key, held.why)
+            self.tally.lost += 1
+            del self._held[held.id]
+            return
+        data_part = () if data is None else (_DATA + data,)
+        if ending == _messages.FINISHED:
+            self._report(held, "finished", _options(held, _status(Status.FINISHED), *data_part))
+        elif ending == _messages.FAILED:
+            is_final, message = extra
+            final = (_FINAL,) if is_final else ()
+            body = _options(held, _status(Status.FAILED), _TELL_RETRY, *final, *data_part)
+            self._report(held, "failed", body, message)
+        elif ending == _messages.GIVEN_BACK:
+            self._give_back(held, extra)
+        elif held.stop == "cancelled":
+            self._report(held, "cancelled", _options(held, _status(Status.FAILED)))
+        elif held.stop == "timeout":
+            text = f"{extra}\n{held.why}" if extra and held.why not in extra else extra or held.why
+            body = _options(held, _status(Status.FAILED), _TELL_RETRY, _DATA + failed_data(held.data, text))
+            self._report(held, "failed", body, held.why)
+        else:
+            self._give_back(held)
+
+    def _give_back(self, held: _Held, delay: float = 0.0) -> None:
+        parts = (_DELAY + _number(delay),) if delay > 0 else ()
+        self._report(held, "given back", _options(held, _status(Status.AVAILABLE), *parts))
+
+    def _report(self, held: _Held, kind: str, body: bytes, message: str = "") -> None:
+        self._outbox.append(_Report(held, kind, body, message))
+
+    # The conversation with the daemon.
+
+    def _opened(self) -> None:
+        """Asks who is there, before anything else."""
+        if self._is_away:
+            log.info("connected to %s", self._address)
+            self._is_away = False
+        self._is_checked = False
+        info = _methods.server_info()
+        self._link.send([Call(info.method, info.params, self._on_info, self._on_no_info)])
+
+    def _on_info(self, info: Any) -> None:
+        features = {_wire.name_in(feature) for feature in info.get(b"features", ())}
+        missing = NEEDED - features
+        if missing:
+            self._fail(CoordinateError(
+                f"the daemon at {self._address} lacks {', '.join(sorted(missing))}: upgrade it"))  # fmt: skip
+        self._is_checked = True
+
+    def _on_no_info(self, _error: RequestRefused) -> None:
+        self._fail(CoordinateError(f"the server at {self._address} is not this coordinated, but an older one: "
+                                   f"use coordinate_worker with it"))  # fmt: skip
+
+    def _broken(self, error: Exception) -> None:
+        if self._in_flight:
+            if isinstance(error, RequestRefused):
+                # The daemon can't read something of it: one at a time, until the one is found.
+                self._on_unreadable(error)
+            self._outbox.extendleft(reversed(self._in_flight))
+            self._in_flight = []
+        self._is_asking = False
+        if not self._is_away:
+            log.warning("the daemon at %s can't be reached: %s; functions go on", self._address, error)
+            self._is_away = True
+
+    def _on_unreadable(self, error: RequestRefused) -> None:
+        if len(self._in_flight) > 1:
+            self._alone = max(self._alone, len(self._in_flight))
+            return
+        self._in_flight[0] = self._smaller(self._in_flight[0], error.message)
+
+    def _smaller(self, report: _Report, message: str) -> _Report:
+        """Gives what is reported instead of something that the daemon does not take."""
+        held = report.held
+        if report.kind == "finished":
+            text = f"the daemon did not accept the result: {message}"
+            body = _options(held, _status(Status.FAILED), _TELL_RETRY, _DATA + failed_data(held.data, text))
+            return _Report(held, "failed", body, text)
+        return _Report(held, report.kind, _options(held, _status(Status.FAILED)))
+
+    def _converse(self, now: float) -> None:
+        """Sends all that there is to say as one list, if there is anything."""
+        calls: list[Call] = []
+        if now >= self._heartbeat_at:
+            calls.append(self._heartbeat(now))
+        calls += self._set_up_specs()
+        calls += self._reports()
+        if now >= self._renew_at:
+            calls += self._renewals(now)
+        if not self._unset:
+            wants = self._wants(now)
+            if wants:
+                calls.append(self._get_work(wants))
+            if self._must_count:
+                self._must_count = False
+                calls.append(self._count())
+        is_last = self._phase is not Phase.WORKING and not self._held and not self._waiter.is_busy
+        if is_last and not calls and not self._unregistered:
+            request = _methods.worker_unregister(self._plan.worker)
+            calls.append(Call(request.method, request.params, self._on_unregistered, self._on_unregistered))
+        if calls:
+            self._link.send(calls)
+
+    def _on_unregistered(self, _answer: Any) -> None:
+        self._unregistered = True
+
+    def _heartbeat(self, now: float) -> Call:
+        self._heartbeat_at = now + HEARTBEAT_S
+        mode = "TERMINATE" if self._phase is not Phase.WORKING else "RUN" if self._held else "IDLE"
+        host = platform.node()
+        environment = {
+            "hostname": host,
+            "fqdn": host,
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "processes": self._plan.processes,
+            "concurrency": self._plan.concurrency,
+            "specs": sorted(self._definitions),
+        }
+        request = _methods.worker_heartbeat(self._plan.worker, mode, HEARTBEAT_LIFETIME_S, environment, None)
+        return Call(request.method, request.params, _ignore, _ignore)
+
+    # Work specs.
+
+    def _set_up_specs(self) -> list[Call]:
+        """Compares the definitions of new specs with the daemon's, and sets those that differ."""
+        calls: list[Call] = []
+        for name in sorted(self._unset):
+            definition = self._definitions[name]
+            request = _methods.get_work_spec(name)
+
+            def compare(found: Any, name: str = name, definition: dict[str, Any] = definition) -> None:
+                if _wire.text_strings(found) == _wire.text_strings(_wire.decode(_wire.encode(definition))):
+                    self._unset.discard(name)
+                    return
+                setting = _methods.set_work_spec(definition)
+                self._to_set.append(
+                    Call(setting.method, setting.params, lambda _: self._unset.discard(name), self._on_spec_refused)
+                )
+
+            calls.append(Call(request.method, request.params, compare, self._on_spec_refused))
+        if self._to_set:
+            calls, self._to_set = self._to_set, []
+        return calls
+
+    def _on_spec_refused(self, error: RequestRefused) -> None:
+        self._fail(CoordinateError(f"the daemon refuses a work spec: {error.message}"))
+
+    # Reports and renewals.
+
+    def _reports(self) -> list[Call]:
+        """Takes reports from the outbox, by work spec."""
+        most, size = REPORTS_MOST, 0
+        if self._alone:
+            most = 1
+            self._alone -= 1
+        by_spec: dict[str, list[_Report]] = {}
+        while self._outbox and len(self._in_flight) < most and size < REPORT_BYTES_MOST:
+            report = self._outbox.popleft()
+            size += len(report.body)
+            self._in_flight.append(report)
+            by_spec.setdefault(report.held.spec, []).append(report)
+        return [self._update(spec, [report.body for report in reports],
+                             lambda pair, reports=reports: self._on_reported(reports, pair),
+                             lambda error, reports=reports: self._on_report_error(reports, error))
+                for spec, reports in by_spec.items()]  # fmt: skip
+
+    @staticmethod
+    def _update(spec: str, bodies: list[bytes], done: Any, failed: Any) -> Call:
+        params = b"".join((_wire.array_header(2), _wire.encode(_wire.name_out(spec)), _wire.array_header(len(bodies)),
+                           *bodies))  # fmt: skip
+        return Call("update_work_units", params, done, failed)
+
+    def _on_reported(self, reports: list[_Report], pair: Any) -> None:
+        answers, message = pair
+        if answers is None:
+            # The work spec is gone, and its units with it.
+            answers = [[False, message]] * len(reports)
+        for report, (accepted, told) in zip(reports, answers, strict=True):
+            self._count_ending(report, bool(accepted), told)
+            del self._held[report.held.id]
+        done = {id(report) for report in reports}
+        self._in_flight = [report for report in self._in_flight if id(report) not in done]
+        self._pause = PAUSE_S[0]
+
+    def _count_ending(self, report: _Report, accepted: bool, told: Any) -> None:
+        tally, held = self.tally, report.held
+        if not accepted:
+            message = _wire.name_in(told)
+            if _is_cancellation(message):
+                tally.cancelled += 1
+            else:
+                log.warning("%s %s was lost: %s", held.spec, held.key, message)
+                tally.lost += 1
+        elif report.kind == "finished":
+            tally.finished += 1
+        elif report.kind == "cancelled":
+            tally.cancelled += 1
+        elif report.kind == "given back":
+            tally.given_back += 1
+        elif isinstance(told, dict):
+            tally.retried += 1
+            log.warning("%s %s failed, and is tried again in %.3g s: %s", held.spec, held.key, told[b"delay"],
+                        report.message)  # fmt: skip
+        else:
+            tally.failed += 1
+            log.error("%s %s failed: %s", held.spec, held.key, report.message)
+
+    def _on_report_error(self, reports: list[_Report], error: RequestRefused) -> None:
+        """The daemon could not do it: perhaps its disk is full. Nothing was changed, so it is asked again."""
+        done = {id(report) for report in reports}
+        self._in_flight = [report for report in self._in_flight if id(report) not in done]
+        if "limit " in error.message:
+            if len(reports) == 1:
+                reports = [self._smaller(reports[0], error.message)]
+            else:
+                self._alone = max(self._alone, len(reports))
+        self._outbox.extendleft(reversed(reports))
+        self._after_error(error)
+
+    def _after_error(self, error: RequestRefused) -> None:
+        """Asks nothing for a while: the daemon may be in trouble."""
+        log.warning("the daemon answered %s with an error: %s", error.method, error.message)
+        self._speaks_after = time.monotonic() + self._next_pause()
+
+    def _next_pause(self) -> float:
+        pause = self._pause
+        self._pause = min(2 * pause, PAUSE_S[1])
+        return pause
+
+    def _renewals(self, now: float) -> list[Call]:
+        """Renews the leases that are due, with the progress of their units."""
+        every = min(self._lease / 3, RENEW_S)
+        by_spec: dict[str, list[tuple[_Held, bytes]]] = {}
+        reported = {report.held.id for report in self._outbox} | {report.held.id for report in self._in_flight}
+        next_at = now + every
+        lease = _LEASE + _number(self._lease)
+        for held in self._held.values():
+            if held.renew_at > now or held.id in reported:
+                next_at = min(next_at, max(held.renew_at, now + PROGRESS_S / 10))
+                continue
+            progress = () if held.progress is None else (_DATA + held.progress,)
+            if held.progress is not None:
+                held.progress = None
+                held.progress_at = now
+            held.renew_at = now + every
+            by_spec.setdefault(held.spec, []).append((held, _options(held, lease, *progress)))
+        self._renew_at = next_at
+        calls: list[Call] = []
+        for spec, items in by_spec.items():
+            units = [held for held, _ in items]
+            calls.append(self._update(spec, [body for _, body in items],
+                                      lambda pair, units=units: self._on_renewed(units, pair),
+                                      lambda error, units=units: self._on_renewal_error(units, error)))  # fmt: skip
+        return calls
+
+    def _on_renewed(self, units: list[_Held], pair: Any) -> None:
+        answers, message = pair
+        if answers is None:
+            answers = [[False, message]] * len(units)
+        for held, (accepted, told) in zip(units, answers, strict=True):
+            if accepted or held.id not in self._held:
+                continue
+            why = str(_wire.name_in(told))
+            if _is_cancellation(why):
+                self._stop(held, "cancelled", why)
+            else:
+                self._stop(held, "lost", why)
+
+    def _on_renewal_error(self, units: list[_Held], error: RequestRefused) -> None:
+        for held in units:
+            held.renew_at = 0.0
+        self._renew_at = 0.0
+        self._after_error(error)
+
+    # Requests for work.
+
+    def _wants(self, now: float) -> int:
+        """How many units to ask for now; 0 if there is no need, or no sense."""
+        if self._phase is not Phase.WORKING or self._is_asking or self._wait_most is not None or now < self._asks_after:
+            return 0
+        return self._room()
+
+    def _room(self) -> int:
+        """How many units this worker can take."""
+        children = self._crew.ready
+        if not children:
+            return 0
+        slots = len(children) * self._plan.concurrency
+        mean = sum(self._seconds.values()) / len(self._seconds) if self._seconds else UNKNOWN_S
+        ahead = min(AHEAD_MOST, int(len(children) * self._plan.concurrency * AHEAD_S / max(mean, 1e-6)))
+        waiting = len(self._held) - len(self._outbox) - len(self._in_flight)
+        room = slots + ahead - waiting
+        # A request for few costs as much as one for many. Only a free slot can't wait.
+        return room if room > ahead // 2 or waiting < slots else 0
+
+    def _work_options(self, most: int, wait: float | None) -> bytes:
+        runtimes = sorted({"", "python3"} | {str(one.get("runtime", "")) for one in self._definitions.values()})
+        request = _methods.get_work(
+            self._plan.worker,
+            most=most,
+            lease_s=self._lease,
+            specs=sorted(self._definitions),
+            runtimes=runtimes,
+            wait=wait or 0.0,
+        )
+        return request.params
+
+    def _get_work(self, most: int) -> Call:
+        self._is_asking = True
+
+        def done(pair: Any) -> None:
+            self._is_asking = False
+            if not self._take(pair):
+                self._on_no_work(most)
+
+        def failed(error: RequestRefused) -> None:
+            self._is_asking = False
+            self._after_error(error)
+
+        return Call("get_work", self._work_options(most, None), done, failed)
+
+    def _take(self, pair: Any) -> bool:
+        """Takes the units of an answer. False if there are none."""
+        leases, message = pair
+        if message is not None:
+            raise CoordinateError(f"get_work: {_wire.name_in(message)}")
+        if isinstance(leases, tuple):
+            # The answer to a request for one unit.
+            leases = [] if leases[0] is None else [leases]
+        now = time.monotonic()
+        every = min(self._lease / 3, RENEW_S)
+        for lease in leases:
+            held = _Held(self._next_id, lease, now)
+            self._next_id += 1
+            held.renew_at = now + every
+            self._held[held.id] = held
+            if self._phase is Phase.WORKING:
+                self._queue.append(held)
+            else:
+                self._give_back(held)
+        if leases:
+            self._pause = PAUSE_S[0]
+            self._renew_at = min(self._renew_at, now + every)
+        return bool(leases)
+
+    def _on_no_work(self, most: int) -> None:
+        """There is no work now: waits for it at the daemon."""
+        if self._phase is not Phase.WORKING:
+            return
+        if self._until_empty:
+            if not self._held:
+                self._must_count = True
+            # Others may end the last units meanwhile, so it looks again soon.
+            self._asks_after = time.monotonic() + self._next_pause()
+            return
+        self._wait_most = most
+        if self._waiter.is_free:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._wait_most is None or self._phase is not Phase.WORKING:
+            return
+        wait = min(WAIT_S, self._lease / 4)
+
+        def done(pair: Any) -> None:
+            self._wait_most = None
+            self._take(pair)
+            if self._phase is not Phase.WORKING:
+                self._waiter.close()
+
+        self._waiter.send([Call("get_work", self._work_options(self._wait_most, wait), done, self._on_wait_error)],
+                          alone=True)  # fmt: skip
+
+    def _on_wait_error(self, error: RequestRefused) -> None:
+        self._wait_most = None
+        self._after_error(error)
+
+    def _waiter_opened(self) -> None:
+        self._wait()
+
+    def _waiter_broken(self, _error: Exception) -> None:
+        # The other connection shows what is wrong. It asks again.
+        self._wait_most = None
+        self._asks_after = time.monotonic() + self._next_pause()
+
+    def _count(self) -> Call:
+        """Asks whether any unit of these work specs is left, with any worker."""
+        request = _methods.summary()
+
+        def done(result: Any) -> None:
+            left = sum(one.available + one.pending for one in request.parse(result) if one.spec in self._definitions)
+            if not left and not self._held and self._phase is Phase.WORKING:
+                self._drain()
+
+        return Call(request.method, request.params, done, lambda error: self._after_error(error))
+
+
+def _is_cancellation(message: Any) -> bool:
+    return isinstance(message, str) and (message == "cancelled" or message.startswith("cancelled: "))
+
+
+def _ignore(_answer: Any) -> None:
+    """An answer that changes nothing."""
+
+
+def install_signals(supervisor: Supervisor) -> dict[signal.Signals, Any]:
+    """In the main thread, lets SIGTERM and SIGINT stop a worker, and SIGHUP reload it. Gives what was before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    handlers = {
+        signal.SIGTERM: lambda *_: supervisor.stop(),
+        signal.SIGINT: lambda *_: supervisor.stop(),
+        signal.SIGHUP: lambda *_: supervisor.reload(),
+    }
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+
+def restore_signals(before: dict[signal.Signals, Any]) -> None:
+    """Undoes `install_signals`."""
+    for number, handler in before.items():
+        signal.signal(number, handler)
