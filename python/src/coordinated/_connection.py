@@ -1,7 +1,7 @@
-"""A blocking connection to the daemon: it connects again when it breaks, sends again, and can have many requests in
-flight.
+"""A blocking connection to the daemon.
 
-It is for one thread at a time. `Client` keeps several.
+It connects again when it breaks, sends again what was not answered, and can have many requests in flight. It is for one
+thread at a time; `Client` keeps several.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def configure(connected: socket.socket) -> None:
 
 
 def backoff() -> Iterator[float]:
-    """Gives the pauses between attempts to connect: 0.05 s, doubled up to 2 s, each shortened at random by up to a half."""
+    """Gives the pauses between attempts to connect: 0.05 s, doubled up to 2 s, each shortened by up to a half."""
     pause = 0.05
     while True:
         yield pause * random.uniform(0.5, 1)

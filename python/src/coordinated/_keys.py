@@ -14,13 +14,15 @@ __all__ = ["new_key"]
 
 _lock = threading.Lock()
 _last = 0
-_random = 0
+_tail = ""
 
 
 def _draw() -> None:
     """Draws the part of the keys that is this process's own."""
-    global _random
-    _random = int.from_bytes(os.urandom(8), "big") >> 2
+    global _tail
+    # The two highest bits are the UUID's variant.
+    drawn = f"{int.from_bytes(os.urandom(8), 'big') >> 2 | 1 << 63:016x}"
+    _tail = f"-{drawn[:4]}-{drawn[4:]}"
 
 
 _draw()
@@ -31,12 +33,11 @@ if hasattr(os, "register_at_fork"):
 def new_key() -> str:
     """Makes a key. Within a process each is greater than the one before; those of two processes differ."""
     global _last
-    nanoseconds = time.time_ns()
     # 48 bits of milliseconds, and 12 bits of their fraction.
-    milliseconds, rest = divmod(nanoseconds, 1_000_000)
-    now = (milliseconds << 12) | (rest * 4096 // 1_000_000)
+    now = time.time_ns() * 4096 // 1_000_000
     with _lock:
-        _last = now = max(now, _last + 1)
-    tail = 0x8000_0000_0000_0000 | _random
-    digits = f"{now >> 12:012x}7{now & 0xFFF:03x}{tail:016x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        if now <= _last:
+            now = _last + 1
+        _last = now
+    digits = f"{now:015x}"
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[12:]}{_tail}"

@@ -191,10 +191,8 @@ def get_work_spec_meta(spec: str) -> Request[dict[str, Any]]:
 
 def unit_item(key: str, data: Mapping[Any, Any], meta: Mapping[bytes, Any] | None = None) -> bytes:
     """Encodes a unit for `add_work_units`. Meta are `priority`, `delay` and `group`."""
-    item: list[Any] = [_wire.name_out(key), data]
-    if meta:
-        item.append(meta)
-    return _wire.encode(item)
+    name = _wire.name_out(key)
+    return _wire.encode_unit([name, data, meta] if meta else [name, data], data)
 
 
 def add_work_units(spec: str, items: Sequence[bytes], if_exists: IfExists = "skip") -> Request[Added]:

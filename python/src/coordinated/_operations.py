@@ -1,5 +1,4 @@
-"""What a client does, as steps without sockets: each operation is a generator that yields requests and gets their
-answers.
+"""What a client does, as steps without sockets: generators that yield requests and get their answers.
 
 `Client` and `AsyncClient` run the same operations, one blocking and one awaiting. Yielding a list of requests sends
 them as one list, and gives the list of their answers.

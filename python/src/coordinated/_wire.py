@@ -25,6 +25,7 @@ __all__ = [
     "array_header",
     "decode",
     "encode",
+    "encode_unit",
     "frame",
     "list_body",
     "name_in",
@@ -42,7 +43,7 @@ _FLAT: Final = frozenset([str, int, float, bool, bytes, type(None)])
 
 
 class BadAnswer(CoordinateError):
-    """The server sent bytes that are no CBOR-RPC answer. Is it `coordinated`, and is this its CBOR-RPC port?"""
+    """The server sent bytes that are no CBOR-RPC answer: it is not `coordinated`, or this is not its CBOR-RPC port."""
 
 
 def _encode_tuple(encoder: cbor2.CBOREncoder, value: Any) -> None:
@@ -74,6 +75,16 @@ def _needs_encoders(value: Any) -> bool:
     if kind is list:
         return not _FLAT.issuperset(map(type, value)) and any(map(_needs_encoders, value))
     return True
+
+
+def encode_unit(item: list[Any], data: Any) -> bytes:
+    """Encodes an item of `add_work_units`, fast if its data have no tuples, dataclasses or lists at the first level."""
+    if type(data) is dict and _FLAT.issuperset(map(type, data.values())):
+        try:
+            return cbor2.dumps(item)
+        except UnicodeEncodeError:
+            pass  # `encode` says where
+    return encode(item)
 
 
 def encode(value: Any) -> bytes:

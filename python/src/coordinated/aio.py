@@ -409,7 +409,7 @@ class AsyncClient:
         return await self._run(_operations.why(target))
 
     async def summary(self) -> list[SpecSummary]:
-        """Gives the number of units of each work spec in each status, by name. Work specs without units are left out."""
+        """Gives the number of units of each work spec in each status, by name. Those without units are left out."""
         return await self._call(_methods.summary())
 
     async def count(self, spec: Spec[..., Any] | str) -> dict[Status, int]:

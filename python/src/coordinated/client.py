@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
@@ -98,17 +98,14 @@ class Client:
     # How calls are made.
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection]:
+    def _connection(self) -> Generator[Connection, None, None]:
         with self._mutex:
             if self._idle is None:
                 raise CoordinateError("the client is closed: make another one")
             if os.getpid() != self._pid:
                 # After a fork the sockets are the parent's.
                 self._idle, self._pid = [], os.getpid()
-            if self._idle:
-                connection = self._idle.pop()
-            else:
-                connection = Connection(self.server, reconnect_for=self._reconnect_for)
+            connection = self._idle.pop() if self._idle else Connection(self.server, reconnect_for=self._reconnect_for)
         try:
             yield connection
         finally:
@@ -252,7 +249,7 @@ class Client:
     def units(
         self, spec: Spec[..., Any] | str, status: Status | None = None, start: str | None = None
     ) -> Iterator[tuple[str, dict[Any, Any]]]:
-        """Gives the keys and data of the units of a work spec, by key, of all or of one status, from the key `start` on."""
+        """Gives the keys and data of the units of a work spec, all or those of one status, by key, from `start` on."""
         following: str | None = start or ""
         while following is not None:
             page, following = self._run(
@@ -280,7 +277,7 @@ class Client:
         return self._run(_operations.why(target))
 
     def summary(self) -> list[SpecSummary]:
-        """Gives the number of units of each work spec in each status, by name. Work specs without units are left out."""
+        """Gives the number of units of each work spec in each status, by name. Those without units are left out."""
         return self._call(_methods.summary())
 
     def count(self, spec: Spec[..., Any] | str) -> dict[Status, int]:
@@ -314,7 +311,7 @@ class Client:
         return self._run(_operations.cancel(target, reason, grace))
 
     def delete(self, target: Target, status: Status | None = None) -> int:
-        """Deletes a unit, or the units of a work spec, all or those of one status, with their attempts; gives their number."""
+        """Deletes a unit, or the units of a work spec, all or those of one status; gives their number."""
         return self._run(_operations.delete(target, status))
 
     def prioritize(self, unit: Unit[Any], priority: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from ._annotations import Converter, converter, hints_of
 from ._keys import new_key
@@ -15,7 +15,13 @@ __all__ = ["AsyncSpec", "Backoff", "HaltAfter", "Spec", "SyncSpec", "Unit", "Uni
 
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
+if TYPE_CHECKING:
+    # `Unit("thumbnails", "a.png")` tells nothing about its result.
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    R_co = DefaultTypeVar("R_co", covariant=True, default=Any)
+else:
+    R_co = TypeVar("R_co", covariant=True)
 
 RUNTIME: Final = "python3"
 # Keys that a worker adds to the data of a unit, beside its arguments.
@@ -189,9 +195,10 @@ class Spec(Generic[P, R_co]):
 
         Raises `TypeError` if they don't fit the function.
         """
-        given: dict[str, Any] = dict(zip(self._names, args, strict=False))
-        given.update(kwargs)
-        if len(given) != len(args) + len(kwargs) or not self._required <= given.keys() <= self._known:
+        given: dict[str, Any] = kwargs
+        if args:
+            given = dict(zip(self._names, args, strict=False)) | kwargs
+        if len(given) != len(args) + len(kwargs) or not self._fits(given):
             # Rare: too many, too few, or **kwargs. This says what is wrong, as Python does in a call.
             try:
                 self.signature.bind(*args, **kwargs)
@@ -199,8 +206,11 @@ class Spec(Generic[P, R_co]):
                 raise TypeError(f"{self.name}: {error}") from None
         return given
 
+    def _fits(self, given: Mapping[str, Any]) -> bool:
+        return self._known.issuperset(given) and self._required.issubset(given)
+
     def unit(self, *args: P.args, **kwargs: P.kwargs) -> Unit[R_co]:
-        """Makes a unit with these arguments and a new key. It is not added yet: `Client.add_many` takes many of them."""
+        """Makes a unit with these arguments and a new key, to be added by `Client.add` or `Client.add_many`."""
         return Unit(self.name, new_key(), self.arguments(*args, **kwargs), definition=self, generated=True)
 
     def options(
@@ -234,7 +244,7 @@ class Spec(Generic[P, R_co]):
         given = dict(data)
         if "schedule" in self.settings and "scheduled" not in self._known:
             given.pop("scheduled", None)
-        if not self._required <= given.keys() <= self._known:
+        if not self._fits(given):
             try:
                 self.signature.bind(**given)
             except TypeError as error:
