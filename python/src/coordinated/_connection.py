@@ -29,6 +29,8 @@ RECONNECT_FOR_S: Final = 30.0
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 # The bound of what is sent before answers are read. Above the daemon's own limit both would wait for each other.
 _IN_FLIGHT_MOST: Final = 64
+# More than this is allocated in another way, which costs more than it saves for short answers.
+_RECEIVE_BYTES: Final = 64 * 1024
 
 
 def configure(connected: socket.socket) -> None:
@@ -95,6 +97,21 @@ class Connection:
 
     def call(self, request: Request[T]) -> T:
         """Sends a request and waits for its answer."""
+        if self._socket is not None:
+            # Nearly always this is all.
+            try:
+                self._send(request.body(self._next_number()))
+                response = self._receive()
+            except OSError:
+                self.close()
+                if not request.repeatable:
+                    raise outcome_unknown(self.address, request.method) from None
+            except BaseException:
+                # Interrupted: the answer that comes would be taken for the next one's.
+                self.close()
+                raise
+            else:
+                return request.answer(response)
         return self._again([request.repeatable], [request.method], lambda: self._exchange(request))
 
     def call_list(self, requests: Sequence[Request[Any]]) -> list[Any]:
@@ -241,9 +258,11 @@ class Connection:
         if self._socket is None:
             raise ConnectionResetError("the connection was closed")
         while (body := self._frames.next()) is None:
-            data = self._socket.recv(256 * 1024)
+            data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
                 raise ConnectionResetError("the daemon closed the connection")
+            if (body := self._frames.whole(data)) is not None:
+                break
             self._frames.feed(data)
         return _wire.decode(body)
 

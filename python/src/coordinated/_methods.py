@@ -61,6 +61,11 @@ class Request(Generic[T_co]):
 
 
 def _params(*params: Any) -> bytes:
+    return _wire.encode_plain(params)
+
+
+def _params_with_data(*params: Any) -> bytes:
+    """Encodes parameters in which there are values of the user's, such as tuples."""
     return _wire.encode(list(params))
 
 
@@ -146,7 +151,7 @@ def server_info() -> Request[dict[str, Any]]:
 
 def set_work_spec(definition: Mapping[str, Any]) -> Request[None]:
     """Sets a work spec."""
-    return Request("set_work_spec", _params(dict(definition)), _pair("set_work_spec", lambda _: None))
+    return Request("set_work_spec", _params_with_data(dict(definition)), _pair("set_work_spec", lambda _: None))
 
 
 def get_work_spec(spec: str) -> Request[dict[str, Any] | None]:
@@ -191,7 +196,7 @@ def get_work_spec_meta(spec: str) -> Request[dict[str, Any]]:
 
 def unit_item(key: str, data: Mapping[Any, Any], meta: Mapping[bytes, Any] | None = None) -> bytes:
     """Encodes a unit for `add_work_units`. Meta are `priority`, `delay` and `group`."""
-    name = _wire.name_out(key)
+    name = key if key.isascii() else _wire.name_out(key)
     return _wire.encode_unit([name, data, meta] if meta else [name, data], data)
 
 
@@ -362,14 +367,15 @@ def get_work(
             return [] if units[0] is None else [lease(units)]
         return [lease(unit) for unit in units]
 
-    options = _options(
-        max_jobs=most,
-        lease_time=lease_s,
-        work_spec_names=_names(specs),
-        runtimes=None if runtimes is None else list(runtimes),
-        attempts=True,
-        wait=wait if wait > 0 else None,
-    )
+    options: dict[bytes, Any] = {b"max_jobs": most, b"attempts": True}
+    if lease_s is not None:
+        options[b"lease_time"] = lease_s
+    if specs is not None:
+        options[b"work_spec_names"] = _names(specs)
+    if runtimes is not None:
+        options[b"runtimes"] = list(runtimes)
+    if wait > 0:
+        options[b"wait"] = wait
     return Request("get_work", _params(_wire.name_out(worker), options), parse, wait=wait)
 
 
@@ -385,16 +391,24 @@ def report_options(
     tell_retry: bool = False,
 ) -> dict[bytes, Any]:
     """Gives the options of a report."""
-    return _options(
-        status=None if status is None else int(status),
-        data=data,
-        lease_time=lease_s,
-        attempt=attempt,
-        worker_id=None if worker is None else _wire.name_out(worker),
-        delay=delay,
-        final=final or None,
-        tell_retry=tell_retry or None,
-    )
+    options: dict[bytes, Any] = {}
+    if status is not None:
+        options[b"status"] = int(status)
+    if data is not None:
+        options[b"data"] = data
+    if lease_s is not None:
+        options[b"lease_time"] = lease_s
+    if attempt is not None:
+        options[b"attempt"] = attempt
+    if worker is not None:
+        options[b"worker_id"] = _wire.name_out(worker)
+    if delay is not None:
+        options[b"delay"] = delay
+    if final:
+        options[b"final"] = True
+    if tell_retry:
+        options[b"tell_retry"] = True
+    return options
 
 
 def _report(pair: Any) -> Report:
@@ -405,9 +419,14 @@ def _report(pair: Any) -> Report:
     return Report(bool(accepted), _text(told))
 
 
+def _report_params(spec: str, key: str, options: Mapping[bytes, Any]) -> bytes:
+    params = _wire.name_out(spec), _wire.name_out(key), options
+    return _params_with_data(*params) if b"data" in options else _params(*params)
+
+
 def update_work_unit(spec: str, key: str, options: Mapping[bytes, Any]) -> Request[Report]:
     """Reports on a unit; `report_options` gives the options."""
-    return Request("update_work_unit", _params(_wire.name_out(spec), _wire.name_out(key), options), _report)
+    return Request("update_work_unit", _report_params(spec, key, options), _report)
 
 
 def update_work_units(spec: str, reports: Sequence[tuple[str, Mapping[bytes, Any]]]) -> Request[list[Report]]:
@@ -417,7 +436,7 @@ def update_work_units(spec: str, reports: Sequence[tuple[str, Mapping[bytes, Any
         return [_report(answer) for answer in answers]
 
     items = [[_wire.name_out(key), options] for key, options in reports]
-    return Request("update_work_units", _params(_wire.name_out(spec), items), _of_spec(spec, parse))
+    return Request("update_work_units", _params_with_data(_wire.name_out(spec), items), _of_spec(spec, parse))
 
 
 # Questions.
@@ -491,7 +510,7 @@ def worker_heartbeat(
 ) -> Request[None]:
     """Registers a worker, or keeps it alive for so many seconds more."""
     names = [None if name is None else _wire.name_out(name) for name in (worker, mode, parent)]
-    params = _params(names[0], names[1], lifetime_s, environment, names[2])
+    params = _params_with_data(names[0], names[1], lifetime_s, environment, names[2])
     return Request("worker_heartbeat", params, lambda _: None)
 
 

@@ -105,32 +105,42 @@ def set_specs(spec: Spec[..., Any]) -> Operation[None]:
 # Adding.
 
 
+class _Batch:
+    """Encoded units of one work spec."""
+
+    __slots__ = ("bytes", "items")
+
+    def __init__(self) -> None:
+        self.items: list[bytes] = []
+        self.bytes = 0
+
+
 class Batches:
     """Collects units into requests of up to 1,000 units or a megabyte, for each work spec apart."""
 
     def __init__(self, if_exists: IfExists) -> None:
         self._if_exists: IfExists = if_exists
-        self._items: dict[str, list[bytes]] = {}
-        self._bytes: dict[str, int] = {}
+        self._batches: dict[str, _Batch] = {}
 
     def push(self, unit: Unit[Any]) -> Request[Added] | None:
         """Takes a unit; gives a request when there are enough units for one."""
         item = _methods.unit_item(unit.key, unit.data, unit.meta())
-        items = self._items.setdefault(unit.spec, [])
-        items.append(item)
-        size = self._bytes[unit.spec] = self._bytes.get(unit.spec, 0) + len(item)
-        if len(items) < _BATCH_UNITS and size < _BATCH_BYTES:
+        batch = self._batches.get(unit.spec)
+        if batch is None:
+            batch = self._batches[unit.spec] = _Batch()
+        batch.items.append(item)
+        batch.bytes += len(item)
+        if len(batch.items) < _BATCH_UNITS and batch.bytes < _BATCH_BYTES:
             return None
         return self._take(unit.spec)
 
     def rest(self) -> Iterator[Request[Added]]:
         """Gives the requests for the units that are left."""
-        for spec in list(self._items):
+        for spec in list(self._batches):
             yield self._take(spec)
 
     def _take(self, spec: str) -> Request[Added]:
-        del self._bytes[spec]
-        return _methods.add_work_units(spec, self._items.pop(spec), self._if_exists)
+        return _methods.add_work_units(spec, self._batches.pop(spec).items, self._if_exists)
 
 
 class Adder:

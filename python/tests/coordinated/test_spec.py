@@ -75,7 +75,7 @@ def test_the_data_of_a_unit_are_the_arguments_by_name() -> None:
 def test_options_are_those_of_one_unit() -> None:
     unit = resize.options(key="k", priority=2, delay=60, group="acme").unit(path="a")
     assert (unit.key, unit.meta()) == ("k", {b"priority": 2, b"delay": 60, b"group": "acme"})
-    assert resize.unit("a").meta() == {}
+    assert resize.unit("a").meta() is None
 
 
 @pytest.mark.parametrize(
