@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from . import _wire
-from ._address import Address, parse_address
+from . import _methods, _wire
+from ._address import Address, find_token, parse_address
 from ._methods import Request
 from .errors import ServerUnreachable
 
@@ -75,10 +75,14 @@ class Connection:
         server: The address, as in `Client`.
         reconnect_for: For how many seconds to try when an open connection breaks. The first attempt to connect
             is not repeated.
+        token: As in `Client`.
     """
 
-    def __init__(self, server: str | None = None, *, reconnect_for: float = RECONNECT_FOR_S) -> None:
+    def __init__(
+        self, server: str | None = None, *, reconnect_for: float = RECONNECT_FOR_S, token: str | None = None
+    ) -> None:
         self.address = parse_address(server)
+        self._token = find_token(token)
         self._reconnect_for = reconnect_for
         self._socket: socket.socket | None = None
         self._frames = _wire.FrameReader()
@@ -243,7 +247,14 @@ class Connection:
             opened = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S)
         configure(opened)
         opened.settimeout(None)
-        self._socket, self._frames, self._was_connected = opened, _wire.FrameReader(), True
+        self._socket, self._frames = opened, _wire.FrameReader()
+        if self._token is not None:
+            try:
+                self._exchange(_methods.authenticate(self._token))
+            except BaseException:
+                self.close()
+                raise
+        self._was_connected = True
 
     def _next_number(self) -> int:
         self._number += 1

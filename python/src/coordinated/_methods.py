@@ -146,6 +146,15 @@ def server_info() -> Request[dict[str, Any]]:
     return Request("server_info", _params(), _wire.text_strings)
 
 
+def authenticate(token: str) -> Request[None]:
+    """Shows a token: from then on the connection may do what it allows."""
+
+    def parse(_: Any) -> None:
+        return None
+
+    return Request("authenticate", _params(token), parse)
+
+
 # Work specs.
 
 

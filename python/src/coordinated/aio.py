@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from . import _methods, _operations, _wire
-from ._address import parse_address
+from ._address import find_token, parse_address
 from ._connection import CONNECT_TIMEOUT_S, RECONNECT_FOR_S, backoff, configure, outcome_unknown, unreachable
 from ._methods import IfExists, Request
 from ._operations import Operation, Target, spec_name
@@ -129,11 +129,13 @@ class AsyncClient:
         server: str | None = None,
         *,
         reconnect_for: float = RECONNECT_FOR_S,
+        token: str | None = None,
         python2_strings: bool = False,
     ) -> None:
         self._address = parse_address(server)
         self.server = str(self._address)
         self._reconnect_for = reconnect_for
+        self._token = find_token(token)
         self._strings = python2_strings
         self._adder = _operations.Adder()
         self._closed = False
@@ -184,6 +186,13 @@ class AsyncClient:
         if opened is not None and opened.family != socket.AF_UNIX:
             configure(opened)
         connection = AsyncConnection(reader, writer)
+        if self._token is not None:
+            request = _methods.authenticate(self._token)
+            try:
+                request.answer(await connection.exchange(request.body(connection.next_number())))
+            except BaseException:
+                connection.close()
+                raise
         self._open = {one for one in self._open if not one.closed}
         self._open.add(connection)
         self._was_connected = True

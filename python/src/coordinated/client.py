@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from . import _methods, _operations
+from ._address import find_token, parse_address
 from ._connection import RECONNECT_FOR_S, Connection
 from ._methods import IfExists, Request
 from ._operations import Operation, Target, spec_name
@@ -51,6 +52,8 @@ class Client:
             127.0.0.1:5932.
         reconnect_for: For how many seconds to try again when a connection breaks. A daemon that does not answer at the
             first call is an error at once.
+        token: The secret of a token, for a daemon that wants one; by default that in the file COORDINATED_TOKEN_FILE,
+            or in the variable COORDINATED_TOKEN.
         python2_strings: Give byte strings in data as `str` where they are UTF-8: for queues that Python 2 programs
             fill.
 
@@ -66,15 +69,16 @@ class Client:
         server: str | None = None,
         *,
         reconnect_for: float = RECONNECT_FOR_S,
+        token: str | None = None,
         python2_strings: bool = False,
     ) -> None:
-        first = Connection(server, reconnect_for=reconnect_for)
-        self.server = str(first.address)
+        self.server = str(parse_address(server))
         self._reconnect_for = reconnect_for
+        self._token = find_token(token)
         self._strings = python2_strings
         self._adder = _operations.Adder()
         self._mutex = threading.Lock()
-        self._idle: list[Connection] | None = [first]
+        self._idle: list[Connection] | None = []
         self._pid = os.getpid()
 
     def __enter__(self) -> Client:
@@ -105,11 +109,14 @@ class Client:
             if os.getpid() != self._pid:
                 # After a fork the sockets are the parent's.
                 self._idle, self._pid = [], os.getpid()
-            connection = self._idle.pop() if self._idle else Connection(self.server, reconnect_for=self._reconnect_for)
+            connection = self._idle.pop() if self._idle else self._new_connection()
         try:
             yield connection
         finally:
             self._give_back(connection)
+
+    def _new_connection(self) -> Connection:
+        return Connection(self.server, reconnect_for=self._reconnect_for, token=self._token)
 
     def _give_back(self, connection: Connection) -> None:
         with self._mutex:

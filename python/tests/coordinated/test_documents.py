@@ -1,8 +1,8 @@
 """Every code block of the documents is run, in order, in one folder, with one daemon; what it prints is compared.
 
-A Python block that begins with `# NAME.py` is that file. It has to be importable, or to pass if it has tests. Other Python
-blocks are programs: the lines `#> ...` in them are what they print. The lines of `sh` blocks are run, those that end in `&`
-until the end of the document; what installs the package or starts the daemon is left out.
+A Python block that begins with `# NAME.py` is that file. It has to be importable, or to pass if it has tests. Other
+Python blocks are programs: the lines `#> ...` in them are what they print. The lines of `sh` blocks are run, those that
+end in `&` until the end of the document; what installs the package or starts the daemon is left out.
 """
 
 from __future__ import annotations
