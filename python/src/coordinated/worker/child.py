@@ -71,7 +71,8 @@ class _Unit:
     __slots__ = ("attempt_id", "data", "id", "is_told", "key", "number", "spec", "task")
 
     def __init__(self, item: list[Any]) -> None:
-        self.id, self.spec, self.key, self.data, self.attempt_id, self.number = item
+        self.id, self.spec, key, self.data, self.attempt_id, self.number = item
+        self.key: str = _wire.name_in(key)
         self.is_told = False
         self.task: asyncio.Task[None] | None = None
 

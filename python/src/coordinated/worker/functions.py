@@ -173,12 +173,11 @@ def text_of(error: BaseException) -> str:
         lines = traceback.format_exception_only(type(error), error)
     else:
         lines = traceback.format_exception(type(error), error, frames)
-    return "".join(lines).strip()
+    # Whatever an exception's message has in it, it can be sent.
+    return "".join(lines).strip().encode("utf-8", "backslashreplace").decode()[-TRACEBACK_CHARACTERS_MOST:]
 
 
 def failed_data(data: dict[Any, Any], text: str) -> bytes:
     """Encodes the data of a unit with a traceback."""
-    # Whatever an exception's message has in it, it can be sent.
-    text = text[-TRACEBACK_CHARACTERS_MOST:].encode("utf-8", "backslashreplace").decode()
     kept = {key: value for key, value in data.items() if key not in ("traceback", b"traceback")}
     return _wire.encode({**kept, "traceback": text})

@@ -385,6 +385,9 @@ class Supervisor:
         definitions = {name: definition for name, definition, _ in specs}
         changed = {name for name, definition in definitions.items() if self._definitions.get(name) != definition}
         self._unset = (self._unset | changed) & definitions.keys()
+        if changed:
+            # It tells the names of the specs.
+            self._heartbeat_at = 0.0
         self._definitions = definitions
         self._timeouts = {name: timeout for name, _, timeout in specs}
 
@@ -410,7 +413,9 @@ class Supervisor:
     def _died(self, child: Child, why: str) -> None:
         """Gives back what a child had when it died; the unit that it died of has failed."""
         units = [self._held[unit] for unit in child.units if unit in self._held]
-        running = set(self._crew.running(child))
+        # If nothing ran, it may have died of a unit all the same, after it ended: any, or the one that was alone.
+        ran = self._crew.running(child)
+        running = set(ran or child.units)
         blamed = child.killed_for[0] if child.killed_for is not None else frozenset(running)
         if child.process is None:
             if not child.is_retired:
@@ -418,7 +423,7 @@ class Supervisor:
             return
         if units:
             log.warning("%s", why)
-        is_clear = len(blamed) == 1
+        is_clear = len(blamed) == 1 and bool(ran or child.alone or child.killed_for)
         for held in units:
             self._leaves(child, held)
             if held.id in blamed and is_clear:
@@ -480,7 +485,7 @@ class Supervisor:
             child.units[held.id] = None
             child.seconds += held.estimate
             child.taken += 1
-            items.append([held.id, held.spec, _wire.name_in(held.key), held.data, held.attempt, held.number])
+            items.append([held.id, held.spec, held.key, held.data, held.attempt, held.number])
             if is_suspect:
                 child.alone = True
                 break
@@ -828,7 +833,7 @@ class Supervisor:
         slots = len(children) * self._plan.concurrency
         mean = sum(self._seconds.values()) / len(self._seconds) if self._seconds else UNKNOWN_S
         ahead = min(AHEAD_MOST, int(len(children) * self._plan.concurrency * AHEAD_S / max(mean, 1e-6)))
-        waiting = len(self._held) - len(self._outbox) - len(self._in_flight)
+        waiting = len(self._queue) + sum(len(child.units) for child in children)
         room = slots + ahead - waiting
         # A request for few costs as much as one for many. Only a free slot can't wait.
         return room if room > ahead // 2 or waiting < slots else 0
