@@ -19,7 +19,12 @@ import pytest
 from coordinated.testing import Daemon
 
 PYTHON = Path(__file__).parents[2]
-DOCUMENTS = [PYTHON / "README.md", PYTHON.parent / "docs" / "python.md"]
+# Other shell lines of the README of the whole project are for Rust.
+DOCUMENTS = {
+    PYTHON / "README.md": {"python", "sh"},
+    PYTHON.parent / "docs" / "python.md": {"python", "sh"},
+    PYTHON.parent / "README.md": {"python"},
+}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DONE_BY_THE_TEST = re.compile(r"pip install .*|coordinated( &)?")
 PATIENCE_S = 120
@@ -75,10 +80,10 @@ class Reader:
             process.wait(PATIENCE_S)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_code_of_a_document_does_what_it_says(document: Path, tmp_path: Path) -> None:
-    blocks = BLOCK.findall(document.read_text())
-    assert len(blocks) >= 4
+    blocks = [block for block in BLOCK.findall(document.read_text()) if block[0] in DOCUMENTS[document]]
+    assert blocks
     with Daemon() as daemon:
         reader = Reader(tmp_path, daemon)
         try:
@@ -86,7 +91,6 @@ def test_the_code_of_a_document_does_what_it_says(document: Path, tmp_path: Path
                 if language == "python":
                     reader.python(number, text)
                 else:
-                    assert language == "sh", f"{document.name}: a block of {language}, which this test can't run"
                     reader.shell(text)
         finally:
             reader.close()
