@@ -253,13 +253,14 @@ def ticks(log: str = "") -> None:
     """Units of it are made by the daemon."""
 
 
-@spec
+# Every death of a child costs its unit an attempt, however many there are.
+@spec(retries=1000, backoff=NOW)
 def storm(log: str) -> None:
     note(log, current().key)
     time.sleep(0.02)
 
 
-@spec
+@spec(retries=1000, backoff=NOW)
 async def storm_async(log: str) -> None:
     note(log, current().key)
     await asyncio.sleep(0.3)

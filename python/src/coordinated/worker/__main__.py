@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if options.reload:
         try:
-            import watchfiles
+            watchfiles = importlib.import_module("watchfiles")
         except ImportError:
             parser.error("--reload needs watchfiles: pip install 'coordinated[reload]'")
         threading.Thread(

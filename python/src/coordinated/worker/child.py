@@ -155,8 +155,7 @@ class _MainThread(_Child):
 
     def run(self, lifespan: Callable[[], Any] | None) -> bool:
         """Runs what comes, until the supervisor retires this process or is gone. False if it could not begin."""
-        if self._can_signal:
-            before = signal.signal(STOP_SIGNAL, self._stop_now)
+        before = signal.signal(STOP_SIGNAL, self._stop_now) if self._can_signal else None
         try:
             with contextlib.ExitStack() as stack:
                 try:
