@@ -265,10 +265,10 @@ class LoopWorker(SingleWorker):
         except KeyError:
             duration = ForkWorker.default_config["child_lifetime"]
         deadline = time.monotonic() + duration
-        did_work = True
-        while did_work and time.monotonic() < deadline:
-            did_work = self.run_one(set_title)
-        return did_work
+        while self.run_one(set_title):
+            if time.monotonic() >= deadline:
+                return True
+        return False
 
 
 class ForkWorker(Worker):

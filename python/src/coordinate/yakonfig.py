@@ -23,7 +23,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 Config = dict[str, Any]
 
@@ -87,14 +87,13 @@ def set_global_config(path_dict_or_stream: str | Config | IO[str]) -> Config:
             config = load_yaml(stream)
         _global_config_path = source
     elif isinstance(source, Mapping):
-        config = source
+        config = cast(Config, source)
     elif hasattr(source, "read"):
         config = load_yaml(source)
     else:
         raise Exception(f"a configuration is a path, a mapping or a stream, not {source!r}")
-    result: Config = config
-    _global_config = result
-    return result
+    _global_config = config
+    return cast(Config, config)
 
 
 def get_global_config(*args: str) -> Any:
@@ -383,10 +382,10 @@ def _walk(
         key = getattr(module, "config_name", None)
         if key is None:
             raise ProgrammerError(f"{module!r} must have a config_name")
-        block: Any = None
+        block: Config | None = None
         if config is not None:
-            block = config.setdefault(key, {})
-            if not isinstance(block, Mapping):
+            block = cast(Config, config.setdefault(key, {}))
+            if not isinstance(block, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigurationError(f"configuration {prefix + key} must be a map, not {block!r}")
         visit(block, module, prefix + key)
         _walk(block, getattr(module, "sub_modules", ()), visit, prefix + key + ".")
