@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from coordinated import _wire
+from coordinated._address import find_token
+from coordinated._connection import configure
 from coordinated.errors import RequestRefused
 
 from ._strings import received
@@ -107,6 +109,9 @@ class CborRpcClient:
     connection fails, and `base_retry_seconds` (0.5), the wait before the first of these,
     which doubles each time; `python2_strings` (false), for queues that Python 2 fills.
 
+    A token for the daemon is in the file that the variable COORDINATED_TOKEN_FILE names, or in
+    COORDINATED_TOKEN; not in the configuration, which add_flow stores in work specs.
+
     Threads can share a client; their calls go one after the other.
     """
 
@@ -123,6 +128,7 @@ class CborRpcClient:
         self._message_count = 0
         self._retries = config.get("retries", 5)
         self._base_retry_seconds = float(config.get("base_retry_seconds", 0.5))
+        self._token = find_token()
         self._python2_strings = bool(config.get("python2_strings", False))
         self._tagmapper = make_cbor_tagmapper()
         self._lock = threading.RLock()
@@ -134,14 +140,22 @@ class CborRpcClient:
                 raise ValueError("the configuration has no address: set `address: 'host:port'`")
             try:
                 self._socket = socket.create_connection(self._socket_addr)
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 # A call waits without limit, so that a slow daemon is not asked twice.
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                configure(self._socket)
                 self._local_addr = self._socket.getsockname()
+                if self._token is not None:
+                    self._show_token(self._token)
             except OSError:
                 logger.error("cannot connect to %s:%s", *self._socket_addr, exc_info=True)
                 raise
         return self._socket
+
+    def _show_token(self, token: str) -> None:
+        _send(self._socket, _wire.frame(_wire.request_body(0, "authenticate", _wire.encode([token]))))
+        try:
+            _wire.result_of("authenticate", self.rfile.read_message())
+        except RequestRefused as error:
+            raise Exception(error.message) from None
 
     def close(self) -> None:
         """Closes the connection. The next call opens it again."""

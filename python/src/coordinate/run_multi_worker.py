@@ -70,11 +70,7 @@ def fork_worker(gconfig: dict[str, Any], args: argparse.Namespace) -> None:
         os.waitpid(starter, 0)
         return
     try:
-        _become_daemon()
-        if pidfile:
-            pidfile.truncate(0)
-            pidfile.write(str(os.getpid()))
-            pidfile.flush()
+        _become_daemon(pidfile)
         go(gconfig, args)
     except Exception:
         # Logging may not have been set up, and standard error leads nowhere.
@@ -92,10 +88,15 @@ def _lock(path: str) -> IO[str]:
     return pidfile
 
 
-def _become_daemon() -> None:
-    """Leaves the terminal and the folder behind. The process that began it ends here."""
+def _become_daemon(pidfile: IO[str] | None) -> None:
+    """Leaves the terminal and the folder behind. The process that began it ends here, once the pid file is written."""
     os.setsid()
-    if os.fork() != 0:
+    pid = os.fork()
+    if pid != 0:
+        if pidfile is not None:
+            pidfile.truncate(0)
+            pidfile.write(str(pid))
+            pidfile.flush()
         os._exit(0)  # without exit handlers, which belong to the process that goes on
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)

@@ -6,13 +6,16 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from daemon import running_daemon
 
 from coordinate.constants import AVAILABLE, FINISHED, PENDING
 from coordinate.exceptions import ProgrammerError
 from coordinate.job_client import MAX_LEASE_SECONDS, TaskMaster
 from coordinated.errors import CoordinateError
+from coordinated.testing import Daemon
 
 SPEC = {"name": "spec", "min_gb": 1, "module": "os.path", "run_function": "id"}
 
@@ -96,6 +99,31 @@ def test_a_server_of_another_kind_is_recognised() -> None:
         with pytest.raises(CoordinateError, match="is it coordinated"):
             TaskMaster({"address": server.getsockname()}).list_work_specs()
         thread.join()
+
+
+def test_a_token_of_the_environment_is_shown_on_each_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Daemon(tmp_path / "db") as daemon, daemon.client() as client:
+        if "tokens" not in client.server_info()["features"]:
+            pytest.skip("this daemon has no tokens")
+        secret = client.call("create_token", "admin", {"scopes": ["admin"], "by": "test"})[0]["token"]
+    with running_daemon(tmp_path / "db", "--cborrpc-auth", "required") as address:
+        refused = TaskMaster({"address": address})
+        with pytest.raises(Exception, match="token"):
+            refused.list_work_specs()
+        monkeypatch.setenv("COORDINATED_TOKEN", secret)
+        task_master = TaskMaster({"address": address, "base_retry_seconds": 0.01})
+        assert task_master.list_work_specs() == ([], None)
+        break_connection(task_master)
+        assert task_master.list_work_specs() == ([], None)
+        monkeypatch.setenv("COORDINATED_TOKEN", "cdt_wrong")
+        wrong = TaskMaster({"address": address})
+        with pytest.raises(Exception, match="the token is not known") as raised:
+            wrong.list_work_specs()
+        assert raised.type is Exception
+        for opened in (refused, task_master, wrong):
+            opened.close()
 
 
 def test_threads_can_share_a_client(task_master: TaskMaster) -> None:

@@ -253,7 +253,6 @@ def test_a_worker_becomes_a_daemon_with_a_pid_file_and_a_log(task_master: TaskMa
     command = worker_command(config, "--pidfile", pidfile, "--logpath", log)
     started = subprocess.run(command, env=environment_of(jobs), check=True, timeout=_SECONDS_MAX)
     assert started.returncode == 0
-    wait_for(lambda: pidfile.exists() and pidfile.read_text())
     pid = int(pidfile.read_text())
     try:
         wait_for(task_master.workers)
