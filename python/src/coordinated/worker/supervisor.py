@@ -21,34 +21,26 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
 from .. import _methods, _wire
 from .._address import Address
 from ..errors import CoordinateError, RequestRefused
-from ..values import Status
 from . import _messages
 from ._messages import Kind
 from .child import Slate
 from .crew import Child, Crew, Plan
+from .dispatcher import Dispatcher
 from .functions import failed_data
 from .link import Call, Link
+from .reports import Held, Report, Tally, given_back, is_cancellation, renewal, report_of, smaller
 
 __all__ = ["Supervisor", "Tally", "install_signals", "restore_signals"]
 
 log = logging.getLogger("coordinated.worker")
 
 NEEDED: Final = frozenset(["attempts", "wait", "update_work_units", "retries", "tell_retry", "runtimes", "cancel"])
-# How much work is fetched ahead, in seconds and units, and how much of it a child gets at once.
-AHEAD_S: Final = 0.2
-AHEAD_MOST: Final = 500
-BATCH_S: Final = 0.02
-BATCH_MOST: Final = 100
-# What a unit is thought to take before the first of its spec has ended, in seconds.
-UNKNOWN_S: Final = 1.0
 # The most reports of one list, and the most bytes of them.
 REPORTS_MOST: Final = 1000
 REPORT_BYTES_MOST: Final = 8 << 20
@@ -66,37 +58,6 @@ HEARTBEAT_LIFETIME_S: Final = 90.0
 LOOK_S: Final = 0.1
 # The pauses between two requests for work with `until_empty`, and after the daemon's errors.
 PAUSE_S: Final = (0.05, 1.0)
-# Units that may have killed a child, which run alone; the most that are remembered.
-SUSPECTS_MOST: Final = 10_000
-
-_STATUS: Final = b"\x46status"
-_ATTEMPT: Final = b"\x47attempt"
-_DATA: Final = b"\x44data"
-_DELAY: Final = b"\x45delay"
-_FINAL: Final = b"\x45final\xf5"
-_TELL_RETRY: Final = b"\x4atell_retry\xf5"
-_LEASE: Final = b"\x4alease_time"
-
-
-@dataclass
-class Tally:
-    """How many units have ended in which way.
-
-    Attributes:
-        finished: Finished.
-        failed: Failed, and not tried again.
-        retried: Failed, and tried again later.
-        given_back: Given back: by `Retry`, by a stop of the worker, or because the child died under another unit.
-        cancelled: Cancelled while they ran.
-        lost: Lost to another worker, or deleted.
-    """
-
-    finished: int = 0
-    failed: int = 0
-    retried: int = 0
-    given_back: int = 0
-    cancelled: int = 0
-    lost: int = 0
 
 
 class Phase(IntEnum):
@@ -105,58 +66,6 @@ class Phase(IntEnum):
     WORKING = 0
     DRAINING = 1
     STOPPING = 2
-
-
-class _Held:
-    """A unit that this worker has leased."""
-
-    __slots__ = (
-        "attempt", "child", "data", "estimate", "given_at", "id", "key", "kill_at", "number", "progress", "progress_at",
-        "renew_at", "spec", "stop", "why",
-    )  # fmt: skip
-
-    def __init__(self, unit: int, lease: Sequence[Any], now: float) -> None:
-        spec, self.key, self.data, told = lease
-        self.id = unit
-        self.spec: str = _wire.name_in(spec)
-        self.attempt: int = told[b"attempt"]
-        self.number: int = told[b"number"]
-        self.child: Child | None = None
-        self.given_at = now
-        self.estimate = 0.0
-        self.renew_at = now
-        self.progress: bytes | None = None
-        self.progress_at = 0.0
-        # Why its function has to stop: "timeout", "lost", "cancelled" or "end", and in words.
-        self.stop: str | None = None
-        self.why = ""
-        self.kill_at: float | None = None
-
-
-class _Report:
-    """What is to be reported about a unit."""
-
-    __slots__ = ("body", "held", "kind", "message")
-
-    def __init__(self, held: _Held, kind: str, body: bytes, message: str = "") -> None:
-        self.held = held
-        self.kind = kind
-        self.body = body
-        self.message = message
-
-
-def _options(held: _Held, *parts: bytes) -> bytes:
-    """Encodes the item of a report in `update_work_units`; `parts` are encoded keys, each with its value."""
-    header = bytes((0xA1 + len(parts),))
-    return b"".join((b"\x82", _wire.encode(held.key), header, _ATTEMPT, _wire.encode(held.attempt), *parts))
-
-
-def _status(status: Status) -> bytes:
-    return _STATUS + bytes((status,))
-
-
-def _number(value: float) -> bytes:
-    return _wire.encode(value)
 
 
 class Supervisor:
@@ -186,16 +95,14 @@ class Supervisor:
         self._timeouts: dict[str, float | None] = {}
         self._unset: set[str] = set()
         self._to_set: list[Call] = []
-        self._seconds: dict[str, float] = {}
 
         # Units.
         self._next_id = 1
-        self._held: dict[int, _Held] = {}
-        self._queue: deque[_Held] = deque()
-        self._outbox: deque[_Report] = deque()
-        self._in_flight: list[_Report] = []
+        self._held: dict[int, Held] = {}
+        self._dispatcher = Dispatcher(plan, self._crew, self._ended)
+        self._outbox: deque[Report] = deque()
+        self._in_flight: list[Report] = []
         self._alone = 0
-        self._suspects: dict[tuple[str, Any], None] = {}
 
         # The daemon.
         self._is_checked = False
@@ -285,7 +192,7 @@ class Supervisor:
         self._link.tick(now)
         if self._wait_most is not None:
             self._waiter.tick(now)
-        self._hand_over(now)
+        self._dispatcher.hand_over(now)
         if self._hurried_at is not None and now >= self._hurried_at + LAST_ANSWER_S:
             self._waiter.close()
             self._hurried_at = None
@@ -330,9 +237,7 @@ class Supervisor:
     def _drain(self) -> None:
         self._phase = Phase.DRAINING
         self._end_wait()
-        for held in self._queue:
-            self._give_back(held)
-        self._queue.clear()
+        self._outbox.extend(map(given_back, self._dispatcher.clear()))
         for child in self._crew.children:
             if child.is_ready:
                 self._crew.send(child, [Kind.RELEASE])
@@ -354,15 +259,15 @@ class Supervisor:
             for unit, ending, data, extra, seconds in message[1]:
                 held = self._held.get(unit)
                 if held is not None and held.child is child:
-                    self._took(held, seconds)
-                    self._leaves(child, held)
+                    self._dispatcher.took(held, seconds)
+                    self._dispatcher.leaves(child, held)
                     child.stuck = False
                     self._ended(held, ending, data, extra)
         elif kind == Kind.RELEASED:
             for unit in reversed(message[1]):
                 held = self._held.get(unit)
                 if held is not None and held.child is child:
-                    self._leaves(child, held)
+                    self._dispatcher.leaves(child, held)
                     child.taken -= 1
                     self._requeue(held)
             child.stuck = bool(child.units)
@@ -391,24 +296,14 @@ class Supervisor:
         self._definitions = definitions
         self._timeouts = {name: timeout for name, _, timeout in specs}
 
-    def _requeue(self, held: _Held) -> None:
+    def _requeue(self, held: Held) -> None:
         """Puts a unit that has not begun before the others, or ends it if it must not begin any more."""
         if held.stop is not None:
             self._ended(held, _messages.STOPPED, None, "")
         elif self._phase is Phase.WORKING:
-            self._queue.appendleft(held)
+            self._dispatcher.put_back(held)
         else:
-            self._give_back(held)
-
-    def _leaves(self, child: Child, held: _Held) -> None:
-        child.units.pop(held.id, None)
-        child.seconds = child.seconds - held.estimate if child.units else 0.0
-        child.alone = False
-        held.child = None
-
-    def _took(self, held: _Held, seconds: float) -> None:
-        before = self._seconds.get(held.spec)
-        self._seconds[held.spec] = seconds if before is None else 0.8 * before + 0.2 * seconds
+            self._outbox.append(given_back(held))
 
     def _died(self, child: Child, why: str) -> None:
         """Gives back what a child had when it died; the unit that it died of has failed."""
@@ -425,7 +320,7 @@ class Supervisor:
             log.warning("%s", why)
         is_clear = len(blamed) == 1 and bool(ran or child.alone or child.killed_for)
         for held in units:
-            self._leaves(child, held)
+            self._dispatcher.leaves(child, held)
             if held.id in blamed and is_clear:
                 if held.stop is None:
                     self._ended(held, _messages.FAILED, failed_data(held.data, why), [False, why])
@@ -436,64 +331,9 @@ class Supervisor:
             else:
                 if held.id in running and not is_clear:
                     # One of these has killed it. Which one shows when each runs alone.
-                    if len(self._suspects) >= SUSPECTS_MOST:
-                        del self._suspects[next(iter(self._suspects))]
-                    self._suspects[held.spec, held.key] = None
-                self._give_back(held)
+                    self._dispatcher.suspect(held)
+                self._outbox.append(given_back(held))
         self._look_at = 0.0
-
-    def _hand_over(self, now: float) -> None:
-        if not self._queue:
-            return
-        children = [child for child in self._crew.ready if not child.stuck and not child.alone]
-        if not children:
-            return
-        children.sort(key=lambda child: len(child.units))
-        share = -(-len(self._queue) // len(children))
-        for child in children:
-            if not self._queue:
-                break
-            self._give(child, share, now)
-
-    def _give(self, child: Child, share: int, now: float) -> None:
-        """Gives a child what it can take, but no more than its share."""
-        concurrency, limit = self._plan.concurrency, self._plan.max_units
-        items: list[list[Any]] = []
-        while self._queue and len(items) < share:
-            if concurrency > 1:
-                if len(child.units) >= concurrency:
-                    break
-            elif child.units and (child.seconds >= BATCH_S or len(child.units) >= BATCH_MOST):
-                break
-            if limit is not None and child.taken >= limit:
-                break
-            held = self._queue[0]
-            if held.spec not in child.specs:
-                # Only while two generations of children have different functions.
-                if any(held.spec in other.specs for other in self._crew.ready):
-                    break
-                self._queue.popleft()
-                self._give_back(held)
-                continue
-            is_suspect = bool(self._suspects) and (held.spec, held.key) in self._suspects
-            if is_suspect and child.units:
-                break
-            self._queue.popleft()
-            held.child = child
-            held.given_at = now
-            held.estimate = self._seconds.get(held.spec, UNKNOWN_S)
-            child.units[held.id] = None
-            child.seconds += held.estimate
-            child.taken += 1
-            items.append([held.id, held.spec, held.key, held.data, held.attempt, held.number])
-            if is_suspect:
-                child.alone = True
-                break
-        if items:
-            self._crew.send(child, [Kind.UNITS, items])
-        if limit is not None and child.taken >= limit:
-            self._crew.retire(child)
-            self._look_at = 0.0
 
     # Time.
 
@@ -519,7 +359,7 @@ class Supervisor:
                                                   f"child {child.pid} was killed")  # fmt: skip
                     break
 
-    def _stop(self, held: _Held, stop: str, why: str) -> None:
+    def _stop(self, held: Held, stop: str, why: str) -> None:
         """Tells the function of a unit to stop. If it does not, its child is killed after the grace."""
         if held.stop is not None:
             # Lost comes before all else: there is nothing to report any more.
@@ -530,47 +370,18 @@ class Supervisor:
         if held.child is not None:
             held.kill_at = time.monotonic() + self._plan.grace
             self._crew.send(held.child, [Kind.TELL, held.id])
-        else:
-            with contextlib.suppress(ValueError):
-                self._queue.remove(held)
-                self._ended(held, _messages.STOPPED, None, "")
+        elif self._dispatcher.remove(held):
+            self._ended(held, _messages.STOPPED, None, "")
 
     # Outcomes.
 
-    def _ended(self, held: _Held, ending: int, data: bytes | None, extra: Any) -> None:
+    def _ended(self, held: Held, ending: int, data: bytes | None, extra: Any) -> None:
         """Notes what is to be reported about a unit that does not run any more."""
-        if self._suspects:
-            self._suspects.pop((held.spec, held.key), None)
         if held.stop == "lost":
-            log.warning("%s %s was lost: %s", held.spec, held.key, held.why)
-            self.tally.lost += 1
+            self.tally.count_lost(held, held.why)
             del self._held[held.id]
-            return
-        data_part = () if data is None else (_DATA + data,)
-        if ending == _messages.FINISHED:
-            self._report(held, "finished", _options(held, _status(Status.FINISHED), *data_part))
-        elif ending == _messages.FAILED:
-            is_final, message = extra
-            final = (_FINAL,) if is_final else ()
-            body = _options(held, _status(Status.FAILED), _TELL_RETRY, *final, *data_part)
-            self._report(held, "failed", body, message)
-        elif ending == _messages.GIVEN_BACK:
-            self._give_back(held, extra)
-        elif held.stop == "cancelled":
-            self._report(held, "cancelled", _options(held, _status(Status.FAILED)))
-        elif held.stop == "timeout":
-            text = f"{extra}\n{held.why}" if extra and held.why not in extra else extra or held.why
-            body = _options(held, _status(Status.FAILED), _TELL_RETRY, _DATA + failed_data(held.data, text))
-            self._report(held, "failed", body, held.why)
         else:
-            self._give_back(held)
-
-    def _give_back(self, held: _Held, delay: float = 0.0) -> None:
-        parts = (_DELAY + _number(delay),) if delay > 0 else ()
-        self._report(held, "given back", _options(held, _status(Status.AVAILABLE), *parts))
-
-    def _report(self, held: _Held, kind: str, body: bytes, message: str = "") -> None:
-        self._outbox.append(_Report(held, kind, body, message))
+            self._outbox.append(report_of(held, ending, data, extra))
 
     # The conversation with the daemon.
 
@@ -611,16 +422,7 @@ class Supervisor:
         if len(self._in_flight) > 1:
             self._alone = max(self._alone, len(self._in_flight))
             return
-        self._in_flight[0] = self._smaller(self._in_flight[0], error.message)
-
-    def _smaller(self, report: _Report, message: str) -> _Report:
-        """Gives what is reported instead of something that the daemon does not take."""
-        held = report.held
-        if report.kind == "finished":
-            text = f"the daemon did not accept the result: {message}"
-            body = _options(held, _status(Status.FAILED), _TELL_RETRY, _DATA + failed_data(held.data, text))
-            return _Report(held, "failed", body, text)
-        return _Report(held, report.kind, _options(held, _status(Status.FAILED)))
+        self._in_flight[0] = smaller(self._in_flight[0], error.message)
 
     def _converse(self, now: float) -> None:
         """Sends all that there is to say as one list, if there is anything."""
@@ -698,7 +500,7 @@ class Supervisor:
         if self._alone:
             most = 1
             self._alone -= 1
-        by_spec: dict[str, list[_Report]] = {}
+        by_spec: dict[str, list[Report]] = {}
         while self._outbox and len(self._in_flight) < most and size < REPORT_BYTES_MOST:
             report = self._outbox.popleft()
             size += len(report.body)
@@ -715,48 +517,25 @@ class Supervisor:
                            *bodies))  # fmt: skip
         return Call("update_work_units", params, done, failed)
 
-    def _on_reported(self, reports: list[_Report], pair: Any) -> None:
+    def _on_reported(self, reports: list[Report], pair: Any) -> None:
         answers, message = pair
         if answers is None:
             # The work spec is gone, and its units with it.
             answers = [[False, message]] * len(reports)
         for report, (accepted, told) in zip(reports, answers, strict=True):
-            self._count_ending(report, bool(accepted), told)
+            self.tally.count(report, bool(accepted), told)
             del self._held[report.held.id]
         done = {id(report) for report in reports}
         self._in_flight = [report for report in self._in_flight if id(report) not in done]
         self._pause = PAUSE_S[0]
 
-    def _count_ending(self, report: _Report, accepted: bool, told: Any) -> None:
-        tally, held = self.tally, report.held
-        if not accepted:
-            message = _wire.name_in(told)
-            if _is_cancellation(message):
-                tally.cancelled += 1
-            else:
-                log.warning("%s %s was lost: %s", held.spec, held.key, message)
-                tally.lost += 1
-        elif report.kind == "finished":
-            tally.finished += 1
-        elif report.kind == "cancelled":
-            tally.cancelled += 1
-        elif report.kind == "given back":
-            tally.given_back += 1
-        elif isinstance(told, dict):
-            tally.retried += 1
-            log.warning("%s %s failed, and is tried again in %.3g s: %s", held.spec, held.key, told[b"delay"],
-                        report.message)  # fmt: skip
-        else:
-            tally.failed += 1
-            log.error("%s %s failed: %s", held.spec, held.key, report.message)
-
-    def _on_report_error(self, reports: list[_Report], error: RequestRefused) -> None:
+    def _on_report_error(self, reports: list[Report], error: RequestRefused) -> None:
         """The daemon could not do it: perhaps its disk is full. Nothing was changed, so it is asked again."""
         done = {id(report) for report in reports}
         self._in_flight = [report for report in self._in_flight if id(report) not in done]
         if "limit " in error.message:
             if len(reports) == 1:
-                reports = [self._smaller(reports[0], error.message)]
+                reports = [smaller(reports[0], error.message)]
             else:
                 self._alone = max(self._alone, len(reports))
         self._outbox.extendleft(reversed(reports))
@@ -775,20 +554,18 @@ class Supervisor:
     def _renewals(self, now: float) -> list[Call]:
         """Renews the leases that are due, with the progress of their units."""
         every = min(self._lease / 3, RENEW_S)
-        by_spec: dict[str, list[tuple[_Held, bytes]]] = {}
+        by_spec: dict[str, list[tuple[Held, bytes]]] = {}
         reported = {report.held.id for report in self._outbox} | {report.held.id for report in self._in_flight}
         next_at = now + every
-        lease = _LEASE + _number(self._lease)
         for held in self._held.values():
             if held.renew_at > now or held.id in reported:
                 next_at = min(next_at, max(held.renew_at, now + PROGRESS_S / 10))
                 continue
-            progress = () if held.progress is None else (_DATA + held.progress,)
+            by_spec.setdefault(held.spec, []).append((held, renewal(held, self._lease)))
             if held.progress is not None:
                 held.progress = None
                 held.progress_at = now
             held.renew_at = now + every
-            by_spec.setdefault(held.spec, []).append((held, _options(held, lease, *progress)))
         self._renew_at = next_at
         calls: list[Call] = []
         for spec, items in by_spec.items():
@@ -798,7 +575,7 @@ class Supervisor:
                                       lambda error, units=units: self._on_renewal_error(units, error)))  # fmt: skip
         return calls
 
-    def _on_renewed(self, units: list[_Held], pair: Any) -> None:
+    def _on_renewed(self, units: list[Held], pair: Any) -> None:
         answers, message = pair
         if answers is None:
             answers = [[False, message]] * len(units)
@@ -806,12 +583,12 @@ class Supervisor:
             if accepted or held.id not in self._held:
                 continue
             why = str(_wire.name_in(told))
-            if _is_cancellation(why):
+            if is_cancellation(why):
                 self._stop(held, "cancelled", why)
             else:
                 self._stop(held, "lost", why)
 
-    def _on_renewal_error(self, units: list[_Held], error: RequestRefused) -> None:
+    def _on_renewal_error(self, units: list[Held], error: RequestRefused) -> None:
         for held in units:
             held.renew_at = 0.0
         self._renew_at = 0.0
@@ -823,20 +600,7 @@ class Supervisor:
         """How many units to ask for now; 0 if there is no need, or no sense."""
         if self._phase is not Phase.WORKING or self._is_asking or self._wait_most is not None or now < self._asks_after:
             return 0
-        return self._room()
-
-    def _room(self) -> int:
-        """How many units this worker can take."""
-        children = self._crew.ready
-        if not children:
-            return 0
-        slots = len(children) * self._plan.concurrency
-        mean = sum(self._seconds.values()) / len(self._seconds) if self._seconds else UNKNOWN_S
-        ahead = min(AHEAD_MOST, int(len(children) * self._plan.concurrency * AHEAD_S / max(mean, 1e-6)))
-        waiting = len(self._queue) + sum(len(child.units) for child in children)
-        room = slots + ahead - waiting
-        # A request for few costs as much as one for many. Only a free slot can't wait.
-        return room if room > ahead // 2 or waiting < slots else 0
+        return self._dispatcher.room()
 
     def _work_options(self, most: int, wait: float | None) -> bytes:
         runtimes = sorted({"", "python3"} | {str(one.get("runtime", "")) for one in self._definitions.values()})
@@ -875,14 +639,14 @@ class Supervisor:
         now = time.monotonic()
         every = min(self._lease / 3, RENEW_S)
         for lease in leases:
-            held = _Held(self._next_id, lease, now)
+            held = Held(self._next_id, lease, now)
             self._next_id += 1
             held.renew_at = now + every
             self._held[held.id] = held
             if self._phase is Phase.WORKING:
-                self._queue.append(held)
+                self._dispatcher.add(held)
             else:
-                self._give_back(held)
+                self._outbox.append(given_back(held))
         if leases:
             self._pause = PAUSE_S[0]
             self._renew_at = min(self._renew_at, now + every)
@@ -938,10 +702,6 @@ class Supervisor:
                 self._drain()
 
         return Call(request.method, request.params, done, lambda error: self._after_error(error))
-
-
-def _is_cancellation(message: Any) -> bool:
-    return isinstance(message, str) and (message == "cancelled" or message.startswith("cancelled: "))
 
 
 def _ignore(_answer: Any) -> None:
