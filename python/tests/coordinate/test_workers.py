@@ -270,7 +270,7 @@ def test_a_worker_becomes_a_daemon_with_a_pid_file_and_a_log(task_master: TaskMa
         (jobs / "go").touch()
         add(task_master, jobs, "a")
         wait_for(lambda: task_master.status("spec")["num_finished"] == 1)
-        assert "finished work unit 'a'" in log.read_text()
+        wait_for(lambda: "finished work unit 'a'" in log.read_text())
     finally:
         os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not ForkWorker.pid_is_alive(pid))
