@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 import worker_jobs as jobs
 from conftest import eventually
@@ -212,3 +213,17 @@ def test_a_worker_is_seen_while_it_lives(coordinated_client: Client, start_worke
     process.terminate()
     assert process.wait(30) == 0
     assert coordinated_client.workers() == []
+
+
+def test_data_that_no_python_value_can_hold_fail_their_unit_alone(
+    coordinated_client: Client, way: dict[str, int]
+) -> None:
+    # A UUID of one byte and a date that is none, as another client may write them.
+    coordinated_client.set_spec(jobs.add)
+    coordinated_client.call(
+        "add_work_units", "add", [["bad0", {"a": cbor2.CBORTag(37, b"x")}], ["bad1", {"a": cbor2.CBORTag(0, "no")}]]
+    )
+    good = [coordinated_client.add(jobs.add, n) for n in range(10)]
+    tally = run(coordinated_client, jobs.add, **way)
+    assert [coordinated_client.result(unit) for unit in good] == list(range(1, 11))
+    assert (tally.finished, tally.failed, tally.lost) == (10, 2, 0)

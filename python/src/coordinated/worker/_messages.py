@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+import cbor2
+
 from .. import _wire
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "STOPPED",
     "Kind",
     "MessageReader",
+    "decode",
     "pack",
 ]
 
@@ -63,6 +66,38 @@ STOPPED: Final = 3
 """The traceback of where it was."""
 
 
+def _tolerant(tag: int) -> Any:
+    def decode(value: Any, _immutable: bool) -> Any:
+        tagged = cbor2.CBORTag(tag, value)
+        try:
+            return cbor2.loads(cbor2.dumps(tagged))
+        except (cbor2.CBORError, ValueError, TypeError):
+            return tagged
+
+    return decode
+
+
+# The tags that cbor2 makes values of: those that are none stay tags.
+_TOLERANT: Final = {
+    **{tag: _tolerant(tag) for tag in (0, 1, 2, 3, 4, 5, 30, 35, 36, 37, 43000, 100, 258, 260, 261, 1004)},
+    128: lambda value, _immutable: tuple(value) if isinstance(value, (list, tuple)) else cbor2.CBORTag(128, value),
+}
+
+
+def decode(encoded: bytes) -> Any:
+    """Decodes a value that may have parts which are well-formed CBOR, but no values: a UUID of one byte, for example.
+
+    The daemon keeps the data of units as they were sent, and one unit with such data must not keep others from running.
+    """
+    try:
+        return _wire.decode(encoded)
+    except _wire.BadAnswer:
+        try:
+            return cbor2.loads(encoded, semantic_decoders=_TOLERANT, str_errors="replace")
+        except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
+            raise _wire.BadAnswer(f"the server sent a value that can't be read: {error}") from None
+
+
 def pack(message: list[Any]) -> bytes:
     """Encodes a message with its length."""
     encoded = _wire.encode(message)
@@ -86,7 +121,7 @@ class MessageReader:
             end = start + 4 + length
             if len(buffer) < end:
                 break
-            messages.append(_wire.decode(bytes(memoryview(buffer)[start + 4 : end])))
+            messages.append(decode(bytes(memoryview(buffer)[start + 4 : end])))
             start = end
         if start:
             del buffer[:start]

@@ -19,6 +19,7 @@ from .. import _wire
 from .._address import Address
 from .._connection import backoff, configure
 from ..errors import CoordinateError, RequestRefused
+from . import _messages
 
 __all__ = ["Call", "Link"]
 
@@ -169,7 +170,7 @@ class Link:
             raise ConnectionResetError("the daemon closed the connection")
         self._reader.feed(data)
         while (body := self._reader.next()) is not None:
-            self._on_answer(_wire.decode(body))
+            self._on_answer(_messages.decode(body))
 
     def _on_answer(self, answer: Any) -> None:
         calls, answers = self._calls, answer if isinstance(answer, list) else [answer]
