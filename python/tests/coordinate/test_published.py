@@ -32,7 +32,11 @@ _SECONDS_MAX = 300
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return package_with_published_tests(tmp_path_factory.mktemp("published") / "packages")
+    folder = package_with_published_tests(tmp_path_factory.mktemp("published") / "packages")
+    # The tests of workers give ten units, which sleep for two seconds each, 15 seconds. With a child for each of
+    # two busy processors that is too close, so the workers see four.
+    (folder / "sitecustomize.py").write_text("import os\nos.cpu_count = lambda: 4\n")
+    return folder
 
 
 @pytest.mark.parametrize("name", TESTS)
