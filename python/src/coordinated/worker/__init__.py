@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._address import parse_address
+from .._address import find_token, parse_address
 from ..spec import Spec
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Worker:
         max_units: int | None = None,
         lifespan: Callable[[], Any] | str | None = None,
         name: str | None = None,
+        token: str | None = None,
     ) -> None:
         """Describes a worker. Nothing is started or connected before `run`.
 
@@ -91,6 +92,8 @@ class Worker:
             max_units: The number of units after which a child is replaced.
             lifespan: A function that gives a context manager (or an async one), entered once in each child before its
                 first unit; `current().state` is what it gives.
+            token: The secret of a token, for a daemon that wants one; by default that in the file
+                COORDINATED_TOKEN_FILE, or in the variable COORDINATED_TOKEN.
             name: The worker's name, which no other worker may have; by default made of the host and the process id.
 
         Raises:
@@ -108,6 +111,7 @@ class Worker:
         if not specs:
             raise ValueError("expected at least one spec: Worker(function), or coordinated-worker MODULE")
         self._address = parse_address(server)
+        self._token = find_token(token)
         self._specs = specs
         self._processes = (os.cpu_count() or 1) if processes is None else processes
         self._concurrency = concurrency
@@ -134,7 +138,7 @@ class Worker:
         from .supervisor import Supervisor, install_signals, restore_signals
 
         plan = self._plan()
-        supervisor = Supervisor(plan, self._address, lease=self._lease, until_empty=until_empty)
+        supervisor = Supervisor(plan, self._address, lease=self._lease, until_empty=until_empty, token=self._token)
         self._running = supervisor
         before = install_signals(supervisor)
         try:

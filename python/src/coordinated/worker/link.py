@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import _wire
+from .. import _methods, _wire
 from .._address import Address
 from .._connection import backoff, configure
 from ..errors import CoordinateError, RequestRefused
@@ -51,8 +51,10 @@ class Link:
         selector: selectors.BaseSelector,
         opened: Callable[[], None],
         broken: Callable[[Exception], None],
+        token: str | None = None,
     ) -> None:
         self._address = address
+        self._token = token
         self._selector = selector
         self._opened = opened
         self._broken = broken
@@ -128,7 +130,7 @@ class Link:
                 self._is_open = True
                 self._pauses = backoff()
                 self._selector.modify(self._socket, selectors.EVENT_READ, self._on_events)
-                self._opened()
+                self._introduce()
                 return
             if events & selectors.EVENT_WRITE:
                 self._send_unsent()
@@ -136,6 +138,14 @@ class Link:
                 self._read()
         except (OSError, CoordinateError) as error:
             self.fail(error)
+
+    def _introduce(self) -> None:
+        """Shows the token, if there is one, before anything else is sent."""
+        if self._token is None:
+            self._opened()
+            return
+        request = _methods.authenticate(self._token)
+        self.send([Call(request.method, request.params, lambda _: self._opened(), self.fail)], alone=True)
 
     def send(self, calls: Sequence[Call], *, alone: bool = False) -> None:
         """Sends calls as one list of requests, or one call `alone`: only then may it wait at the daemon."""

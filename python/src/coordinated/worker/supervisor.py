@@ -27,6 +27,7 @@ from typing import Any, Final
 from .. import _methods, _wire
 from .._address import Address
 from ..errors import CoordinateError, RequestRefused
+from ..values import Status
 from . import _messages
 from ._messages import Kind
 from .child import Slate
@@ -72,15 +73,15 @@ class Supervisor:
     """Runs a worker, from `run` to its end."""
 
     def __init__(
-        self, plan: Plan, address: Address, *, lease: float, until_empty: bool, set_specs: bool = True
+        self, plan: Plan, address: Address, *, lease: float, until_empty: bool, token: str | None = None
     ) -> None:
         self._plan = plan
         self._address = address
         self._lease = lease
         self._until_empty = until_empty
         self._selector = selectors.DefaultSelector()
-        self._link = Link(address, self._selector, self._opened, self._broken)
-        self._waiter = Link(address, self._selector, self._waiter_opened, self._waiter_broken)
+        self._link = Link(address, self._selector, self._opened, self._broken, token)
+        self._waiter = Link(address, self._selector, self._waiter_opened, self._waiter_broken, token)
         self._crew = Crew(plan, self._selector, self._received, self._died)
         self.tally = Tally()
         self.files: set[str] = set()
@@ -106,6 +107,7 @@ class Supervisor:
 
         # The daemon.
         self._is_checked = False
+        self._was_connected = False
         self._asks_after = 0.0
         self._speaks_after = 0.0
         self._pause = PAUSE_S[0]
@@ -400,7 +402,7 @@ class Supervisor:
         if missing:
             self._fail(CoordinateError(
                 f"the daemon at {self._address} lacks {', '.join(sorted(missing))}: upgrade it"))  # fmt: skip
-        self._is_checked = True
+        self._is_checked = self._was_connected = True
 
     def _on_no_info(self, _error: RequestRefused) -> None:
         self._fail(CoordinateError(f"the server at {self._address} is not this coordinated, but an older one: "
@@ -414,6 +416,8 @@ class Supervisor:
             self._outbox.extendleft(reversed(self._in_flight))
             self._in_flight = []
         self._is_asking = False
+        if isinstance(error, RequestRefused) and error.method == "authenticate" and not self._was_connected:
+            self._fail(CoordinateError(f"{error.message} (the daemon at {self._address})"))
         if not self._is_away:
             log.warning("the daemon at %s can't be reached: %s; functions go on", self._address, error)
             self._is_away = True
@@ -439,7 +443,7 @@ class Supervisor:
                 calls.append(self._get_work(wants))
             if self._must_count:
                 self._must_count = False
-                calls.append(self._count())
+                calls += self._counts()
         is_last = self._phase is not Phase.WORKING and not self._held and not self._waiter.is_busy
         if is_last and not calls and not self._unregistered:
             request = _methods.worker_unregister(self._plan.worker)
@@ -479,10 +483,17 @@ class Supervisor:
                 if _wire.text_strings(found) == _wire.text_strings(_wire.decode(_wire.encode(definition))):
                     self._unset.discard(name)
                     return
+
+                def refused(error: RequestRefused) -> None:
+                    if found is None:
+                        self._on_spec_refused(error)
+                    else:
+                        # A token for workers may not set work specs, and its owner has set this one.
+                        log.warning("%s stays as the daemon has it: %s", name, error.message)
+                        self._unset.discard(name)
+
                 setting = _methods.set_work_spec(definition)
-                self._to_set.append(
-                    Call(setting.method, setting.params, lambda _: self._unset.discard(name), self._on_spec_refused)
-                )
+                self._to_set.append(Call(setting.method, setting.params, lambda _: self._unset.discard(name), refused))
 
             calls.append(Call(request.method, request.params, compare, self._on_spec_refused))
         if self._to_set:
@@ -692,16 +703,20 @@ class Supervisor:
         self._wait_most = None
         self._asks_after = time.monotonic() + self._next_pause()
 
-    def _count(self) -> Call:
+    def _counts(self) -> list[Call]:
         """Asks whether any unit of these work specs is left, with any worker."""
-        request = _methods.summary()
+        left: list[int] = []
+        specs = sorted(self._definitions)
 
-        def done(result: Any) -> None:
-            left = sum(one.available + one.pending for one in request.parse(result) if one.spec in self._definitions)
-            if not left and not self._held and self._phase is Phase.WORKING:
+        def done(pair: Any) -> None:
+            # A work spec that was deleted has no units.
+            counts = pair[0] or {}
+            left.append(counts.get(int(Status.AVAILABLE), 0) + counts.get(int(Status.PENDING), 0))
+            if len(left) == len(specs) and not any(left) and not self._held and self._phase is Phase.WORKING:
                 self._drain()
 
-        return Call(request.method, request.params, done, lambda error: self._after_error(error))
+        requests = [_methods.count_work_units(name) for name in specs]
+        return [Call(request.method, request.params, done, self._after_error) for request in requests]
 
 
 def _ignore(_answer: Any) -> None:
