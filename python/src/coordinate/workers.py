@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import importlib
 import importlib.metadata
 import logging
 import os
@@ -29,15 +30,19 @@ from . import dblogger, yakonfig
 from .exceptions import LostLease, ProgrammerError
 from .job_client import TaskMaster, WorkUnit
 
-try:
-    from setproctitle import setproctitle
-except ImportError:
-
-    def setproctitle(title: str) -> None:
-        """Without the package of that name processes keep their title."""
-
-
 logger = logging.getLogger(__name__)
+
+
+def _title_setter() -> Callable[[str], object]:
+    """Gives what sets the title of a process: nothing does, unless the package setproctitle is installed."""
+    try:
+        setter: Callable[[str], object] = importlib.import_module("setproctitle").setproctitle
+    except ImportError:
+        return lambda title: None
+    return setter
+
+
+setproctitle = _title_setter()
 
 
 def nice_identifier() -> str:
