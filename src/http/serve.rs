@@ -10,6 +10,7 @@ use super::{health, metrics, rpc};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Stopper};
+use crate::tls::{FIRST_BYTE, HANDSHAKE_MAX, TlsServer};
 use axum::Router;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
@@ -17,18 +18,22 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use axum_server::accept::Accept;
 use axum_server::{Address, Control, Handle};
+use rustls::ServerConfig;
 use std::future::{Ready, ready};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower_http::add_extension::AddExtension;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -48,6 +53,13 @@ pub struct Settings {
     /// Where metrics come from.
     pub metrics: Sources,
 }
+
+/// What a client gets that speaks HTTP without TLS where it has to use TLS.
+const PLAIN_HTTP_ANSWER: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 60\r\n\
+    Connection: close\r\n\r\nthis address is for HTTPS: use https:// instead of http://.\n";
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The running HTTP server.
 #[derive(Debug)]
@@ -193,12 +205,34 @@ fn serve(
         match socket {
             BoundSocket::Tcp(listener) => {
                 let server = axum_server::from_tcp(listener)?;
-                spawn(&mut listeners, server, gate.clone(), router, control);
+                spawn(
+                    &mut listeners,
+                    server,
+                    gate.clone(),
+                    settings,
+                    router,
+                    control,
+                );
+            }
+            BoundSocket::Tls(listener, tls) => {
+                let server = axum_server::from_tcp(listener)?;
+                let gate = TlsGate {
+                    gate: gate.clone(),
+                    tls,
+                };
+                spawn(&mut listeners, server, gate, settings, router, control);
             }
             BoundSocket::Unix(listener, file) => {
                 files.push(file);
                 let server = axum_server::from_unix(listener)?;
-                spawn(&mut listeners, server, gate.clone(), router, control);
+                spawn(
+                    &mut listeners,
+                    server,
+                    gate.clone(),
+                    settings,
+                    router,
+                    control,
+                );
             }
         }
     }
@@ -210,18 +244,26 @@ fn serve(
     })
 }
 
-fn spawn<A>(
+fn spawn<A, G>(
     listeners: &mut JoinSet<io::Result<()>>,
     server: axum_server::Server<A>,
-    gate: Gate,
+    gate: G,
+    settings: &Settings,
     router: &Router,
     control: &Control,
 ) where
     A: Address + Send + Sync + 'static,
     A::Stream: Peer,
     A::Listener: Send + Sync,
+    G: Accept<A::Stream, Router, Service = AddExtension<Router, Connection>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    G::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    G::Future: Send,
 {
-    let head_time_max = gate.limits.head_time_max;
+    let head_time_max = settings.limits.head_time_max;
     let handle = Handle::with_control(control.clone());
     let mut server = server
         .acceptor(gate)
@@ -259,6 +301,62 @@ struct Gate {
     limits: Limits,
 }
 
+/// Lets connections with TLS in.
+#[derive(Clone)]
+struct TlsGate {
+    gate: Gate,
+    tls: Arc<TlsServer>,
+}
+
+impl<S: Send + 'static> Accept<TcpStream, S> for TlsGate {
+    type Stream = TlsStream<Pin<Box<TimeoutStream<TcpStream>>>>;
+    type Service = AddExtension<S, Connection>;
+    type Future = BoxFuture<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let admitted = self.gate.admit(&stream);
+        let (gate, config) = (self.gate.clone(), self.tls.config());
+        Box::pin(async move {
+            let connection = admitted?;
+            let handshake = shake_hands(&gate, stream, config);
+            let stream = match timeout(HANDSHAKE_MAX, handshake).await {
+                Ok(Ok(stream)) => stream,
+                failed => {
+                    gate.metrics.failed_tls.add(1);
+                    let error = match failed {
+                        Ok(Err(error)) => error,
+                        _ => ErrorKind::TimedOut.into(),
+                    };
+                    tracing::debug!(peer = ?connection.peer, "TLS failed on an HTTP connection: {error}");
+                    return Err(error);
+                }
+            };
+            Ok((stream, AddExtension::new(service, connection)))
+        })
+    }
+}
+
+/// The handshake of TLS. A client that speaks plain HTTP is told so.
+async fn shake_hands(
+    gate: &Gate,
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> io::Result<TlsStream<Pin<Box<TimeoutStream<TcpStream>>>>> {
+    let mut first = [0];
+    let is_empty = stream.peek(&mut first).await? == 0;
+    if is_empty || first == [FIRST_BYTE] {
+        return TlsAcceptor::from(config).accept(gate.limited(stream)).await;
+    }
+    stream.write_all(PLAIN_HTTP_ANSWER).await?;
+    stream.shutdown().await?;
+    // Closing with unread bytes would discard the answer.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Err(io::Error::new(
+        ErrorKind::InvalidData,
+        "the client does not speak TLS",
+    ))
+}
+
 /// A connection's socket.
 trait Peer: AsyncRead + AsyncWrite + Send + 'static {
     /// Where it comes from; `None` for a Unix socket.
@@ -286,14 +384,20 @@ impl<I: Peer, S> Accept<I, S> for Gate {
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         ready(self.admit(&stream).map(|connection| {
-            let mut stream = TimeoutStream::new(stream);
-            stream.set_write_timeout(Some(self.limits.stall_max));
-            (Box::pin(stream), AddExtension::new(service, connection))
+            let stream = self.limited(stream);
+            (stream, AddExtension::new(service, connection))
         }))
     }
 }
 
 impl Gate {
+    /// A stream whose writes may not take for too long.
+    fn limited<I: Peer>(&self, stream: I) -> Pin<Box<TimeoutStream<I>>> {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.limits.stall_max));
+        Box::pin(stream)
+    }
+
     /// Gives a connection a place.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 use super::output::note;
 use crate::cli::values::parse_duration;
 use coordinated_client::Address;
-use coordinated_client::{Connection, Coordinate, Error as CallError, Options, ServerInfo};
+use coordinated_client::tls::TlsFiles;
+use coordinated_client::{Connection, Coordinate, Error as CallError, Options, ServerInfo, Tls};
 use std::error::Error;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(super) struct Server {
 /// The flag for the daemon's address.
 #[derive(Clone, clap::Args)]
 pub(super) struct Place {
-    /// Address of the daemon: HOST:PORT, [IPV6]:PORT or unix:PATH
+    /// Address of the daemon: HOST:PORT, [IPV6]:PORT, tls:HOST:PORT or unix:PATH
     #[arg(
         long,
         env = "COORDINATED_SERVER",
@@ -34,6 +35,9 @@ pub(super) struct Place {
         default_value = Address::DEFAULT
     )]
     server: Address,
+
+    #[command(flatten)]
+    tls: TlsFiles,
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
@@ -119,11 +123,28 @@ impl Place {
         self.connect_with(Options::default())
     }
 
+    /// The files for TLS.
+    pub(super) fn tls_files(&self) -> &TlsFiles {
+        &self.tls
+    }
+
+    /// Which servers to trust, and how to show who we are.
+    ///
+    /// # Errors
+    /// If a file can't be used.
+    pub(super) fn tls(&self) -> Result<Tls, Box<dyn Error>> {
+        Ok(Tls::read(&self.tls)?)
+    }
+
     fn connect_with(&self, options: Options) -> Result<Daemon, Box<dyn Error>> {
+        let options = Options {
+            tls: self.tls()?,
+            ..options
+        };
         // Any kind of server answers the first call at once.
         let greeting = Options {
             answer_timeout: options.silence_timeout,
-            ..options
+            ..options.clone()
         };
         let connection = Connection::open(self.server.clone(), greeting).map_err(explain)?;
         let mut client = Coordinate::new(connection);

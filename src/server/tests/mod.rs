@@ -348,7 +348,7 @@ fn start(limits: Limits) -> Running {
 fn start_with(limits: Limits, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Running {
     let listen = "127.0.0.1:0".parse().unwrap();
     run(
-        Server::bind(&[listen], Admission::default(), limits).unwrap(),
+        Server::bind(&[listen], Admission::default(), limits, None).unwrap(),
         change,
     )
 }

@@ -1,16 +1,20 @@
 //! A connection that is opened again when it breaks.
 
 use super::link::{Hurry, Link, LinkError, Wait};
+use super::stream::OpenError;
 use super::{Error, Pipeline, Request, Result};
 use crate::address::Address;
 use crate::cbor::Value;
+use crate::tls::Tls;
 use std::io;
 use std::thread;
 use std::time::Duration;
 
 /// How to connect, and how long to try.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Which servers to trust at `tls:` addresses, and how to show who we are.
+    pub tls: Tls,
     /// How long to wait for a connection. All addresses of a name are tried within this time.
     pub connect_timeout: Duration,
     /// How long sending a request may take, and then how long its whole answer may take; `None` for no limit.
@@ -45,6 +49,7 @@ pub enum Resend {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            tls: Tls::default(),
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Some(Duration::from_secs(3_600)),
             silence_timeout: Some(Duration::from_secs(10)),
@@ -93,7 +98,7 @@ impl Connection {
     /// A connection that is open now. This connects once, without retries; later calls use `options`.
     ///
     /// # Errors
-    /// `Unreachable`.
+    /// `Unreachable` and `Tls`.
     pub fn open(address: Address, options: Options) -> Result<Self> {
         let mut connection = Self::new(address, options);
         connection.link()?;
@@ -250,7 +255,7 @@ impl Connection {
             connect_timeout: within,
             answer_timeout: Some(within),
             silence_timeout: None,
-            ..self.options
+            ..self.options.clone()
         };
         let mut other = Self::new(self.address.clone(), options);
         // A server without this method answers with an error.
@@ -268,6 +273,7 @@ impl Connection {
                 method,
                 after,
             },
+            LinkError::Tls(problem) => self.without_tls(problem),
             LinkError::Unreadable(problem) => Error::Unreadable { method, problem },
             LinkError::NotAccepted(message) => Error::Failed { method, message },
         }
@@ -281,22 +287,28 @@ impl Connection {
         }
     }
 
+    fn without_tls(&self, problem: String) -> Error {
+        Error::Tls {
+            address: self.address.clone(),
+            problem,
+        }
+    }
+
     /// The open connection. If no answer is expected on it and the server has closed it, it is opened again: calls don't
     /// fail because the daemon was restarted in between.
     fn link(&mut self) -> Result<&mut Link> {
-        if self.link.as_ref().is_some_and(Link::is_stale) {
+        if self.link.as_mut().is_some_and(Link::is_stale) {
             self.link = None;
         }
         let link = match self.link.take() {
             Some(link) => link,
-            None => {
-                let (timeout, bytes_max) =
-                    (self.options.connect_timeout, self.options.answer_bytes_max);
-                Link::open(&self.address, timeout, bytes_max).map_err(|source| {
+            None => Link::open(&self.address, &self.options).map_err(|error| match error {
+                OpenError::Unreachable(source) => {
                     let address = self.address.clone();
                     Error::Unreachable { address, source }
-                })?
-            }
+                }
+                OpenError::Tls(problem) => self.without_tls(problem),
+            })?,
         };
         Ok(self.link.insert(link))
     }

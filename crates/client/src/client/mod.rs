@@ -35,6 +35,7 @@ mod locks;
 mod pipeline;
 mod request;
 mod specs;
+mod stream;
 mod units;
 mod work;
 mod workers;
@@ -72,7 +73,7 @@ impl Coordinate {
     /// Connects, with the default [`Options`].
     ///
     /// # Errors
-    /// `Unreachable` if no server accepts the connection.
+    /// `Unreachable` or `Tls` if no server accepts the connection.
     pub fn connect(address: &Address) -> Result<Self> {
         Connection::open(address.clone(), Options::default()).map(Self::new)
     }
