@@ -293,7 +293,8 @@ pub(crate) fn explain(error: &rustls::Error, host: &str) -> String {
 
 fn explain_certificate(error: &CertificateError, host: &str) -> String {
     match error {
-        CertificateError::UnknownIssuer => format!(
+        // The signature is bad if a trusted CA only has the same name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
             "no trusted CA has signed the certificate of {host}: name the file with the CA's certificate by --tls-ca \
              ({CA})"
         ),

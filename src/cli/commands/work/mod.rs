@@ -159,7 +159,8 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     handle_signals(stopper.clone(), shown.clone())?;
     // Each program needs some files. If the limit stays too low, units are given back.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let plan = plan(args, &served);
+    let mut plan = plan(args, &served);
+    plan.tls = tls;
     let programs = Programs {
         command,
         halt: Halt::new(args.halt_after, stopper.clone()),
