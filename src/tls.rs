@@ -4,7 +4,7 @@ use coordinated_client::tls::{TlsFilesError, read_certificates, read_key, read_r
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -110,13 +110,13 @@ fn read(files: &TlsServerFiles) -> Result<Arc<ServerConfig>, TlsServerError> {
     Ok(Arc::new(config))
 }
 
-fn client_verifier(path: &PathBuf) -> Result<Arc<dyn ClientCertVerifier>, TlsServerError> {
+fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsServerError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Arc::new(read_roots(path)?);
     WebPkiClientVerifier::builder_with_provider(roots, provider)
         .build()
         .map_err(|source| TlsServerError::ClientCa {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })
 }
