@@ -47,7 +47,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Database",
         &["backup", "restore", "check", "compact", "sql"],
     ),
-    ("Tools", &["rpc", "bench", "completions", "man"]),
+    ("Tools", &["token", "rpc", "bench", "completions", "man"]),
 ];
 
 /// The template of the help of a program with the commands `C`, each with its first line of help.

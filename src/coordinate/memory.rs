@@ -1,5 +1,6 @@
 //! What is remembered from one operation to the next beside the store, and what an operation adds to it.
 
+use super::Token;
 use super::handed_out::{HandedOutByWorker, HandedOutUnit};
 use crate::clock::{ClockStep, Timestamp};
 use crate::limits;
@@ -24,6 +25,8 @@ pub struct Effects {
     pub(super) handed_out: Vec<HandedOutUnit>,
     /// How many units it has completed.
     pub completed: usize,
+    /// All tokens, if it has changed some.
+    pub tokens: Option<Vec<Token>>,
 }
 
 impl Memory {

@@ -5,20 +5,23 @@
 //! no sockets.
 
 mod archiver;
+mod known_tokens;
 mod statistics;
 
+pub use known_tokens::KnownTokens;
 pub use statistics::Statistics;
 
 use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
     Chained, Effects, Error, Memory, NamespaceId, Operation, Result, Retention, StorageError,
-    WaiterId, Waiters, WaitsFor,
+    Token, WaiterId, Waiters, WaitsFor,
 };
 use crate::limits::{self, Pace, RequestLimits};
 use archiver::Archiver;
 use rand::Rng;
 use statistics::Totals;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How an engine works.
@@ -47,6 +50,9 @@ pub struct Engine<S: Storage> {
     archiver: Archiver,
     /// When the next cleanup step may be taken.
     next_cleanup: Timestamp,
+    tokens: Arc<KnownTokens>,
+    /// When uses of tokens may be written next.
+    next_uses: Timestamp,
     totals: Totals,
 }
 
@@ -65,6 +71,8 @@ struct Batch {
     had_sweep: bool,
     /// True if nothing more should join it.
     is_closed: bool,
+    /// All tokens as it leaves them, if it has changed some.
+    tokens: Option<Vec<Token>>,
 }
 
 /// Operations after which a batch commits: more would make the first ones wait too long.
@@ -80,6 +88,9 @@ const TICK_MAX: Duration = Duration::from_secs(60);
 /// archiving, adding the units of long outputs): clients get their turns in between.
 const CLEANUP_PAUSE: Duration = Duration::from_millis(1);
 
+/// How often the uses of tokens are written.
+const USES_PAUSE: Duration = Duration::from_secs(60);
+
 impl<S: Storage> Engine<S> {
     /// An engine that keeps its state in `store`.
     ///
@@ -92,7 +103,9 @@ impl<S: Storage> Engine<S> {
         now: Timestamp,
     ) -> Result<Self> {
         let name = settings.namespace.clone();
-        let namespace = store.operation(Access::Write, |store| Ok(store.namespace(&name)?))?;
+        let (namespace, tokens) = store.operation(Access::Write, |store| {
+            Ok((store.namespace(&name)?, store.tokens()?))
+        })?;
         store.commit()?;
         store.stop_waiting()?;
         Ok(Self {
@@ -105,6 +118,8 @@ impl<S: Storage> Engine<S> {
             batch: Batch::default(),
             archiver: Archiver::default(),
             next_cleanup: now,
+            tokens: Arc::new(KnownTokens::new(tokens)),
+            next_uses: now,
             totals: Totals::default(),
         })
     }
@@ -118,6 +133,12 @@ impl<S: Storage> Engine<S> {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The tokens, for other threads as well.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<KnownTokens> {
+        Arc::clone(&self.tokens)
     }
 
     /// A way to read committed state on another thread, if the store has one.
@@ -181,6 +202,9 @@ impl<S: Storage> Engine<S> {
                 random,
             })
         })?;
+        if let Some(tokens) = effects.tokens.take() {
+            self.batch.tokens = Some(tokens);
+        }
         self.archiver.note_completed(effects.completed);
         self.memory.apply(effects);
         Ok(result)
@@ -241,6 +265,9 @@ impl<S: Storage> Engine<S> {
         let batch = std::mem::take(&mut self.batch);
         self.totals.count(batch.operations, batch.may_write);
         let committed = self.store.commit();
+        if let (Ok(()), Some(tokens)) = (&committed, batch.tokens) {
+            self.tokens.replace(tokens);
+        }
         if committed.is_err() && !self.waiters.is_empty() {
             // What was undone may be what they wait for: reading loads the file's state again, which is news. If that
             // fails as well, they learn it with the next batch.
@@ -307,8 +334,14 @@ impl<S: Storage> Engine<S> {
         let expired = self.expire(now);
         let cleaned = self.clean_up(now);
         let archived = self.archive(now);
+        let noted = self.note_uses_of_tokens(now);
         self.commit()?;
-        match expired.and(cleaned).and(archived).map_err(into_storage)? {
+        match expired
+            .and(cleaned)
+            .and(noted)
+            .and(archived)
+            .map_err(into_storage)?
+        {
             None => Ok(TICK_MAX),
             Some(next) => Ok(next.since(now).clamp(CLEANUP_PAUSE, TICK_MAX)),
         }
@@ -327,7 +360,11 @@ impl<S: Storage> Engine<S> {
         moved.map_err(into_storage)?;
         self.memory.move_times(step);
         self.waiters.move_times(step);
-        for time in [&mut self.next_cleanup, &mut self.archiver.next] {
+        for time in [
+            &mut self.next_cleanup,
+            &mut self.archiver.next,
+            &mut self.next_uses,
+        ] {
             *time = time.moved(step);
         }
         Ok(())
@@ -337,7 +374,11 @@ impl<S: Storage> Engine<S> {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         let cleanup = self.has_cleanup().then_some(self.next_cleanup);
-        [self.store.due(), cleanup].into_iter().flatten().min()
+        let uses = self.tokens.has_uses().then_some(self.next_uses);
+        [self.store.due(), cleanup, uses]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// True if there may be something to clean up.
@@ -354,6 +395,21 @@ impl<S: Storage> Engine<S> {
         self.operation(Access::Write, now, |mut operation| {
             operation.chain_slice()?;
             operation.store.purge(limits::SWEEP_REMOVED)?;
+            Ok(())
+        })
+    }
+
+    /// Writes when tokens were last used, once a minute.
+    fn note_uses_of_tokens(&mut self, now: Timestamp) -> Result<()> {
+        if now < self.next_uses || !self.tokens.has_uses() {
+            return Ok(());
+        }
+        self.next_uses = now.plus(USES_PAUSE);
+        let uses = self.tokens.take_uses();
+        self.operation(Access::Write, now, |operation| {
+            for (token, at) in &uses {
+                operation.store.note_use_of_token(*token, *at)?;
+            }
             Ok(())
         })
     }

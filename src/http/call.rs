@@ -3,8 +3,10 @@
 use super::body::{Held, Memory};
 use super::limits::Limits;
 use super::problem::{self, Problem};
+use crate::clock::wall_clock;
 use crate::coordinate::storage::Storage;
-use crate::jobserver::{Answered, Submitter};
+use crate::coordinate::{Error, Scopes};
+use crate::jobserver::{Answered, Caller, Submitter};
 use crate::server::{LongRead, SubmitError};
 use coordinated_client::cborrpc::envelope;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
@@ -44,15 +46,31 @@ impl<S: Storage + 'static> Shared<S> {
         })
     }
 
-    /// Has a message handled, and returns its responses, encoded. If the caller does not wait for that, it waits for
+    /// Checks that a caller has one of some scopes, before anything is done for it.
+    ///
+    /// # Errors
+    /// If it has none of them.
+    pub(super) fn check(&self, caller: &mut Caller, scopes: Scopes) -> Result<(), Problem> {
+        let checked = self
+            .submitter
+            .doorkeeper()
+            .check(caller, scopes, wall_clock());
+        checked.map_err(|error| match error {
+            Error::Forbidden(why) => Problem::new(problem::FORBIDDEN, why),
+            error => Problem::new(problem::UNAUTHENTICATED, error.to_string()),
+        })
+    }
+
+    /// Has a message of `caller` handled, and returns its responses, encoded. If the caller does not wait for that, it waits for
     /// nothing any more, but what it has changed is changed.
     ///
     /// # Errors
     /// If the loop takes no messages.
-    pub(super) async fn ask(&self, message: Vec<u8>) -> Result<Held, Problem> {
+    pub(super) async fn ask(&self, caller: Caller, message: Vec<u8>) -> Result<Held, Problem> {
         let (sender, receiver) = oneshot::channel();
         let answers = self.answers.clone();
         let submitted = self.submitter.submit(
+            caller,
             message,
             Box::new(move |answered| {
                 let answered = match answered {

@@ -4,6 +4,7 @@
 //! that is submitted to the event loop ([`crate::jobserver::Submitter`]), and is answered after the commit of its batch.
 //! Long reads run on threads that may block.
 
+mod authenticate;
 mod body;
 mod call;
 mod guard;

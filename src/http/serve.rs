@@ -1,5 +1,6 @@
 //! The thread that serves HTTP: its connections, their limits, and its stop.
 
+use super::authenticate::authenticate;
 use super::call::Shared;
 use super::guard::{self, Host};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
@@ -100,14 +101,16 @@ impl Http {
 
 /// All routes.
 fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
+    let base_path = settings.base_path.trim_end_matches('/');
     let routes = Router::new()
         .route("/rpc", get(rpc::list::<S>).post(rpc::call_all::<S>))
         .route("/rpc/{method}", post(rpc::call::<S>))
         .route("/healthz", get(health::healthz::<S>))
         .route("/readyz", get(health::readyz::<S>))
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(shared);
-    let routes = match settings.base_path.trim_end_matches('/') {
+        .with_state(Arc::clone(&shared));
+    let open_path: Arc<str> = format!("{base_path}/healthz").into();
+    let routes = match base_path {
         "" => routes,
         base_path => Router::new().nest(base_path, routes),
     };
@@ -116,6 +119,7 @@ fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> 
     let no_sniff = HeaderValue::from_static("nosniff");
     routes
         .fallback(not_found)
+        .layer(from_fn_with_state((shared, open_path), authenticate::<S>))
         .layer(guard::refuse_foreign_origins())
         .layer(from_fn_with_state(hosts, guard::check_host))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -215,6 +219,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Where it comes from; `None` over a Unix socket.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// True if it came over a Unix socket.
     pub(super) fn is_local_socket(&self) -> bool {
         self.peer.is_none()

@@ -1,5 +1,6 @@
 //! One call of a method: what it works with, and how far it has come.
 
+use super::doorkeeper::{Caller, Doorkeeper};
 use super::params::Params;
 use super::reply::Failures;
 use crate::coordinate::storage::{Lister, Storage};
@@ -13,6 +14,9 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) operation: Operation<'a, S>,
     /// The units that the connection was given before this step.
     pub(super) handed_out: &'a HandedOut,
+    /// Who calls.
+    pub(super) caller: &'a Caller,
+    pub(super) doorkeeper: &'a Doorkeeper,
     /// The result of `get_config`, encoded.
     pub(super) config: &'a [u8],
     pub(super) retention: &'a Retention,
@@ -30,6 +34,8 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) results: &'a mut Vec<u8>,
     /// Units that the step gives to the connection, which remembers them once the step has succeeded.
     pub(super) given: Vec<Assignment>,
+    /// Who calls from now on, if the step has found out.
+    pub(super) recognized: Option<Caller>,
 }
 
 /// How far a call has come after a step.

@@ -26,6 +26,7 @@ const FEATURES: &[&str] = &[
     "if_exists",
     "pause_reason",
     "retries",
+    "tokens",
 ];
 
 pub(super) fn get_config<S: Storage>(

@@ -2,6 +2,7 @@
 //! connection, each in another batch, so that other connections get their turns in between.
 
 use super::call::{Call, Continuation, Progress, Read};
+use super::doorkeeper::Caller;
 use super::job_server::{JobServer, Turn};
 use super::log;
 use super::method::{Method, MethodInfo};
@@ -19,7 +20,9 @@ use std::time::{Duration, Instant};
 
 /// What is remembered for one connection.
 pub struct Session<S: Storage> {
-    handed_out: HandedOut,
+    pub(super) handed_out: HandedOut,
+    /// Who calls, and what it may do.
+    pub(super) caller: Caller,
     /// How the client is told of failures.
     pub(super) failures: Failures,
     /// The message that is to be handled again.
@@ -30,9 +33,10 @@ pub struct Session<S: Storage> {
 
 impl<S: Storage> Session<S> {
     /// A new session, which remembers at most `attempts_max` of the attempts that it is given.
-    pub(super) fn new(attempts_max: usize, failures: Failures) -> Self {
+    pub(super) fn new(attempts_max: usize, failures: Failures, caller: Caller) -> Self {
         Self {
             handed_out: HandedOut::new(attempts_max),
+            caller,
             failures,
             in_flight: None,
             waiter: None,
@@ -278,8 +282,9 @@ enum Outcome<S: Storage> {
 
 impl<S: Storage> JobServer<S> {
     /// A session for a client that is told of failures in this way.
-    pub(super) fn new_session(&self, failures: Failures) -> Session<S> {
-        Session::new(self.engine.settings().limits.session_attempts_max, failures)
+    pub(super) fn new_session(&self, failures: Failures, caller: Caller) -> Session<S> {
+        let attempts_max = self.engine.settings().limits.session_attempts_max;
+        Session::new(attempts_max, failures, caller)
     }
 
     /// Runs the requests of a message from where it was left, as many as fit into a step.
@@ -410,6 +415,17 @@ impl<S: Storage> JobServer<S> {
                 return Outcome::Answered;
             }
         };
+        if !in_flight.has_steps()
+            && let Err(error) =
+                self.doorkeeper
+                    .check(&mut session.caller, method.info.scopes, turn.now)
+        {
+            log::request::<S>(Some(&method.info), fields, Err(&error), Duration::ZERO);
+            in_flight.started = None;
+            let out = &mut in_flight.answer.responses;
+            Problem::of_call(&method.info, &error).write(turn.failures, fields.id_bytes(), out);
+            return Outcome::Answered;
+        }
         let lock = self.lock_by_others(method.info.access);
         if lock.is_some() && !in_flight.has_waited {
             return Outcome::Wait;
@@ -435,15 +451,8 @@ impl<S: Storage> JobServer<S> {
                 None => self.begin(session, method, fields, turn, &mut results, out),
                 Some(Ok(rest)) => {
                     let go_on = |call: &mut Call<'_, S>, out: &mut Vec<u8>| rest.step(call, out);
-                    self.run_step(
-                        &mut session.handed_out,
-                        info,
-                        turn,
-                        &mut results,
-                        out,
-                        go_on,
-                    )
-                    .map_err(|error| Problem::of_call(info, &error))
+                    self.run_step(session, info, turn, &mut results, out, go_on)
+                        .map_err(|error| Problem::of_call(info, &error))
                 }
                 Some(Err(problem)) => Err(problem),
             }
@@ -520,7 +529,7 @@ impl<S: Storage> JobServer<S> {
         let progress = params.and_then(|params| {
             let first =
                 |call: &mut Call<'_, S>, out: &mut Vec<u8>| (method.run)(call, &params, out);
-            self.run_step(&mut session.handed_out, info, turn, results, out, first)
+            self.run_step(session, info, turn, results, out, first)
         });
         if let Some(began) = began {
             log::request(Some(info), request, progress.as_ref(), began.elapsed());

@@ -9,6 +9,7 @@ mod params;
 mod reply;
 
 mod call;
+mod doorkeeper;
 mod list;
 
 mod daemon;
@@ -16,6 +17,7 @@ mod insight;
 mod locks;
 mod retention;
 mod specs;
+mod tokens;
 mod units;
 mod work;
 mod workers;
@@ -28,6 +30,7 @@ mod message;
 mod service;
 mod submission;
 
+pub use doorkeeper::{Anonymous, Caller, Doorkeeper, Interface, TokenError};
 pub use job_server::{JobServer, Settings};
 pub use message::{Answer, Session};
 pub use method::{MethodInfo, ResultForm};

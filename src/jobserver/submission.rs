@@ -1,5 +1,6 @@
 //! Messages that another thread submits, for interfaces that have no connection in the loop.
 
+use super::doorkeeper::{Caller, Doorkeeper};
 use super::job_server::JobServer;
 use super::message::{Problem, Session};
 use super::reply::Failures;
@@ -15,11 +16,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Submits messages to the loop. Each is handled as if it were the only one of its connection: so a report has to name its
 /// attempt or its worker. Failures are errors with a code ([`Failures::AsErrors`]).
-pub struct Submitter<S: Storage>(Inbox<JobServer<S>>);
+pub struct Submitter<S: Storage> {
+    inbox: Inbox<JobServer<S>>,
+    doorkeeper: Arc<Doorkeeper>,
+}
 
 impl<S: Storage> Clone for Submitter<S> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            inbox: self.inbox.clone(),
+            doorkeeper: Arc::clone(&self.doorkeeper),
+        }
     }
 }
 
@@ -37,24 +44,36 @@ pub type TakeAnswer = Box<dyn FnOnce(Answered) + Send>;
 impl<S: Storage + 'static> Submitter<S> {
     /// Submits to the loop that takes its tasks from this inbox.
     #[must_use]
-    pub fn new(inbox: Inbox<JobServer<S>>) -> Self {
-        Self(inbox)
+    pub fn new(inbox: Inbox<JobServer<S>>, doorkeeper: Arc<Doorkeeper>) -> Self {
+        Self { inbox, doorkeeper }
     }
 
-    /// Submits a message: a request, or a list of requests, encoded. If the loop ends early, `take` is dropped.
+    /// Who knows who may do what.
+    #[must_use]
+    pub fn doorkeeper(&self) -> &Doorkeeper {
+        &self.doorkeeper
+    }
+
+    /// Submits a message of `caller`: a request, or a list of requests, encoded. If the loop ends early, `take` is dropped.
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub fn submit(&self, message: Vec<u8>, take: TakeAnswer) -> Result<Submitted<S>, SubmitError> {
+    pub fn submit(
+        &self,
+        caller: Caller,
+        message: Vec<u8>,
+        take: TakeAnswer,
+    ) -> Result<Submitted<S>, SubmitError> {
         let state = Arc::new(State::default());
-        self.0.submit(Submission {
+        self.inbox.submit(Submission {
+            caller,
             message,
             session: None,
             state: Arc::clone(&state),
             take,
         })?;
         Ok(Submitted {
-            inbox: self.0.clone(),
+            inbox: self.inbox.clone(),
             state,
         })
     }
@@ -64,7 +83,7 @@ impl<S: Storage + 'static> Submitter<S> {
     /// # Errors
     /// See [`SubmitError`].
     pub fn probe(&self, take: TakeOutcome) -> Result<(), SubmitError> {
-        self.0.submit(Probe {
+        self.inbox.submit(Probe {
             take,
             has_waited: false,
         })
@@ -110,6 +129,7 @@ impl Default for State {
 
 /// A message on the loop's side.
 struct Submission<S: Storage> {
+    caller: Caller,
     message: Vec<u8>,
     /// What is remembered of it after its first turn.
     session: Option<Session<S>>,
@@ -125,7 +145,7 @@ impl<S: Storage + 'static> Task<JobServer<S>> for Submission<S> {
     ) -> TaskProgress<JobServer<S>> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => service.new_session(Failures::AsErrors),
+            None => service.new_session(Failures::AsErrors, self.caller.clone()),
         };
         let is_waiting = session.waiter.is_some();
         if is_waiting && self.state.is_abandoned.load(Ordering::Acquire) {

@@ -16,6 +16,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,
         super::times::STATEMENTS,
+        super::tokens::STATEMENTS,
     ]
     .concat()
 }

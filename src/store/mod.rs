@@ -22,6 +22,7 @@ mod spec_columns;
 mod specs;
 mod statement;
 mod times;
+mod tokens;
 mod transaction;
 mod units;
 mod workers;

@@ -87,7 +87,8 @@ fn failure(error: Error) -> Result<Failure, Error> {
         Error::NoSuchWorker(_) => Ok(Failure::NoSuchWorker),
         Error::Refused(_) => Ok(Failure::Refused),
         Error::Invalid(_) => Ok(Failure::Invalid),
-        Error::Storage(_) => Err(error),
+        // No operation of the model fails like this.
+        Error::Forbidden(_) | Error::Unauthenticated(_) | Error::Storage(_) => Err(error),
     }
 }
 

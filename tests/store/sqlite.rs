@@ -2,8 +2,9 @@
 
 use coordinated::coordinate::storage::{Access, Storage};
 use coordinated::coordinate::{
-    Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT, Lease, Name, NewUnit,
-    PriorityChange, Report, ReportKind, Retention, UnitStatus, WorkRequest, WorkSpec,
+    Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT, Lease, Name, NewToken, NewUnit,
+    PriorityChange, Report, ReportKind, Retention, Scope, Scopes, TokenManager, UnitStatus,
+    WorkRequest, WorkSpec,
 };
 use coordinated::store::all_statements;
 use proptest::prelude::*;
@@ -153,7 +154,7 @@ fn what_looks_for_few_among_many_uses_the_index_that_has_just_these() {
     }
 }
 
-const VIEWS: [&str; 7] = [
+const VIEWS: [&str; 8] = [
     "summary",
     "work_specs",
     "units",
@@ -161,6 +162,7 @@ const VIEWS: [&str; 7] = [
     "failures",
     "active_workers",
     "locks",
+    "tokens",
 ];
 
 /// A database in which every view has something to show.
@@ -203,6 +205,14 @@ fn furnished_database(path: &Path) {
     world
         .run(|op| op.lock(&name("me"), Duration::from_secs(9), &locks))
         .unwrap();
+    let token = NewToken {
+        name: "reader".to_owned(),
+        scopes: Scopes::of(&[Scope::Read]),
+        namespace: None,
+        expires: None,
+    };
+    let by = TokenManager::default();
+    world.run(|op| op.create_token(&by, token.clone())).unwrap();
     world.store.close().unwrap();
 }
 

@@ -23,6 +23,7 @@ mod source;
 mod spec_file;
 mod specs;
 mod summary;
+mod tokens;
 mod top;
 mod units;
 mod units_file;
@@ -95,6 +96,8 @@ pub(super) enum Command {
     Locks(daemon::LocksArgs),
     /// Print the daemon's configuration
     Config(daemon::ConfigArgs),
+    /// Make, list and revoke tokens
+    Token(tokens::TokenArgs),
     /// Call any RPC method
     Rpc(daemon::RpcArgs),
     /// Explain why work is not handed out
@@ -147,6 +150,7 @@ impl Command {
             Self::WorkerStats(args) => workers::worker_stats(args),
             Self::Locks(args) => daemon::locks(args),
             Self::Config(args) => daemon::config(args),
+            Self::Token(args) => tokens::token(args),
             Self::Rpc(args) => daemon::rpc(args),
             Self::Why(args) => failures::why(args),
             Self::Completions(args) => shell::completions(args),

@@ -111,7 +111,7 @@ impl Daemon {
 }
 
 /// `USER@HOST` of this process.
-fn this_user() -> String {
+pub(super) fn this_user() -> String {
     let user = ["USER", "LOGNAME"].into_iter();
     let user = user
         .filter_map(std::env::var_os)

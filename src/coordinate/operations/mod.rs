@@ -11,6 +11,7 @@ mod explain;
 mod get_work;
 mod lock;
 mod look_up_units;
+mod manage_tokens;
 mod prioritize_units;
 mod register_workers;
 mod report;

@@ -18,10 +18,11 @@ use super::error::{Result, StorageError};
 use super::lock::{Lock, LockPath};
 use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
+use super::token::Token;
 use super::work_spec::{Counts, Meta, WorkSpec};
 use super::work_unit::{Completed, Counted, WorkUnit};
 use super::worker::{Worker, WorkerStats};
-use super::{AttemptId, Name, NamespaceId, WorkSpecId, WorkUnitId};
+use super::{AttemptId, Name, NamespaceId, TokenId, WorkSpecId, WorkUnitId};
 use crate::clock::{ClockStep, Timestamp};
 
 /// What an operation may do.
@@ -129,6 +130,7 @@ pub trait Storage:
     + OutputStore
     + WorkerStore
     + LockStore
+    + TokenStore
     + Lister
     + 'static
 {
@@ -469,4 +471,22 @@ pub trait LockStore {
 
     /// Removes locks that have expired, at most `limit`.
     fn delete_expired_locks(&mut self, now: Timestamp, limit: usize) -> StorageResult<()>;
+}
+
+/// Tokens.
+pub trait TokenStore {
+    /// All tokens, in the order in which they were made.
+    fn tokens(&mut self) -> StorageResult<Vec<Token>>;
+
+    /// Adds a token; its `id` is disregarded, and a new one given back.
+    fn insert_token(&mut self, token: &Token) -> StorageResult<TokenId>;
+
+    /// Notes that a token was revoked.
+    fn revoke_token(&mut self, id: TokenId, now: Timestamp) -> StorageResult<()>;
+
+    /// Removes tokens that were revoked or have expired before a time.
+    fn delete_ended_tokens(&mut self, before: Timestamp) -> StorageResult<()>;
+
+    /// Notes when a token was last used.
+    fn note_use_of_token(&mut self, id: TokenId, at: Timestamp) -> StorageResult<()>;
 }

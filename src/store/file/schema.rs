@@ -19,6 +19,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../../migrations/0008_attempt_ids.sql")),
     M::up(include_str!("../../../migrations/0009_retries.sql")),
     M::up(include_str!("../../../migrations/0010_paused_reason.sql")),
+    M::up(include_str!("../../../migrations/0015_tokens.sql")),
 ];
 
 /// Marks a file as ours: "coor".

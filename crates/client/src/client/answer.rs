@@ -208,6 +208,11 @@ impl Answer {
         text.ok_or_else(|| self.unexpected("a string"))
     }
 
+    /// A text for people, or null.
+    pub(super) fn optional_text(self) -> Result<Option<String>> {
+        self.optional().map(|answer| answer.text()).transpose()
+    }
+
     /// The error that something else was expected.
     pub(super) fn unexpected(&self, expected: &str) -> Error {
         let found = self.value.kind_name();

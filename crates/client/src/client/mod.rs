@@ -35,6 +35,7 @@ mod locks;
 mod pipeline;
 mod request;
 mod specs;
+mod tokens;
 mod units;
 mod work;
 mod workers;
@@ -47,6 +48,7 @@ pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;
 pub use specs::{Control, ListSpecs, Meta, Pause, SpecSummary};
+pub use tokens::{NewToken, Token, TokenExpiry, TokenInfo};
 pub use units::{
     Added, Attempt, Counts, Deletion, FailureGroup, IfExists, NewUnit, ParseStatusError, Priority,
     Reason, Status, Unit, UnitQuery, UnitStatus,

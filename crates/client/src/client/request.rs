@@ -36,6 +36,7 @@ const REPEATABLE: &[&str] = &[
     "get_worker_info",
     "list_failures",
     "list_locks",
+    "list_tokens",
     "list_work_specs",
     "list_worker_modes",
     "mode_counts",

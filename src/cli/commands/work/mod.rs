@@ -144,7 +144,13 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let served = served(args, &mut daemon)?;
     let runners = Arc::new(RunnerPool::default());
     let stopper = Stopper::of(&runners);
-    let shown = Shown::start(stopper.clone(), args.server.address(), &served);
+    let token = args.server.token()?;
+    let shown = Shown::start(
+        stopper.clone(),
+        args.server.address(),
+        token.clone(),
+        &served,
+    );
     handle_signals(stopper, shown.clone())?;
     // Each program needs some files. If the limit stays too low, units are given back.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -166,7 +172,10 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     if let Some(command) = &programs.command {
         programs.warned.warn(command, &shown);
     }
-    let plan = plan(args, &served);
+    let plan = Plan {
+        token,
+        ..plan(args, &served)
+    };
     let address = args.server.address();
     let worked = orphans::reap_during(|| worker::run(address.clone(), &plan, &runners, &programs));
     let result = worked.map_err(Box::from).and_then(|tally| {
