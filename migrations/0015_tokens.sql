@@ -28,3 +28,29 @@ SELECT name, prefix || '...', scopes, namespace,
        strftime('%Y-%m-%d %H:%M:%f', revoked_us / 1e6, 'unixepoch')
   FROM token
  ORDER BY name, id;
+
+-- What was changed by calls that control the queue, and by whom; later entries have larger ids. Never data.
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    namespace_id INTEGER NOT NULL REFERENCES namespace (id),
+    -- A time of the past, which does not change when the clock is set.
+    at_us INTEGER NOT NULL,
+    -- The name of the token of the one who did it; NULL without a token.
+    token TEXT,
+    interface TEXT NOT NULL CHECK (interface IN ('cborrpc', 'http')),
+    -- NULL over a Unix socket.
+    address TEXT,
+    action TEXT NOT NULL,
+    work_spec ANY,
+    detail TEXT NOT NULL,
+    count INTEGER NOT NULL CHECK (count >= 0)
+) STRICT;
+
+CREATE INDEX audit_by_namespace ON audit (namespace_id, id);
+
+CREATE VIEW audit_log (namespace, time, token, interface, address, action, work_spec, detail, count) AS
+SELECT namespace.name, strftime('%Y-%m-%d %H:%M:%f', at_us / 1e6, 'unixepoch'), token, interface, address,
+       action, CAST(work_spec AS TEXT), detail, count
+  FROM audit
+  JOIN namespace ON namespace.id = audit.namespace_id
+ ORDER BY audit.id;

@@ -29,6 +29,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "worker_stats",
             "locks",
             "config",
+            "audit",
         ],
     ),
     (

@@ -340,6 +340,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         },
         pace: Pace::default(),
         retention,
+        audit_kept: Some(args.tokens.audit_kept()),
     };
     let engine = Engine::new(store, settings, Box::new(rand::rng()), now)?;
     let settings = Settings {

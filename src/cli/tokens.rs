@@ -3,9 +3,10 @@
 use crate::jobserver::Anonymous;
 use crate::server::Network;
 use clap::ValueEnum;
+use std::time::Duration;
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Tokens")]
+#[command(next_help_heading = "Tokens and audit")]
 pub(super) struct TokenArgs {
     /// Whether CBOR-RPC clients need a token: `optional`, none does; `required`, all do, except over a Unix socket and from
     /// networks in --allow-anonymous. Over HTTP every request needs one once a token was made (`coordinated token create`)
@@ -26,6 +27,16 @@ pub(super) struct TokenArgs {
         value_delimiter = ','
     )]
     allow_anonymous: Vec<Network>,
+
+    /// How many days the entries of the audit are kept, which say who has changed what (`coordinated audit`). There are
+    /// at most a million; the oldest ones go first
+    #[arg(
+        long,
+        env = "COORDINATED_AUDIT_DAYS",
+        value_name = "N",
+        default_value = "90"
+    )]
+    audit_days: u16,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -35,6 +46,11 @@ enum Auth {
 }
 
 impl TokenArgs {
+    /// How long entries of the audit are kept.
+    pub(super) fn audit_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.audit_days) * 86_400)
+    }
+
     /// Which CBOR-RPC clients need no token.
     pub(super) fn anonymous(&self) -> Anonymous {
         match self.cborrpc_auth {

@@ -1,7 +1,7 @@
 //! What is remembered from one operation to the next beside the store, and what an operation adds to it.
 
-use super::Token;
 use super::handed_out::{HandedOutByWorker, HandedOutUnit};
+use super::{Change, Token};
 use crate::clock::{ClockStep, Timestamp};
 use crate::limits;
 
@@ -25,8 +25,20 @@ pub struct Effects {
     pub(super) handed_out: Vec<HandedOutUnit>,
     /// How many units it has completed.
     pub completed: usize,
+    /// What is to be kept in the audit.
+    pub change: Option<Change>,
     /// All tokens, if it has changed some.
     pub tokens: Option<Vec<Token>>,
+}
+
+impl Effects {
+    /// Notes a change for the audit. An operation has only changes of one kind, which are added up.
+    pub(super) fn note(&mut self, change: Change) {
+        match &mut self.change {
+            Some(earlier) => earlier.count += change.count,
+            None => self.change = Some(change),
+        }
+    }
 }
 
 impl Memory {

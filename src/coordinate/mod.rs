@@ -8,6 +8,7 @@
 
 mod assignment;
 mod attempt;
+mod audit;
 mod chained;
 mod error;
 mod failure;
@@ -34,11 +35,12 @@ mod worker;
 
 pub use assignment::{Assignment, WorkRequest};
 pub use attempt::{Attempt, AttemptStatus};
+pub use audit::{AUDIT_ENTRIES_MAX, AuditEntry, Author, Change};
 pub use chained::Chained;
 pub use error::{Error, Result, StorageError};
 pub use failure::{FailureGroup, group_failures};
 pub use handed_out::HandedOut;
-pub use id::{AttemptId, NamespaceId, TokenId, WorkSpecId, WorkUnitId};
+pub use id::{AttemptId, AuditId, NamespaceId, TokenId, WorkSpecId, WorkUnitId};
 pub use lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
 pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};

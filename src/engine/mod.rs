@@ -35,6 +35,8 @@ pub struct Settings {
     pub pace: Pace,
     /// Which completed units stay.
     pub retention: Retention,
+    /// How long entries of the audit stay; `None` for as long as there are not too many.
+    pub audit_kept: Option<Duration>,
 }
 
 /// Runs operations on a store, in batches: each operation happens whole or not at all, and a batch is committed
@@ -53,6 +55,10 @@ pub struct Engine<S: Storage> {
     tokens: Arc<KnownTokens>,
     /// When uses of tokens may be written next.
     next_uses: Timestamp,
+    /// When old entries of the audit may be removed next.
+    next_prune: Timestamp,
+    /// True if there may be more of them.
+    is_pruning: bool,
     totals: Totals,
 }
 
@@ -91,6 +97,9 @@ const CLEANUP_PAUSE: Duration = Duration::from_millis(1);
 /// How often the uses of tokens are written.
 const USES_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often old entries of the audit are looked for.
+const PRUNE_PAUSE: Duration = Duration::from_secs(3_600);
+
 impl<S: Storage> Engine<S> {
     /// An engine that keeps its state in `store`.
     ///
@@ -120,6 +129,8 @@ impl<S: Storage> Engine<S> {
             next_cleanup: now,
             tokens: Arc::new(KnownTokens::new(tokens)),
             next_uses: now,
+            next_prune: now.plus(TICK_MAX),
+            is_pruning: false,
             totals: Totals::default(),
         })
     }
@@ -335,10 +346,12 @@ impl<S: Storage> Engine<S> {
         let cleaned = self.clean_up(now);
         let archived = self.archive(now);
         let noted = self.note_uses_of_tokens(now);
+        let pruned = self.prune_audit(now);
         self.commit()?;
         match expired
             .and(cleaned)
             .and(noted)
+            .and(pruned)
             .and(archived)
             .map_err(into_storage)?
         {
@@ -364,6 +377,7 @@ impl<S: Storage> Engine<S> {
             &mut self.next_cleanup,
             &mut self.archiver.next,
             &mut self.next_uses,
+            &mut self.next_prune,
         ] {
             *time = time.moved(step);
         }
@@ -375,7 +389,8 @@ impl<S: Storage> Engine<S> {
     pub fn due(&self) -> Option<Timestamp> {
         let cleanup = self.has_cleanup().then_some(self.next_cleanup);
         let uses = self.tokens.has_uses().then_some(self.next_uses);
-        [self.store.due(), cleanup, uses]
+        let prune = self.is_pruning.then_some(self.next_prune);
+        [self.store.due(), cleanup, uses, prune]
             .into_iter()
             .flatten()
             .min()
@@ -397,6 +412,25 @@ impl<S: Storage> Engine<S> {
             operation.store.purge(limits::SWEEP_REMOVED)?;
             Ok(())
         })
+    }
+
+    /// Removes a few entries of the audit that are too old or too many.
+    fn prune_audit(&mut self, now: Timestamp) -> Result<()> {
+        if now < self.next_prune {
+            return Ok(());
+        }
+        let kept = self.settings.audit_kept;
+        let before = kept.map_or(Timestamp(i64::MIN), |kept| now.minus(kept));
+        self.next_prune = now.plus(PRUNE_PAUSE);
+        let limit = limits::SWEEP_REMOVED;
+        let removed = self.operation(Access::Write, now, |operation| {
+            Ok(operation.store.prune_audit(before, limit)?)
+        })?;
+        self.is_pruning = removed == limit;
+        if self.is_pruning {
+            self.next_prune = now.plus(CLEANUP_PAUSE);
+        }
+        Ok(())
     }
 
     /// Writes when tokens were last used, once a minute.

@@ -4,7 +4,7 @@ use super::doorkeeper::{Caller, Doorkeeper};
 use super::params::Params;
 use super::reply::Failures;
 use crate::coordinate::storage::{Lister, Storage};
-use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention, WaitsFor};
+use crate::coordinate::{Assignment, AuditId, HandedOut, Operation, Result, Retention, WaitsFor};
 use crate::limits;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,6 +36,15 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) given: Vec<Assignment>,
     /// Who calls from now on, if the step has found out.
     pub(super) recognized: Option<Caller>,
+}
+
+/// What a call keeps from step to step.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// See [`Call::results`].
+    pub(super) results: Vec<u8>,
+    /// The entry of the audit about what its steps have changed.
+    pub(super) audit: Option<AuditId>,
 }
 
 /// How far a call has come after a step.

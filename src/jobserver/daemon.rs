@@ -27,6 +27,7 @@ const FEATURES: &[&str] = &[
     "pause_reason",
     "retries",
     "tokens",
+    "audit",
 ];
 
 pub(super) fn get_config<S: Storage>(

@@ -4,7 +4,7 @@
 //! check compares a few small numbers, until a token was changed, or some time has passed.
 
 use crate::clock::Timestamp;
-use crate::coordinate::{Error, Result, Scopes, Secret, Token, TokenManager};
+use crate::coordinate::{Author, Error, Result, Scopes, Secret, Token, TokenManager};
 use crate::engine::KnownTokens;
 use crate::server::Network;
 use std::collections::HashMap;
@@ -61,6 +61,20 @@ impl Caller {
     /// The token that it has shown.
     pub(super) fn token(&self) -> Option<&Token> {
         self.token.as_deref()
+    }
+
+    /// As the author of a change.
+    pub(super) fn as_author(&self) -> Author {
+        Author {
+            token: self.token.as_ref().map(|token| token.name.clone()),
+            interface: match self.interface {
+                Interface::CborRpc => "cborrpc",
+                Interface::Http => "http",
+            },
+            address: self
+                .address
+                .map(|address| address.to_canonical().to_string()),
+        }
     }
 
     /// As the one who makes tokens. `given` is what an unknown caller calls itself.

@@ -1,14 +1,14 @@
 //! The job server: the engine, the table of methods, and running a step of a call as an operation.
 
-use super::call::{Call, Progress};
-use super::doorkeeper::{Anonymous, Doorkeeper};
+use super::call::{Call, Kept, Progress};
+use super::doorkeeper::{Anonymous, Caller, Doorkeeper};
 use super::message::Session;
 use super::method::{Method, MethodInfo};
 use super::params::shown;
 use super::reply::Failures;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Error, Result};
+use crate::coordinate::{AuditId, Error, Operation, Result};
 use crate::engine::Engine;
 use coordinated_client::cbor::Item;
 use std::collections::HashMap;
@@ -109,7 +109,7 @@ impl<S: Storage> JobServer<S> {
             .ok_or_else(|| Error::Invalid(format!("unknown method {}", shown(name))))
     }
 
-    /// Runs a step of a call as one operation. Once it has succeeded, remembers which units it gave to the connection, and
+    /// Runs a step of a call as one operation, which also notes in the audit what it has changed. Once it has succeeded, remembers which units it gave to the connection, and
     /// who that is if it has shown a token.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl<S: Storage> JobServer<S> {
         session: &mut Session<S>,
         method: &MethodInfo,
         turn: &Turn<'_>,
-        results: &mut Vec<u8>,
+        kept: &mut Kept,
         out: &mut Vec<u8>,
         step: impl Fn(&mut Call<'_, S>, &mut Vec<u8>) -> Result<Progress<S>>,
     ) -> Result<Progress<S>> {
@@ -127,8 +127,9 @@ impl<S: Storage> JobServer<S> {
         let (config, calls) = (&*self.settings.config, &self.calls);
         let doorkeeper = &*self.doorkeeper;
         let (remembered, caller) = (&session.handed_out, &session.caller);
-        let (results_start, out_start) = (results.len(), out.len());
-        let (progress, given, recognized) =
+        let (results_start, out_start) = (kept.results.len(), out.len());
+        let (results, noted_before) = (&mut kept.results, kept.audit);
+        let (progress, given, recognized, noted) =
             self.engine.run(method.access, turn.now, |operation| {
                 results.truncate(results_start);
                 out.truncate(out_start);
@@ -148,8 +149,11 @@ impl<S: Storage> JobServer<S> {
                     given: Vec::new(),
                     recognized: None,
                 };
-                Ok((step(&mut call, out)?, call.given, call.recognized))
+                let progress = step(&mut call, out)?;
+                let noted = note_change(call.operation, caller, noted_before)?;
+                Ok((progress, call.given, call.recognized, noted))
             })?;
+        kept.audit = noted;
         for given in &given {
             let handed_out = &mut session.handed_out;
             handed_out.remember(given.unit, given.attempt, &given.work_spec, &given.name);
@@ -158,5 +162,28 @@ impl<S: Storage> JobServer<S> {
             session.caller = caller;
         }
         Ok(progress)
+    }
+}
+
+/// Keeps in the audit what a step has changed: in the entry of the steps before it, if there is one.
+fn note_change<S: Storage>(
+    operation: Operation<'_, S>,
+    caller: &Caller,
+    noted: Option<AuditId>,
+) -> Result<Option<AuditId>> {
+    let Some(change) = operation.effects.change.take() else {
+        return Ok(noted);
+    };
+    let (store, now) = (operation.store, operation.now);
+    match noted {
+        Some(entry) => {
+            store.add_to_audit_entry(entry, change.count)?;
+            Ok(noted)
+        }
+        None => {
+            let author = caller.as_author();
+            let entry = store.insert_audit_entry(operation.namespace, now, &author, &change)?;
+            Ok(Some(entry))
+        }
     }
 }

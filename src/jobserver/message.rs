@@ -1,7 +1,7 @@
 //! Messages: a single request, or a list of requests. A message that takes long is handled in several turns of its
 //! connection, each in another batch, so that other connections get their turns in between.
 
-use super::call::{Call, Continuation, Progress, Read};
+use super::call::{Call, Continuation, Kept, Progress, Read};
 use super::doorkeeper::Caller;
 use super::job_server::{JobServer, Turn};
 use super::log;
@@ -193,8 +193,7 @@ struct Started<S: Storage> {
     method: &'static Method<S>,
     /// What is left to do, or why the last step was rolled back.
     rest: std::result::Result<Box<dyn Continuation<S>>, Problem>,
-    /// See [`Call::results`].
-    results: Vec<u8>,
+    kept: Kept,
     /// True if steps before the last one have been committed.
     has_earlier_steps: bool,
     /// True if the last one has only found that the call has to wait.
@@ -242,7 +241,7 @@ impl<S: Storage> InFlight<S> {
     fn held(&self) -> usize {
         let started_held = self.started.as_ref().map_or(0, |started| {
             let rest_held = started.rest.as_ref().map_or(0, |rest| rest.held());
-            started.results.capacity() + rest_held
+            started.kept.results.capacity() + rest_held
         });
         self.answer.responses.capacity() + started_held
     }
@@ -432,9 +431,9 @@ impl<S: Storage> JobServer<S> {
         }
         let started = in_flight.started.take();
         let has_earlier_steps = started.as_ref().is_some_and(Started::has_steps);
-        let (rest, mut results) = match started {
-            Some(Started { rest, results, .. }) => (Some(rest), results),
-            None => (None, Vec::new()),
+        let (rest, mut kept) = match started {
+            Some(Started { rest, kept, .. }) => (Some(rest), kept),
+            None => (None, Kept::default()),
         };
         let out = &mut in_flight.answer.responses;
         let start = out.len();
@@ -448,10 +447,10 @@ impl<S: Storage> JobServer<S> {
             envelope::begin_success(out, fields.id_bytes());
             let info = &method.info;
             match rest {
-                None => self.begin(session, method, fields, turn, &mut results, out),
+                None => self.begin(session, method, fields, turn, &mut kept, out),
                 Some(Ok(rest)) => {
                     let go_on = |call: &mut Call<'_, S>, out: &mut Vec<u8>| rest.step(call, out);
-                    self.run_step(session, info, turn, &mut results, out, go_on)
+                    self.run_step(session, info, turn, &mut kept, out, go_on)
                         .map_err(|error| Problem::of_call(info, &error))
                 }
                 Some(Err(problem)) => Err(problem),
@@ -466,7 +465,7 @@ impl<S: Storage> JobServer<S> {
             Ok(Progress::More(rest)) => Outcome::Started(Started {
                 method,
                 rest: Ok(rest),
-                results,
+                kept,
                 has_earlier_steps,
                 has_slept: false,
             }),
@@ -474,7 +473,7 @@ impl<S: Storage> JobServer<S> {
                 let started = Started {
                     method,
                     rest: Ok(sleep.rest),
-                    results,
+                    kept,
                     has_earlier_steps,
                     has_slept: true,
                 };
@@ -517,7 +516,7 @@ impl<S: Storage> JobServer<S> {
         method: &'static Method<S>,
         request: &Request<'_>,
         turn: &Turn<'_>,
-        results: &mut Vec<u8>,
+        kept: &mut Kept,
         out: &mut Vec<u8>,
     ) -> std::result::Result<Progress<S>, Problem> {
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
@@ -529,7 +528,7 @@ impl<S: Storage> JobServer<S> {
         let progress = params.and_then(|params| {
             let first =
                 |call: &mut Call<'_, S>, out: &mut Vec<u8>| (method.run)(call, &params, out);
-            self.run_step(session, info, turn, results, out, first)
+            self.run_step(session, info, turn, kept, out, first)
         });
         if let Some(began) = began {
             log::request(Some(info), request, progress.as_ref(), began.elapsed());

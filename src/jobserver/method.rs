@@ -1,7 +1,7 @@
 //! The methods: one table, from names to functions.
 
 use super::call::Run;
-use super::{daemon, insight, locks, retention, specs, tokens, units, work, workers};
+use super::{audit, daemon, insight, locks, retention, specs, tokens, units, work, workers};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{Scope, Scopes};
 
@@ -237,6 +237,9 @@ impl<S: Storage> Method<S> {
         reads("list_tokens", &[], tokens::list_tokens).scopes(&[Scope::Admin]),
         writes("revoke_token", &["name"], tokens::revoke_token).scopes(&[Scope::Admin]),
         writes("rotate_token", &["name", "options"], tokens::rotate_token)
+            .optional(1)
+            .scopes(&[Scope::Admin]),
+        reads("list_audit", &["options"], audit::list_audit)
             .optional(1)
             .scopes(&[Scope::Admin]),
     ];

@@ -12,6 +12,7 @@ mod call;
 mod doorkeeper;
 mod list;
 
+mod audit;
 mod daemon;
 mod insight;
 mod locks;

@@ -17,6 +17,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::locks::STATEMENTS,
         super::times::STATEMENTS,
         super::tokens::STATEMENTS,
+        super::audit::STATEMENTS,
     ]
     .concat()
 }

@@ -1,10 +1,10 @@
 //! Lists, which may take long: on the connection that writes, or beside the loop on one that only reads.
 
 use super::statement::{prepared, statements};
-use super::{SqliteStore, attempts, locks, specs, units};
+use super::{SqliteStore, attempts, audit, locks, specs, units};
 use crate::coordinate::storage::{
-    Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition, VisitFailure,
-    VisitLock, VisitUnit, WorkSpecStore,
+    AuditQuery, Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition,
+    VisitEntry, VisitFailure, VisitLock, VisitUnit, WorkSpecStore,
 };
 use crate::coordinate::{Error, Name, NamespaceId, Result, StorageError, WorkSpecId};
 use r2d2::Pool;
@@ -173,5 +173,14 @@ impl<S: Source> Lister for S {
 
     fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()> {
         self.with_connection(|connection| locks::list_locks(connection, query, visit))
+    }
+
+    fn list_audit(
+        &mut self,
+        namespace: NamespaceId,
+        query: &AuditQuery,
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<()> {
+        self.with_connection(|connection| audit::list_audit(connection, namespace, query, visit))
     }
 }

@@ -6,6 +6,7 @@
 mod all_statements;
 mod archive;
 mod attempts;
+mod audit;
 mod cached_specs;
 mod checkpoint;
 mod counts;

@@ -73,5 +73,6 @@ row_id!(
     crate::coordinate::WorkSpecId,
     crate::coordinate::WorkUnitId,
     crate::coordinate::AttemptId,
-    crate::coordinate::TokenId
+    crate::coordinate::TokenId,
+    crate::coordinate::AuditId
 );

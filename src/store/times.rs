@@ -3,7 +3,8 @@
 //! Ends of leases, of delays, of workers' lifetimes and of locks, next continuous units, and what ages are counted
 //! from, are times of the daemon's clock. While the daemon runs, they are moved with that clock, so that everything
 //! keeps the time that it had left. If the clock was set while no daemon ran, the step is not known, and they are
-//! clamped to what is possible. What has ended is history, and stays as it was recorded.
+//! clamped to what is possible. What has ended is history, and stays as it was recorded. The end of a
+//! token stays too: it is a date that a person chose.
 
 use super::SqliteStore;
 use super::statement::statements;

@@ -1,6 +1,7 @@
 //! The commands that inspect and control a running daemon. They are clients like any other.
 
 mod add;
+mod audit;
 mod batch;
 mod change;
 mod confirm;
@@ -96,6 +97,8 @@ pub(super) enum Command {
     Locks(daemon::LocksArgs),
     /// Print the daemon's configuration
     Config(daemon::ConfigArgs),
+    /// List who has changed what
+    Audit(audit::AuditArgs),
     /// Make, list and revoke tokens
     Token(tokens::TokenArgs),
     /// Call any RPC method
@@ -150,6 +153,7 @@ impl Command {
             Self::WorkerStats(args) => workers::worker_stats(args),
             Self::Locks(args) => daemon::locks(args),
             Self::Config(args) => daemon::config(args),
+            Self::Audit(args) => audit::audit(args),
             Self::Token(args) => tokens::token(args),
             Self::Rpc(args) => daemon::rpc(args),
             Self::Why(args) => failures::why(args),

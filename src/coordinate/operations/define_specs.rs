@@ -2,7 +2,9 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::work_spec::name_of;
-use crate::coordinate::{Control, Error, Meta, Name, Operation, Result, WorkSpec, WorkSpecId};
+use crate::coordinate::{
+    Change, Control, Error, Meta, Name, Operation, Result, WorkSpec, WorkSpecId,
+};
 use coordinated_client::cbor::Item;
 
 impl<S: Storage> Operation<'_, S> {
@@ -32,6 +34,7 @@ impl<S: Storage> Operation<'_, S> {
                     .insert_work_spec(self.namespace, &name, definition.bytes(), &meta)?;
             }
         }
+        self.effects.note(Change::of("set_work_spec", 1).on(&name));
         Ok(())
     }
 
@@ -80,7 +83,10 @@ impl<S: Storage> Operation<'_, S> {
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
-        Ok(self.store.update_work_spec_meta(id, &meta)?)
+        self.store.update_work_spec_meta(id, &meta)?;
+        let change = Change::of("control_work_spec", 1).on(name);
+        self.effects.note(change.with(control.to_string()));
+        Ok(())
     }
 
     /// Deletes a work spec with its units and their attempts. It is gone at once for all who ask;
@@ -90,7 +96,10 @@ impl<S: Storage> Operation<'_, S> {
     /// `NoSuchWorkSpec`, `Storage`.
     pub fn delete_work_spec(&mut self, name: &Name) -> Result<()> {
         let id = self.work_spec(name)?.id;
-        Ok(self.store.discard_work_spec(id)?)
+        self.store.discard_work_spec(id)?;
+        self.effects
+            .note(Change::of("delete_work_spec", 1).on(name));
+        Ok(())
     }
 
     /// Deletes all work specs; returns how many there were.
@@ -106,6 +115,8 @@ impl<S: Storage> Operation<'_, S> {
         for id in &ids {
             self.store.discard_work_spec(*id)?;
         }
+        let change = Change::of("clear", ids.len() as u64);
+        self.effects.note(change.with("all work specs"));
         Ok(ids.len())
     }
 }

@@ -1,8 +1,11 @@
 //! Deleting work units.
 
 use crate::coordinate::storage::{InStatusQuery, Storage};
-use crate::coordinate::{Completed, Name, Operation, Result, UnitStatus};
+use crate::coordinate::{Change, Completed, Name, Operation, Result, UnitStatus};
 use crate::limits;
+
+/// What the audit calls it.
+const DELETE: &str = "delete_work_units";
 
 /// Which units to delete.
 #[derive(Debug)]
@@ -49,12 +52,12 @@ impl<S: Storage> Operation<'_, S> {
     pub fn delete_work_units(&mut self, work_spec: &Name, which: &Deletion<'_>) -> Result<u64> {
         let spec = self.work_spec(work_spec)?;
         let (id, total) = (spec.id, spec.counts.total());
-        match *which {
+        let (deleted, detail) = match *which {
             Deletion::All => {
                 if total > 0 {
                     self.store.empty_work_spec(id)?;
                 }
-                Ok(total)
+                (total, "all")
             }
             Deletion::Named(names, statuses) => {
                 let mut deleted = 0;
@@ -66,9 +69,12 @@ impl<S: Storage> Operation<'_, S> {
                         deleted += 1;
                     }
                 }
-                Ok(deleted)
+                (deleted, "by name")
             }
-        }
+        };
+        let change = Change::of(DELETE, deleted).on(work_spec);
+        self.effects.note(change.with(detail));
+        Ok(deleted)
     }
 
     /// Begins to delete the units that are in some statuses.
@@ -102,6 +108,7 @@ impl<S: Storage> Operation<'_, S> {
         units_max: usize,
     ) -> Result<DeletionInStatus> {
         let mut deletion = deletion.clone();
+        let deleted_before = deletion.deleted;
         let spec = self.work_spec(&deletion.work_spec)?.id;
         if let Some(until) = &deletion.until {
             let found = self.store.work_units_in(&InStatusQuery {
@@ -118,6 +125,7 @@ impl<S: Storage> Operation<'_, S> {
             }
             if found.looked_to.is_some() {
                 deletion.after = found.looked_to;
+                self.note_deletion(&deletion, deleted_before);
                 return Ok(deletion);
             }
         }
@@ -126,6 +134,17 @@ impl<S: Storage> Operation<'_, S> {
             deletion.deleted += self.store.forget_archived(spec, status)?;
         }
         deletion.is_over = true;
+        self.note_deletion(&deletion, deleted_before);
         Ok(deletion)
+    }
+
+    fn note_deletion(&mut self, deletion: &DeletionInStatus, deleted_before: u64) {
+        let statuses: Vec<String> = deletion
+            .statuses
+            .iter()
+            .map(|status| format!("{status:?}").to_lowercase())
+            .collect();
+        let change = Change::of(DELETE, deletion.deleted - deleted_before).on(&deletion.work_spec);
+        self.effects.note(change.with(statuses.join(", ")));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Error, NewToken, Operation, Result, Secret, TOKEN_KEPT, TOKENS_MAX, Token, TokenId,
+    Change, Error, NewToken, Operation, Result, Secret, TOKEN_KEPT, TOKENS_MAX, Token, TokenId,
     TokenManager,
 };
 
@@ -35,7 +35,7 @@ impl<S: Storage> Operation<'_, S> {
                 new.name
             )));
         }
-        self.insert_token(by, new)
+        self.insert_token("create_token", by, new)
     }
 
     /// Revokes a token: it is not valid any more.
@@ -46,6 +46,8 @@ impl<S: Storage> Operation<'_, S> {
         let mut token = self.managed_token(by, name)?;
         self.store.revoke_token(token.id, self.now)?;
         token.revoked = Some(self.now);
+        self.effects
+            .note(Change::of("revoke_token", 1).with(&token.name));
         self.note_tokens()?;
         Ok(token)
     }
@@ -67,7 +69,7 @@ impl<S: Storage> Operation<'_, S> {
             namespace: old.namespace,
             expires,
         };
-        self.insert_token(by, new)
+        self.insert_token("rotate_token", by, new)
     }
 
     /// The tokens that a manager may see, also those that are not valid any more.
@@ -80,7 +82,12 @@ impl<S: Storage> Operation<'_, S> {
         Ok(tokens)
     }
 
-    fn insert_token(&mut self, by: &TokenManager, new: NewToken) -> Result<(Token, Secret)> {
+    fn insert_token(
+        &mut self,
+        action: &'static str,
+        by: &TokenManager,
+        new: NewToken,
+    ) -> Result<(Token, Secret)> {
         // Never those that are valid, so there is always at least the new one.
         let long_ago = self.now.minus(TOKEN_KEPT);
         self.store.delete_ended_tokens(long_ago)?;
@@ -104,6 +111,8 @@ impl<S: Storage> Operation<'_, S> {
             revoked: None,
         };
         token.id = self.store.insert_token(&token)?;
+        let detail = format!("{}: {}", token.name, token.scopes);
+        self.effects.note(Change::of(action, 1).with(detail));
         self.note_tokens()?;
         Ok((token, secret))
     }

@@ -1,7 +1,7 @@
 //! Changing the priority of work units.
 
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Error, Name, Operation, PriorityChange, Result};
+use crate::coordinate::{Change, Error, Name, Operation, PriorityChange, Result};
 
 impl<S: Storage> Operation<'_, S> {
     /// Changes the priority of the named units in any status. Unknown names are skipped.
@@ -15,6 +15,7 @@ impl<S: Storage> Operation<'_, S> {
         change: PriorityChange,
     ) -> Result<()> {
         let spec = self.work_spec(work_spec)?.id;
+        let mut changed = 0;
         for name in names {
             let Some(mut unit) = self.store.find_work_unit(spec, name)? else {
                 continue;
@@ -30,7 +31,14 @@ impl<S: Storage> Operation<'_, S> {
             }
             self.store
                 .update_work_unit(self.now, unit.counted(), &unit)?;
+            changed += 1;
         }
+        let detail = match change {
+            PriorityChange::Set(priority) => format!("priority {priority}"),
+            PriorityChange::Adjust(by) => format!("priority changed by {by}"),
+        };
+        let change = Change::of("prioritize_work_units", changed).on(work_spec);
+        self.effects.note(change.with(detail));
         Ok(())
     }
 }

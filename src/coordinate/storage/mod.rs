@@ -8,9 +8,9 @@
 mod query;
 
 pub use query::{
-    AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits, InStatusQuery,
-    LockQuery, NamedUnit, News, OutputSlice, StorageStatistics, UnitQuery, UnitStanding,
-    UnitsInStatus, WalPages,
+    AuditQuery, AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits,
+    InStatusQuery, LockQuery, NamedUnit, News, OutputSlice, StorageStatistics, UnitQuery,
+    UnitStanding, UnitsInStatus, WalPages,
 };
 
 use super::attempt::Attempt;
@@ -22,7 +22,10 @@ use super::token::Token;
 use super::work_spec::{Counts, Meta, WorkSpec};
 use super::work_unit::{Completed, Counted, WorkUnit};
 use super::worker::{Worker, WorkerStats};
-use super::{AttemptId, Name, NamespaceId, TokenId, WorkSpecId, WorkUnitId};
+use super::{
+    AttemptId, AuditEntry, AuditId, Author, Change, Name, NamespaceId, TokenId, WorkSpecId,
+    WorkUnitId,
+};
 use crate::clock::{ClockStep, Timestamp};
 
 /// What an operation may do.
@@ -54,6 +57,9 @@ pub type VisitFailure<'a> = dyn FnMut(&Name, Option<&str>, Timestamp) -> Result<
 
 /// Takes a lock.
 pub type VisitLock<'a> = dyn FnMut(&LockPath, &Lock) -> Result<()> + 'a;
+
+/// Takes an entry of the audit.
+pub type VisitEntry<'a> = dyn FnMut(&AuditEntry) -> Result<()> + 'a;
 
 /// Listing, which may take long.
 pub trait Lister {
@@ -118,6 +124,17 @@ pub trait Lister {
     /// # Errors
     /// What `visit` fails with, `Storage`.
     fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()>;
+
+    /// Shows `visit` entries of the audit, the newest first.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_audit(
+        &mut self,
+        namespace: NamespaceId,
+        query: &AuditQuery,
+        visit: &mut VisitEntry<'_>,
+    ) -> Result<()>;
 }
 
 /// A database: transactions, and the families of tables.
@@ -131,6 +148,7 @@ pub trait Storage:
     + WorkerStore
     + LockStore
     + TokenStore
+    + AuditStore
     + Lister
     + 'static
 {
@@ -489,4 +507,23 @@ pub trait TokenStore {
 
     /// Notes when a token was last used.
     fn note_use_of_token(&mut self, id: TokenId, at: Timestamp) -> StorageResult<()>;
+}
+
+/// The audit.
+pub trait AuditStore {
+    /// Adds an entry.
+    fn insert_audit_entry(
+        &mut self,
+        namespace: NamespaceId,
+        at: Timestamp,
+        author: &Author,
+        change: &Change,
+    ) -> StorageResult<AuditId>;
+
+    /// Adds to the count of an entry.
+    fn add_to_audit_entry(&mut self, id: AuditId, count: u64) -> StorageResult<()>;
+
+    /// Looks at the `limit` oldest entries, and removes those from before a time and those that are too many. Returns how
+    /// many it has removed.
+    fn prune_audit(&mut self, before: Timestamp, limit: usize) -> StorageResult<usize>;
 }

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::coordinate::lock::LockPath;
 use crate::coordinate::work_unit::{Completed, UnitStatus, WorkUnit};
-use crate::coordinate::{AttemptId, Name, WorkSpecId, WorkUnitId};
+use crate::coordinate::{AttemptId, AuditId, Name, WorkSpecId, WorkUnitId};
 use std::ops::RangeInclusive;
 
 /// What an engine tells about itself, for logs and metrics. What it does not have is `None`.
@@ -197,4 +197,13 @@ pub struct UnitStanding {
     pub failures: u64,
     /// The same.
     pub lost: u64,
+}
+
+/// Which entries of the audit to list, the newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditQuery {
+    /// Only those before this one.
+    pub before: Option<AuditId>,
+    /// How many at most.
+    pub limit: usize,
 }

@@ -1,5 +1,6 @@
 //! Tokens: who may do what, over HTTP and CBOR-RPC, and by which commands that is managed.
 
+mod audit;
 mod cborrpc;
 mod commands;
 mod http;

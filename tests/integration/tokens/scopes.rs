@@ -77,6 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "list_tokens",
             "revoke_token",
             "rotate_token",
+            "list_audit",
         ],
     ),
     (EVERYBODY, &["server_info", "authenticate"]),

@@ -27,6 +27,7 @@
 //! ```
 
 mod answer;
+mod audit;
 mod connection;
 mod daemon;
 mod error;
@@ -40,6 +41,7 @@ mod units;
 mod work;
 mod workers;
 
+pub use audit::AuditEntry;
 pub use connection::{Connection, Options, Resend};
 pub use daemon::ServerInfo;
 pub use error::{Error, Result};

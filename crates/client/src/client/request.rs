@@ -34,6 +34,7 @@ const REPEATABLE: &[&str] = &[
     "get_work_unit_status",
     "get_work_units",
     "get_worker_info",
+    "list_audit",
     "list_failures",
     "list_locks",
     "list_tokens",
