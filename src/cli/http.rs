@@ -66,8 +66,8 @@ pub(super) struct HttpArgs {
     )]
     http_base_path: String,
 
-    /// Serve HTTP at an address that other machines can reach. Nothing is encrypted, and each client from a network in
-    /// --allow may do everything
+    /// Serve HTTP at an address that other machines can reach. Nothing is encrypted, tokens included, and as long as no
+    /// token was made, each client from a network in --allow may do everything
     #[arg(long, env = "COORDINATED_HTTP_INSECURE")]
     http_insecure: bool,
 
@@ -160,8 +160,8 @@ impl HttpArgs {
             return Ok(());
         }
         Err(format!(
-            "--http {address} can be reached from other machines, and HTTP has no encryption and no passwords: use a \
-             loopback address behind a proxy that has both, or allow it with --http-insecure"
+            "--http {address} can be reached from other machines, and HTTP has no encryption: use a loopback \
+             address behind a proxy that has it, or allow it with --http-insecure"
         )
         .into())
     }

@@ -15,6 +15,7 @@ mod retention;
 mod serve;
 mod sql;
 mod table;
+mod tokens;
 mod values;
 
 use clap::{Parser, Subcommand};

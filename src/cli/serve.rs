@@ -3,6 +3,7 @@
 use super::config;
 use super::http::HttpArgs;
 use super::pid_file::PidFile;
+use super::tokens::TokenArgs;
 use super::values::{parse_bytes, parse_duration, parse_mode};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
@@ -159,6 +160,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     http: HttpArgs,
+
+    #[command(flatten)]
+    tokens: TokenArgs,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -336,11 +340,13 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         },
         pace: Pace::default(),
         retention,
+        audit_kept: Some(args.tokens.audit_kept()),
     };
     let engine = Engine::new(store, settings, Box::new(rand::rng()), now)?;
     let settings = Settings {
         config,
         depth_max: limits.max_depth.get(),
+        anonymous: args.tokens.anonymous(),
     };
     let mut service = JobServer::new(engine, settings);
 
@@ -385,7 +391,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             ..http::Settings::default()
         },
         &server_limits,
-        Submitter::new(inbox),
+        Submitter::new(inbox, service.doorkeeper()),
         server.stopper(),
     )?;
     let served = server.run_with(&mut service, &mut clock, tasks);

@@ -18,6 +18,7 @@ mod protocol_document;
 mod readers;
 mod service;
 mod sql_document;
+mod tokens;
 mod transcripts;
 mod tutorial;
 mod wire;

@@ -1,7 +1,7 @@
 //! A connection that is opened again when it breaks.
 
 use super::link::{Hurry, Link, LinkError, Wait};
-use super::{Error, Pipeline, Request, Result};
+use super::{Error, Pipeline, Request, Result, Token};
 use crate::address::Address;
 use crate::cbor::Value;
 use std::io;
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How to connect, and how long to try.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long to wait for a connection. All addresses of a name are tried within this time.
     pub connect_timeout: Duration,
@@ -27,6 +27,8 @@ pub struct Options {
     pub resend: Resend,
     /// The longest answer, in bytes.
     pub answer_bytes_max: usize,
+    /// The token that each new connection shows the server before anything else. Only `coordinated` supports tokens.
+    pub token: Option<Token>,
 }
 
 /// Which requests are sent again on a new connection, if the old one broke before the answer.
@@ -53,6 +55,7 @@ impl Default for Options {
             resend: Resend::Repeatable,
             // More than the daemon's longest answer, with its default limits.
             answer_bytes_max: 1 << 30,
+            token: None,
         }
     }
 }
@@ -250,7 +253,8 @@ impl Connection {
             connect_timeout: within,
             answer_timeout: Some(within),
             silence_timeout: None,
-            ..self.options
+            token: None,
+            ..self.options.clone()
         };
         let mut other = Self::new(self.address.clone(), options);
         // A server without this method answers with an error.
@@ -292,13 +296,43 @@ impl Connection {
             None => {
                 let (timeout, bytes_max) =
                     (self.options.connect_timeout, self.options.answer_bytes_max);
-                Link::open(&self.address, timeout, bytes_max).map_err(|source| {
-                    let address = self.address.clone();
-                    Error::Unreachable { address, source }
-                })?
+                let link = Link::open(&self.address, timeout, bytes_max);
+                let link = link.map_err(|source| Error::Unreachable {
+                    address: self.address.clone(),
+                    source,
+                })?;
+                self.authenticate(link)?
             }
         };
         Ok(self.link.insert(link))
+    }
+}
+
+impl Connection {
+    /// Shows the token on a new connection, if there is one.
+    ///
+    /// # Errors
+    /// `Unreachable` if the connection breaks: no request has been sent. `Failed` if the server does not accept the token.
+    fn authenticate(&self, mut link: Link) -> Result<Link> {
+        const METHOD: &str = "authenticate";
+        let Some(token) = &self.options.token else {
+            return Ok(link);
+        };
+        let request = Request::new(METHOD, [token.reveal().into()]);
+        let wait = || Wait::new(self.options.answer_timeout, self.options.silence_timeout);
+        let sent = link.send(&request, wait());
+        match sent.and_then(|()| link.receive(&mut wait())) {
+            Ok(Ok(_)) => Ok(link),
+            Ok(Err(message)) => Err(Error::Failed {
+                method: METHOD.to_owned(),
+                message,
+            }),
+            Err(LinkError::Broken(source)) => Err(Error::Unreachable {
+                address: self.address.clone(),
+                source,
+            }),
+            Err(error) => Err(self.failed(METHOD, error)),
+        }
     }
 }
 

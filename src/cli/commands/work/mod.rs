@@ -154,11 +154,20 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let served = served(args, &mut daemon)?;
     let runners = Arc::new(RunnerPool::default());
     let stopper = Stopper::of(&runners);
-    let shown = Shown::start(stopper.clone(), args.server.address(), &served);
+    let token = args.server.token()?;
+    let shown = Shown::start(
+        stopper.clone(),
+        args.server.address(),
+        token.clone(),
+        &served,
+    );
     handle_signals(stopper.clone(), shown.clone())?;
     // Each program needs some files. If the limit stays too low, units are given back.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let plan = plan(args, &served);
+    let plan = Plan {
+        token,
+        ..plan(args, &served)
+    };
     let programs = Programs {
         command,
         halt: Halt::new(args.halt_after, stopper.clone()),
