@@ -4,7 +4,7 @@ use super::body::{self, Received};
 use super::call::Shared;
 use super::problem::{self, Problem};
 use crate::coordinate::Scope;
-use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::storage::Storage;
 use crate::jobserver::{Caller, JobServer, MethodInfo, Realm, ResultForm};
 use axum::Extension;
 use axum::body::Body;
@@ -43,7 +43,7 @@ pub(super) async fn list<S: Storage>() -> Response {
             name: method.name,
             params: method.params,
             required: method.required,
-            writes: method.access == Access::Write,
+            writes: method.access.writes(),
             scopes: method.scopes.iter().map(Scope::name).collect(),
         })
         .collect();

@@ -8,7 +8,7 @@ use super::params::shown;
 use super::reply::Failures;
 use super::requests::Requests;
 use crate::clock::Timestamp;
-use crate::coordinate::storage::Storage;
+use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{Error, Result};
 use crate::engine::Engine;
 use coordinated_client::cbor::Item;
@@ -132,13 +132,18 @@ impl<S: Storage> JobServer<S> {
     ) -> Result<Progress<S>> {
         let retention = self.engine.settings().retention;
         let (config, requests) = (&*self.settings.config, &self.requests);
+        let access = match (method.access, turn.failures) {
+            // A report that is refused may have been noted in the history all the same. Here that is an error, and undone.
+            (Access::WriteWithBatch, Failures::AsErrors) => Access::Write,
+            (access, _) => access,
+        };
         let doorkeeper = &*self.doorkeeper;
         let namespace = doorkeeper.namespace();
         let (remembered, caller) = (&session.handed_out, &session.caller);
         let (results_start, out_start) = (kept.results.len(), out.len());
         let (results, noted_before) = (&mut kept.results, kept.audit);
         let (progress, given, recognized, noted) =
-            self.engine.run(method.access, turn.now, |operation| {
+            self.engine.run(access, turn.now, |operation| {
                 results.truncate(results_start);
                 out.truncate(out_start);
                 let mut call = Call {
