@@ -129,6 +129,7 @@ impl HttpArgs {
         &self,
         admission: &Admission,
         tls: Option<&Arc<TlsServer>>,
+        has_tokens: bool,
     ) -> Result<Vec<BoundSocket>, Box<dyn Error>> {
         if self.http.is_empty() {
             let default: Address = DEFAULT.parse()?;
@@ -150,7 +151,7 @@ impl HttpArgs {
             };
             let bound = BoundSocket::bind(address, admission, tls).map_err(bind_error)?;
             for socket in &bound {
-                self.check_reach(address, socket)?;
+                self.check_reach(address, socket, has_tokens)?;
             }
             sockets.extend(bound);
         }
@@ -158,17 +159,23 @@ impl HttpArgs {
     }
 
     /// Fails if other machines can reach a socket, and nobody said that they may.
-    fn check_reach(&self, address: &Address, socket: &BoundSocket) -> Result<(), Box<dyn Error>> {
+    fn check_reach(
+        &self,
+        address: &Address,
+        socket: &BoundSocket,
+        has_tokens: bool,
+    ) -> Result<(), Box<dyn Error>> {
         let (listener, missing) = match socket {
             BoundSocket::Unix(..) => return Ok(()),
             BoundSocket::Tcp(listener) => (
                 listener,
                 "nothing is encrypted there: write it as tls:HOST:PORT and add --tls-cert and --tls-key",
             ),
-            BoundSocket::Tls(_, tls) if tls.checks_clients() => return Ok(()),
+            BoundSocket::Tls(_, tls) if has_tokens || tls.checks_clients() => return Ok(()),
             BoundSocket::Tls(listener, _) => (
                 listener,
-                "everybody there may do everything: add --tls-client-ca to check the clients' certificates",
+                "everybody there may do everything: make a token with `coordinated token create`, or add --tls-client-ca to \
+                 check the clients' certificates",
             ),
         };
         if self.http_insecure || listener.local_addr()?.ip().to_canonical().is_loopback() {

@@ -16,6 +16,7 @@ mod serve;
 mod sql;
 mod table;
 mod tls;
+mod tokens;
 mod values;
 
 use clap::{Parser, Subcommand};

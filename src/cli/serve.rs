@@ -4,6 +4,7 @@ use super::config;
 use super::http::HttpArgs;
 use super::pid_file::PidFile;
 use super::tls::TlsArgs;
+use super::tokens::TokenArgs;
 use super::values::{parse_bytes, parse_duration, parse_mode};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
@@ -163,6 +164,8 @@ pub(super) struct Args {
 
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    tokens: TokenArgs,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -344,11 +347,13 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         },
         pace: Pace::default(),
         retention,
+        audit_kept: Some(args.tokens.audit_kept()),
     };
     let engine = Engine::new(store, settings, Box::new(rand::rng()), now)?;
     let settings = Settings {
         config,
         depth_max: limits.max_depth.get(),
+        anonymous: args.tokens.anonymous(),
     };
     let mut service = JobServer::new(engine, settings);
 
@@ -363,7 +368,11 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let tls = args.tls.read()?;
     let mut server = Server::bind(&args.listen, admission.clone(), server_limits, tls.clone())
         .map_err(bind_error)?;
-    let http_sockets = args.http.bind(&admission, tls.as_ref())?;
+    let http_sockets = args.http.bind(
+        &admission,
+        tls.as_ref(),
+        service.doorkeeper().http_needs_token(),
+    )?;
     if tls.is_some()
         && !args.http.uses_tls()
         && !args
@@ -403,7 +412,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             ..http::Settings::default()
         },
         &server_limits,
-        Submitter::new(inbox),
+        Submitter::new(inbox, service.doorkeeper()),
         server.stopper(),
     )?;
     let served = server.run_with(&mut service, &mut clock, tasks);

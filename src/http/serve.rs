@@ -1,5 +1,6 @@
 //! The thread that serves HTTP: its connections, their limits, and its stop.
 
+use super::authenticate::{Who, admit};
 use super::call::Shared;
 use super::guard::{self, Host};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
@@ -8,14 +9,17 @@ use super::problem::{self, Problem};
 use super::rest::{self, Rest};
 use super::{health, metrics, rpc};
 use crate::coordinate::storage::Storage;
+use crate::coordinate::{Scope, Scopes};
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Stopper};
 use crate::tls::{FIRST_BYTE, HANDSHAKE_MAX, TlsServer};
 use axum::Router;
+use axum::extract::FromRef;
+use axum::handler::Handler;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum_server::accept::Accept;
 use axum_server::{Address, Control, Handle};
 use rustls::ServerConfig;
@@ -122,37 +126,88 @@ impl Http {
     }
 }
 
+/// What all handlers share.
+struct State<S: Storage + 'static> {
+    shared: Arc<Shared<S>>,
+    rest: Arc<Rest<S>>,
+}
+
+impl<S: Storage> Clone for State<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            rest: Arc::clone(&self.rest),
+        }
+    }
+}
+
+impl<S: Storage> FromRef<State<S>> for Arc<Shared<S>> {
+    fn from_ref(state: &State<S>) -> Self {
+        Self::clone(&state.shared)
+    }
+}
+
+impl<S: Storage> FromRef<State<S>> for Arc<Rest<S>> {
+    fn from_ref(state: &State<S>) -> Self {
+        Self::clone(&state.rest)
+    }
+}
+
+/// A path, who may use it, and what is there.
+type Route<S> = (&'static str, Who, MethodRouter<State<S>>);
+
 /// All routes.
-fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
-    let routes = Router::new()
-        .route("/rpc", get(rpc::list::<S>).post(rpc::call_all::<S>))
-        .route("/rpc/{method}", post(rpc::call::<S>))
-        .route("/healthz", get(health::healthz::<S>))
-        .route("/readyz", get(health::readyz::<S>))
-        .route("/metrics", get(metrics::get::<S>))
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::clone(&shared));
-    let rest = Rest::new(
-        Arc::clone(&shared),
-        &settings.namespace,
-        &settings.base_path,
-    );
-    let of_rest = Router::new()
-        .route("/", any(rest::handle::<S>))
-        .route("/summary", any(rest::handle::<S>))
-        .route("/namespace", any(rest::handle::<S>))
-        .route("/namespace/{*path}", any(rest::handle::<S>))
-        .with_state(Arc::new(rest));
-    let routes = routes.merge(of_rest);
-    let routes = match settings.base_path.trim_end_matches('/') {
-        "" => routes,
-        base_path => Router::new().nest(base_path, routes),
+fn routes<S: Storage>() -> [Route<S>; 9] {
+    [
+        (
+            "/rpc",
+            Who::Known,
+            get(rpc::list::<S>).post(rpc::call_all::<S>),
+        ),
+        ("/rpc/{method}", Who::Known, post(rpc::call::<S>)),
+        ("/healthz", Who::Everybody, get(health::healthz::<S>)),
+        ("/readyz", Who::Everybody, get(health::readyz::<S>)),
+        (
+            "/metrics",
+            Who::With(Scopes::of(&[Scope::Metrics])),
+            get(metrics::get::<S>),
+        ),
+        ("/", Who::Known, any(rest::handle::<S>)),
+        ("/summary", Who::Known, any(rest::handle::<S>)),
+        ("/namespace", Who::Known, any(rest::handle::<S>)),
+        ("/namespace/{*path}", Who::Known, any(rest::handle::<S>)),
+    ]
+}
+
+/// The paths of all routes.
+pub fn paths<S: Storage>() -> impl Iterator<Item = &'static str> {
+    routes::<S>().into_iter().map(|(path, ..)| path)
+}
+
+fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
+    let base_path = settings.base_path.trim_end_matches('/');
+    let admitted = |who| from_fn_with_state((Arc::clone(&shared), who), admit::<S>);
+    let rest = Rest::new(Arc::clone(&shared), &settings.namespace, base_path);
+    let state = State {
+        shared: Arc::clone(&shared),
+        rest: Arc::new(rest),
+    };
+    let mut router = Router::new();
+    for (path, who, handler) in routes() {
+        router = router.route(path, handler.layer(admitted(who)));
+    }
+    let router = router
+        .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))
+        .with_state(state);
+    let router = match base_path {
+        "" => router,
+        base_path => Router::new().nest(base_path, router),
     };
     let hosts: Arc<[Host]> = settings.hosts.clone().into();
     let no_store = HeaderValue::from_static("no-store");
     let no_sniff = HeaderValue::from_static("nosniff");
-    routes
-        .fallback(not_found)
+    router
+        .fallback(not_found.layer(admitted(Who::Known)))
         .layer(guard::refuse_foreign_origins())
         .layer(from_fn_with_state(hosts, guard::check_host))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -287,6 +342,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Where it comes from; `None` over a Unix socket.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// True if it came over a Unix socket.
     pub(super) fn is_local_socket(&self) -> bool {
         self.peer.is_none()

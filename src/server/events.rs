@@ -118,7 +118,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             return;
         }
         self.totals.accepted.add(1);
-        let session = self.service.open_session();
+        let session = self.service.open_session(peer.ip());
         let connection = Connection::new(socket, peer, session, self.limits.frame, self.instant);
         let key = self.connections.insert(connection);
         let Some(connection) = self.connections.get_mut(key) else {

@@ -19,6 +19,7 @@ mod readers;
 mod service;
 mod sql_document;
 mod tls;
+mod tokens;
 mod transcripts;
 mod tutorial;
 mod wire;

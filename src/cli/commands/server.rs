@@ -4,8 +4,11 @@ use super::output::note;
 use crate::cli::values::parse_duration;
 use coordinated_client::Address;
 use coordinated_client::tls::TlsFiles;
-use coordinated_client::{Connection, Coordinate, Error as CallError, Options, ServerInfo, Tls};
+use coordinated_client::{
+    Connection, Coordinate, Error as CallError, Options, ServerInfo, Tls, Token,
+};
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The flags for the daemon's address and the time-out.
@@ -38,6 +41,11 @@ pub(super) struct Place {
 
     #[command(flatten)]
     tls: TlsFiles,
+
+    /// A file with the token to show the daemon. Without it, the token is taken from the variable COORDINATED_TOKEN, if
+    /// that is set
+    #[arg(long, env = "COORDINATED_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
@@ -136,9 +144,27 @@ impl Place {
         Ok(Tls::read(&self.tls)?)
     }
 
+    /// The token to show.
+    ///
+    /// # Errors
+    /// If the file can't be read or has none.
+    pub(super) fn token(&self) -> Result<Option<Token>, Box<dyn Error>> {
+        let text = match &self.token_file {
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| format!("can't read the token in {}: {error}", file.display()))?,
+            None => std::env::var("COORDINATED_TOKEN").unwrap_or_default(),
+        };
+        match (text.trim(), &self.token_file) {
+            ("", Some(file)) => Err(format!("{} has no token", file.display()).into()),
+            ("", None) => Ok(None),
+            (token, _) => Ok(Some(Token::from(token))),
+        }
+    }
+
     fn connect_with(&self, options: Options) -> Result<Daemon, Box<dyn Error>> {
         let options = Options {
             tls: self.tls()?,
+            token: self.token()?,
             ..options
         };
         // Any kind of server answers the first call at once.

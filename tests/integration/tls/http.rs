@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
+use tempfile::TempDir;
 use test_support::{PATIENCE, Server, run_to_end, wait_until};
 
 /// A daemon that serves HTTPS, and has no CBOR-RPC with TLS.
@@ -231,6 +232,44 @@ fn off_loopback_http_needs_tls_and_checked_clients_or_the_flag() {
         let server = start_as(&identity, &[&tls, more].concat());
         assert!(server.http().starts_with("https://0.0.0.0:"));
     }
+}
+
+#[test]
+fn off_loopback_tokens_over_tls_need_no_flag() {
+    let authority = Authority::new();
+    let identity = authority.server("server", &["127.0.0.1"]);
+    let folder = TempDir::new().expect("a temporary folder");
+    let make = [
+        "token", "create", "alice", "--scope", "read", "--db", "test.db",
+    ];
+    let made = run_to_end(folder.path(), &make, &[]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let secret = made
+        .stdout
+        .split_whitespace()
+        .find(|word| word.starts_with("cdt_"));
+    let secret = secret.unwrap_or_else(|| panic!("a secret: {}", made.stdout));
+    let mut serve = vec!["serve", "--db", "test.db", "--listen", "tls:127.0.0.1:0"];
+    serve.extend(["--http", "tls:0.0.0.0:0", "--allow", "127.0.0.0/8"]);
+    serve.extend(["--tls-cert", text(&identity.certificate)]);
+    serve.extend(["--tls-key", text(&identity.key)]);
+    let server = Server::start_in(folder, &serve, &[]);
+    let url = format!(
+        "{}/rpc/summary",
+        server.http().replace("0.0.0.0", "127.0.0.1")
+    );
+    let (ca, bearer) = (authority.path(), format!("Authorization: Bearer {secret}"));
+    let status = ["-o", "/dev/null", "-w", "%{http_code}", "-d", "", &url];
+    let with_ca = [&["--cacert", text(&ca)], &status[..]].concat();
+    assert_eq!(good(&with_ca), "401");
+    assert_eq!(good(&[&with_ca[..], &["-H", &bearer]].concat()), "200");
+    let environment = [
+        ("COORDINATED_SERVER", server.address()),
+        ("COORDINATED_TLS_CA", text(&ca)),
+        ("COORDINATED_TOKEN", secret),
+    ];
+    let summary = run_to_end(Path::new("."), &["summary"], &environment);
+    assert_eq!(summary.code, Some(0), "{}", summary.stderr);
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn serve(server: Server) -> Result<(), Box<dyn Error + Send + Sync>> {
         now,
     )?;
     let settings = Settings {
+        anonymous: coordinated::jobserver::Anonymous::default(),
         config: EMPTY_MAP.to_vec(),
         depth_max: 100,
     };

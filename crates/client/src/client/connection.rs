@@ -2,7 +2,7 @@
 
 use super::link::{Hurry, Link, LinkError, Wait};
 use super::stream::OpenError;
-use super::{Error, Pipeline, Request, Result};
+use super::{Error, Pipeline, Request, Result, Token};
 use crate::address::Address;
 use crate::cbor::Value;
 use crate::tls::Tls;
@@ -31,6 +31,8 @@ pub struct Options {
     pub resend: Resend,
     /// The longest answer, in bytes.
     pub answer_bytes_max: usize,
+    /// The token that each new connection shows the server before anything else. Only `coordinated` supports tokens.
+    pub token: Option<Token>,
 }
 
 /// Which requests are sent again on a new connection, if the old one broke before the answer.
@@ -58,6 +60,7 @@ impl Default for Options {
             resend: Resend::Repeatable,
             // More than the daemon's longest answer, with its default limits.
             answer_bytes_max: 1 << 30,
+            token: None,
         }
     }
 }
@@ -255,6 +258,7 @@ impl Connection {
             connect_timeout: within,
             answer_timeout: Some(within),
             silence_timeout: None,
+            token: None,
             ..self.options.clone()
         };
         let mut other = Self::new(self.address.clone(), options);
@@ -302,15 +306,47 @@ impl Connection {
         }
         let link = match self.link.take() {
             Some(link) => link,
-            None => Link::open(&self.address, &self.options).map_err(|error| match error {
-                OpenError::Unreachable(source) => {
-                    let address = self.address.clone();
-                    Error::Unreachable { address, source }
-                }
-                OpenError::Tls(problem) => self.without_tls(problem),
-            })?,
+            None => {
+                let link = Link::open(&self.address, &self.options);
+                let link = link.map_err(|error| match error {
+                    OpenError::Unreachable(source) => Error::Unreachable {
+                        address: self.address.clone(),
+                        source,
+                    },
+                    OpenError::Tls(problem) => self.without_tls(problem),
+                })?;
+                self.authenticate(link)?
+            }
         };
         Ok(self.link.insert(link))
+    }
+}
+
+impl Connection {
+    /// Shows the token on a new connection, if there is one.
+    ///
+    /// # Errors
+    /// `Unreachable` if the connection breaks: no request has been sent. `Failed` if the server does not accept the token.
+    fn authenticate(&self, mut link: Link) -> Result<Link> {
+        const METHOD: &str = "authenticate";
+        let Some(token) = &self.options.token else {
+            return Ok(link);
+        };
+        let request = Request::new(METHOD, [token.reveal().into()]);
+        let wait = || Wait::new(self.options.answer_timeout, self.options.silence_timeout);
+        let sent = link.send(&request, wait());
+        match sent.and_then(|()| link.receive(&mut wait())) {
+            Ok(Ok(_)) => Ok(link),
+            Ok(Err(message)) => Err(Error::Failed {
+                method: METHOD.to_owned(),
+                message,
+            }),
+            Err(LinkError::Broken(source)) => Err(Error::Unreachable {
+                address: self.address.clone(),
+                source,
+            }),
+            Err(error) => Err(self.failed(METHOD, error)),
+        }
     }
 }
 

@@ -55,6 +55,7 @@ pub fn run(
         answer_timeout: Some(Duration::from_secs(30)),
         silence_timeout: None,
         tls: plan.tls.clone(),
+        token: plan.token.clone(),
         ..Options::default()
     };
     let mut client = Coordinate::new(Connection::open(address.clone(), options.clone())?);

@@ -154,13 +154,22 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let served = served(args, &mut daemon)?;
     let runners = Arc::new(RunnerPool::default());
     let stopper = Stopper::of(&runners);
-    let tls = args.server.tls()?;
-    let shown = Shown::start(stopper.clone(), args.server.address(), tls.clone(), &served);
+    let (tls, token) = (args.server.tls()?, args.server.token()?);
+    let shown = Shown::start(
+        stopper.clone(),
+        args.server.address(),
+        tls.clone(),
+        token.clone(),
+        &served,
+    );
     handle_signals(stopper.clone(), shown.clone())?;
     // Each program needs some files. If the limit stays too low, units are given back.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let mut plan = plan(args, &served);
-    plan.tls = tls;
+    let plan = Plan {
+        tls,
+        token,
+        ..plan(args, &served)
+    };
     let programs = Programs {
         command,
         halt: Halt::new(args.halt_after, stopper.clone()),
