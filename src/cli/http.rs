@@ -5,7 +5,7 @@ use super::values::parse_duration;
 use crate::coordinate::storage::Storage;
 use crate::http::{self, Host, Http};
 use crate::jobserver::Submitter;
-use crate::server::{self, Admission, BoundSocket, Stopper};
+use crate::server::{self, Admission, BoundSocket, Network, Stopper};
 use crate::tls::TlsServer;
 use coordinated_client::{Address, ParseAddressError};
 use std::error::Error;
@@ -56,6 +56,16 @@ pub(super) struct HttpArgs {
         value_delimiter = ','
     )]
     http_host: Vec<Host>,
+
+    /// Networks of reverse proxies, such as 127.0.0.0/8, separated by commas. Their header X-Forwarded-For says from where a
+    /// request comes, for the audit and for counting wrong tokens. Other clients' headers are ignored
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    http_trusted_proxy: Vec<Network>,
 
     /// A path before all others, such as /jobs, for a reverse proxy
     #[arg(
@@ -240,6 +250,7 @@ impl HttpArgs {
                 answers_bytes_max: limits.unsent_total_bytes_max,
             },
             hosts: self.http_host.clone(),
+            trusted_proxies: self.http_trusted_proxy.clone(),
             base_path: self.http_base_path.clone(),
             metrics: http::Sources {
                 work_specs_max: self.metrics_work_specs,

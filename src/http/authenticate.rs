@@ -1,6 +1,7 @@
 //! Who sends a request, by the token in its header, and who may use a route.
 
 use super::call::Shared;
+use super::forwarded;
 use super::problem::{self, Problem};
 use super::serve::Connection;
 use crate::clock::wall_clock;
@@ -52,7 +53,7 @@ fn caller<S: Storage + 'static>(
     headers: &HeaderMap,
 ) -> Result<Caller, Problem> {
     let doorkeeper = shared.submitter.doorkeeper();
-    let peer = connection.peer();
+    let client = forwarded::client(connection.peer(), headers, &shared.proxies);
     let (realm, scopes) = match who {
         _ if !doorkeeper.http_needs_token() => (Realm::Nowhere, Scopes::NONE),
         Who::Everybody => (Realm::Nowhere, Scopes::NONE),
@@ -61,9 +62,9 @@ fn caller<S: Storage + 'static>(
     };
     let mut caller = match secret(headers) {
         Some(secret) if !scopes.is_empty() => {
-            doorkeeper.recognize(Interface::Http, peer, &secret, wall_clock())?
+            doorkeeper.recognize(Interface::Http, client, &secret, wall_clock())?
         }
-        _ => doorkeeper.greet(Interface::Http, peer),
+        _ => doorkeeper.greet(Interface::Http, client),
     };
     shared.check(&mut caller, realm, scopes)?;
     Ok(caller)

@@ -8,7 +8,7 @@ use crate::clock::wall_clock;
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{Error, NamespaceId, Operation, Result, Scopes, StorageError};
 use crate::jobserver::{Actor, Answered, Caller, Failure, Realm, Submitter};
-use crate::server::{LongRead, SubmitError};
+use crate::server::{LongRead, Network, SubmitError};
 use coordinated_client::cborrpc::envelope;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
@@ -21,17 +21,25 @@ pub(super) struct Shared<S: Storage + 'static> {
     pub(super) answers: Memory,
     /// Requests that may be begun.
     pub(super) requests: Semaphore,
+    /// Whose headers say from where a request comes.
+    pub(super) proxies: Box<[Network]>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl<S: Storage + 'static> Shared<S> {
-    pub(super) fn new(submitter: Submitter<S>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        submitter: Submitter<S>,
+        limits: Limits,
+        proxies: &[Network],
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             submitter,
             limits,
             bodies: Memory::new(limits.bodies_bytes_max),
             answers: Memory::new(limits.answers_bytes_max),
             requests: Semaphore::new(limits.requests_max),
+            proxies: proxies.into(),
             metrics,
         }
     }

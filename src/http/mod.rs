@@ -7,6 +7,7 @@
 mod authenticate;
 mod body;
 mod call;
+mod forwarded;
 mod guard;
 mod health;
 mod limits;

@@ -11,7 +11,7 @@ use super::{health, metrics, rpc};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Scope, Scopes};
 use crate::jobserver::Submitter;
-use crate::server::{Admission, BoundSocket, Stopper};
+use crate::server::{Admission, BoundSocket, Network, Stopper};
 use crate::tls::{FIRST_BYTE, HANDSHAKE_MAX, TlsServer};
 use axum::Router;
 use axum::extract::FromRef;
@@ -50,6 +50,8 @@ pub struct Settings {
     pub admission: Admission,
     /// Host names by which clients may know the daemon, beside addresses and `localhost`.
     pub hosts: Vec<Host>,
+    /// Reverse proxies, whose header `X-Forwarded-For` says from where a request comes.
+    pub trusted_proxies: Vec<Network>,
     /// The namespace of CBOR-RPC clients.
     pub namespace: String,
     /// A path before all others, such as `/jobs`, or nothing.
@@ -94,7 +96,12 @@ impl Http {
             base_path,
             settings.limits.connections_max,
         );
-        let shared = Shared::new(submitter, settings.limits, Arc::clone(&metrics));
+        let shared = Shared::new(
+            submitter,
+            settings.limits,
+            &settings.trusted_proxies,
+            Arc::clone(&metrics),
+        );
         let router = router(Arc::new(shared), &settings);
         let control = Control::new();
         let of_thread = control.clone();

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
-use tempfile::TempDir;
 use test_support::{PATIENCE, Server, run_to_end, wait_until};
 
 /// A daemon that serves HTTPS, and has no CBOR-RPC with TLS.
@@ -238,22 +237,18 @@ fn off_loopback_http_needs_tls_and_checked_clients_or_the_flag() {
 fn off_loopback_tokens_over_tls_need_no_flag() {
     let authority = Authority::new();
     let identity = authority.server("server", &["127.0.0.1"]);
-    let folder = TempDir::new().expect("a temporary folder");
-    let make = [
-        "token", "create", "alice", "--scope", "read", "--db", "test.db",
-    ];
-    let made = run_to_end(folder.path(), &make, &[]);
+    let mut server = start_as(&identity, &["--allow", "127.0.0.0/8"]);
+    let make = ["token", "create", "alice", "--scope", "read"];
+    let plain = [("COORDINATED_SERVER", server.addresses()[1].as_str())];
+    let made = run_to_end(Path::new("."), &make, &plain);
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     let secret = made
         .stdout
         .split_whitespace()
         .find(|word| word.starts_with("cdt_"));
     let secret = secret.unwrap_or_else(|| panic!("a secret: {}", made.stdout));
-    let mut serve = vec!["serve", "--db", "test.db", "--listen", "tls:127.0.0.1:0"];
-    serve.extend(["--http", "tls:0.0.0.0:0", "--allow", "127.0.0.0/8"]);
-    serve.extend(["--tls-cert", text(&identity.certificate)]);
-    serve.extend(["--tls-key", text(&identity.key)]);
-    let server = Server::start_in(folder, &serve, &[]);
+    assert_eq!(server.stop().code, Some(0));
+    server.start_again_with(&["--http", "tls:0.0.0.0:0"]);
     let url = format!(
         "{}/rpc/summary",
         server.http().replace("0.0.0.0", "127.0.0.1")

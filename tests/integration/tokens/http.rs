@@ -196,6 +196,45 @@ fn a_token_of_a_namespace_counts_only_there() {
 }
 
 #[test]
+fn a_client_behind_a_proxy_that_is_named_has_its_own_address_in_the_audit_and_for_wrong_tokens() {
+    let server = start(&["--http-trusted-proxy", "127.0.0.0/8"]);
+    let http = Client::of(&server);
+    let token = create(&mut server.connect(), "t", "'operate'", "");
+    let call = |token: &str, forwarded: &str| {
+        let authorization = bearer(token);
+        let headers = [
+            ("Authorization", &*authorization),
+            ("X-Forwarded-For", forwarded),
+        ];
+        http.post_with("/rpc/set_work_spec", r#"[{"name": "s"}]"#, &headers)
+    };
+    for _ in 0..10 {
+        assert_eq!(call("cdt_wrong", "192.0.2.1").status, 401);
+    }
+    // What the client sent itself does not help it.
+    assert_eq!(call("cdt_wrong", "203.0.113.7, 192.0.2.1").status, 429);
+    assert_eq!(call("cdt_wrong", "192.0.2.2").status, 401);
+    assert_eq!(call(&token, "203.0.113.7, 192.0.2.2").status, 200);
+    let entry = server.connect().value("list_audit", "{'limit': 1}");
+    assert!(entry.to_string().contains("192.0.2.2"), "{entry}");
+}
+
+#[test]
+fn nobody_else_says_from_where_a_request_comes() {
+    let server = start(&[]);
+    let http = Client::of(&server);
+    let headers = [("X-Forwarded-For", "192.0.2.1")];
+    let answer = http.post_with("/rpc/set_work_spec", r#"[{"name": "s"}]"#, &headers);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let entry = server.connect().value("list_audit", "{'limit': 1}");
+    let entry = entry.to_string();
+    assert!(
+        entry.contains("127.0.0.1") && !entry.contains("192.0.2.1"),
+        "{entry}"
+    );
+}
+
+#[test]
 fn wrong_tokens_are_slowed_down_and_right_ones_pass() {
     let server = start(&[]);
     let http = Client::of(&server);
