@@ -6,7 +6,7 @@
 
 use coordinated::coordinate::{Name, NewUnit};
 use coordinated::engine::Engine;
-use coordinated::jobserver::{JobServer, Settings};
+use coordinated::jobserver::{Anonymous, JobServer, Settings};
 use coordinated::limits::RequestLimits;
 use coordinated::server::{Handled, Service};
 use coordinated::store::SqliteStore;
@@ -102,6 +102,7 @@ fn server() -> JobServer<SqliteStore> {
     let (settings, random) = (Default::default(), Box::new(SmallRng::seed_from_u64(1)));
     let engine = Engine::new(store.expect("a store"), settings, random, START);
     let settings = Settings {
+        anonymous: Anonymous::default(),
         config: Vec::new(),
         depth_max: DEPTH_MAX,
     };
@@ -161,7 +162,7 @@ fn messages(criterion: &mut Criterion) {
             });
         }
         let mut server = server();
-        let mut session = server.open_session();
+        let mut session = server.open_session(None);
         let mut out = Vec::new();
         group.bench_function("all but the operation", |bencher| {
             bencher.iter(|| {

@@ -163,7 +163,7 @@ impl Clock for SystemClock {
     }
 }
 
-fn wall_clock() -> Timestamp {
+pub(crate) fn wall_clock() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since_epoch) => Timestamp(0).plus(since_epoch),
         Err(_) => Timestamp(0),

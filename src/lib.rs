@@ -9,6 +9,7 @@
 //! - [`engine`] runs operations, in batches, and does what is due by itself;
 //! - [`coordinate`] is the operations and their rules, in plain types;
 //! - [`store`] keeps everything in SQLite;
+//! - [`tls`] has the daemon's certificate;
 //! - [`counting`] has the counters and histograms of metrics;
 //! - [`clock`] tells the time, [`limits`] says how much is too much, `number` reads loosely typed
 //!   numbers, `id_file` opens files with a process id.
@@ -32,3 +33,4 @@ pub mod limits;
 mod number;
 pub mod server;
 pub mod store;
+pub mod tls;

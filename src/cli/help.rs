@@ -29,6 +29,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "worker_stats",
             "locks",
             "config",
+            "audit",
         ],
     ),
     (
@@ -48,7 +49,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Database",
         &["backup", "restore", "check", "compact", "sql"],
     ),
-    ("Tools", &["rpc", "bench", "completions", "man"]),
+    ("Tools", &["token", "rpc", "bench", "completions", "man"]),
 ];
 
 /// The template of the help of a program with the commands `C`, each with its first line of help.

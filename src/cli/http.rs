@@ -5,11 +5,13 @@ use super::values::parse_duration;
 use crate::coordinate::storage::Storage;
 use crate::http::{self, Host, Http};
 use crate::jobserver::Submitter;
-use crate::server::{self, Admission, BoundSocket, Stopper};
+use crate::server::{self, Admission, BoundSocket, Network, Stopper};
+use crate::tls::TlsServer;
 use coordinated_client::{Address, ParseAddressError};
 use std::error::Error;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where HTTP is served if nothing else is said: the port of the Go daemons.
@@ -36,8 +38,8 @@ impl FromStr for HttpAddress {
 #[derive(clap::Args)]
 #[command(next_help_heading = "HTTP")]
 pub(super) struct HttpArgs {
-    /// Where to serve HTTP: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable; `off` for nowhere. 127.0.0.1:5980 if not
-    /// given; if that is in use, the daemon warns and runs without HTTP
+    /// Where to serve HTTP: HOST:PORT, [IPV6]:PORT, tls:HOST:PORT for HTTPS with --tls-cert, or unix:PATH; repeatable;
+    /// `off` for nowhere. 127.0.0.1:5980 if not given; if that is in use, the daemon warns and runs without HTTP
     #[arg(
         long,
         env = "COORDINATED_HTTP",
@@ -55,6 +57,16 @@ pub(super) struct HttpArgs {
     )]
     http_host: Vec<Host>,
 
+    /// Networks of reverse proxies, such as 127.0.0.0/8, separated by commas. Their header X-Forwarded-For says from where a
+    /// request comes, for the audit and for counting wrong tokens. Other clients' headers are ignored
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    http_trusted_proxy: Vec<Network>,
+
     /// A path before all others, such as /jobs, for a reverse proxy
     #[arg(
         long,
@@ -66,8 +78,8 @@ pub(super) struct HttpArgs {
     )]
     http_base_path: String,
 
-    /// Serve HTTP at an address that other machines can reach. Nothing is encrypted, and each client from a network in
-    /// --allow may do everything
+    /// Serve HTTP at an address that other machines can reach without TLS, or with TLS but without checking who the
+    /// clients are (--tls-client-ca). Each client from a network in --allow may then do everything
     #[arg(long, env = "COORDINATED_HTTP_INSECURE")]
     http_insecure: bool,
 
@@ -123,10 +135,15 @@ impl HttpArgs {
     ///
     /// # Errors
     /// If an address that was asked for can't be had.
-    pub(super) fn bind(&self, admission: &Admission) -> Result<Vec<BoundSocket>, Box<dyn Error>> {
+    pub(super) fn bind(
+        &self,
+        admission: &Admission,
+        tls: Option<&Arc<TlsServer>>,
+        has_tokens: bool,
+    ) -> Result<Vec<BoundSocket>, Box<dyn Error>> {
         if self.http.is_empty() {
             let default: Address = DEFAULT.parse()?;
-            return match BoundSocket::bind(&default, &Admission::default()) {
+            return match BoundSocket::bind(&default, &Admission::default(), None) {
                 Ok(sockets) => Ok(sockets),
                 Err(error) => {
                     tracing::warn!("running without HTTP: {error}; --http sets another address");
@@ -142,9 +159,9 @@ impl HttpArgs {
             let HttpAddress::At(address) = address else {
                 continue;
             };
-            let bound = BoundSocket::bind(address, admission).map_err(bind_error)?;
+            let bound = BoundSocket::bind(address, admission, tls).map_err(bind_error)?;
             for socket in &bound {
-                self.check_reach(address, socket)?;
+                self.check_reach(address, socket, has_tokens)?;
             }
             sockets.extend(bound);
         }
@@ -152,18 +169,39 @@ impl HttpArgs {
     }
 
     /// Fails if other machines can reach a socket, and nobody said that they may.
-    fn check_reach(&self, address: &Address, socket: &BoundSocket) -> Result<(), Box<dyn Error>> {
-        let BoundSocket::Tcp(listener) = socket else {
-            return Ok(());
+    fn check_reach(
+        &self,
+        address: &Address,
+        socket: &BoundSocket,
+        has_tokens: bool,
+    ) -> Result<(), Box<dyn Error>> {
+        let (listener, missing) = match socket {
+            BoundSocket::Unix(..) => return Ok(()),
+            BoundSocket::Tcp(listener) => (
+                listener,
+                "nothing is encrypted there: write it as tls:HOST:PORT and add --tls-cert and --tls-key",
+            ),
+            BoundSocket::Tls(_, tls) if has_tokens || tls.checks_clients() => return Ok(()),
+            BoundSocket::Tls(listener, _) => (
+                listener,
+                "everybody there may do everything: make a token with `coordinated token create`, or add --tls-client-ca to \
+                 check the clients' certificates",
+            ),
         };
         if self.http_insecure || listener.local_addr()?.ip().to_canonical().is_loopback() {
             return Ok(());
         }
         Err(format!(
-            "--http {address} can be reached from other machines, and HTTP has no encryption and no passwords: use a \
-             loopback address behind a proxy that has both, or allow it with --http-insecure"
+            "--http {address} can be reached from other machines, and {missing}; or use a loopback address behind a proxy; \
+             or allow it as it is with --http-insecure"
         )
         .into())
+    }
+
+    /// True if HTTP is served with TLS somewhere.
+    pub(super) fn uses_tls(&self) -> bool {
+        let has_tls = |at: &HttpAddress| matches!(at, HttpAddress::At(Address::Tls { .. }));
+        self.http.iter().any(has_tls)
     }
 
     /// How many tasks may wait for the loop.
@@ -192,6 +230,10 @@ impl HttpArgs {
                 address @ Address::Tcp { .. } => {
                     tracing::info!("serving HTTP at http://{address}{}", self.http_base_path);
                 }
+                Address::Tls { host, port } => {
+                    let address = Address::Tcp { host, port };
+                    tracing::info!("serving HTTP at https://{address}{}", self.http_base_path);
+                }
                 address @ Address::Unix(_) => tracing::info!("serving HTTP at {address}"),
             }
         }
@@ -208,6 +250,7 @@ impl HttpArgs {
                 answers_bytes_max: limits.unsent_total_bytes_max,
             },
             hosts: self.http_host.clone(),
+            trusted_proxies: self.http_trusted_proxy.clone(),
             base_path: self.http_base_path.clone(),
             metrics: http::Sources {
                 work_specs_max: self.metrics_work_specs,

@@ -15,6 +15,8 @@ mod retention;
 mod serve;
 mod sql;
 mod table;
+mod tls;
+mod tokens;
 mod values;
 
 use clap::{Parser, Subcommand};

@@ -3,6 +3,8 @@
 use super::config;
 use super::http::HttpArgs;
 use super::pid_file::PidFile;
+use super::tls::TlsArgs;
+use super::tokens::TokenArgs;
 use super::values::{parse_bytes, parse_duration, parse_mode};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{self, Engine};
@@ -45,7 +47,7 @@ pub(super) struct Args {
     )]
     synchronous: SynchronousMode,
 
-    /// Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable
+    /// Where to listen: HOST:PORT, [IPV6]:PORT, tls:HOST:PORT with --tls-cert, or unix:PATH; repeatable
     #[arg(
         long,
         env = "COORDINATED_LISTEN",
@@ -159,6 +161,11 @@ pub(super) struct Args {
 
     #[command(flatten)]
     http: HttpArgs,
+
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    tokens: TokenArgs,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -297,6 +304,10 @@ pub(super) fn bind_error(error: BindError) -> Box<dyn Error> {
     }
 }
 
+/// A certificate that is not used may mean that somebody believes that everything is encrypted.
+const NO_TLS_ADDRESS: &str = "--tls-cert is given, but no address has TLS: add one as --listen tls:HOST:PORT or --http \
+    tls:HOST:PORT, or remove --tls-cert";
+
 /// Serves until a signal ends it.
 ///
 /// # Errors
@@ -336,11 +347,13 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         },
         pace: Pace::default(),
         retention,
+        audit_kept: Some(args.tokens.audit_kept()),
     };
     let engine = Engine::new(store, settings, Box::new(rand::rng()), now)?;
     let settings = Settings {
         config,
         depth_max: limits.max_depth.get(),
+        anonymous: args.tokens.anonymous(),
     };
     let mut service = JobServer::new(engine, settings);
 
@@ -352,9 +365,23 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         busy_poll_max: args.busy_poll,
         ..limits.for_server()
     };
-    let mut server =
-        Server::bind(&args.listen, admission.clone(), server_limits).map_err(bind_error)?;
-    let http_sockets = args.http.bind(&admission)?;
+    let tls = args.tls.read()?;
+    let mut server = Server::bind(&args.listen, admission.clone(), server_limits, tls.clone())
+        .map_err(bind_error)?;
+    let http_sockets = args.http.bind(
+        &admission,
+        tls.as_ref(),
+        service.doorkeeper().http_needs_token(),
+    )?;
+    if tls.is_some()
+        && !args.http.uses_tls()
+        && !args
+            .listen
+            .iter()
+            .any(|at| matches!(at, Address::Tls { .. }))
+    {
+        return Err(NO_TLS_ADDRESS.into());
+    }
     server.handle_signals()?;
     server.notify(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -385,7 +412,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             ..http::Settings::default()
         },
         &server_limits,
-        Submitter::new(inbox),
+        Submitter::new(inbox, service.doorkeeper()),
         server.stopper(),
     )?;
     let served = server.run_with(&mut service, &mut clock, tasks);

@@ -25,6 +25,12 @@ pub enum Error {
     /// The request is well-formed, but the present state forbids it.
     #[error("{0}")]
     Refused(String),
+    /// The caller may not do it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It is not known who the caller is, so it may do nothing.
+    #[error("{0}")]
+    Unauthenticated(String),
     /// The caller gave a value that can't be used.
     #[error("{0}")]
     Invalid(String),
@@ -43,6 +49,8 @@ impl Error {
             Self::NoSuchAttempt(_) => "no_such_attempt",
             Self::NoSuchWorker(_) => "no_such_worker",
             Self::Refused(_) => "refused",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unauthenticated(_) => "unauthenticated",
             Self::Invalid(_) => "invalid",
             Self::Storage(error) => error.code(),
         }

@@ -77,7 +77,7 @@ impl LockPath {
     #[must_use]
     pub fn top_level(label: &Name) -> Self {
         let mut path = Self::root();
-        path.push_bytes(STRING, label.bytes());
+        path.push_label(STRING, label.bytes());
         path
     }
 

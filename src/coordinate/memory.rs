@@ -3,6 +3,7 @@
 use super::WorkSpecId;
 use super::activity::{Event, Happening};
 use super::handed_out::{HandedOutByWorker, HandedOutUnit};
+use super::{Change, Token};
 use crate::clock::{ClockStep, Timestamp};
 use crate::limits;
 
@@ -30,6 +31,10 @@ pub struct Effects {
     pub answer_bytes: usize,
     /// What it did, for statistics.
     pub happened: Vec<Happening>,
+    /// What is to be kept in the audit.
+    pub change: Option<Change>,
+    /// All tokens, if it has changed some.
+    pub tokens: Option<Vec<Token>>,
 }
 
 impl Effects {
@@ -40,11 +45,21 @@ impl Effects {
         self.completed = 0;
         self.answer_bytes = 0;
         self.happened.clear();
+        self.change = None;
+        self.tokens = None;
     }
 
     /// Notes what happened in a work spec.
     pub(super) fn note(&mut self, work_spec: WorkSpecId, event: Event) {
         self.happened.push(Happening { work_spec, event });
+    }
+
+    /// Notes a change for the audit. An operation has only changes of one kind, which are added up.
+    pub(super) fn audit(&mut self, change: Change) {
+        match &mut self.change {
+            Some(earlier) => earlier.count += change.count,
+            None => self.change = Some(change),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod activity;
 mod assignment;
 mod attempt;
+mod audit;
 mod cancellation;
 mod chained;
 mod error;
@@ -30,8 +31,10 @@ mod retention;
 mod retry;
 mod schedule;
 mod scheduler;
+mod scope;
 mod selection;
 pub mod storage;
+mod token;
 mod waiting;
 mod work_spec;
 mod work_unit;
@@ -40,13 +43,14 @@ mod worker;
 pub use activity::{AttemptEnd, Event, Happening};
 pub use assignment::{Assignment, WorkRequest};
 pub use attempt::{Attempt, AttemptChange, AttemptDetails, AttemptOutcome, AttemptStatus};
+pub use audit::{AUDIT_ENTRIES_MAX, AuditEntry, Author, Change};
 pub use cancellation::{Cancellation, Cancelled};
 pub use chained::Chained;
 pub use error::{Error, Result, StorageError};
 pub use failure::{FailureGroup, group_failures};
 pub use halt::{FailureRate, HaltAfter, Outcomes};
 pub use handed_out::HandedOut;
-pub use id::{AttemptId, NamespaceId, WorkSpecId, WorkUnitId};
+pub use id::{AttemptId, AuditId, NamespaceId, TokenId, WorkSpecId, WorkUnitId};
 pub use lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
 pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};
@@ -63,7 +67,11 @@ pub use retention::Retention;
 pub use retry::RetryPolicy;
 pub use schedule::{Missed, Overlap, Schedule, timezone};
 pub use scheduler::Candidates;
+pub use scope::{ParseScopeError, Scope, Scopes};
 pub use selection::UnitSelection;
+pub use token::{
+    NewToken, Secret, TOKEN_KEPT, TOKEN_LIFETIME, TOKENS_MAX, Token, TokenHash, TokenManager,
+};
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
 pub use work_spec::{
     Control, Counts, Meta, MetaChange, Pause, Recent, WorkSpec, limit_from_integer,

@@ -6,10 +6,12 @@
 
 mod activity;
 mod archiver;
+mod known_tokens;
 mod snapshot;
 mod statistics;
 
 pub use activity::Activity;
+pub use known_tokens::KnownTokens;
 pub use snapshot::{Shown, Snapshot, SpecState};
 pub use statistics::{Statistics, Totals};
 
@@ -17,12 +19,13 @@ use crate::clock::{ClockStep, Timestamp};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{
     Chained, Effects, Error, Happening, Memory, NamespaceId, Operation, Result, Retention,
-    StorageError, WaiterId, Waiters, WaitsFor,
+    StorageError, Token, WaiterId, Waiters, WaitsFor,
 };
 use crate::limits::{self, Pace, RequestLimits};
 use activity::Activities;
 use archiver::Archiver;
 use rand::Rng;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How an engine works.
@@ -36,6 +39,8 @@ pub struct Settings {
     pub pace: Pace,
     /// Which completed units stay.
     pub retention: Retention,
+    /// How long entries of the audit stay; `None` for as long as there are not too many.
+    pub audit_kept: Option<Duration>,
 }
 
 /// Runs operations on a store, in batches: each operation happens whole or not at all, and a batch is committed
@@ -56,6 +61,13 @@ pub struct Engine<S: Storage> {
     archiver: Archiver,
     /// When the next cleanup step may be taken.
     next_cleanup: Timestamp,
+    tokens: Arc<KnownTokens>,
+    /// When uses of tokens may be written next.
+    next_uses: Timestamp,
+    /// When old entries of the audit may be removed next.
+    next_prune: Timestamp,
+    /// True if there may be more of them.
+    is_pruning: bool,
     totals: Totals,
 }
 
@@ -74,6 +86,8 @@ struct Batch {
     had_sweep: bool,
     /// True if nothing more should join it.
     is_closed: bool,
+    /// All tokens as it leaves them, if it has changed some.
+    tokens: Option<Vec<Token>>,
 }
 
 /// Operations after which a batch commits: more would make the first ones wait too long.
@@ -89,6 +103,12 @@ const TICK_MAX: Duration = Duration::from_secs(60);
 /// archiving, adding the units of long outputs): clients get their turns in between.
 const CLEANUP_PAUSE: Duration = Duration::from_millis(1);
 
+/// How often the uses of tokens are written.
+const USES_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often old entries of the audit are looked for.
+const PRUNE_PAUSE: Duration = Duration::from_secs(3_600);
+
 impl<S: Storage> Engine<S> {
     /// An engine that keeps its state in `store`.
     ///
@@ -101,7 +121,9 @@ impl<S: Storage> Engine<S> {
         now: Timestamp,
     ) -> Result<Self> {
         let name = settings.namespace.clone();
-        let namespace = store.operation(Access::Write, |store| Ok(store.namespace(&name)?))?;
+        let (namespace, tokens) = store.operation(Access::Write, |store| {
+            Ok((store.namespace(&name)?, store.tokens()?))
+        })?;
         store.commit()?;
         store.stop_waiting()?;
         Ok(Self {
@@ -117,6 +139,10 @@ impl<S: Storage> Engine<S> {
             activities: Activities::default(),
             archiver: Archiver::default(),
             next_cleanup: now,
+            tokens: Arc::new(KnownTokens::new(tokens)),
+            next_uses: now,
+            next_prune: now.plus(TICK_MAX),
+            is_pruning: false,
             totals: Totals::default(),
         })
     }
@@ -136,6 +162,12 @@ impl<S: Storage> Engine<S> {
     #[must_use]
     pub fn namespace(&self) -> NamespaceId {
         self.namespace
+    }
+
+    /// The tokens, for other threads as well.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<KnownTokens> {
+        Arc::clone(&self.tokens)
     }
 
     /// A way to read committed state on another thread, if the store has one.
@@ -244,6 +276,9 @@ impl<S: Storage> Engine<S> {
                 random,
             })
         })?;
+        if let Some(tokens) = self.effects.tokens.take() {
+            self.batch.tokens = Some(tokens);
+        }
         self.archiver.note_completed(self.effects.completed);
         self.happened.append(&mut self.effects.happened);
         self.batch.answer_bytes += self.effects.answer_bytes;
@@ -323,6 +358,9 @@ impl<S: Storage> Engine<S> {
             self.totals.count_commit(began.elapsed(), &committed);
         }
         self.count_happened(committed.is_ok());
+        if let (Ok(()), Some(tokens)) = (&committed, batch.tokens) {
+            self.tokens.replace(tokens);
+        }
         if committed.is_err() && !self.waiters.is_empty() {
             // What was undone may be what they wait for: reading loads the file's state again, which is news. If that
             // fails as well, they learn it with the next batch.
@@ -402,8 +440,16 @@ impl<S: Storage> Engine<S> {
         let expired = self.expire(now);
         let cleaned = self.clean_up(now);
         let archived = self.archive(now);
+        let noted = self.note_uses_of_tokens(now);
+        let pruned = self.prune_audit(now);
         self.commit()?;
-        match expired.and(cleaned).and(archived).map_err(into_storage)? {
+        match expired
+            .and(cleaned)
+            .and(noted)
+            .and(pruned)
+            .and(archived)
+            .map_err(into_storage)?
+        {
             None => Ok(TICK_MAX),
             Some(next) => Ok(next.since(now).clamp(CLEANUP_PAUSE, TICK_MAX)),
         }
@@ -426,7 +472,12 @@ impl<S: Storage> Engine<S> {
         moved.map_err(into_storage)?;
         self.memory.move_times(step);
         self.waiters.move_times(step);
-        for time in [&mut self.next_cleanup, &mut self.archiver.next] {
+        for time in [
+            &mut self.next_cleanup,
+            &mut self.archiver.next,
+            &mut self.next_uses,
+            &mut self.next_prune,
+        ] {
             *time = time.moved(step);
         }
         Ok(())
@@ -436,7 +487,12 @@ impl<S: Storage> Engine<S> {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         let cleanup = self.has_cleanup().then_some(self.next_cleanup);
-        [self.store.due(), cleanup].into_iter().flatten().min()
+        let uses = self.tokens.has_uses().then_some(self.next_uses);
+        let prune = self.is_pruning.then_some(self.next_prune);
+        [self.store.due(), cleanup, uses, prune]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// True if there may be something to clean up.
@@ -458,6 +514,40 @@ impl<S: Storage> Engine<S> {
             operation.store.purge(limits::SWEEP_REMOVED)?;
             if let Some(spec) = operation.store.next_to_requeue() {
                 operation.store.requeue(spec, limits::SWEEP_REQUEUED)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes a few entries of the audit that are too old or too many.
+    fn prune_audit(&mut self, now: Timestamp) -> Result<()> {
+        if now < self.next_prune {
+            return Ok(());
+        }
+        let kept = self.settings.audit_kept;
+        let before = kept.map_or(Timestamp(i64::MIN), |kept| now.minus(kept));
+        self.next_prune = now.plus(PRUNE_PAUSE);
+        let limit = limits::SWEEP_REMOVED;
+        let removed = self.operation(self.namespace, Access::Write, now, |operation| {
+            Ok(operation.store.prune_audit(before, limit)?)
+        })?;
+        self.is_pruning = removed == limit;
+        if self.is_pruning {
+            self.next_prune = now.plus(CLEANUP_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Writes when tokens were last used, once a minute.
+    fn note_uses_of_tokens(&mut self, now: Timestamp) -> Result<()> {
+        if now < self.next_uses || !self.tokens.has_uses() {
+            return Ok(());
+        }
+        self.next_uses = now.plus(USES_PAUSE);
+        let uses = self.tokens.take_uses();
+        self.operation(self.namespace, Access::Write, now, |operation| {
+            for (token, at) in &uses {
+                operation.store.note_use_of_token(*token, *at)?;
             }
             Ok(())
         })

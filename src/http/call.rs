@@ -4,10 +4,11 @@ use super::body::{Held, Memory, Share};
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::problem::{self, Problem};
+use crate::clock::wall_clock;
 use crate::coordinate::storage::{Access, Storage};
-use crate::coordinate::{NamespaceId, Operation, Result, StorageError};
-use crate::jobserver::{Answered, Failure, Submitter};
-use crate::server::{LongRead, SubmitError};
+use crate::coordinate::{Error, NamespaceId, Operation, Result, Scopes, StorageError};
+use crate::jobserver::{Actor, Answered, Caller, Failure, Realm, Submitter};
+use crate::server::{LongRead, Network, SubmitError};
 use coordinated_client::cborrpc::envelope;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
@@ -20,17 +21,25 @@ pub(super) struct Shared<S: Storage + 'static> {
     pub(super) answers: Memory,
     /// Requests that may be begun.
     pub(super) requests: Semaphore,
+    /// Whose headers say from where a request comes.
+    pub(super) proxies: Box<[Network]>,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl<S: Storage + 'static> Shared<S> {
-    pub(super) fn new(submitter: Submitter<S>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        submitter: Submitter<S>,
+        limits: Limits,
+        proxies: &[Network],
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             submitter,
             limits,
             bodies: Memory::new(limits.bodies_bytes_max),
             answers: Memory::new(limits.answers_bytes_max),
             requests: Semaphore::new(limits.requests_max),
+            proxies: proxies.into(),
             metrics,
         }
     }
@@ -49,13 +58,32 @@ impl<S: Storage + 'static> Shared<S> {
         })
     }
 
-    /// Runs an operation in a namespace, which is created if it is new. Returns its result once it is committed, with a
-    /// share of the memory for answers. If the caller does not wait for that, what it has changed is changed.
+    /// Checks that a caller has one of some scopes, before anything is done for it.
+    ///
+    /// # Errors
+    /// If it has none of them.
+    pub(super) fn check(
+        &self,
+        caller: &mut Caller,
+        realm: Realm<'_>,
+        scopes: Scopes,
+    ) -> std::result::Result<(), Problem> {
+        let doorkeeper = self.submitter.doorkeeper();
+        let checked = doorkeeper.check(caller, realm, scopes, wall_clock());
+        checked.map_err(|error| match error {
+            Error::Forbidden(why) => Problem::new(problem::FORBIDDEN, why),
+            error => Problem::new(problem::UNAUTHENTICATED, error.to_string()),
+        })
+    }
+
+    /// Runs an operation of `actor` in a namespace, which is created if it is new. Returns its result once it is committed,
+    /// with a share of the memory for answers. If the caller does not wait for that, what it has changed is changed.
     ///
     /// # Errors
     /// Why it failed, or that the loop takes no tasks.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        actor: Arc<Actor>,
         namespace: Arc<str>,
         access: Access,
         run: impl FnMut(&mut Operation<'_, S>) -> Result<T> + Send + 'static,
@@ -70,7 +98,7 @@ impl<S: Storage + 'static> Shared<S> {
             // If the client is gone, nobody waits for it.
             let _ = sender.send(taken);
         };
-        self.submitter.run(namespace, access, run, take)?;
+        self.submitter.run(actor, namespace, access, run, take)?;
         receiver.await.map_err(|_| SubmitError::Stopped)?
     }
 
@@ -81,6 +109,7 @@ impl<S: Storage + 'static> Shared<S> {
     /// As [`Shared::run`].
     pub(super) async fn read<T: Send + 'static>(
         &self,
+        actor: Arc<Actor>,
         namespace: Arc<str>,
         read: impl FnOnce(&mut S::Reader, NamespaceId) -> Result<T> + Send + 'static,
     ) -> std::result::Result<T, Failed> {
@@ -89,20 +118,25 @@ impl<S: Storage + 'static> Shared<S> {
             let none = || StorageError::Other("it can't be read beside the loop".to_owned());
             Ok((reader.ok_or_else(none)?, operation.namespace))
         };
-        let ((mut reader, id), _) = self.run(namespace, Access::Read, open).await?;
+        let ((mut reader, id), _) = self.run(actor, namespace, Access::Read, open).await?;
         let result = beside(move || read(&mut reader, id)).await?;
         result.map_err(|error| Failed::Operation(error.into()))
     }
 
-    /// Has a message handled, and returns its responses, encoded. If the caller does not wait for that, it waits for
-    /// nothing any more, but what it has changed is changed.
+    /// Has a message of `caller` handled, and returns its responses, encoded. If nobody waits for that any more, it waits for
+    /// nothing, but what it has changed is changed.
     ///
     /// # Errors
     /// If the loop takes no messages.
-    pub(super) async fn ask(&self, message: Vec<u8>) -> std::result::Result<Held, Problem> {
+    pub(super) async fn ask(
+        &self,
+        caller: Caller,
+        message: Vec<u8>,
+    ) -> std::result::Result<Held, Problem> {
         let (sender, receiver) = oneshot::channel();
         let answers = self.answers.clone();
         let submitted = self.submitter.submit(
+            caller,
             message,
             Box::new(move |answered| {
                 let answered = match answered {

@@ -4,8 +4,10 @@
 //! that is submitted to the event loop ([`crate::jobserver::Submitter`]), and is answered after the commit of its batch.
 //! Long reads run on threads that may block. `rest` has the documents and URLs of another protocol for the same operations.
 
+mod authenticate;
 mod body;
 mod call;
+mod forwarded;
 mod guard;
 mod health;
 mod limits;
@@ -18,4 +20,4 @@ mod serve;
 pub use guard::{Host, ParseHostError};
 pub use limits::Limits;
 pub use metrics::Sources;
-pub use serve::{Http, Settings};
+pub use serve::{Http, Settings, paths};

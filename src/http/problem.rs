@@ -1,10 +1,11 @@
 //! Errors as HTTP clients get them: problem details (RFC 9457).
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use coordinated_client::cbor::Item;
 use serde::Serialize;
+use std::time::Duration;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(super) struct Problem {
     code: &'static Code,
     detail: String,
     method: Option<String>,
+    /// After how long the same request may succeed.
+    retry_after: Option<Duration>,
 }
 
 /// A kind of problem, which programs tell by its name.
@@ -52,6 +55,8 @@ codes! {
     OUTCOME_UNKNOWN: "outcome_unknown", INTERNAL_SERVER_ERROR, "Writing failed, so the outcome is not known", false;
     FILE_GONE: "file_gone", INTERNAL_SERVER_ERROR, "The database file is gone", false;
     DATABASE_ERROR: "database_error", INTERNAL_SERVER_ERROR, "The database failed", false;
+    FORBIDDEN: "forbidden", FORBIDDEN, "The token does not allow it", false;
+    UNAUTHENTICATED: "unauthenticated", UNAUTHORIZED, "A valid token is needed", false;
     // Those of HTTP.
     NO_SUCH_METHOD: "no_such_method", NOT_FOUND, "There is no such method", false;
     NOT_FOUND: "not_found", NOT_FOUND, "There is nothing at this path", false;
@@ -60,6 +65,7 @@ codes! {
     TIMED_OUT: "timed_out", REQUEST_TIMEOUT, "The body took too long", false;
     FOREIGN_HOST: "foreign_host", MISDIRECTED_REQUEST, "The daemon does not answer to this host name", false;
     FOREIGN_ORIGIN: "foreign_origin", FORBIDDEN, "A page of another site sent the request", false;
+    TOO_MANY_TRIES: "too_many_tries", TOO_MANY_REQUESTS, "Too many tries with wrong tokens", false;
     STOPPING: "stopping", SERVICE_UNAVAILABLE, "The daemon is stopping", true;
     NOT_READY: "not_ready", SERVICE_UNAVAILABLE, "The daemon is not ready", true;
 }
@@ -92,6 +98,7 @@ impl Problem {
             code,
             detail: detail.into(),
             method: None,
+            retry_after: code.is_temporary.then_some(Duration::from_secs(1)),
         }
     }
 
@@ -103,16 +110,22 @@ impl Problem {
         };
         let name = text_of("code");
         let code = CODES.iter().find(|code| code.name == name);
-        Self {
-            code: code.unwrap_or(&DATABASE_ERROR),
-            detail: text_of("message"),
-            method: method.map(str::to_owned),
+        let problem = Self::new(code.unwrap_or(&DATABASE_ERROR), text_of("message"));
+        match method {
+            Some(method) => problem.of_method(method),
+            None => problem,
         }
     }
 
     /// The same, with the method that was called.
     pub(super) fn of_method(mut self, method: &str) -> Self {
         self.method = Some(method.to_owned());
+        self
+    }
+
+    /// The same, with the time after which the request may succeed.
+    pub(super) fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
         self
     }
 
@@ -179,8 +192,16 @@ impl IntoResponse for Problem {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if self.code.is_temporary {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(time) = self.retry_after {
+            headers.insert(RETRY_AFTER, time.as_secs().into());
+        }
+        if [FORBIDDEN, UNAUTHENTICATED, TOO_MANY_TRIES].contains(&self.code) {
+            // The body was not read, so no other request can follow it.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.code.status == StatusCode::UNAUTHORIZED {
+            let schemes = HeaderValue::from_static("Bearer, Basic realm=\"coordinated\"");
+            headers.insert(WWW_AUTHENTICATE, schemes);
         }
         response
     }
@@ -207,6 +228,8 @@ mod tests {
                 404,
             ),
             (Error::Refused(String::new()), 409),
+            (Error::Forbidden(String::new()), 403),
+            (Error::Unauthenticated(String::new()), 401),
             (Error::Invalid(String::new()), 400),
             (StorageError::Full(String::new()).into(), 507),
             (StorageError::Busy(String::new()).into(), 503),

@@ -3,8 +3,10 @@
 use super::body::{self, Received};
 use super::call::Shared;
 use super::problem::{self, Problem};
+use crate::coordinate::Scope;
 use crate::coordinate::storage::Storage;
-use crate::jobserver::{JobServer, MethodInfo, ResultForm};
+use crate::jobserver::{Caller, JobServer, MethodInfo, Realm, ResultForm};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::CONTENT_TYPE;
@@ -34,6 +36,7 @@ pub(super) async fn list<S: Storage>() -> Response {
         params: &'static [&'static str],
         required: usize,
         writes: bool,
+        scopes: Vec<&'static str>,
     }
     let methods: Vec<Method> = JobServer::<S>::methods()
         .map(|method| Method {
@@ -41,6 +44,7 @@ pub(super) async fn list<S: Storage>() -> Response {
             params: method.params,
             required: method.required,
             writes: method.access.writes(),
+            scopes: method.scopes.iter().map(Scope::name).collect(),
         })
         .collect();
     // Fails for no method: it has only strings and numbers.
@@ -51,6 +55,7 @@ pub(super) async fn list<S: Storage>() -> Response {
 pub(super) async fn call<S: Storage>(
     State(shared): State<Arc<Shared<S>>>,
     Path(name): Path<String>,
+    Extension(mut caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
     let Some(method) = find_method::<S>(name.as_bytes()) else {
@@ -61,13 +66,17 @@ pub(super) async fn call<S: Storage>(
     };
     let _request = shared.begin_request()?;
     let of_method = |problem: Problem| problem.of_method(method.name);
+    // The loop checks it too. This is for those who may not call it: their bodies are not read.
+    shared
+        .check(&mut caller, Realm::Home, method.scopes)
+        .map_err(of_method)?;
     let body = body::read(request.into_body(), &shared.bodies, &shared.limits)
         .await
         .map_err(of_method)?;
     let mut message = Vec::with_capacity(body.bytes.len() + 64);
     envelope::begin_request(&mut message, 1, method.name);
     let _share = write_json(body, EMPTY_MAP, &mut message).map_err(of_method)?;
-    let responses = shared.ask(message).await.map_err(of_method)?;
+    let responses = shared.ask(caller, message).await.map_err(of_method)?;
     let response = envelope::Response::parse(responses.as_ref(), DEPTH_MAX).map_err(unreadable)?;
     match response.outcome {
         Ok(result) => {
@@ -83,6 +92,7 @@ pub(super) async fn call<S: Storage>(
 /// affect the others.
 pub(super) async fn call_all<S: Storage>(
     State(shared): State<Arc<Shared<S>>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Problem> {
     let _request = shared.begin_request()?;
@@ -102,7 +112,7 @@ pub(super) async fn call_all<S: Storage>(
             name.and_then(|name| find_method::<S>(&name))
         })
         .collect();
-    let responses = shared.ask(message).await?;
+    let responses = shared.ask(caller, message).await?;
     let item = Item::from_checked(responses.as_ref());
     let Some(responses) = item.as_list() else {
         let response = envelope::Response::from_item(item).map_err(unreadable)?;

@@ -1,5 +1,6 @@
 //! The thread that serves HTTP: its connections, their limits, and its stop.
 
+use super::authenticate::{Who, admit};
 use super::call::Shared;
 use super::guard::{self, Host};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
@@ -8,27 +9,35 @@ use super::problem::{self, Problem};
 use super::rest::{self, Rest};
 use super::{health, metrics, rpc};
 use crate::coordinate::storage::Storage;
+use crate::coordinate::{Scope, Scopes};
 use crate::jobserver::Submitter;
-use crate::server::{Admission, BoundSocket, Stopper};
+use crate::server::{Admission, BoundSocket, Network, Stopper};
+use crate::tls::{FIRST_BYTE, HANDSHAKE_MAX, TlsServer};
 use axum::Router;
+use axum::extract::FromRef;
+use axum::handler::Handler;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum_server::accept::Accept;
 use axum_server::{Address, Control, Handle};
+use rustls::ServerConfig;
 use std::future::{Ready, ready};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower_http::add_extension::AddExtension;
 use tower_http::set_header::SetResponseHeaderLayer;
 
@@ -41,6 +50,8 @@ pub struct Settings {
     pub admission: Admission,
     /// Host names by which clients may know the daemon, beside addresses and `localhost`.
     pub hosts: Vec<Host>,
+    /// Reverse proxies, whose header `X-Forwarded-For` says from where a request comes.
+    pub trusted_proxies: Vec<Network>,
     /// The namespace of CBOR-RPC clients.
     pub namespace: String,
     /// A path before all others, such as `/jobs`, or nothing.
@@ -48,6 +59,13 @@ pub struct Settings {
     /// Where metrics come from.
     pub metrics: Sources,
 }
+
+/// What a client gets that speaks HTTP without TLS where it has to use TLS.
+const PLAIN_HTTP_ANSWER: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 60\r\n\
+    Connection: close\r\n\r\nthis address is for HTTPS: use https:// instead of http://.\n";
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The running HTTP server.
 #[derive(Debug)]
@@ -78,7 +96,12 @@ impl Http {
             base_path,
             settings.limits.connections_max,
         );
-        let shared = Shared::new(submitter, settings.limits, Arc::clone(&metrics));
+        let shared = Shared::new(
+            submitter,
+            settings.limits,
+            &settings.trusted_proxies,
+            Arc::clone(&metrics),
+        );
         let router = router(Arc::new(shared), &settings);
         let control = Control::new();
         let of_thread = control.clone();
@@ -110,37 +133,88 @@ impl Http {
     }
 }
 
+/// What all handlers share.
+struct State<S: Storage + 'static> {
+    shared: Arc<Shared<S>>,
+    rest: Arc<Rest<S>>,
+}
+
+impl<S: Storage> Clone for State<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            rest: Arc::clone(&self.rest),
+        }
+    }
+}
+
+impl<S: Storage> FromRef<State<S>> for Arc<Shared<S>> {
+    fn from_ref(state: &State<S>) -> Self {
+        Self::clone(&state.shared)
+    }
+}
+
+impl<S: Storage> FromRef<State<S>> for Arc<Rest<S>> {
+    fn from_ref(state: &State<S>) -> Self {
+        Self::clone(&state.rest)
+    }
+}
+
+/// A path, who may use it, and what is there.
+type Route<S> = (&'static str, Who, MethodRouter<State<S>>);
+
 /// All routes.
-fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
-    let routes = Router::new()
-        .route("/rpc", get(rpc::list::<S>).post(rpc::call_all::<S>))
-        .route("/rpc/{method}", post(rpc::call::<S>))
-        .route("/healthz", get(health::healthz::<S>))
-        .route("/readyz", get(health::readyz::<S>))
-        .route("/metrics", get(metrics::get::<S>))
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::clone(&shared));
-    let rest = Rest::new(
-        Arc::clone(&shared),
-        &settings.namespace,
-        &settings.base_path,
-    );
-    let of_rest = Router::new()
-        .route("/", any(rest::handle::<S>))
-        .route("/summary", any(rest::handle::<S>))
-        .route("/namespace", any(rest::handle::<S>))
-        .route("/namespace/{*path}", any(rest::handle::<S>))
-        .with_state(Arc::new(rest));
-    let routes = routes.merge(of_rest);
-    let routes = match settings.base_path.trim_end_matches('/') {
-        "" => routes,
-        base_path => Router::new().nest(base_path, routes),
+fn routes<S: Storage>() -> [Route<S>; 9] {
+    [
+        (
+            "/rpc",
+            Who::Known,
+            get(rpc::list::<S>).post(rpc::call_all::<S>),
+        ),
+        ("/rpc/{method}", Who::Known, post(rpc::call::<S>)),
+        ("/healthz", Who::Everybody, get(health::healthz::<S>)),
+        ("/readyz", Who::Everybody, get(health::readyz::<S>)),
+        (
+            "/metrics",
+            Who::With(Scopes::of(&[Scope::Metrics])),
+            get(metrics::get::<S>),
+        ),
+        ("/", Who::Known, any(rest::handle::<S>)),
+        ("/summary", Who::Known, any(rest::handle::<S>)),
+        ("/namespace", Who::Known, any(rest::handle::<S>)),
+        ("/namespace/{*path}", Who::Known, any(rest::handle::<S>)),
+    ]
+}
+
+/// The paths of all routes.
+pub fn paths<S: Storage>() -> impl Iterator<Item = &'static str> {
+    routes::<S>().into_iter().map(|(path, ..)| path)
+}
+
+fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
+    let base_path = settings.base_path.trim_end_matches('/');
+    let admitted = |who| from_fn_with_state((Arc::clone(&shared), who), admit::<S>);
+    let rest = Rest::new(Arc::clone(&shared), &settings.namespace, base_path);
+    let state = State {
+        shared: Arc::clone(&shared),
+        rest: Arc::new(rest),
+    };
+    let mut router = Router::new();
+    for (path, who, handler) in routes() {
+        router = router.route(path, handler.layer(admitted(who)));
+    }
+    let router = router
+        .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))
+        .with_state(state);
+    let router = match base_path {
+        "" => router,
+        base_path => Router::new().nest(base_path, router),
     };
     let hosts: Arc<[Host]> = settings.hosts.clone().into();
     let no_store = HeaderValue::from_static("no-store");
     let no_sniff = HeaderValue::from_static("nosniff");
-    routes
-        .fallback(not_found)
+    router
+        .fallback(not_found.layer(admitted(Who::Known)))
         .layer(guard::refuse_foreign_origins())
         .layer(from_fn_with_state(hosts, guard::check_host))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -193,12 +267,34 @@ fn serve(
         match socket {
             BoundSocket::Tcp(listener) => {
                 let server = axum_server::from_tcp(listener)?;
-                spawn(&mut listeners, server, gate.clone(), router, control);
+                spawn(
+                    &mut listeners,
+                    server,
+                    gate.clone(),
+                    settings,
+                    router,
+                    control,
+                );
+            }
+            BoundSocket::Tls(listener, tls) => {
+                let server = axum_server::from_tcp(listener)?;
+                let gate = TlsGate {
+                    gate: gate.clone(),
+                    tls,
+                };
+                spawn(&mut listeners, server, gate, settings, router, control);
             }
             BoundSocket::Unix(listener, file) => {
                 files.push(file);
                 let server = axum_server::from_unix(listener)?;
-                spawn(&mut listeners, server, gate.clone(), router, control);
+                spawn(
+                    &mut listeners,
+                    server,
+                    gate.clone(),
+                    settings,
+                    router,
+                    control,
+                );
             }
         }
     }
@@ -210,18 +306,26 @@ fn serve(
     })
 }
 
-fn spawn<A>(
+fn spawn<A, G>(
     listeners: &mut JoinSet<io::Result<()>>,
     server: axum_server::Server<A>,
-    gate: Gate,
+    gate: G,
+    settings: &Settings,
     router: &Router,
     control: &Control,
 ) where
     A: Address + Send + Sync + 'static,
     A::Stream: Peer,
     A::Listener: Send + Sync,
+    G: Accept<A::Stream, Router, Service = AddExtension<Router, Connection>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    G::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    G::Future: Send,
 {
-    let head_time_max = gate.limits.head_time_max;
+    let head_time_max = settings.limits.head_time_max;
     let handle = Handle::with_control(control.clone());
     let mut server = server
         .acceptor(gate)
@@ -245,6 +349,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Where it comes from; `None` over a Unix socket.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
     /// True if it came over a Unix socket.
     pub(super) fn is_local_socket(&self) -> bool {
         self.peer.is_none()
@@ -257,6 +366,62 @@ struct Gate {
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     limits: Limits,
+}
+
+/// Lets connections with TLS in.
+#[derive(Clone)]
+struct TlsGate {
+    gate: Gate,
+    tls: Arc<TlsServer>,
+}
+
+impl<S: Send + 'static> Accept<TcpStream, S> for TlsGate {
+    type Stream = TlsStream<Pin<Box<TimeoutStream<TcpStream>>>>;
+    type Service = AddExtension<S, Connection>;
+    type Future = BoxFuture<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let admitted = self.gate.admit(&stream);
+        let (gate, config) = (self.gate.clone(), self.tls.config());
+        Box::pin(async move {
+            let connection = admitted?;
+            let handshake = shake_hands(&gate, stream, config);
+            let stream = match timeout(HANDSHAKE_MAX, handshake).await {
+                Ok(Ok(stream)) => stream,
+                failed => {
+                    gate.metrics.failed_tls.add(1);
+                    let error = match failed {
+                        Ok(Err(error)) => error,
+                        _ => ErrorKind::TimedOut.into(),
+                    };
+                    tracing::debug!(peer = ?connection.peer, "TLS failed on an HTTP connection: {error}");
+                    return Err(error);
+                }
+            };
+            Ok((stream, AddExtension::new(service, connection)))
+        })
+    }
+}
+
+/// The handshake of TLS. A client that speaks plain HTTP is told so.
+async fn shake_hands(
+    gate: &Gate,
+    mut stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> io::Result<TlsStream<Pin<Box<TimeoutStream<TcpStream>>>>> {
+    let mut first = [0];
+    let is_empty = stream.peek(&mut first).await? == 0;
+    if is_empty || first == [FIRST_BYTE] {
+        return TlsAcceptor::from(config).accept(gate.limited(stream)).await;
+    }
+    stream.write_all(PLAIN_HTTP_ANSWER).await?;
+    stream.shutdown().await?;
+    // Closing with unread bytes would discard the answer.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Err(io::Error::new(
+        ErrorKind::InvalidData,
+        "the client does not speak TLS",
+    ))
 }
 
 /// A connection's socket.
@@ -286,14 +451,20 @@ impl<I: Peer, S> Accept<I, S> for Gate {
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         ready(self.admit(&stream).map(|connection| {
-            let mut stream = TimeoutStream::new(stream);
-            stream.set_write_timeout(Some(self.limits.stall_max));
-            (Box::pin(stream), AddExtension::new(service, connection))
+            let stream = self.limited(stream);
+            (stream, AddExtension::new(service, connection))
         }))
     }
 }
 
 impl Gate {
+    /// A stream whose writes may not take for too long.
+    fn limited<I: Peer>(&self, stream: I) -> Pin<Box<TimeoutStream<I>>> {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.limits.stall_max));
+        Box::pin(stream)
+    }
+
     /// Gives a connection a place.
     ///
     /// # Errors

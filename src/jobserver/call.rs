@@ -1,10 +1,11 @@
 //! One call of a method: what it works with, and how far it has come.
 
+use super::doorkeeper::{Caller, Doorkeeper};
 use super::params::Params;
 use super::reply::Failures;
 use super::requests::Requests;
 use crate::coordinate::storage::{Lister, Storage};
-use crate::coordinate::{Assignment, HandedOut, Operation, Result, Retention, WaitsFor};
+use crate::coordinate::{Assignment, AuditId, HandedOut, Operation, Result, Retention, WaitsFor};
 use crate::limits;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) operation: Operation<'a, S>,
     /// The units that the connection was given before this step.
     pub(super) handed_out: &'a HandedOut,
+    /// Who calls.
+    pub(super) caller: &'a Caller,
+    pub(super) doorkeeper: &'a Doorkeeper,
     /// The result of `get_config`, encoded.
     pub(super) config: &'a [u8],
     pub(super) retention: &'a Retention,
@@ -30,6 +34,17 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) results: &'a mut Vec<u8>,
     /// Units that the step gives to the connection, which remembers them once the step has succeeded.
     pub(super) given: Vec<Assignment>,
+    /// Who calls from now on, if the step has found out.
+    pub(super) recognized: Option<Caller>,
+}
+
+/// What a call keeps from step to step.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// See [`Call::results`].
+    pub(super) results: Vec<u8>,
+    /// The entry of the audit about what its steps have changed.
+    pub(super) audit: Option<AuditId>,
 }
 
 /// How far a call has come after a step.

@@ -34,6 +34,8 @@ const FEATURES: &[&str] = &[
     "max_rate",
     "halt_after",
     "tell_retry",
+    "tokens",
+    "audit",
 ];
 
 pub(super) fn get_config<S: Storage>(

@@ -1,7 +1,8 @@
 //! Messages: a single request, or a list of requests. A message that takes long is handled in several turns of its
 //! connection, each in another batch, so that other connections get their turns in between.
 
-use super::call::{Call, Continuation, Progress, Read};
+use super::call::{Call, Continuation, Kept, Progress, Read};
+use super::doorkeeper::{Caller, Realm};
 use super::job_server::{JobServer, Turn};
 use super::log;
 use super::method::{Method, MethodInfo};
@@ -20,7 +21,9 @@ use std::time::{Duration, Instant};
 
 /// What is remembered for one connection.
 pub struct Session<S: Storage> {
-    handed_out: HandedOut,
+    pub(super) handed_out: HandedOut,
+    /// Who calls, and what it may do.
+    pub(super) caller: Caller,
     /// How the client is told of failures.
     pub(super) failures: Failures,
     /// The message that is to be handled again.
@@ -31,9 +34,10 @@ pub struct Session<S: Storage> {
 
 impl<S: Storage> Session<S> {
     /// A new session, which remembers at most `attempts_max` of the attempts that it is given.
-    pub(super) fn new(attempts_max: usize, failures: Failures) -> Self {
+    pub(super) fn new(attempts_max: usize, failures: Failures, caller: Caller) -> Self {
         Self {
             handed_out: HandedOut::new(attempts_max),
+            caller,
             failures,
             in_flight: None,
             waiter: None,
@@ -190,8 +194,7 @@ struct Started<S: Storage> {
     method: &'static Method<S>,
     /// What is left to do, or why the last step was rolled back.
     rest: std::result::Result<Box<dyn Continuation<S>>, Problem>,
-    /// See [`Call::results`].
-    results: Vec<u8>,
+    kept: Kept,
     /// True if steps before the last one have been committed.
     has_earlier_steps: bool,
     /// True if the last one has only found that the call has to wait.
@@ -239,7 +242,7 @@ impl<S: Storage> InFlight<S> {
     fn held(&self) -> usize {
         let started_held = self.started.as_ref().map_or(0, |started| {
             let rest_held = started.rest.as_ref().map_or(0, |rest| rest.held());
-            started.results.capacity() + rest_held
+            started.kept.results.capacity() + rest_held
         });
         self.answer.responses.capacity() + started_held
     }
@@ -279,8 +282,9 @@ enum Outcome<S: Storage> {
 
 impl<S: Storage> JobServer<S> {
     /// A session for a client that is told of failures in this way.
-    pub(super) fn new_session(&self, failures: Failures) -> Session<S> {
-        Session::new(self.engine.settings().limits.session_attempts_max, failures)
+    pub(super) fn new_session(&self, failures: Failures, caller: Caller) -> Session<S> {
+        let attempts_max = self.engine.settings().limits.session_attempts_max;
+        Session::new(attempts_max, failures, caller)
     }
 
     /// Runs the requests of a message from where it was left, as many as fit into a step.
@@ -412,15 +416,29 @@ impl<S: Storage> JobServer<S> {
                 return Outcome::Answered;
             }
         };
+        if !in_flight.has_steps()
+            && let Err(error) = self.doorkeeper.check(
+                &mut session.caller,
+                Realm::Home,
+                method.info.scopes,
+                turn.now,
+            )
+        {
+            log::request::<S>(Some(&method.info), fields, Err(&error), Duration::ZERO);
+            in_flight.started = None;
+            let out = &mut in_flight.answer.responses;
+            Problem::of_call(&method.info, &error).write(turn.failures, fields.id_bytes(), out);
+            return Outcome::Answered;
+        }
         let lock = self.lock_by_others(method.info.access);
         if lock.is_some() && !in_flight.has_waited {
             return Outcome::Wait;
         }
         let started = in_flight.started.take();
         let has_earlier_steps = started.as_ref().is_some_and(Started::has_steps);
-        let (rest, mut results) = match started {
-            Some(Started { rest, results, .. }) => (Some(rest), results),
-            None => (None, Vec::new()),
+        let (rest, mut kept) = match started {
+            Some(Started { rest, kept, .. }) => (Some(rest), kept),
+            None => (None, Kept::default()),
         };
         let out = &mut in_flight.answer.responses;
         let start = out.len();
@@ -434,18 +452,11 @@ impl<S: Storage> JobServer<S> {
             envelope::begin_success(out, fields.id_bytes());
             let info = &method.info;
             match rest {
-                None => self.begin(session, method, fields, turn, &mut results, out),
+                None => self.begin(session, method, fields, turn, &mut kept, out),
                 Some(Ok(rest)) => {
                     let go_on = |call: &mut Call<'_, S>, out: &mut Vec<u8>| rest.step(call, out);
-                    self.run_step(
-                        &mut session.handed_out,
-                        info,
-                        turn,
-                        &mut results,
-                        out,
-                        go_on,
-                    )
-                    .map_err(|error| Problem::of_call(info, &error))
+                    self.run_step(session, info, turn, &mut kept, out, go_on)
+                        .map_err(|error| Problem::of_call(info, &error))
                 }
                 Some(Err(problem)) => Err(problem),
             }
@@ -469,7 +480,7 @@ impl<S: Storage> JobServer<S> {
             Ok(Progress::More(rest)) => Outcome::Started(Started {
                 method,
                 rest: Ok(rest),
-                results,
+                kept,
                 has_earlier_steps,
                 has_slept: false,
             }),
@@ -477,7 +488,7 @@ impl<S: Storage> JobServer<S> {
                 let started = Started {
                     method,
                     rest: Ok(sleep.rest),
-                    results,
+                    kept,
                     has_earlier_steps,
                     has_slept: true,
                 };
@@ -520,7 +531,7 @@ impl<S: Storage> JobServer<S> {
         method: &'static Method<S>,
         request: &Request<'_>,
         turn: &Turn<'_>,
-        results: &mut Vec<u8>,
+        kept: &mut Kept,
         out: &mut Vec<u8>,
     ) -> std::result::Result<Progress<S>, Problem> {
         let began = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
@@ -532,7 +543,7 @@ impl<S: Storage> JobServer<S> {
         let progress = params.and_then(|params| {
             let first =
                 |call: &mut Call<'_, S>, out: &mut Vec<u8>| (method.run)(call, &params, out);
-            self.run_step(&mut session.handed_out, info, turn, results, out, first)
+            self.run_step(session, info, turn, kept, out, first)
         });
         if let Some(began) = began {
             log::request(Some(info), request, progress.as_ref(), began.elapsed());

@@ -9,14 +9,17 @@ mod params;
 mod reply;
 
 mod call;
+mod doorkeeper;
 mod list;
 
+mod audit;
 mod cancel;
 mod daemon;
 mod insight;
 mod locks;
 mod retention;
 mod specs;
+mod tokens;
 mod units;
 mod work;
 mod workers;
@@ -30,10 +33,11 @@ mod message;
 mod service;
 mod submission;
 
+pub use doorkeeper::{Anonymous, Caller, Doorkeeper, Interface, Realm, TokenError};
 pub use job_server::{JobServer, Settings};
 pub use message::{Answer, Session};
 pub use method::{MethodInfo, ResultForm};
 pub use requests::{Ended, Requests};
 pub use submission::{
-    Answered, Failure, Scrape, Submitted, Submitter, TakeAnswer, TakeOutcome, TakeScrape,
+    Actor, Answered, Failure, Scrape, Submitted, Submitter, TakeAnswer, TakeOutcome, TakeScrape,
 };

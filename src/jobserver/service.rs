@@ -1,5 +1,6 @@
 //! The job server as a [`Service`] of the event loop.
 
+use super::doorkeeper::Interface;
 use super::job_server::JobServer;
 use super::log;
 use super::message::{Answer, InFlight, Problem, Session, batch_error};
@@ -10,14 +11,16 @@ use crate::coordinate::storage::Storage;
 use crate::server::{BatchError, Handled, Service, Ticket};
 use coordinated_client::cborrpc::envelope::{self, Message};
 use coordinated_client::cborrpc::framing::{FrameError, OtherProtocol};
+use std::net::IpAddr;
 use std::time::Duration;
 
 impl<S: Storage> Service for JobServer<S> {
     type Session = Session<S>;
     type Answer = Answer;
 
-    fn open_session(&mut self) -> Session<S> {
-        self.new_session(Failures::InBand)
+    fn open_session(&mut self, peer: Option<IpAddr>) -> Session<S> {
+        let caller = self.doorkeeper.greet(Interface::CborRpc, peer);
+        self.new_session(Failures::InBand, caller)
     }
 
     fn handle(
@@ -146,6 +149,7 @@ fn write_hint(protocol: OtherProtocol, error: &FrameError, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::doorkeeper::Anonymous;
     use super::super::job_server::Settings;
     use super::*;
     use crate::engine::{self, Engine};
@@ -169,6 +173,7 @@ mod tests {
         let settings = Settings {
             config: vec![0xa0],
             depth_max: 100,
+            anonymous: Anonymous::default(),
         };
         JobServer::new(engine.expect("it starts"), settings)
     }
@@ -180,7 +185,7 @@ mod tests {
             batch,
             ..Pace::default()
         });
-        let mut session = service.open_session();
+        let mut session = service.open_session(None);
         let empty = service.batch_is_full();
         // {'id': 1, 'method': 'now'}
         let handled = service.handle(&mut session, b"\xa2\x42id\x01\x46method\x43now", NOW);
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn what_a_call_in_steps_has_answered_so_far_is_told_to_the_loop() {
         let mut service = service(Pace::default());
-        let mut session = service.open_session();
+        let mut session = service.open_session(None);
         // [{'name': 's'}]
         let set = request("set_work_spec", b"\x81\xa1\x44name\x41s");
         assert!(matches!(

@@ -1,27 +1,34 @@
 //! Messages that another thread submits, for interfaces that have no connection in the loop.
 
+use super::doorkeeper::{Caller, Doorkeeper};
 use super::job_server::JobServer;
 use super::message::{Problem, Session};
 use super::reply::Failures;
 use super::requests::Requests;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Lister, Storage};
-use crate::coordinate::{Census, Error, Operation, Result, WaiterId};
+use crate::coordinate::{AuditId, Census, Error, Operation, Result, WaiterId};
 use crate::engine::{Shown, Snapshot};
 use crate::server::{
     BatchError, Handled, Inbox, LongRead, Service, SubmitError, Task, TaskProgress,
 };
 use coordinated_client::cborrpc::envelope;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Submits messages to the loop. Each is handled as if it were the only one of its connection: so a report has to name its
 /// attempt or its worker. Failures are errors with a code ([`Failures::AsErrors`]).
-pub struct Submitter<S: Storage>(Inbox<JobServer<S>>);
+pub struct Submitter<S: Storage> {
+    inbox: Inbox<JobServer<S>>,
+    doorkeeper: Arc<Doorkeeper>,
+}
 
 impl<S: Storage> Clone for Submitter<S> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            inbox: self.inbox.clone(),
+            doorkeeper: Arc::clone(&self.doorkeeper),
+        }
     }
 }
 
@@ -39,33 +46,42 @@ pub type TakeAnswer = Box<dyn FnOnce(Answered) + Send>;
 impl<S: Storage + 'static> Submitter<S> {
     /// Submits to the loop that takes its tasks from this inbox.
     #[must_use]
-    pub fn new(inbox: Inbox<JobServer<S>>) -> Self {
-        Self(inbox)
+    pub fn new(inbox: Inbox<JobServer<S>>, doorkeeper: Arc<Doorkeeper>) -> Self {
+        Self { inbox, doorkeeper }
     }
 
-    /// Submits a message: a request, or a list of requests, encoded. If the loop ends early, `take` is dropped.
+    /// Who knows who may do what.
+    #[must_use]
+    pub fn doorkeeper(&self) -> &Doorkeeper {
+        &self.doorkeeper
+    }
+
+    /// Submits a message of `caller`: a request, or a list of requests, encoded. If the loop ends early, `take` is dropped.
     ///
     /// # Errors
     /// See [`SubmitError`].
     pub fn submit(
         &self,
+        caller: Caller,
         message: Vec<u8>,
         take: TakeAnswer,
     ) -> std::result::Result<Submitted<S>, SubmitError> {
         let state = Arc::new(State::default());
-        self.0.submit(Submission {
+        self.inbox.submit(Submission {
+            caller,
             message,
             session: None,
             state: Arc::clone(&state),
             take,
         })?;
         Ok(Submitted {
-            inbox: self.0.clone(),
+            inbox: self.inbox.clone(),
             state,
         })
     }
 
-    /// Has an operation run in a namespace, which is created if it is new. `run` may be called again: see
+    /// Has an operation of `actor` run in a namespace, which is created if it is new. What it has changed is noted in the
+    /// audit; what the actor may do was checked before. `run` may be called again: see
     /// [`crate::coordinate::storage::Storage::operation`]. `take` gets its result once the batch is committed, with the
     /// bytes that it has counted ([`crate::coordinate::Effects`]); it runs on the loop's thread, and must not block. If the
     /// loop ends early, it is dropped.
@@ -74,12 +90,14 @@ impl<S: Storage + 'static> Submitter<S> {
     /// See [`SubmitError`].
     pub fn run<T: Send + 'static>(
         &self,
+        actor: Arc<Actor>,
         namespace: Arc<str>,
         access: Access,
         run: impl FnMut(&mut Operation<'_, S>) -> Result<T> + Send + 'static,
         take: impl FnOnce(std::result::Result<T, Failure>, usize) + Send + 'static,
     ) -> std::result::Result<(), SubmitError> {
-        self.0.submit(OperationTask {
+        self.inbox.submit(OperationTask {
+            actor,
             namespace,
             access,
             run,
@@ -93,7 +111,7 @@ impl<S: Storage + 'static> Submitter<S> {
     /// # Errors
     /// See [`SubmitError`].
     pub fn probe(&self, take: TakeOutcome) -> std::result::Result<(), SubmitError> {
-        self.0.submit(Probe {
+        self.inbox.submit(Probe {
             take,
             has_waited: false,
         })
@@ -103,8 +121,8 @@ impl<S: Storage + 'static> Submitter<S> {
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub fn scrape(&self, shown: Shown, take: TakeScrape) -> Result<(), SubmitError> {
-        self.0.submit(TakingSnapshot { shown, take })
+    pub fn scrape(&self, shown: Shown, take: TakeScrape) -> std::result::Result<(), SubmitError> {
+        self.inbox.submit(TakingSnapshot { shown, take })
     }
 }
 
@@ -160,6 +178,7 @@ impl Default for State {
 
 /// A message on the loop's side.
 struct Submission<S: Storage> {
+    caller: Caller,
     message: Vec<u8>,
     /// What is remembered of it after its first turn.
     session: Option<Session<S>>,
@@ -175,7 +194,7 @@ impl<S: Storage + 'static> Task<JobServer<S>> for Submission<S> {
     ) -> TaskProgress<JobServer<S>> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => service.new_session(Failures::AsErrors),
+            None => service.new_session(Failures::AsErrors, self.caller.clone()),
         };
         let is_waiting = session.waiter.is_some();
         if is_waiting && self.state.is_abandoned.load(Ordering::Acquire) {
@@ -268,6 +287,40 @@ impl<S: Storage> Task<JobServer<S>> for EndWait {
     }
 }
 
+/// Who has operations run, and the entry of the audit about all that they have changed.
+pub struct Actor {
+    caller: Caller,
+    noted: OnceLock<AuditId>,
+}
+
+impl Actor {
+    /// Somebody who has not changed anything yet.
+    #[must_use]
+    pub fn new(caller: Caller) -> Self {
+        Self {
+            caller,
+            noted: OnceLock::new(),
+        }
+    }
+
+    /// Keeps in the audit what an operation has changed, if it has changed something.
+    fn note_change<S: Storage>(
+        &self,
+        operation: Operation<'_, S>,
+        namespace: &str,
+    ) -> Result<Option<AuditId>> {
+        let noted = self.noted.get().copied();
+        operation.keep_change(namespace, || self.caller.as_author(), noted)
+    }
+
+    /// Remembers the entry of an operation that has succeeded. If its batch is not committed, it is the last one of the actor.
+    fn remember(&self, noted: Option<AuditId>) {
+        if let Some(noted) = noted {
+            self.noted.get_or_init(|| noted);
+        }
+    }
+}
+
 /// Why an operation that was submitted has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -281,6 +334,7 @@ pub enum Failure {
 
 /// An operation on the loop's side.
 struct OperationTask<R, K> {
+    actor: Arc<Actor>,
     namespace: Arc<str>,
     access: Access,
     run: R,
@@ -307,6 +361,7 @@ where
             return TaskProgress::Wait(self);
         }
         let Self {
+            actor,
             namespace,
             access,
             mut run,
@@ -318,7 +373,15 @@ where
         let result = match lock {
             Some(error) => Err(error.into()),
             None => engine
-                .run_in(&namespace, access, now, |mut operation| run(&mut operation))
+                .run_in(&namespace, access, now, |mut operation| {
+                    let value = run(&mut operation)?;
+                    let noted = actor.note_change(operation, &namespace)?;
+                    Ok((value, noted))
+                })
+                .map(|(value, noted)| {
+                    actor.remember(noted);
+                    value
+                })
                 .map_err(Failure::from),
         };
         let bytes = engine.answer_bytes().saturating_sub(before);

@@ -51,7 +51,7 @@ impl Acceptor {
         self.paused_until = None;
         let (listener, waiting) = self.listeners.get_mut(index)?;
         while *waiting {
-            let error = match listener.accept() {
+            let error = match listener.accept(now) {
                 Ok(accepted) => return Some(accepted),
                 Err(error) => error,
             };

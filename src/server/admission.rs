@@ -29,12 +29,10 @@ impl Admission {
     /// True if a peer may connect.
     #[must_use]
     pub fn admits(&self, peer: IpAddr) -> bool {
-        // A listener for both families shows IPv4 peers as ::ffff:a.b.c.d.
-        let peer = peer.to_canonical();
         if self.allow.is_empty() {
-            return peer.is_loopback();
+            return peer.to_canonical().is_loopback();
         }
-        self.allow.iter().any(|network| network.0.contains(&peer))
+        self.allow.iter().any(|network| network.contains(peer))
     }
 
     /// True if the daemon may listen at an address: either other machines can't reach it, or there is a list of
@@ -47,6 +45,15 @@ impl Admission {
 /// A network of peers: `10.0.0.0/8`, `fd00::/8`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
+
+impl Network {
+    /// True if an address is in it.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        // A listener for both families shows IPv4 peers as ::ffff:a.b.c.d.
+        self.0.contains(&address.to_canonical())
+    }
+}
 
 /// Why a text is not a [`Network`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

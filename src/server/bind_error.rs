@@ -44,6 +44,14 @@ pub enum BindError {
         /// The address as it was asked for.
         address: Address,
     },
+    /// The address is for TLS, and there is no certificate.
+    #[error(
+        "cannot listen on {address}: TLS needs a certificate and its key; add --tls-cert and --tls-key"
+    )]
+    NoCertificate {
+        /// The address as it was asked for.
+        address: Address,
+    },
     /// Other machines can reach the address, and [`super::Admission`] names no networks that may connect.
     #[error("cannot listen on {address}: other machines can reach it")]
     NobodyAllowed {

@@ -6,6 +6,8 @@ use super::limits::MESSAGES_PER_TURN;
 use super::memory::Memory;
 use super::service::{LongRead, Ticket};
 use super::socket::{Peer, Socket};
+use super::tls_socket::TlsFailure;
+use crate::tls::HANDSHAKE_MAX;
 use coordinated_client::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
 use mio::event::Event;
 use std::io::{self, ErrorKind};
@@ -31,6 +33,8 @@ pub(super) enum Stall {
     PartialMessage,
     /// The peer does not read its answers.
     UntakenAnswers,
+    /// The peer has not finished the TLS handshake.
+    Handshake,
 }
 
 /// A connection to a peer: what the peer has sent, and what it will be sent.
@@ -127,7 +131,17 @@ impl<S> Connection<S> {
 
     /// Bytes that wait to be sent.
     pub(super) fn unsent(&self) -> usize {
-        self.output.len()
+        self.output.len() + self.socket.unsent()
+    }
+
+    /// True until a TLS handshake is over.
+    pub(super) fn is_shaking_hands(&self) -> bool {
+        self.socket.handshake_since().is_some()
+    }
+
+    /// Why there is no TLS with the peer, once.
+    pub(super) fn take_failure(&mut self) -> Option<TlsFailure> {
+        self.socket.take_failure()
     }
 
     /// The memory that it took when it was last counted.
@@ -143,8 +157,8 @@ impl<S> Connection<S> {
             0
         };
         let now = Memory {
-            unread: self.input.memory() + answered,
-            unsent: self.output.memory() + self.partial_answer,
+            unread: self.input.memory() + self.socket.partial() + answered,
+            unsent: self.output.memory() + self.socket.unsent() + self.partial_answer,
         };
         total.replace(self.counted, now);
         self.counted = now;
@@ -198,11 +212,11 @@ impl<S> Connection<S> {
         self.phase == Phase::Open && (!self.starved || self.wants_to_read())
     }
 
-    /// Reads once, through `scratch`, and returns how many bytes. A read that fails ends the input as an end of file does: complete messages
-    /// that came before it are still handled.
+    /// Reads once, through `scratch`, and returns how many bytes the system gave. A read that fails ends the input as an
+    /// end of file does: complete messages that came before it are still handled.
     pub(super) fn fill(&mut self, scratch: &mut [u8], now: Instant) -> usize {
         let read = match self.socket.read(scratch) {
-            Ok(0) => {
+            Ok(read) if read.wire_bytes == 0 => {
                 self.end_of_input();
                 return 0;
             }
@@ -220,15 +234,16 @@ impl<S> Connection<S> {
         };
         // A stream that returned less than was asked for is empty, and its next byte causes an event. An end of
         // file that has come already does not.
-        if read < scratch.len() && !self.hung_up {
+        if read.is_drained && !self.hung_up {
             self.readable = false;
         }
-        if self.phase == Phase::Open {
-            self.input.append(scratch.get(..read).unwrap_or_default());
+        if self.phase == Phase::Open && read.bytes > 0 {
+            self.input
+                .append(scratch.get(..read.bytes).unwrap_or_default());
             self.starved = false;
-            self.input_moved = now;
         }
-        read
+        self.input_moved = now;
+        read.wire_bytes
     }
 
     /// Reads all that the system has, with or without an event. From a peer that sends faster than this reads, it
@@ -307,15 +322,17 @@ impl<S> Connection<S> {
 
     /// Sends what the system takes in one write. Returns how many bytes that were.
     pub(super) fn flush(&mut self, now: Instant) -> io::Result<usize> {
-        if self.output.is_empty() || !self.writable {
+        if self.unsent() == 0 || !self.writable {
             return Ok(0);
         }
         match self.socket.write(self.output.bytes()) {
             Ok(written) => {
-                self.output.take(written);
-                self.writable = self.output.is_empty();
-                self.output_moved = now;
-                Ok(written)
+                self.output.take(written.bytes);
+                self.writable = !written.is_blocked;
+                if written.wire_bytes > 0 {
+                    self.output_moved = now;
+                }
+                Ok(written.wire_bytes)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.writable = false;
@@ -329,14 +346,14 @@ impl<S> Connection<S> {
 
     /// True if there are bytes to send and the system may take some.
     pub(super) fn wants_to_write(&self) -> bool {
-        self.writable && !self.output.is_empty()
+        self.writable && self.unsent() > 0
     }
 
     /// True if nothing is left to do in this phase. After `Ending`, our side is shut down, unless the peer has closed
     /// its side too.
     pub(super) fn phase_is_over(&self) -> bool {
         !self.busy
-            && self.output.is_empty()
+            && self.unsent() == 0
             && match self.phase {
                 Phase::Open => self.at_end && self.starved,
                 Phase::Ending => true,
@@ -364,11 +381,18 @@ impl<S> Connection<S> {
     /// that the loop has not handled yet is not stalled, however long the loop was busy.
     pub(super) fn stall(&self, stall_max: Duration, now: Instant) -> Option<Stall> {
         let long_since = |moved| now.saturating_duration_since(moved) >= stall_max;
-        if !self.output.is_empty() {
+        if let Some(since) = self.socket.handshake_since() {
+            let waited = now.saturating_duration_since(since);
+            let limit = HANDSHAKE_MAX.min(stall_max);
+            // Time in which the loop did not come to it does not count, up to a point.
+            let stalled = waited >= limit && (!self.readable || waited >= 2 * limit);
+            return stalled.then_some(Stall::Handshake);
+        }
+        if self.unsent() > 0 {
             let stalled = !self.writable && long_since(self.output_moved);
             return stalled.then_some(Stall::UntakenAnswers);
         }
-        let half_a_message = self.starved && !self.input.is_empty();
+        let half_a_message = self.starved && (!self.input.is_empty() || self.socket.partial() > 0);
         let stalled =
             half_a_message && !self.busy && !self.readable && long_since(self.input_moved);
         stalled.then_some(Stall::PartialMessage)

@@ -147,6 +147,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
                 Stall::UntakenAnswers => {
                     tracing::warn!(%peer, "reset: the peer does not read its answers")
                 }
+                Stall::Handshake => {
+                    tracing::warn!(%peer, "reset: the peer has not finished the TLS handshake")
+                }
             }
             self.reset(key);
         }

@@ -15,6 +15,7 @@ use super::turn::Pending;
 use super::waiting::Waiting;
 use super::{Admission, LISTENERS, Limits, Server, ServerError, ServiceManager};
 use crate::clock::{Clock, Timestamp};
+use crate::tls::TlsServer;
 use mio::{Events, Poll, Waker};
 use signal_hook_mio::v1_0::Signals;
 use std::collections::{HashMap, VecDeque};
@@ -52,6 +53,8 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     _waker: Arc<Waker>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) signals: Option<Signals>,
+    /// What to read again at SIGHUP.
+    pub(super) tls: Option<Arc<TlsServer>>,
     /// True if a signal has asked for statistics.
     pub(super) statistics_wanted: bool,
     pub(super) totals: Arc<Totals>,
@@ -92,6 +95,7 @@ pub(super) struct EventLoop<'a, S: Service, C> {
     pub(super) refused_peers: LogThrottle,
     pub(super) refused_connections: LogThrottle,
     pub(super) refused_messages: LogThrottle,
+    pub(super) failed_tls: LogThrottle,
     pub(super) too_much_unsent: LogThrottle,
     pub(super) too_much_unsent_in_all: LogThrottle,
     pub(super) rolled_back: LogThrottle,
@@ -128,6 +132,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             _waker: server.waker,
             stop: server.stop,
             signals: server.signals,
+            tls: server.tls,
             statistics_wanted: false,
             totals: server.totals,
             started: instant,
@@ -152,6 +157,7 @@ impl<'a, S: Service, C: Clock> EventLoop<'a, S, C> {
             refused_peers: LogThrottle::default(),
             refused_connections: LogThrottle::default(),
             refused_messages: LogThrottle::default(),
+            failed_tls: LogThrottle::default(),
             too_much_unsent: LogThrottle::default(),
             too_much_unsent_in_all: LogThrottle::default(),
             rolled_back: LogThrottle::default(),

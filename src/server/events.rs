@@ -7,6 +7,7 @@ use super::service::Service;
 use super::socket::{Peer, Socket};
 use super::{LISTENERS, SIGNALS, ServerError, WAKER};
 use crate::clock::Clock;
+use crate::tls::TlsServer;
 use mio::Token;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
@@ -38,7 +39,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             match event.token() {
                 WAKER => self.tasks.note_wake(),
                 SIGNALS => {
-                    self.statistics_wanted |= take_signals(self.signals.as_mut(), &self.stop);
+                    let signals = self.signals.as_mut();
+                    self.statistics_wanted |=
+                        take_signals(signals, &self.stop, self.tls.as_deref());
                 }
                 Token(token) if token < self.first_connection => {
                     self.acceptor.note(token - LISTENERS);
@@ -115,7 +118,7 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             return;
         }
         self.totals.accepted.add(1);
-        let session = self.service.open_session();
+        let session = self.service.open_session(peer.ip());
         let connection = Connection::new(socket, peer, session, self.limits.frame, self.instant);
         let key = self.connections.insert(connection);
         let Some(connection) = self.connections.get_mut(key) else {
@@ -139,12 +142,15 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     }
 }
 
-/// True if one of the signals asks for statistics.
-fn take_signals(signals: Option<&mut Signals>, stop: &AtomicBool) -> bool {
+/// Does what the signals ask for. True if one of them asks for statistics.
+fn take_signals(signals: Option<&mut Signals>, stop: &AtomicBool, tls: Option<&TlsServer>) -> bool {
     let mut wants_statistics = false;
     for signal in signals.into_iter().flat_map(Signals::pending) {
         match signal {
-            SIGHUP => tracing::info!("SIGHUP is ignored: there is no configuration to reload"),
+            SIGHUP => match tls {
+                Some(tls) => tls.reload(),
+                None => tracing::info!("SIGHUP is ignored: there is no certificate to reload"),
+            },
             SIGUSR1 => wants_statistics = true,
             _ => {
                 tracing::info!("signal {signal}: stopping");

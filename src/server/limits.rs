@@ -63,6 +63,10 @@ impl Default for Limits {
 /// that the others wait only for milliseconds.
 pub(super) const MESSAGES_PER_TURN: u32 = 64;
 
+/// Connections that go on with their TLS handshake in one turn. Signing takes some 30 µs with an ECDSA key and a
+/// millisecond with an RSA key, and all others wait meanwhile.
+pub(super) const HANDSHAKES_PER_TURN: u32 = 8;
+
 /// Tasks from other threads in one turn: they share the turn with the messages of all connections.
 pub(super) const TASKS_PER_TURN: u32 = 256;
 

@@ -4,26 +4,47 @@ use super::admission::Admission;
 use super::bind_error::{BindError, bind_error};
 use super::limits::BACKLOG;
 use super::socket::{Peer, Socket};
+use super::tls_socket::TlsSocket;
 use super::unix_socket::{self, SocketFile};
+use crate::tls::TlsServer;
 use coordinated_client::Address;
-use mio::net::{TcpListener, UnixListener};
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// One bound socket; never blocks.
 pub(super) enum Listener {
     Tcp(TcpListener),
+    /// A listener whose connections have TLS.
+    Tls(TcpListener, Arc<TlsServer>),
     /// The listener, and the file that goes with it.
     Unix(UnixListener, SocketFile),
 }
 
 impl Listener {
     /// Binds an address, or all addresses of its name.
-    pub(super) fn bind(address: &Address, admission: &Admission) -> Result<Vec<Self>, BindError> {
+    pub(super) fn bind(
+        address: &Address,
+        admission: &Admission,
+        tls: Option<&Arc<TlsServer>>,
+    ) -> Result<Vec<Self>, BindError> {
         match address {
-            Address::Tcp { host, port } => bind_tcp(address, host, *port, admission),
+            Address::Tcp { host, port } => {
+                let listeners = bind_tcp(address, host, *port, admission)?;
+                Ok(listeners.into_iter().map(Self::Tcp).collect())
+            }
+            Address::Tls { host, port } => {
+                let Some(tls) = tls else {
+                    let address = address.clone();
+                    return Err(BindError::NoCertificate { address });
+                };
+                let listeners = bind_tcp(address, host, *port, admission)?.into_iter();
+                Ok(listeners.map(|at| Self::Tls(at, Arc::clone(tls))).collect())
+            }
             Address::Unix(path) => {
                 let (listener, file) = unix_socket::bind(address, path, admission.socket_mode)?;
                 Ok(vec![Self::Unix(listener, file)])
@@ -34,6 +55,7 @@ impl Listener {
     fn into_std(self) -> BoundSocket {
         match self {
             Self::Tcp(listener) => BoundSocket::Tcp(OwnedFd::from(listener).into()),
+            Self::Tls(listener, tls) => BoundSocket::Tls(OwnedFd::from(listener).into(), tls),
             Self::Unix(listener, file) => BoundSocket::Unix(OwnedFd::from(listener).into(), file),
         }
     }
@@ -42,27 +64,32 @@ impl Listener {
     pub(super) fn local_address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::from),
+            Self::Tls(listener, _) => listener.local_addr().map(with_tls),
             Self::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Self::Tcp(listener) | Self::Tls(listener, _) => {
+                registry.register(listener, token, Interest::READABLE)
+            }
             Self::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
         }
     }
 
     /// Accepts the next waiting connection. Nagle's algorithm is switched off, since each answer is written in one
     /// piece and must not wait for the confirmation of the one before.
-    pub(super) fn accept(&self) -> io::Result<(Socket, Peer)> {
+    pub(super) fn accept(&self, now: Instant) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept()?;
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
-                }
+                let (stream, peer) = accept_tcp(listener)?;
                 Ok((Socket::Tcp(stream), Peer::Tcp(peer)))
+            }
+            Self::Tls(listener, tls) => {
+                let (stream, peer) = accept_tcp(listener)?;
+                let socket = TlsSocket::new(stream, tls.config(), now)?;
+                Ok((Socket::Tls(Box::new(socket)), Peer::Tcp(peer)))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept()?;
@@ -77,6 +104,8 @@ impl Listener {
 pub enum BoundSocket {
     /// A TCP listener.
     Tcp(std::net::TcpListener),
+    /// A TCP listener for connections with TLS.
+    Tls(std::net::TcpListener, Arc<TlsServer>),
     /// A listener at a Unix socket, and its file, which is removed when this is dropped.
     Unix(std::os::unix::net::UnixListener, SocketFile),
 }
@@ -86,8 +115,12 @@ impl BoundSocket {
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn bind(address: &Address, admission: &Admission) -> Result<Vec<Self>, BindError> {
-        let listeners = Listener::bind(address, admission)?;
+    pub fn bind(
+        address: &Address,
+        admission: &Admission,
+        tls: Option<&Arc<TlsServer>>,
+    ) -> Result<Vec<Self>, BindError> {
+        let listeners = Listener::bind(address, admission, tls)?;
         Ok(listeners.into_iter().map(Listener::into_std).collect())
     }
 
@@ -98,9 +131,25 @@ impl BoundSocket {
     pub fn local_address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::from),
+            Self::Tls(listener, _) => listener.local_addr().map(with_tls),
             Self::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
         }
     }
+}
+
+fn with_tls(address: SocketAddr) -> Address {
+    Address::Tls {
+        host: address.ip().to_string(),
+        port: address.port(),
+    }
+}
+
+fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = listener.accept()?;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
+    }
+    Ok((stream, peer))
 }
 
 fn bind_tcp(
@@ -108,7 +157,7 @@ fn bind_tcp(
     host: &str,
     port: u16,
     admission: &Admission,
-) -> Result<Vec<Listener>, BindError> {
+) -> Result<Vec<TcpListener>, BindError> {
     let mut resolved: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(ip) => vec![(ip, port).into()],
         Err(_) => (host, port)
@@ -137,7 +186,7 @@ fn bind_tcp(
                 socket2::SockRef::from(&listener)
                     .listen(BACKLOG)
                     .map_err(|error| bind_error(address, error))?;
-                listeners.push(Listener::Tcp(listener));
+                listeners.push(listener);
             }
             // "localhost" often has an IPv6 address on machines without IPv6.
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => not_local.push(error),
@@ -156,7 +205,7 @@ mod tests {
     use super::*;
 
     fn bind(text: &str) -> Result<Vec<Listener>, BindError> {
-        Listener::bind(&text.parse().unwrap(), &Admission::default())
+        Listener::bind(&text.parse().unwrap(), &Admission::default(), None)
     }
 
     fn message_of(result: Result<Vec<Listener>, BindError>) -> String {
@@ -185,7 +234,7 @@ mod tests {
             ..Admission::default()
         };
         let elsewhere = "192.0.2.1:0".parse().unwrap();
-        let message = message_of(Listener::bind(&elsewhere, &admission));
+        let message = message_of(Listener::bind(&elsewhere, &admission, None));
         assert!(message.contains("doesn't have that address"), "{message}");
     }
 

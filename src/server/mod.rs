@@ -36,6 +36,7 @@ mod stop;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls_socket;
 mod turn;
 mod unix_socket;
 mod waiting;
@@ -51,6 +52,7 @@ pub use statistics::Totals;
 pub use unix_socket::SocketFile;
 
 use crate::clock::Clock;
+use crate::tls::TlsServer;
 use coordinated_client::Address;
 use event_loop::EventLoop;
 use listen::Listener;
@@ -97,6 +99,7 @@ pub struct Server {
     addresses: Vec<Address>,
     admission: Admission,
     limits: Limits,
+    tls: Option<Arc<TlsServer>>,
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     signals: Option<Signals>,
@@ -105,7 +108,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at each of the addresses, and raises the limit of open files for the connections.
+    /// Listens at each of the addresses, and raises the limit of open files for the connections. `tls:` addresses need
+    /// `tls`.
     ///
     /// # Errors
     /// See [`BindError`]. Then nothing listens.
@@ -113,13 +117,14 @@ impl Server {
         listen: &[Address],
         admission: Admission,
         limits: Limits,
+        tls: Option<Arc<TlsServer>>,
     ) -> Result<Self, BindError> {
         limits::ensure_open_files(&limits);
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         for address in listen {
-            listeners.extend(Listener::bind(address, &admission)?);
+            listeners.extend(Listener::bind(address, &admission, tls.as_ref())?);
         }
         if listeners.is_empty() {
             return Err(BindError::NoAddress);
@@ -136,6 +141,7 @@ impl Server {
             addresses,
             admission,
             limits,
+            tls,
             waker,
             stop,
             signals: None,
@@ -151,8 +157,8 @@ impl Server {
         &self.addresses
     }
 
-    /// Makes SIGTERM and SIGINT stop the loop cleanly and SIGUSR1 write statistics to the log, and ignores SIGHUP. This
-    /// holds for the whole process from now on: signals that come before [`Server::run`] take effect then.
+    /// Makes SIGTERM and SIGINT stop the loop cleanly, SIGUSR1 write statistics to the log, and SIGHUP reload the
+    /// certificate. This holds for the whole process from now on: signals that come before [`Server::run`] take effect then.
     ///
     /// # Errors
     /// If the system refuses.

@@ -2,6 +2,7 @@
 
 use crate::clock::{ClockStep, Timestamp};
 use coordinated_client::cborrpc::framing::FrameError;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A read that runs beside the loop, on another thread: it reads committed state and returns the bytes of one answer.
@@ -70,8 +71,8 @@ pub trait Service {
     /// An answer that waits for the commit of its batch.
     type Answer;
 
-    /// Makes the state of a new connection.
-    fn open_session(&mut self) -> Self::Session;
+    /// Makes the state of a new connection. `peer` is where it comes from, or `None` for a Unix socket.
+    fn open_session(&mut self, peer: Option<IpAddr>) -> Self::Session;
 
     /// Handles one message in the current batch. Begins a batch if there is none.
     fn handle(

@@ -16,6 +16,8 @@ pub struct Totals {
     pub refused_networks: Counter,
     /// Connections that were reset at once because too many were open.
     pub refused_connections: Counter,
+    /// Connections that were ended because TLS failed.
+    pub failed_tls: Counter,
     /// Messages that the service has handled.
     pub messages: Counter,
     /// Messages that could not be read, after which their connections were closed.

@@ -104,6 +104,11 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     /// Resets each connection once its answers have arrived, since a reset discards those that have not. At the
     /// deadline, resets all of them.
     fn reset_all(&mut self, deadline: Instant) {
+        for (_, connection) in self.connections.iter_mut() {
+            if connection.unsent() == 0 {
+                connection.socket_mut().close_session();
+            }
+        }
         loop {
             let is_late = Instant::now() >= deadline;
             for key in self.keys() {

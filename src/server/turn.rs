@@ -3,10 +3,11 @@
 use super::ServerError;
 use super::connection::{Connection, Phase};
 use super::event_loop::{EventLoop, enqueue};
-use super::limits::{LINGER_MAX, MESSAGES_PER_TURN};
+use super::limits::{HANDSHAKES_PER_TURN, LINGER_MAX, MESSAGES_PER_TURN};
 use super::memory::Memory;
 use super::service::{BatchError, Handled, LongRead, Service};
 use super::table::Key;
+use super::tls_socket::TlsFailure;
 use crate::clock::Clock;
 use coordinated_client::cborrpc::framing::FrameError;
 use std::time::Instant;
@@ -76,6 +77,8 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
     }
 
     fn read(&mut self) {
+        let mut handshakes_left = HANDSHAKES_PER_TURN;
+        let mut failures = Vec::new();
         for key in &self.turn {
             let Some(connection) = self.connections.get_mut(*key) else {
                 continue;
@@ -85,9 +88,37 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
             let may_read =
                 self.reading && has_room && connection.may_be_served(&self.memory, &self.limits);
             if may_read && connection.wants_to_read() {
+                if connection.is_shaking_hands() {
+                    let Some(left) = handshakes_left.checked_sub(1) else {
+                        continue;
+                    };
+                    handshakes_left = left;
+                }
                 let received = connection.fill(&mut self.scratch, self.instant);
                 self.totals.received_bytes.add(received as u64);
                 connection.count_memory(&mut self.memory);
+                failures.extend(connection.take_failure().map(|failure| (*key, failure)));
+            }
+        }
+        for (key, failure) in failures {
+            self.end_without_tls(key, failure);
+        }
+    }
+
+    /// Ends a connection that has no TLS where it should have, or that has broken it.
+    fn end_without_tls(&mut self, key: Key, failure: TlsFailure) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let peer = connection.peer;
+        connection.end();
+        match failure {
+            TlsFailure::NotTls(bytes) => self.refuse(key, FrameError::not_tls(&bytes)),
+            TlsFailure::Failed(error) => {
+                self.totals.failed_tls.add(1);
+                if let Some(suppressed) = self.failed_tls.permit(self.instant) {
+                    tracing::info!(%peer, suppressed, "ended a connection: TLS failed: {error}");
+                }
             }
         }
     }
@@ -358,7 +389,9 @@ impl<S: Service, C: Clock> EventLoop<'_, S, C> {
 
     /// Closes a connection. Unsent answers are dropped.
     pub(super) fn close(&mut self, key: Key) {
-        drop(self.remove(key));
+        if let Some(mut connection) = self.remove(key) {
+            connection.socket_mut().close_session();
+        }
     }
 
     /// Resets a connection. What the peer has not received yet is lost.

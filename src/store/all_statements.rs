@@ -18,6 +18,8 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,
         super::times::STATEMENTS,
+        super::tokens::STATEMENTS,
+        super::audit::STATEMENTS,
     ]
     .concat()
 }

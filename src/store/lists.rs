@@ -1,10 +1,11 @@
 //! Lists, which may take long: on the connection that writes, or beside the loop on one that only reads.
 
 use super::statement::{prepared, statements};
-use super::{SqliteStore, attempts, locks, specs, units, workers};
+use super::{SqliteStore, attempts, audit, locks, specs, units, workers};
 use crate::coordinate::storage::{
-    Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition, VisitFailure,
-    VisitLock, VisitNamedAttempt, VisitNamespace, VisitUnit, WorkSpecStore,
+    AuditQuery, Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition,
+    VisitEntry, VisitFailure, VisitLock, VisitNamedAttempt, VisitNamespace, VisitUnit,
+    WorkSpecStore,
 };
 use crate::coordinate::{
     AttemptId, Census, Error, Name, NamespaceId, Result, StorageError, WorkSpecId,
@@ -209,6 +210,10 @@ impl<S: Source> Lister for S {
 
     fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()> {
         self.with_connection(|connection| locks::list_locks(connection, query, visit))
+    }
+
+    fn list_audit(&mut self, query: &AuditQuery, visit: &mut VisitEntry<'_>) -> Result<()> {
+        self.with_connection(|connection| audit::list_audit(connection, query, visit))
     }
 
     fn census(&mut self, namespace: NamespaceId) -> Result<Census> {

@@ -6,6 +6,7 @@
 mod all_statements;
 mod archive;
 mod attempts;
+mod audit;
 mod cached_specs;
 mod cancellations;
 mod checkpoint;
@@ -24,6 +25,7 @@ mod spec_columns;
 mod specs;
 mod statement;
 mod times;
+mod tokens;
 mod transaction;
 mod units;
 mod workers;

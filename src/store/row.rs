@@ -72,5 +72,7 @@ row_id!(
     crate::coordinate::NamespaceId,
     crate::coordinate::WorkSpecId,
     crate::coordinate::WorkUnitId,
-    crate::coordinate::AttemptId
+    crate::coordinate::AttemptId,
+    crate::coordinate::TokenId,
+    crate::coordinate::AuditId
 );

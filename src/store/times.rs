@@ -5,7 +5,8 @@
 //! clock, so that everything keeps the time that it had left. Runs of schedules are times of the wall clock: they stay, and the
 //! next one is planned anew whenever the clock may have been set back. If the clock was set while no daemon ran, the step is not
 //! known, and the others are
-//! clamped to what is possible. What has ended is history, and stays as it was recorded.
+//! clamped to what is possible. What has ended is history, and stays as it was recorded. The end of a token stays too: it is a
+//! date that a person chose.
 
 use super::SqliteStore;
 use super::statement::statements;

@@ -4,7 +4,7 @@ use super::disk::{Call, Disk, Failure, Fault};
 use super::script::open_world;
 use coordinated::clock::Timestamp;
 use coordinated::engine::{self, Engine};
-use coordinated::jobserver::{JobServer, Session, Settings};
+use coordinated::jobserver::{Anonymous, JobServer, Session, Settings};
 use coordinated::limits::Pace;
 use coordinated::server::{BatchError, Handled, Service};
 use coordinated::store::SqliteStore;
@@ -46,11 +46,12 @@ impl Daemon {
         let random = Box::new(SmallRng::seed_from_u64(1));
         let engine = Engine::new(world.store, settings, random, world.now);
         let settings = Settings {
+            anonymous: Anonymous::default(),
             config: vec![0xa0],
             depth_max: 100,
         };
         let mut service = JobServer::new(engine.expect("it starts"), settings);
-        let session = service.open_session();
+        let session = service.open_session(None);
         Self {
             disk,
             service,

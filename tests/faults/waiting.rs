@@ -39,7 +39,7 @@ impl Daemon {
 
     /// Lets a request for work wait, on a connection of its own.
     fn wait(&mut self) -> (Session<SqliteStore>, Ticket) {
-        let mut session = self.service.open_session();
+        let mut session = self.service.open_session(None);
         let Handled::Sleep { ticket, .. } = self.handle(&mut session, "get_work", WAIT) else {
             panic!("it does not wait")
         };
@@ -59,7 +59,7 @@ impl Daemon {
 #[test]
 fn a_unit_that_a_lost_batch_had_given_to_another_one_goes_to_the_request_that_waits() {
     let mut daemon = Daemon::with_units(1);
-    let mut other = daemon.service.open_session();
+    let mut other = daemon.service.open_session(None);
     let given = daemon.handle(&mut other, "get_work", "'other', {}");
     let (mut session, ticket) = daemon.wait();
     assert_eq!(daemon.service.next_awake(daemon.now), None);
@@ -79,7 +79,7 @@ fn a_request_that_a_lost_batch_woke_fails_with_it_and_the_next_one_waits_on() {
     let mut daemon = Daemon::with_units(0);
     let (mut first, ticket) = daemon.wait();
     let (mut second, next) = daemon.wait();
-    let mut other = daemon.service.open_session();
+    let mut other = daemon.service.open_session(None);
     daemon.service.commit().expect("nothing was written");
     daemon.handle(&mut other, "add_work_units", "'ws', ['a']");
     assert_eq!(daemon.service.next_awake(daemon.now), Some(ticket));

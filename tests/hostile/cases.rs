@@ -6,7 +6,7 @@ use super::shaper::Shaper;
 use coordinated::clock::Timestamp;
 use coordinated::coordinate::Retention;
 use coordinated::engine::{self, Engine};
-use coordinated::jobserver::{JobServer, Settings};
+use coordinated::jobserver::{Anonymous, JobServer, Settings};
 use coordinated::limits::RequestLimits;
 use coordinated::server::{Handled, Service};
 use coordinated::store::{Options, SqliteStore};
@@ -192,11 +192,12 @@ impl Daemon {
         let random = Box::new(SmallRng::seed_from_u64(1));
         let engine = Engine::new(store, settings, random, now).expect("it starts");
         let settings = Settings {
+            anonymous: Anonymous::default(),
             config: vec![0xa0],
             depth_max: FRAME_LIMITS.depth_max,
         };
         let mut service = JobServer::new(engine, settings);
-        let session = service.open_session();
+        let session = service.open_session(None);
         Self {
             service,
             session,

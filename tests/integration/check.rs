@@ -243,6 +243,11 @@ const SPOILED: &[(&str, &str)] = &[
         "INSERT INTO output_slice (work_spec_id, priority, units) VALUES (1, 0, x'8201')",
         r#"work spec "other": units that are yet to be added can't be decoded: expected one item of"#,
     ),
+    (
+        "INSERT INTO token (name, hash, prefix, scopes, created_us, created_by)
+         VALUES ('t', zeroblob(32), 'cdt_', 'read root', 0, 'me')",
+        r#"token t: its scopes are "read root", which are not all known"#,
+    ),
 ];
 
 #[test]

@@ -18,6 +18,8 @@ mod protocol_document;
 mod readers;
 mod service;
 mod sql_document;
+mod tls;
+mod tokens;
 mod transcripts;
 mod tutorial;
 mod wire;

@@ -93,8 +93,11 @@ fn failure(error: Error) -> Result<Failure, Error> {
         Error::NoSuchWorker(_) => Ok(Failure::NoSuchWorker),
         Error::Refused(_) => Ok(Failure::Refused),
         Error::Invalid(_) => Ok(Failure::Invalid),
-        // No operation of the model names an attempt that is not there.
-        Error::NoSuchAttempt(_) | Error::Storage(_) => Err(error),
+        // No operation of the model names an attempt that is not there, or fails for lack of a token.
+        Error::NoSuchAttempt(_)
+        | Error::Forbidden(_)
+        | Error::Unauthenticated(_)
+        | Error::Storage(_) => Err(error),
     }
 }
 

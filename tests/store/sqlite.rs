@@ -1,11 +1,12 @@
 //! The SQLite store: its statements, its views, and the counts that it keeps.
 
-use coordinated::coordinate::storage::{Access, Storage};
+use coordinated::coordinate::storage::{Access, AuditQuery, AuditStore, Lister, Storage};
 use coordinated::coordinate::{
-    Cancellation, Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT, Lease, Name,
-    NewUnit, PriorityChange, Report, ReportKind, Retention, UnitStatus, WorkRequest, WorkSpec,
+    Author, Cancellation, Change, Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT,
+    Lease, Name, NewToken, NewUnit, PriorityChange, Report, ReportKind, Retention, Scope, Scopes,
+    TokenManager, UnitStatus, WorkRequest, WorkSpec,
 };
-use coordinated::store::all_statements;
+use coordinated::store::{SqliteStore, all_statements};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use serde_json::json;
@@ -92,7 +93,7 @@ const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 16] = [
+const MAY_OPEN_TEMPORARY: [&str; 17] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "BOUND_LOCKS",
@@ -107,6 +108,7 @@ const MAY_OPEN_TEMPORARY: [&str; 16] = [
     "MOVE_LEASES",
     "MOVE_LOCKS",
     "MOVE_WORKERS",
+    "PRUNE_ENTRIES",
     "TAKE_OUTPUT_SLICE",
     "TAKE_OUTPUT_SLICE_OF",
 ];
@@ -185,7 +187,7 @@ fn what_looks_for_few_among_many_uses_the_index_that_has_just_these() {
     }
 }
 
-const VIEWS: [&str; 9] = [
+const VIEWS: [&str; 11] = [
     "summary",
     "work_specs",
     "units",
@@ -195,6 +197,8 @@ const VIEWS: [&str; 9] = [
     "active_workers",
     "locks",
     "unit_groups",
+    "tokens",
+    "audit_log",
 ];
 
 /// A database in which every view has something to show.
@@ -246,7 +250,80 @@ fn furnished_database(path: &Path) {
     world
         .run(|op| op.lock(&name("me"), Duration::from_secs(9), &locks))
         .unwrap();
+    let token = NewToken {
+        name: "reader".to_owned(),
+        scopes: Scopes::of(&[Scope::Read]),
+        namespace: None,
+        expires: None,
+    };
+    let by = TokenManager::default();
+    world.run(|op| op.create_token(&by, token.clone())).unwrap();
+    let author = Author {
+        interface: "http",
+        ..Author::default()
+    };
+    world.run(|op| audited(op, &author, 1)).unwrap();
     world.store.close().unwrap();
+}
+
+/// Deletes all work specs, and adds an entry about it to the audit.
+fn audited(
+    op: &mut coordinated::coordinate::Operation<'_, SqliteStore>,
+    author: &Author,
+    count: u64,
+) -> Result<(), Error> {
+    let change = Change {
+        action: "test",
+        work_spec: None,
+        detail: String::new(),
+        count,
+    };
+    op.store.insert_audit_entry("", op.now, author, &change)?;
+    Ok(())
+}
+
+/// How often each kept entry of the audit counts, the newest first.
+fn audited_counts(world: &mut World) -> Vec<u64> {
+    let query = AuditQuery {
+        namespace: None,
+        before: None,
+        limit: 100,
+    };
+    let mut counts = Vec::new();
+    world
+        .run(|op| {
+            counts.clear();
+            op.store.list_audit(&query, &mut |entry| {
+                counts.push(entry.count);
+                Ok(())
+            })
+        })
+        .unwrap();
+    counts
+}
+
+#[test]
+fn entries_of_the_audit_that_are_too_old_are_removed_the_oldest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::open(&dir.path().join("jobs.db"), world::START);
+    let author = Author {
+        interface: "cborrpc",
+        ..Author::default()
+    };
+    for count in 1..=5 {
+        world.run(|op| audited(op, &author, count)).unwrap();
+        world.pass(10.0);
+    }
+    let before = world::START.plus(Duration::from_secs(25));
+    let mut prune = |limit| {
+        world
+            .run(|op| Ok(op.store.prune_audit(before, limit)?))
+            .unwrap()
+    };
+    assert_eq!(prune(2), 2);
+    assert_eq!(prune(2), 1);
+    assert_eq!(prune(2), 0);
+    assert_eq!(audited_counts(&mut world), [5, 4]);
 }
 
 #[test]

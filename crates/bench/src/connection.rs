@@ -2,10 +2,11 @@
 
 use super::failure::Failure;
 use super::wire::{Answer, Call, ID_FIRST, Request};
-use coordinated_client::Address;
 use coordinated_client::cborrpc::framing::{Frame, FrameLimits, Framer};
+use coordinated_client::{Address, Tls};
 use mio::event::{Event, Source};
 use mio::{Interest, Registry, Token};
+use rustls::{ClientConnection, StreamOwned};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,6 +25,7 @@ const READ_ROOM: usize = 1 << 10;
 /// A socket that never blocks.
 enum Socket {
     Tcp(mio::net::TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, mio::net::TcpStream>>),
     Unix(mio::net::UnixStream),
 }
 
@@ -63,15 +65,13 @@ impl Connection {
     ///
     /// # Errors
     /// `NoServer` if nobody listens there.
-    pub(super) fn open(address: &Address, number: usize) -> Result<Self, Failure> {
+    pub(super) fn open(address: &Address, tls: &Tls, number: usize) -> Result<Self, Failure> {
         let socket = match address {
-            Address::Tcp { host, port } => {
-                TcpStream::connect((host.as_str(), *port)).and_then(|stream| {
-                    stream.set_nodelay(true)?;
-                    stream.set_nonblocking(true)?;
-                    Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
-                })
-            }
+            Address::Tcp { host, port } => connect(host, *port).map(Socket::Tcp),
+            Address::Tls { host, port } => connect(host, *port).and_then(|stream| {
+                let session = tls.session(host).map_err(io::Error::other)?;
+                Ok(Socket::Tls(Box::new(StreamOwned::new(session, stream))))
+            }),
             Address::Unix(path) => UnixStream::connect(path).and_then(|stream| {
                 stream.set_nonblocking(true)?;
                 Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))
@@ -106,6 +106,7 @@ impl Connection {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match &mut self.socket {
             Socket::Tcp(stream) => stream.register(registry, token, interest),
+            Socket::Tls(stream) => stream.sock.register(registry, token, interest),
             Socket::Unix(stream) => stream.register(registry, token, interest),
         }
     }
@@ -120,6 +121,7 @@ impl Connection {
         {
             let written = match &mut self.socket {
                 Socket::Tcp(stream) => stream.write(rest),
+                Socket::Tls(stream) => stream.write(rest),
                 Socket::Unix(stream) => stream.write(rest),
             };
             match written {
@@ -131,6 +133,14 @@ impl Connection {
         }
         self.calls.output.clear();
         self.calls.written = 0;
+        if let Socket::Tls(stream) = &mut self.socket {
+            return match stream.flush() {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                    Err(self.broken(&error.to_string()))
+                }
+                _ => Ok(()),
+            };
+        }
         Ok(())
     }
 
@@ -144,11 +154,14 @@ impl Connection {
         event: &Event,
         mut take: impl FnMut(&Waiting, &Answer<'_>, &mut Calls) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        // A session has records of its own, and may keep what it has decrypted.
+        let is_tls = matches!(self.socket, Socket::Tls(_));
         let mut more = true;
         while more {
             let room = self.received.make_room();
             let read = match &mut self.socket {
                 Socket::Tcp(stream) => stream.read(room),
+                Socket::Tls(stream) => stream.read(room),
                 Socket::Unix(stream) => stream.read(room),
             };
             match read {
@@ -156,7 +169,7 @@ impl Connection {
                 Ok(count) => {
                     // Less than there was room for: the socket is empty, no need to ask again. Except
                     // for its end, of which there is no event but this.
-                    more = count == room.len() || event.is_read_closed();
+                    more = count == room.len() || event.is_read_closed() || is_tls;
                     self.received.end += count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -189,6 +202,10 @@ impl Connection {
     pub(super) fn tcp_ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         match &self.socket {
             Socket::Tcp(stream) => Some((stream.local_addr().ok()?, stream.peer_addr().ok()?)),
+            Socket::Tls(stream) => {
+                let stream = &stream.sock;
+                Some((stream.local_addr().ok()?, stream.peer_addr().ok()?))
+            }
             Socket::Unix(_) => None,
         }
     }
@@ -196,10 +213,17 @@ impl Connection {
     /// The descriptor of a Unix socket, if this is one.
     pub(super) fn unix_stream(&self) -> Option<&mio::net::UnixStream> {
         match &self.socket {
-            Socket::Tcp(_) => None,
+            Socket::Tcp(_) | Socket::Tls(_) => None,
             Socket::Unix(stream) => Some(stream),
         }
     }
+}
+
+fn connect(host: &str, port: u16) -> io::Result<mio::net::TcpStream> {
+    let stream = TcpStream::connect((host, port))?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(mio::net::TcpStream::from_std(stream))
 }
 
 impl Calls {

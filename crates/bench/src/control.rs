@@ -4,8 +4,8 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::ledger::Counts;
 use super::wire::{Answer, Call, Request};
-use coordinated_client::Address;
 use coordinated_client::cbor::Kind;
+use coordinated_client::{Address, Tls};
 use mio::{Events, Poll, Token};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -22,9 +22,9 @@ impl Control {
     ///
     /// # Errors
     /// `NoServer`.
-    pub(super) fn open(address: &Address) -> Result<Self, Failure> {
+    pub(super) fn open(address: &Address, tls: &Tls) -> Result<Self, Failure> {
         let poll = Poll::new()?;
-        let mut connection = Connection::open(address, 0)?;
+        let mut connection = Connection::open(address, tls, 0)?;
         connection.register(poll.registry(), Token(0))?;
         Ok(Self {
             connection,

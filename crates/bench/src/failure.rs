@@ -23,6 +23,8 @@ pub(super) enum Failure {
     NoConnection { number: usize, source: io::Error },
     #[error(transparent)]
     Call(#[from] coordinated_client::Error),
+    #[error(transparent)]
+    Tls(#[from] coordinated_client::tls::TlsFilesError),
     #[error("the answer to {} can't be understood: {problem}", call.method())]
     Unreadable { call: Call, problem: String },
     #[error("the server refuses {}: {message}", call.method())]

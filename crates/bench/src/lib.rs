@@ -30,6 +30,7 @@ mod work;
 
 use bytesize::ByteSize;
 use coordinated_client::Address;
+use coordinated_client::tls::TlsFiles;
 use failure::Failure;
 use indicatif::ProgressBar;
 use names::Names;
@@ -68,7 +69,7 @@ enum Scenario {
 /// Which server to load, with which units.
 #[derive(clap::Args)]
 struct Target {
-    /// The server: HOST:PORT, [IPV6]:PORT or unix:PATH
+    /// The server: HOST:PORT, [IPV6]:PORT, tls:HOST:PORT or unix:PATH
     #[arg(
         long,
         global = true,
@@ -77,6 +78,9 @@ struct Target {
         default_value = Address::DEFAULT
     )]
     server: Address,
+
+    #[command(flatten)]
+    tls: TlsFiles,
 
     /// The server's process on this machine, if it is not found by its connection
     #[arg(long, global = true, value_name = "PID")]

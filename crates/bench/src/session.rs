@@ -11,7 +11,7 @@ use super::run::Run;
 use super::work::{Style, WhenEmpty, Worker};
 use super::{NewBar, Target, process};
 use coordinated_client::cbor::Value;
-use coordinated_client::{Coordinate, Name, Options};
+use coordinated_client::{Coordinate, Name, Options, Tls};
 use std::time::{Duration, Instant};
 
 /// What the scenarios work with.
@@ -19,6 +19,7 @@ pub(super) struct Session<'a> {
     pub(super) target: &'a Target,
     pub(super) control: Control,
     pub(super) run: Run,
+    tls: Tls,
     /// What the server calls itself; the originals don't.
     pub(super) server_name: Option<String>,
     /// The server's process, if it is on this machine.
@@ -32,8 +33,9 @@ impl<'a> Session<'a> {
     /// # Errors
     /// `NoServer`, `SpecExists`, `NoProcess`, or whatever else goes wrong.
     pub(super) fn open(target: &'a Target, new_bar: NewBar) -> Result<Self, Failure> {
-        let control = Control::open(&target.server)?;
-        let mut client = client_of(target);
+        let tls = Tls::read(&target.tls)?;
+        let control = Control::open(&target.server, &tls)?;
+        let mut client = client_of(target, &tls);
         let info = client.server_info()?;
         let server_name = info.map(|info| format!("{} {}", info.server, info.version));
         let server_pid = target
@@ -59,6 +61,7 @@ impl<'a> Session<'a> {
         ]))?;
         Ok(Self {
             target,
+            tls,
             control,
             run,
             server_name,
@@ -74,7 +77,7 @@ impl<'a> Session<'a> {
     pub(super) fn client(&mut self, role: impl Role + 'static) -> Result<Client, Failure> {
         self.opened += 1;
         Ok(Client {
-            connection: Connection::open(&self.target.server, self.opened)?,
+            connection: Connection::open(&self.target.server, &self.tls, self.opened)?,
             role: Box::new(role),
         })
     }
@@ -164,16 +167,17 @@ impl<'a> Session<'a> {
         if self.target.keep {
             return Ok(());
         }
-        Ok(client_of(self.target).del_work_spec(&spec_of(self.target))?)
+        Ok(client_of(self.target, &self.tls).del_work_spec(&spec_of(self.target))?)
     }
 }
 
 /// A client for what is not measured. Deleting may take any time on a server with many units.
-fn client_of(target: &Target) -> Coordinate {
+fn client_of(target: &Target, tls: &Tls) -> Coordinate {
     let options = Options {
         answer_timeout: None,
         silence_timeout: None,
         retries: 0,
+        tls: tls.clone(),
         ..Options::default()
     };
     Coordinate::new(coordinated_client::Connection::new(

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A place to listen at or to connect to: `127.0.0.1:5932`, `[::1]:5932`, `localhost:5932` or
-/// `unix:PATH`.
+/// A place to listen at or to connect to: `127.0.0.1:5932`, `[::1]:5932`, `localhost:5932`, the same with TLS after
+/// `tls:`, or `unix:PATH`.
 ///
 /// ```
 /// # use coordinated_client::Address;
@@ -24,6 +24,13 @@ pub enum Address {
         /// The port; 0 lets the system choose one to listen at.
         port: u16,
     },
+    /// The same, with TLS: all that is sent is encrypted, and clients check the daemon's certificate.
+    Tls {
+        /// A name or an address, without the brackets of IPv6. The certificate has to be for it.
+        host: String,
+        /// The port; 0 lets the system choose one to listen at.
+        port: u16,
+    },
     /// A Unix domain socket.
     Unix(PathBuf),
 }
@@ -31,7 +38,7 @@ pub enum Address {
 /// A text that is no [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no address: write HOST:PORT, [IPV6]:PORT or unix:PATH, for example {example}",
+    "'{0}' is no address: write HOST:PORT, [IPV6]:PORT, tls:HOST:PORT or unix:PATH, for example {example}",
     example = Address::DEFAULT
 )]
 pub struct ParseAddressError(String);
@@ -65,28 +72,46 @@ impl FromStr for Address {
                 Ok(Self::Unix(path.into()))
             };
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().map_err(|_| wrong())?;
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
-        let host = bracketed.unwrap_or(host);
-        if host.is_empty() || (bracketed.is_none() && host.contains(':')) {
-            return Err(wrong());
+        if let Some(rest) = text.strip_prefix("tls:") {
+            let (host, port) = split(rest).ok_or_else(wrong)?;
+            return Ok(Self::Tls { host, port });
         }
-        Ok(Self::Tcp {
-            host: host.to_owned(),
-            port,
-        })
+        let (host, port) = split(text).ok_or_else(wrong)?;
+        Ok(Self::Tcp { host, port })
     }
+}
+
+/// The host, without brackets, and the port.
+fn split(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let name = bracketed.unwrap_or(host);
+    if name.is_empty() || (bracketed.is_none() && name.contains(':')) {
+        return None;
+    }
+    Some((name.to_owned(), port.parse().ok()?))
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port } => write!(f, "{}:{port}", Bracketed(host)),
+            Self::Tls { host, port } => write!(f, "tls:{}:{port}", Bracketed(host)),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A host as it is written before a port.
+struct Bracketed<'h>(&'h str);
+
+impl fmt::Display for Bracketed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            host if host.contains(':') => write!(f, "[{host}]"),
+            host => f.write_str(host),
         }
     }
 }
@@ -110,6 +135,8 @@ mod tests {
             Address::DEFAULT,
             "[::1]:5932",
             "localhost:0",
+            "tls:localhost:5932",
+            "tls:[::1]:5932",
             "unix:/run/coordinated.sock",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
@@ -126,6 +153,9 @@ mod tests {
             "host:65536",
             "host:",
             "unix:",
+            "tls:",
+            "tls:localhost",
+            "tls:unix:/run/coordinated.sock",
             "[]:1",
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();

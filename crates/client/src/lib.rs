@@ -4,6 +4,7 @@
 //! - [`Coordinate`] has a function for each method; [`Connection`] calls any method, also several before the first answer.
 //! - [`worker`] runs functions for work units, on any number of threads.
 //! - [`cbor`] holds the values that both send and receive.
+//! - [`tls`] says which servers a client trusts.
 //! - [`cborrpc`] is the wire: frames and envelopes. The daemon uses the same.
 
 #![warn(missing_docs, unreachable_pub)]
@@ -15,8 +16,10 @@ mod client;
 mod name;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod tls;
 pub mod worker;
 
 pub use address::{Address, ParseAddressError};
 pub use client::*;
 pub use name::Name;
+pub use tls::Tls;

@@ -1,6 +1,7 @@
 //! The commands that inspect and control a running daemon. They are clients like any other.
 
 mod add;
+mod audit;
 mod batch;
 mod cancel;
 mod change;
@@ -25,6 +26,7 @@ mod source;
 mod spec_file;
 mod specs;
 mod summary;
+mod tokens;
 mod top;
 mod units;
 mod units_file;
@@ -99,6 +101,10 @@ pub(super) enum Command {
     Locks(daemon::LocksArgs),
     /// Print the daemon's configuration
     Config(daemon::ConfigArgs),
+    /// List who has changed what
+    Audit(audit::AuditArgs),
+    /// Make, list and revoke tokens
+    Token(tokens::TokenArgs),
     /// Call any RPC method
     Rpc(daemon::RpcArgs),
     /// Explain why work is not handed out
@@ -152,6 +158,8 @@ impl Command {
             Self::WorkerStats(args) => workers::worker_stats(args),
             Self::Locks(args) => daemon::locks(args),
             Self::Config(args) => daemon::config(args),
+            Self::Audit(args) => audit::audit(args),
+            Self::Token(args) => tokens::token(args),
             Self::Rpc(args) => daemon::rpc(args),
             Self::Why(args) => failures::why(args),
             Self::Completions(args) => shell::completions(args),

@@ -3,8 +3,12 @@
 use super::output::note;
 use crate::cli::values::parse_duration;
 use coordinated_client::Address;
-use coordinated_client::{Connection, Coordinate, Error as CallError, Options, ServerInfo};
+use coordinated_client::tls::TlsFiles;
+use coordinated_client::{
+    Connection, Coordinate, Error as CallError, Options, ServerInfo, Tls, Token,
+};
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The flags for the daemon's address and the time-out.
@@ -26,7 +30,7 @@ pub(super) struct Server {
 /// The flag for the daemon's address.
 #[derive(Clone, clap::Args)]
 pub(super) struct Place {
-    /// Address of the daemon: HOST:PORT, [IPV6]:PORT or unix:PATH
+    /// Address of the daemon: HOST:PORT, [IPV6]:PORT, tls:HOST:PORT or unix:PATH
     #[arg(
         long,
         env = "COORDINATED_SERVER",
@@ -34,6 +38,14 @@ pub(super) struct Place {
         default_value = Address::DEFAULT
     )]
     server: Address,
+
+    #[command(flatten)]
+    tls: TlsFiles,
+
+    /// A file with the token to show the daemon. Without it, the token is taken from the variable COORDINATED_TOKEN, if
+    /// that is set
+    #[arg(long, env = "COORDINATED_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
@@ -119,11 +131,46 @@ impl Place {
         self.connect_with(Options::default())
     }
 
+    /// The files for TLS.
+    pub(super) fn tls_files(&self) -> &TlsFiles {
+        &self.tls
+    }
+
+    /// Which servers to trust, and how to show who we are.
+    ///
+    /// # Errors
+    /// If a file can't be used.
+    pub(super) fn tls(&self) -> Result<Tls, Box<dyn Error>> {
+        Ok(Tls::read(&self.tls)?)
+    }
+
+    /// The token to show.
+    ///
+    /// # Errors
+    /// If the file can't be read or has none.
+    pub(super) fn token(&self) -> Result<Option<Token>, Box<dyn Error>> {
+        let text = match &self.token_file {
+            Some(file) => std::fs::read_to_string(file)
+                .map_err(|error| format!("can't read the token in {}: {error}", file.display()))?,
+            None => std::env::var("COORDINATED_TOKEN").unwrap_or_default(),
+        };
+        match (text.trim(), &self.token_file) {
+            ("", Some(file)) => Err(format!("{} has no token", file.display()).into()),
+            ("", None) => Ok(None),
+            (token, _) => Ok(Some(Token::from(token))),
+        }
+    }
+
     fn connect_with(&self, options: Options) -> Result<Daemon, Box<dyn Error>> {
+        let options = Options {
+            tls: self.tls()?,
+            token: self.token()?,
+            ..options
+        };
         // Any kind of server answers the first call at once.
         let greeting = Options {
             answer_timeout: options.silence_timeout,
-            ..options
+            ..options.clone()
         };
         let connection = Connection::open(self.server.clone(), greeting).map_err(explain)?;
         let mut client = Coordinate::new(connection);

@@ -6,7 +6,9 @@
 //! only for units that were worked on at the same time.
 
 use crate::coordinate::storage::{CompletedQuery, Storage};
-use crate::coordinate::{AttemptId, Completed, Name, Operation, Result, Retention, WorkSpecId};
+use crate::coordinate::{
+    AttemptId, Change, Completed, Name, Operation, Result, Retention, WorkSpecId,
+};
 use crate::limits;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -123,6 +125,7 @@ impl<S: Storage> Operation<'_, S> {
         rows_max: usize,
     ) -> Result<ArchivePass> {
         let mut pass = pass.clone();
+        let archived_before = pass.archived;
         let mut step = Step::default();
         while !step.is_enough(rows_max)
             && let Some(queue) = pass.queue()
@@ -133,6 +136,8 @@ impl<S: Storage> Operation<'_, S> {
                 pass.after = None;
             }
         }
+        let archived = pass.archived - archived_before;
+        self.effects.audit(Change::of("archive", archived));
         Ok(pass)
     }
 

@@ -4,11 +4,12 @@
 //! may not know: that is noted in the history, and the unit stays as it is. One that its worker has given back has no lease
 //! any more, and ends for good.
 
+use crate::clock::Timestamp;
 use crate::coordinate::handed_out::HandedOutUnit;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptChange, AttemptDetails, AttemptId, AttemptOutcome, AttemptStatus, Lease, Name,
-    Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkUnit,
+    Attempt, AttemptChange, AttemptDetails, AttemptId, AttemptOutcome, AttemptStatus, Change,
+    Lease, Name, Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkUnit,
 };
 use std::time::Duration;
 
@@ -72,6 +73,36 @@ impl<S: Storage> Operation<'_, S> {
         self.lift_cancellation(&unit)?;
         unit.make_available(self.now, self.queueing_of(&unit));
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
+    }
+
+    /// Takes a unit away from its active attempt (`clears`), and sets its priority and until when it is delayed.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
+    pub fn change_work_unit(
+        &mut self,
+        work_spec: &Name,
+        name: &Name,
+        clears: bool,
+        schedule: Option<(f64, Option<Timestamp>)>,
+    ) -> Result<()> {
+        // Whether it is there.
+        self.work_unit(work_spec, name)?;
+        let mut details = Vec::new();
+        if clears {
+            self.clear_active_attempt(work_spec, name)?;
+            details.push("attempt cleared".to_owned());
+        }
+        if let Some((priority, not_before)) = schedule {
+            self.schedule_work_unit(work_spec, name, priority, not_before)?;
+            details.push(format!("priority {priority}"));
+            details.extend(not_before.map(|_| "delayed".to_owned()));
+        }
+        if !details.is_empty() {
+            let change = Change::of("change_work_unit", 1).on(work_spec);
+            self.effects.audit(change.with(details.join(", ")));
+        }
+        Ok(())
     }
 
     /// Changes an attempt. `data` are the unit's data as it leaves them, if it changes them. If the attempt is not

@@ -7,8 +7,8 @@ use super::attempt_units::{traceback_of, with_traceback};
 use super::status_walk::StatusWalk;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptStatus, Cancellation, Cancelled, Counted, Lease, Name, Operation, Outcome,
-    Report, ReportKind, Result, UnitStatus, WorkUnit,
+    Attempt, AttemptStatus, Cancellation, Cancelled, Change, Counted, Lease, Name, Operation,
+    Outcome, Report, ReportKind, Result, UnitStatus, WorkUnit,
 };
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ impl<S: Storage> Operation<'_, S> {
                 cancelled += self.cancel_unit(unit, cancellation, grace)?;
             }
         }
+        let change = change_of(cancelled, work_spec, cancellation);
+        self.effects.audit(change);
         Ok(cancelled)
     }
 
@@ -87,9 +89,13 @@ impl<S: Storage> Operation<'_, S> {
         units_max: usize,
     ) -> Result<CancellationInStatus> {
         let mut pass = pass.clone();
+        let mut cancelled = Cancelled::default();
         for unit in self.walk(&mut pass.walk, units_max)? {
-            pass.cancelled += self.cancel_unit(unit, cancellation, grace)?;
+            cancelled += self.cancel_unit(unit, cancellation, grace)?;
         }
+        pass.cancelled += cancelled;
+        let change = change_of(cancelled, &pass.walk.work_spec, cancellation);
+        self.effects.audit(change);
         Ok(pass)
     }
 
@@ -237,4 +243,11 @@ impl<S: Storage> Operation<'_, S> {
         }
         Ok(Outcome::Accepted)
     }
+}
+
+/// What the audit says of it.
+fn change_of(cancelled: Cancelled, work_spec: &Name, cancellation: &Cancellation) -> Change {
+    let count = cancelled.failed + cancelled.running;
+    let change = Change::of("cancel_work_units", count).on(work_spec);
+    change.with(cancellation.reason.as_deref().unwrap_or_default())
 }

@@ -3,8 +3,8 @@
 use crate::coordinate::storage::Storage;
 use crate::coordinate::work_spec::name_of;
 use crate::coordinate::{
-    Control, Error, MaxRate, Meta, MetaChange, Name, Operation, Outcomes, Recent, Result, Schedule,
-    WorkSpec, WorkSpecId,
+    Change, Control, Error, MaxRate, Meta, MetaChange, Name, Operation, Outcomes, Recent, Result,
+    Schedule, WorkSpec, WorkSpecId,
 };
 use coordinated_client::cbor::Item;
 
@@ -45,6 +45,7 @@ impl<S: Storage> Operation<'_, S> {
                     .insert_work_spec(self.namespace, &name, definition.bytes(), &meta)?;
             }
         }
+        self.effects.audit(Change::of("set_work_spec", 1).on(&name));
         Ok(())
     }
 
@@ -96,6 +97,8 @@ impl<S: Storage> Operation<'_, S> {
         meta.continuous = control.continuous.unwrap_or(meta.continuous);
         self.store.update_work_spec_meta(id, &meta)?;
         self.keep_recent(id, &before);
+        let change = Change::of("control_work_spec", 1).on(name);
+        self.effects.audit(change.with(control.to_string()));
         Ok(())
     }
 
@@ -129,6 +132,9 @@ impl<S: Storage> Operation<'_, S> {
         meta.change(change, self.now);
         self.store.update_work_spec_meta(id, &meta)?;
         self.keep_recent(id, &before);
+        let detail = change.to_string();
+        let change = Change::of("control_work_spec", 1).on(name);
+        self.effects.audit(change.with(detail));
         Ok(())
     }
 
@@ -139,7 +145,10 @@ impl<S: Storage> Operation<'_, S> {
     /// `NoSuchWorkSpec`, `Storage`.
     pub fn delete_work_spec(&mut self, name: &Name) -> Result<()> {
         let id = self.work_spec(name)?.id;
-        Ok(self.store.discard_work_spec(id)?)
+        self.store.discard_work_spec(id)?;
+        self.effects
+            .audit(Change::of("delete_work_spec", 1).on(name));
+        Ok(())
     }
 
     /// Deletes all work specs; returns how many there were.
@@ -147,6 +156,14 @@ impl<S: Storage> Operation<'_, S> {
     /// # Errors
     /// `Storage`.
     pub fn clear(&mut self) -> Result<usize> {
+        let count = self.discard_all()?;
+        let change = Change::of("clear", count as u64);
+        self.effects.audit(change.with("all work specs"));
+        Ok(count)
+    }
+
+    /// The same, without a note for the audit.
+    pub(super) fn discard_all(&mut self) -> Result<usize> {
         let ids: Vec<WorkSpecId> = self
             .store
             .work_specs(self.namespace)

@@ -2,7 +2,10 @@
 
 use super::status_walk::StatusWalk;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Completed, Name, Operation, Result, UnitStatus};
+use crate::coordinate::{Change, Completed, Name, Operation, Result, UnitStatus};
+
+/// What the audit calls it.
+pub(super) const DELETE: &str = "delete_work_units";
 
 /// Which units to delete.
 #[derive(Debug)]
@@ -43,12 +46,12 @@ impl<S: Storage> Operation<'_, S> {
     pub fn delete_work_units(&mut self, work_spec: &Name, which: &Deletion<'_>) -> Result<u64> {
         let spec = self.work_spec(work_spec)?;
         let (id, total) = (spec.id, spec.counts.total());
-        match *which {
+        let (deleted, detail) = match *which {
             Deletion::All => {
                 if total > 0 {
                     self.store.empty_work_spec(id)?;
                 }
-                Ok(total)
+                (total, "all")
             }
             Deletion::Named(names, statuses) => {
                 let mut deleted = 0;
@@ -60,9 +63,12 @@ impl<S: Storage> Operation<'_, S> {
                         deleted += 1;
                     }
                 }
-                Ok(deleted)
+                (deleted, "by name")
             }
-        }
+        };
+        let change = Change::of(DELETE, deleted).on(work_spec);
+        self.effects.audit(change.with(detail));
+        Ok(deleted)
     }
 
     /// Begins to delete the units that are in some statuses.
@@ -91,21 +97,25 @@ impl<S: Storage> Operation<'_, S> {
         units_max: usize,
     ) -> Result<DeletionInStatus> {
         let mut deletion = deletion.clone();
+        let deleted_before = deletion.deleted;
         for unit in self.walk(&mut deletion.walk, units_max)? {
             self.store.delete_work_unit(&unit)?;
             deletion.deleted += 1;
         }
-        if deletion.walk.is_over {
-            let StatusWalk {
-                work_spec,
-                statuses,
-                ..
-            } = &deletion.walk;
+        let StatusWalk {
+            work_spec,
+            statuses,
+            is_over,
+            ..
+        } = &deletion.walk;
+        if *is_over {
             let spec = self.work_spec(work_spec)?.id;
             for status in statuses.iter().copied().filter_map(Completed::from_status) {
                 deletion.deleted += self.store.forget_archived(spec, status)?;
             }
         }
+        let change = Change::of(DELETE, deletion.deleted - deleted_before).on(work_spec);
+        self.effects.audit(change.in_statuses(statuses));
         Ok(deletion)
     }
 }

@@ -1,7 +1,7 @@
 //! Taking, renewing and giving up locks.
 
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Error, Lock, LockPath, Name, Operation, Result};
+use crate::coordinate::{Change, Error, Lock, LockPath, Name, Operation, Result};
 use crate::limits;
 use std::time::Duration;
 
@@ -91,7 +91,10 @@ impl<S: Storage> Operation<'_, S> {
     /// `Storage`.
     pub fn delete_locks_under(&mut self, path: &LockPath) -> Result<bool> {
         let limit = limits::SWEEP_LOCKS;
-        Ok(self.store.delete_locks_under(path.bytes(), limit)? < limit)
+        let deleted = self.store.delete_locks_under(path.bytes(), limit)?;
+        let change = Change::of("delete_locks", deleted as u64);
+        self.effects.audit(change.with(path.text()));
+        Ok(deleted < limit)
     }
 
     fn is_lockable(&mut self, path: &LockPath) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! Removing a namespace.
 
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Operation, Result};
+use crate::coordinate::{Change, Operation, Result};
 
 impl<S: Storage> Operation<'_, S> {
     /// Removes the namespace of the operation with all work specs and workers in it. The one of CBOR-RPC clients stays,
@@ -10,11 +10,14 @@ impl<S: Storage> Operation<'_, S> {
     /// # Errors
     /// `Storage`.
     pub fn destroy_namespace(&mut self) -> Result<()> {
-        self.clear()?;
+        let specs = self.discard_all()?;
         self.store.delete_workers(self.namespace)?;
         if self.namespace != self.home {
             self.store.delete_namespace(self.namespace, self.home)?;
         }
+        let change = Change::of("destroy_namespace", 1);
+        self.effects
+            .audit(change.with(format!("work specs: {specs}")));
         Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! Changing the priority of work units.
 
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Error, Name, Operation, PriorityChange, Result, WorkUnit};
+use crate::coordinate::{Change, Error, Name, Operation, PriorityChange, Result, WorkUnit};
+
+/// What the audit calls it.
+pub(super) const PRIORITIZE: &str = "prioritize_work_units";
 
 impl<S: Storage> Operation<'_, S> {
     /// Changes the priority of the named units in any status. Unknown names are skipped.
@@ -15,6 +18,7 @@ impl<S: Storage> Operation<'_, S> {
         change: PriorityChange,
     ) -> Result<()> {
         let spec = self.work_spec(work_spec)?.id;
+        let mut changed = 0;
         for name in names {
             if let Some(unit) = self.store.find_work_unit(spec, name)? {
                 self.prioritize(unit, change).map_err(|error| match error {
@@ -23,8 +27,11 @@ impl<S: Storage> Operation<'_, S> {
                     }
                     error => error,
                 })?;
+                changed += 1;
             }
         }
+        let done = Change::of(PRIORITIZE, changed).on(work_spec);
+        self.effects.audit(done.with(change.to_string()));
         Ok(())
     }
 

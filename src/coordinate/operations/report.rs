@@ -5,8 +5,8 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Event, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease, Name,
-    Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, Change, Event, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease,
+    Name, Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
 };
 use std::time::Duration;
 
@@ -345,7 +345,11 @@ impl<S: Storage> Operation<'_, S> {
         unit.not_before = report.delay.map(|delay| self.now.plus(delay));
         unit.start_over(self.attempts_so_far(&unit)?);
         unit.make_available(self.now, self.queueing_of(&unit));
-        Ok(self.store.update_work_unit(self.now, before, &unit)?)
+        self.store.update_work_unit(self.now, before, &unit)?;
+        if let Some(spec) = self.store.get_work_spec(unit.work_spec) {
+            self.effects.audit(Change::of("retry", 1).on(&spec.name));
+        }
+        Ok(())
     }
 
     /// Renews the lease of the active attempt of a pending unit.

@@ -1,9 +1,11 @@
 //! Changing or finding the units of a work spec that meet some conditions, in steps.
 
+use super::delete_units::DELETE;
+use super::prioritize_units::PRIORITIZE;
 use super::status_walk::StatusWalk;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Name, Operation, PriorityChange, Result, UnitSelection, UnitStatus, WorkUnit,
+    Change, Name, Operation, PriorityChange, Result, UnitSelection, UnitStatus, WorkUnit,
 };
 use crate::limits;
 
@@ -37,6 +39,15 @@ enum Rest {
     },
     /// All in some statuses.
     InStatus(StatusWalk),
+}
+
+impl Rest {
+    fn work_spec(&self) -> &Name {
+        match self {
+            Self::Named { work_spec, .. } => work_spec,
+            Self::InStatus(walk) => &walk.work_spec,
+        }
+    }
 }
 
 impl UnitPass {
@@ -91,6 +102,7 @@ impl<S: Storage> Operation<'_, S> {
     /// `NoSuchWorkSpec`; `Invalid` if a priority would be no number any more; `Storage`.
     pub fn take_some_units(&mut self, pass: &UnitPass, action: UnitAction) -> Result<UnitPass> {
         let mut pass = pass.clone();
+        let taken_before = pass.taken;
         match &mut pass.rest {
             Rest::Named {
                 work_spec,
@@ -127,6 +139,12 @@ impl<S: Storage> Operation<'_, S> {
                 }
             }
         }
+        let (done, detail) = match action {
+            UnitAction::Delete => (DELETE, String::new()),
+            UnitAction::Prioritize(change) => (PRIORITIZE, change.to_string()),
+        };
+        let change = Change::of(done, pass.taken - taken_before).on(pass.rest.work_spec());
+        self.effects.audit(change.with(detail));
         Ok(pass)
     }
 

@@ -8,9 +8,9 @@
 mod query;
 
 pub use query::{
-    AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits, InStatusQuery,
-    InsertedUnit, LockQuery, NamedUnit, News, OutputSlice, StorageStatistics, UnitQuery,
-    UnitStanding, UnitsInStatus, WalPages,
+    AuditQuery, AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits,
+    InStatusQuery, InsertedUnit, LockQuery, NamedUnit, News, OutputSlice, StorageStatistics,
+    UnitQuery, UnitStanding, UnitsInStatus, WalPages,
 };
 
 use super::attempt::Attempt;
@@ -20,10 +20,14 @@ use super::lock::{Lock, LockPath};
 use super::queueing::NextGroup;
 use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
+use super::token::Token;
 use super::work_spec::{Counts, Meta, Recent, WorkSpec};
 use super::work_unit::{Completed, Counted, WorkUnit};
 use super::worker::{Census, Worker, WorkerStats};
-use super::{AttemptId, Name, NamespaceId, WorkSpecId, WorkUnitId};
+use super::{
+    AttemptId, AuditEntry, AuditId, Author, Change, Name, NamespaceId, TokenId, WorkSpecId,
+    WorkUnitId,
+};
 use crate::clock::{ClockStep, Timestamp};
 
 /// What an operation may do.
@@ -72,6 +76,8 @@ pub type VisitNamespace<'a> = dyn FnMut(NamespaceId, &str) -> Result<()> + 'a;
 
 /// Takes an attempt with the names of its work spec and its unit.
 pub type VisitNamedAttempt<'a> = dyn FnMut(&Attempt, &Name, &Name) -> Result<()> + 'a;
+/// Takes an entry of the audit.
+pub type VisitEntry<'a> = dyn FnMut(&AuditEntry) -> Result<()> + 'a;
 
 /// Listing, which may take long.
 pub trait Lister {
@@ -179,6 +185,11 @@ pub trait Lister {
     /// # Errors
     /// `Storage`.
     fn census(&mut self, namespace: NamespaceId) -> Result<Census>;
+    /// Shows `visit` entries of the audit, the newest first.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_audit(&mut self, query: &AuditQuery, visit: &mut VisitEntry<'_>) -> Result<()>;
 }
 
 /// A database: transactions, and the families of tables.
@@ -192,6 +203,8 @@ pub trait Storage:
     + CancellationStore
     + WorkerStore
     + LockStore
+    + TokenStore
+    + AuditStore
     + Lister
     + 'static
 {
@@ -600,4 +613,41 @@ pub trait LockStore {
 
     /// Removes locks that have expired, at most `limit`.
     fn delete_expired_locks(&mut self, now: Timestamp, limit: usize) -> StorageResult<()>;
+}
+
+/// Tokens.
+pub trait TokenStore {
+    /// All tokens, in the order in which they were made.
+    fn tokens(&mut self) -> StorageResult<Vec<Token>>;
+
+    /// Adds a token; its `id` is disregarded, and a new one given back.
+    fn insert_token(&mut self, token: &Token) -> StorageResult<TokenId>;
+
+    /// Notes that a token was revoked.
+    fn revoke_token(&mut self, id: TokenId, now: Timestamp) -> StorageResult<()>;
+
+    /// Removes tokens that were revoked or have expired before a time.
+    fn delete_ended_tokens(&mut self, before: Timestamp) -> StorageResult<()>;
+
+    /// Notes when a token was last used.
+    fn note_use_of_token(&mut self, id: TokenId, at: Timestamp) -> StorageResult<()>;
+}
+
+/// The audit.
+pub trait AuditStore {
+    /// Adds an entry. It names its namespace, which may be the one that was removed.
+    fn insert_audit_entry(
+        &mut self,
+        namespace: &str,
+        at: Timestamp,
+        author: &Author,
+        change: &Change,
+    ) -> StorageResult<AuditId>;
+
+    /// Adds to the count of an entry.
+    fn add_to_audit_entry(&mut self, id: AuditId, count: u64) -> StorageResult<()>;
+
+    /// Looks at the `limit` oldest entries, and removes those from before a time and those that are too many. Returns how
+    /// many it has removed.
+    fn prune_audit(&mut self, before: Timestamp, limit: usize) -> StorageResult<usize>;
 }

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::coordinate::lock::LockPath;
 use crate::coordinate::work_unit::{Completed, UnitStatus, WorkUnit};
-use crate::coordinate::{AttemptId, Name, WorkSpecId, WorkUnitId};
+use crate::coordinate::{AttemptId, AuditId, Name, WorkSpecId, WorkUnitId};
 use std::ops::RangeInclusive;
 
 /// What an engine tells about itself, for logs and metrics. What it does not have is `None`.
@@ -216,4 +216,15 @@ pub struct UnitStanding {
     pub lost: u64,
     /// Its group, if it has one.
     pub group: Option<String>,
+}
+
+/// Which entries of the audit to list, the newest first.
+#[derive(Clone, Debug)]
+pub struct AuditQuery {
+    /// Only those of this namespace.
+    pub namespace: Option<String>,
+    /// Only those before this one.
+    pub before: Option<AuditId>,
+    /// How many at most.
+    pub limit: usize,
 }

@@ -57,6 +57,8 @@ pub(in super::super) struct Metrics {
     pub(in super::super) refused_networks: Counter,
     /// Connections that were closed at once because too many were open.
     pub(in super::super) refused_connections: Counter,
+    /// Connections that were closed because TLS failed.
+    pub(in super::super) failed_tls: Counter,
     pub(super) requests: Family<ByRouteAndCode, SharedCounter>,
     pub(super) request_time: Family<ByRoute, Histogram, fn() -> Histogram>,
     /// Answers that were problems, by type.
@@ -84,6 +86,7 @@ impl Metrics {
             connections_max,
             refused_networks: Counter::default(),
             refused_connections: Counter::default(),
+            failed_tls: Counter::default(),
             requests: Family::default(),
             request_time: Family::new_with_constructor(|| Histogram::new(REQUEST_BOUNDS)),
             problems,

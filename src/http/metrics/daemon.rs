@@ -167,6 +167,7 @@ impl OfDaemon {
         let (totals, http) = (&self.metrics.sources.totals, &self.metrics);
         let (cborrpc, over_http) = (("interface", "cborrpc"), ("interface", "http"));
         let (network, limit) = (("reason", "network"), ("reason", "limit"));
+        let tls = ("reason", "tls");
         out.gauges(
             "coordinated_connections",
             "Open connections",
@@ -177,12 +178,14 @@ impl OfDaemon {
         )?;
         out.counters(
             "coordinated_connections_refused",
-            "Connections that were closed at once: their network is not allowed, or too many were open",
+            "Connections that were closed at once: their network is not allowed, too many were open, or TLS failed",
             [
                 ([cborrpc, network], totals.refused_networks.get()),
                 ([cborrpc, limit], totals.refused_connections.get()),
+                ([cborrpc, tls], totals.failed_tls.get()),
                 ([over_http, network], http.refused_networks.get()),
                 ([over_http, limit], http.refused_connections.get()),
+                ([over_http, tls], http.failed_tls.get()),
             ],
         )?;
         out.counter(

@@ -12,6 +12,7 @@ mod media;
 mod namespaces;
 mod path;
 mod query;
+mod scopes;
 mod specs;
 mod time;
 mod units;
@@ -22,6 +23,8 @@ use super::call::{Failed, Shared};
 use super::problem::{self, Problem};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{NamespaceId, Operation, Result as OperationResult};
+use crate::jobserver::{Actor, Caller};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
@@ -91,12 +94,13 @@ struct Form<T> {
 /// Handles every request below `/namespace`, `/summary`, and `/`.
 pub(super) async fn handle<S: Storage>(
     State(rest): State<Arc<Rest<S>>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
     let media = media::of_answer(request.headers());
     match media {
         Err(error) => error.into_response(),
-        Ok(media) => match rest.answer(request).await {
+        Ok(media) => match rest.answer(caller, request).await {
             Ok(answer) => answer.into_response_of(media),
             Err(error) => error.into_response_of(media),
         },
@@ -125,7 +129,7 @@ impl<S: Storage + 'static> Rest<S> {
         }
     }
 
-    async fn answer(&self, request: Request) -> Result<Answer> {
+    async fn answer(&self, mut caller: Caller, request: Request) -> Result<Answer> {
         refuse_foreign_pages(request.headers())?;
         let _request = self.shared.begin_request()?;
         let place = Place::parse(request.uri().path())?;
@@ -133,87 +137,26 @@ impl<S: Storage + 'static> Rest<S> {
             &Method::HEAD => Method::GET,
             method => method.clone(),
         };
+        let needed = scopes::needed(&place, &method).ok_or_else(|| not_allowed(&method));
+        let (realm, scopes) = needed?;
+        self.shared.check(&mut caller, realm, scopes)?;
         match (place, method) {
             (Place::Root, Method::GET) => self.root(),
-            (Place::Summary, Method::GET) => self.summary_of_all().await,
-            (Place::Namespaces, Method::GET) => self.list_namespaces().await,
-            (Place::Namespaces, Method::POST) => self.make_namespace(request).await,
+            (Place::Summary, Method::GET) => self.summary_of_all(caller).await,
+            (Place::Namespaces, Method::GET) => self.list_namespaces(caller).await,
+            (Place::Namespaces, Method::POST) => self.make_namespace(caller, request).await,
             (Place::In(namespace, inner), method) => {
-                self.answer_in(namespace, inner, method, request).await
+                let it = self.within(caller, namespace);
+                it.answer(inner, method, request).await
             }
             (_, method) => Err(not_allowed(&method)),
         }
     }
 
-    /// The table of what is at each URL in a namespace.
-    async fn answer_in(
-        &self,
-        namespace: Arc<str>,
-        inner: Inner,
-        method: Method,
-        request: Request,
-    ) -> Result<Answer> {
-        use OfAttempt as A;
-        use OfUnit as U;
-        use OfWorkSpec as S;
-        use OfWorker as W;
-        const GET: Method = Method::GET;
-        const PUT: Method = Method::PUT;
-        const POST: Method = Method::POST;
-        const DELETE: Method = Method::DELETE;
-        let it = self.within(namespace);
-        let uri = request.uri().clone();
-        let query = uri.query();
-        match (inner, method) {
-            (Inner::Namespace, GET) => it.show_namespace().await,
-            (Inner::Namespace, DELETE) => it.destroy_namespace().await,
-            (Inner::Summary, GET) => it.summary(None).await,
-            (Inner::WorkSpecs, GET) => it.list_specs().await,
-            (Inner::WorkSpecs, POST) => it.make_spec(request).await,
-            (Inner::WorkSpec(spec, S::Itself), GET) => it.show_spec(spec).await,
-            (Inner::WorkSpec(spec, S::Itself), PUT) => it.put_spec(spec, request).await,
-            (Inner::WorkSpec(spec, S::Itself), DELETE) => it.delete_spec(spec).await,
-            (Inner::WorkSpec(spec, S::Meta), GET) => it.show_meta(spec, query).await,
-            (Inner::WorkSpec(spec, S::Meta), PUT) => it.put_meta(spec, request).await,
-            (Inner::WorkSpec(spec, S::Counts), GET) => it.show_counts(spec).await,
-            (Inner::WorkSpec(spec, S::Summary), GET) => it.summary(Some(spec)).await,
-            (Inner::WorkSpec(spec, S::Change), POST) => {
-                it.prioritize(spec, query, request, false).await
-            }
-            (Inner::WorkSpec(spec, S::Adjust), POST) => {
-                it.prioritize(spec, query, request, true).await
-            }
-            (Inner::WorkSpec(spec, S::Units), GET) => it.list_units(spec, query).await,
-            (Inner::WorkSpec(spec, S::Units), DELETE) => it.delete_units(spec, query).await,
-            (Inner::WorkSpec(spec, S::Units), POST) => it.make_unit(spec, request).await,
-            (Inner::Unit(spec, unit, U::Itself), GET) => it.show_unit(spec, unit).await,
-            (Inner::Unit(spec, unit, U::Itself), PUT) => it.put_unit(spec, unit, request).await,
-            (Inner::Unit(spec, unit, U::Attempts), GET) => it.list_attempts(spec, unit).await,
-            (Inner::Unit(spec, unit, U::AttemptCount), GET) => it.count_attempts(spec, unit).await,
-            (Inner::Attempt(spec, unit, id, A::Itself), GET) => {
-                it.show_attempt(spec, unit, id).await
-            }
-            (Inner::Attempt(spec, unit, id, A::Action(action)), POST) => {
-                it.change_attempt(spec, unit, id, action, request).await
-            }
-            (Inner::Worker(worker, W::Itself), GET) => it.show_worker(worker).await,
-            (Inner::Worker(worker, W::Itself), PUT) => it.put_worker(worker, request).await,
-            (Inner::Worker(worker, W::RequestAttempts), POST) => {
-                it.request_attempts(worker, request).await
-            }
-            (Inner::Worker(worker, W::MakeAttempt), POST) => it.make_attempt(worker, request).await,
-            (Inner::Worker(worker, W::ActiveAttempts), GET) => {
-                it.active_attempts(vec![worker]).await
-            }
-            (Inner::Worker(worker, W::AllAttempts), GET) => it.all_attempts(worker).await,
-            (Inner::Worker(worker, W::ChildAttempts), GET) => it.child_attempts(worker).await,
-            (_, method) => Err(not_allowed(&method)),
-        }
-    }
-
-    fn within(&self, namespace: Arc<str>) -> Within<'_, S> {
+    fn within(&self, caller: Caller, namespace: Arc<str>) -> Within<'_, S> {
         Within {
             rest: self,
+            actor: Arc::new(Actor::new(caller)),
             namespace,
         }
     }
@@ -265,10 +208,71 @@ fn not_allowed(method: &Method) -> RestError {
 /// A request in a namespace.
 struct Within<'r, S: Storage + 'static> {
     rest: &'r Rest<S>,
+    actor: Arc<Actor>,
     namespace: Arc<str>,
 }
 
 impl<S: Storage + 'static> Within<'_, S> {
+    /// The table of what is at each URL in a namespace.
+    async fn answer(self, inner: Inner, method: Method, request: Request) -> Result<Answer> {
+        use OfAttempt as A;
+        use OfUnit as U;
+        use OfWorkSpec as S;
+        use OfWorker as W;
+        const GET: Method = Method::GET;
+        const PUT: Method = Method::PUT;
+        const POST: Method = Method::POST;
+        const DELETE: Method = Method::DELETE;
+        let it = self;
+        let uri = request.uri().clone();
+        let query = uri.query();
+        match (inner, method) {
+            (Inner::Namespace, GET) => it.show_namespace().await,
+            (Inner::Namespace, DELETE) => it.destroy_namespace().await,
+            (Inner::Summary, GET) => it.summary(None).await,
+            (Inner::WorkSpecs, GET) => it.list_specs().await,
+            (Inner::WorkSpecs, POST) => it.make_spec(request).await,
+            (Inner::WorkSpec(spec, S::Itself), GET) => it.show_spec(spec).await,
+            (Inner::WorkSpec(spec, S::Itself), PUT) => it.put_spec(spec, request).await,
+            (Inner::WorkSpec(spec, S::Itself), DELETE) => it.delete_spec(spec).await,
+            (Inner::WorkSpec(spec, S::Meta), GET) => it.show_meta(spec, query).await,
+            (Inner::WorkSpec(spec, S::Meta), PUT) => it.put_meta(spec, request).await,
+            (Inner::WorkSpec(spec, S::Counts), GET) => it.show_counts(spec).await,
+            (Inner::WorkSpec(spec, S::Summary), GET) => it.summary(Some(spec)).await,
+            (Inner::WorkSpec(spec, S::Change), POST) => {
+                it.prioritize(spec, query, request, false).await
+            }
+            (Inner::WorkSpec(spec, S::Adjust), POST) => {
+                it.prioritize(spec, query, request, true).await
+            }
+            (Inner::WorkSpec(spec, S::Units), GET) => it.list_units(spec, query).await,
+            (Inner::WorkSpec(spec, S::Units), DELETE) => it.delete_units(spec, query).await,
+            (Inner::WorkSpec(spec, S::Units), POST) => it.make_unit(spec, request).await,
+            (Inner::Unit(spec, unit, U::Itself), GET) => it.show_unit(spec, unit).await,
+            (Inner::Unit(spec, unit, U::Itself), PUT) => it.put_unit(spec, unit, request).await,
+            (Inner::Unit(spec, unit, U::Attempts), GET) => it.list_attempts(spec, unit).await,
+            (Inner::Unit(spec, unit, U::AttemptCount), GET) => it.count_attempts(spec, unit).await,
+            (Inner::Attempt(spec, unit, id, A::Itself), GET) => {
+                it.show_attempt(spec, unit, id).await
+            }
+            (Inner::Attempt(spec, unit, id, A::Action(action)), POST) => {
+                it.change_attempt(spec, unit, id, action, request).await
+            }
+            (Inner::Worker(worker, W::Itself), GET) => it.show_worker(worker).await,
+            (Inner::Worker(worker, W::Itself), PUT) => it.put_worker(worker, request).await,
+            (Inner::Worker(worker, W::RequestAttempts), POST) => {
+                it.request_attempts(worker, request).await
+            }
+            (Inner::Worker(worker, W::MakeAttempt), POST) => it.make_attempt(worker, request).await,
+            (Inner::Worker(worker, W::ActiveAttempts), GET) => {
+                it.active_attempts(vec![worker]).await
+            }
+            (Inner::Worker(worker, W::AllAttempts), GET) => it.all_attempts(worker).await,
+            (Inner::Worker(worker, W::ChildAttempts), GET) => it.child_attempts(worker).await,
+            (_, method) => Err(not_allowed(&method)),
+        }
+    }
+
     /// See [`Shared::run`].
     async fn run<T: Send + 'static>(
         &self,
@@ -277,7 +281,12 @@ impl<S: Storage + 'static> Within<'_, S> {
     ) -> Result<(T, body::Share), Failed> {
         self.rest
             .shared
-            .run(Arc::clone(&self.namespace), access, run)
+            .run(
+                Arc::clone(&self.actor),
+                Arc::clone(&self.namespace),
+                access,
+                run,
+            )
             .await
     }
 
@@ -297,7 +306,7 @@ impl<S: Storage + 'static> Within<'_, S> {
     ) -> Result<T, Failed> {
         self.rest
             .shared
-            .read(Arc::clone(&self.namespace), read)
+            .read(Arc::clone(&self.actor), Arc::clone(&self.namespace), read)
             .await
     }
 }

@@ -4,8 +4,9 @@ use super::list::ListText;
 use super::query::status_name;
 use super::{Answer, Rest, Result, Within};
 use crate::coordinate::storage::{Access, Lister, Storage};
-use crate::coordinate::{Completed, Counts, Name, Result as OperationResult, UnitStatus};
+use crate::coordinate::{Completed, Counts, Name, Result as OperationResult, Scopes, UnitStatus};
 use crate::http::rest::error::text_of;
+use crate::jobserver::{Caller, Realm};
 use axum::extract::Request;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -64,8 +65,8 @@ impl<S: Storage + 'static> Rest<S> {
         })
     }
 
-    pub(super) async fn list_namespaces(&self) -> Result<Answer> {
-        let (home, urls) = (self.home(), self.urls.clone());
+    pub(super) async fn list_namespaces(&self, caller: Caller) -> Result<Answer> {
+        let (home, urls) = (self.home(caller), self.urls.clone());
         let text = home
             .read(move |lister, _| {
                 let mut list = ListText::of_key("namespaces");
@@ -81,16 +82,23 @@ impl<S: Storage + 'static> Rest<S> {
         self.text(text)
     }
 
-    pub(super) async fn make_namespace(&self, request: Request) -> Result<Answer> {
+    pub(super) async fn make_namespace(
+        &self,
+        mut caller: Caller,
+        request: Request,
+    ) -> Result<Answer> {
         let form = self.form::<NamespaceForm>(request).await?.value;
-        let within = self.within(form.name.unwrap_or_default().into());
+        let name: Arc<str> = form.name.unwrap_or_default().into();
+        self.shared
+            .check(&mut caller, Realm::In(&name), Scopes::ALL)?;
+        let within = self.within(caller, name);
         let answer = within.show_namespace().await?;
         Ok(answer.made(self.urls.namespace(&within.namespace)))
     }
 
-    pub(super) async fn summary_of_all(&self) -> Result<Answer> {
+    pub(super) async fn summary_of_all(&self, caller: Caller) -> Result<Answer> {
         let text = self
-            .home()
+            .home(caller)
             .read(|lister, _| {
                 let mut list = ListText::bare();
                 for_each_namespace(lister, |lister, id, namespace| {
@@ -105,8 +113,8 @@ impl<S: Storage + 'static> Rest<S> {
     }
 
     /// The namespace of CBOR-RPC clients, which is there in any case.
-    fn home(&self) -> Within<'_, S> {
-        self.within(Arc::clone(&self.home))
+    fn home(&self, caller: Caller) -> Within<'_, S> {
+        self.within(caller, Arc::clone(&self.home))
     }
 }
 

@@ -178,21 +178,12 @@ impl<S: Storage + 'static> Within<'_, S> {
     ) -> Result<Answer> {
         let form = self.rest.form::<UnitForm>(request).await?.value;
         let clears = form.active_attempt_url.as_deref() == Some(NO_ATTEMPT);
-        let meta = form.meta;
-        self.write(move |operation| {
-            // Whether it is there.
-            operation.attempt_count(&spec, &unit)?;
-            if clears {
-                operation.clear_active_attempt(&spec, &unit)?;
-            }
-            if let Some(meta) = meta {
-                let not_before = meta.not_before.and_then(|time| time.0);
-                let priority = meta.priority.unwrap_or(0.0);
-                operation.schedule_work_unit(&spec, &unit, priority, not_before)?;
-            }
-            Ok(())
-        })
-        .await
+        let schedule = form.meta.map(|meta| {
+            let not_before = meta.not_before.and_then(|time| time.0);
+            (meta.priority.unwrap_or(0.0), not_before)
+        });
+        self.write(move |operation| operation.change_work_unit(&spec, &unit, clears, schedule))
+            .await
     }
 
     pub(super) async fn delete_units(&self, spec: Name, query: Option<&str>) -> Result<Answer> {

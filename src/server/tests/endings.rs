@@ -200,6 +200,7 @@ fn a_stop_before_the_start_ends_at_once() {
         &["127.0.0.1:0".parse().unwrap()],
         Admission::default(),
         Limits::default(),
+        None,
     )
     .unwrap();
     server.stopper().stop().unwrap();
@@ -212,6 +213,7 @@ fn a_signal_to_stop_is_a_clean_stop_and_a_hang_up_is_nothing() {
         &["127.0.0.1:0".parse().unwrap()],
         Admission::default(),
         Limits::default(),
+        None,
     )
     .unwrap();
     server.handle_signals().unwrap();
@@ -229,7 +231,8 @@ fn a_loop_that_hangs_is_not_heard_from() {
     let (manager, socket) = std::os::unix::net::UnixDatagram::pair().unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
-    let mut server = Server::bind(&[listen], Admission::default(), Limits::default()).unwrap();
+    let mut server =
+        Server::bind(&[listen], Admission::default(), Limits::default(), None).unwrap();
     let interval = Duration::from_millis(10);
     server.notify(ServiceManager::at(socket, interval));
     let server = run(server, |_| {});

@@ -227,7 +227,7 @@ fn a_unix_socket_serves_like_a_port_and_its_file_goes_with_the_server() {
     let path = folder.path().join("socket");
     let listen = format!("unix:{}", path.display()).parse().unwrap();
     let server = run(
-        Server::bind(&[listen], Admission::default(), Limits::default()).unwrap(),
+        Server::bind(&[listen], Admission::default(), Limits::default(), None).unwrap(),
         |_| {},
     );
     let mut client = unix_client(&path);

@@ -16,7 +16,7 @@ use coordinated_client::Address;
 use coordinated_client::cborrpc::framing::FrameError;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -119,7 +119,7 @@ impl Service for Puppet {
     type Session = Visitor;
     type Answer = String;
 
-    fn open_session(&mut self) -> Visitor {
+    fn open_session(&mut self, _: Option<IpAddr>) -> Visitor {
         let _ = self.told.send(Told::Opened);
         Visitor::default()
     }
@@ -348,7 +348,7 @@ fn start(limits: Limits) -> Running {
 fn start_with(limits: Limits, change: impl FnOnce(&mut Puppet) + Send + 'static) -> Running {
     let listen = "127.0.0.1:0".parse().unwrap();
     run(
-        Server::bind(&[listen], Admission::default(), limits).unwrap(),
+        Server::bind(&[listen], Admission::default(), limits, None).unwrap(),
         change,
     )
 }

@@ -96,6 +96,7 @@ pub(super) const INVARIANTS: &[Invariant] = &[
     invariant(1, STORED_CBOR, "SELECT id AS unit, cbor_fault('a map', data) AS fault FROM work_unit NOT INDEXED WHERE fault IS NOT NULL", "work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT id AS attempt, work_unit_id AS unit, cbor_fault('a map', data) AS fault FROM attempt NOT INDEXED WHERE fault IS NOT NULL", "attempt {attempt} of work unit {unit}: its data can't be decoded: {fault}"),
     invariant(1, STORED_CBOR, "SELECT CAST(name AS TEXT) AS worker, cbor_fault('a map', environment) AS fault FROM worker NOT INDEXED WHERE fault IS NOT NULL", "worker {worker}: its environment can't be decoded: {fault}"),
+    invariant(16, "tokens", UNKNOWN_SCOPES, "token {token}: its scopes are \"{scopes}\", which are not all known, so the daemon will not start"),
     invariant(5, STORED_CBOR, "SELECT work_spec_id AS spec, cbor_fault('a list', units) AS fault FROM output_slice NOT INDEXED WHERE fault IS NOT NULL", "work spec {spec}: units that are yet to be added can't be decoded: {fault}"),
 ];
 
@@ -176,6 +177,12 @@ const OTHER_BAD_KEYS: &str = r#"
       JOIN pragma_foreign_key_check(child.name) AS bad
       JOIN pragma_foreign_key_list(child.name) AS key ON key.id = bad.fkid
      WHERE child.type = 'table' AND child.name <> 'work_unit' AND child.name <> 'attempt'"#;
+
+const UNKNOWN_SCOPES: &str = "
+    SELECT name AS token, scopes
+      FROM token
+     WHERE trim(replace(replace(replace(replace(replace(replace(scopes, 'metrics', ''), 'read', ''), 'operate', ''),
+                                        'admin', ''), 'submit', ''), 'work', '')) <> ''";
 
 const OTHER_STATUS: &str = "
     SELECT work_unit.id AS unit, work_unit.status, attempt.id AS attempt, attempt.status AS attempt_status

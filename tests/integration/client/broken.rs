@@ -213,7 +213,7 @@ fn a_server_that_gives_no_sign_of_life_is_given_up() {
         silence_timeout: Some(Duration::from_millis(100)),
         ..quick()
     };
-    let mut connection = Connection::new(address, options);
+    let mut connection = Connection::new(address, options.clone());
     let error = connection
         .call(&Request::new("now", []))
         .expect_err("silence");
@@ -279,7 +279,7 @@ fn the_time_for_an_answer_does_not_begin_anew_with_each_piece() {
         });
         let length = if is_answering { 1 } else { 60_000_000 };
         let request = Request::new("now", [Value::Bytes(vec![0; length])]);
-        let mut connection = Connection::new(address, options);
+        let mut connection = Connection::new(address, options.clone());
         let error = connection.call(&request).expect_err("too slow");
         assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
         drop(connection);
@@ -299,7 +299,7 @@ fn a_unix_socket_that_takes_no_more_connections_is_given_up() {
     // Nobody accepts them, so at some time there is no more room.
     let mut waiting = Vec::new();
     let error = loop {
-        match Connection::open(Address::Unix(path.clone()), options) {
+        match Connection::open(Address::Unix(path.clone()), options.clone()) {
             Ok(connection) => waiting.push(connection),
             Err(error) => break error,
         }

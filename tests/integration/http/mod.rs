@@ -14,7 +14,7 @@ use std::time::Duration;
 use test_support::{PATIENCE, Server};
 
 /// Starts a daemon that serves HTTP at a free port, with further arguments of `serve`.
-fn start(arguments: &[&str]) -> Server {
+pub(crate) fn start(arguments: &[&str]) -> Server {
     let mut all = vec!["--http", "127.0.0.1:0"];
     all.extend_from_slice(arguments);
     Server::start_with(&all)
@@ -22,21 +22,21 @@ fn start(arguments: &[&str]) -> Server {
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     content_type: String,
-    retry_after: Option<String>,
+    pub(crate) retry_after: Option<String>,
     location: Option<String>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Json {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The name of the problem that the answer is.
-    fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         assert_eq!(self.content_type, "application/problem+json", "{self:?}");
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{self:?}");
@@ -49,17 +49,17 @@ impl Answer {
 
 /// A client that takes every status for an answer.
 #[derive(Clone)]
-struct Client {
+pub(crate) struct Client {
     agent: ureq::Agent,
     root: String,
 }
 
 impl Client {
-    fn of(server: &Server) -> Client {
+    pub(crate) fn of(server: &Server) -> Client {
         Client::at(&server.http())
     }
 
-    fn at(root: &str) -> Client {
+    pub(crate) fn at(root: &str) -> Client {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
@@ -70,13 +70,18 @@ impl Client {
         }
     }
 
-    fn get(&self, path: &str) -> Answer {
-        let answer = self.agent.get(format!("{}{path}", self.root)).call();
-        answer_of(answer.expect("an answer"))
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[])
     }
 
     /// Any request.
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.root));
@@ -87,11 +92,19 @@ impl Client {
         answer_of(self.agent.run(request).expect("an answer"))
     }
 
-    fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.get(format!("{}{path}", self.root));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer_of(request.call().expect("an answer"))
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
         self.post_with(path, body, &[])
     }
 
-    fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = self.agent.post(format!("{}{path}", self.root));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -100,7 +113,7 @@ impl Client {
     }
 
     /// Calls a method that succeeds.
-    fn call(&self, method: &str, params: &str) -> Json {
+    pub(crate) fn call(&self, method: &str, params: &str) -> Json {
         let answer = self.post(&format!("/rpc/{method}"), params);
         assert_eq!(answer.status, 200, "{method} {params}: {answer:?}");
         assert_eq!(answer.content_type, "application/json");
@@ -123,10 +136,10 @@ fn answer_of(mut answer: ureq::http::Response<ureq::Body>) -> Answer {
 }
 
 /// A bare connection.
-struct Raw(TcpStream);
+pub(crate) struct Raw(TcpStream);
 
 impl Raw {
-    fn connect(server: &Server) -> Raw {
+    pub(crate) fn connect(server: &Server) -> Raw {
         let address = server.http();
         let stream = TcpStream::connect(address.strip_prefix("http://").expect("a URL"));
         let stream = stream.expect("it connects");
@@ -134,12 +147,12 @@ impl Raw {
         Raw(stream)
     }
 
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).expect("it is sent");
     }
 
     /// All that comes until the daemon closes the connection. A reset ends it, too.
-    fn until_closed(&mut self) -> String {
+    pub(crate) fn until_closed(&mut self) -> String {
         let mut bytes = Vec::new();
         let _ = self.0.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()

@@ -25,7 +25,7 @@ pub fn with_daemon<E: Error + 'static>(
         host: "127.0.0.1".to_owned(),
         port: 0,
     };
-    let server = Server::bind(&[listen], Admission::default(), Limits::default())?;
+    let server = Server::bind(&[listen], Admission::default(), Limits::default(), None)?;
     let address = server.local_addresses()[0].clone();
     let stopper = server.stopper();
     let daemon = thread::spawn(|| serve(server));
@@ -47,6 +47,7 @@ fn serve(server: Server) -> Result<(), Box<dyn Error + Send + Sync>> {
         now,
     )?;
     let settings = Settings {
+        anonymous: coordinated::jobserver::Anonymous::default(),
         config: EMPTY_MAP.to_vec(),
         depth_max: 100,
     };

@@ -32,12 +32,23 @@ pub enum FrameError {
     /// The peer speaks another protocol.
     #[error("this address is for CBOR-RPC, and the connection begins like one of {0}")]
     OtherProtocol(OtherProtocol),
+    /// The peer has sent something else where only TLS is spoken.
+    #[error("this address is for TLS only: connect to it as tls:HOST:PORT")]
+    NotTls,
     /// A CBOR item is not a request.
     #[error("expected a request (a map, a list of maps, or tag 24 around one), got {found}")]
     NotARequest {
         /// The kind of item that it is.
         found: &'static str,
     },
+}
+
+impl FrameError {
+    /// What to say to a peer that began with these bytes instead of TLS.
+    #[must_use]
+    pub fn not_tls(bytes: &[u8]) -> Self {
+        OtherProtocol::of(bytes).map_or(Self::NotTls, Self::OtherProtocol)
+    }
 }
 
 /// A protocol that a peer may speak by mistake.

@@ -1,16 +1,20 @@
 //! A connection that is opened again when it breaks.
 
 use super::link::{Hurry, Link, LinkError, Wait};
-use super::{Error, Pipeline, Request, Result};
+use super::stream::OpenError;
+use super::{Error, Pipeline, Request, Result, Token};
 use crate::address::Address;
 use crate::cbor::Value;
+use crate::tls::Tls;
 use std::io;
 use std::thread;
 use std::time::Duration;
 
 /// How to connect, and how long to try.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Which servers to trust at `tls:` addresses, and how to show who we are.
+    pub tls: Tls,
     /// How long to wait for a connection. All addresses of a name are tried within this time.
     pub connect_timeout: Duration,
     /// How long sending a request may take, and then how long its whole answer may take; `None` for no limit.
@@ -27,6 +31,8 @@ pub struct Options {
     pub resend: Resend,
     /// The longest answer, in bytes.
     pub answer_bytes_max: usize,
+    /// The token that each new connection shows the server before anything else. Only `coordinated` supports tokens.
+    pub token: Option<Token>,
 }
 
 /// Which requests are sent again on a new connection, if the old one broke before the answer.
@@ -45,6 +51,7 @@ pub enum Resend {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            tls: Tls::default(),
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Some(Duration::from_secs(3_600)),
             silence_timeout: Some(Duration::from_secs(10)),
@@ -53,6 +60,7 @@ impl Default for Options {
             resend: Resend::Repeatable,
             // More than the daemon's longest answer, with its default limits.
             answer_bytes_max: 1 << 30,
+            token: None,
         }
     }
 }
@@ -93,7 +101,7 @@ impl Connection {
     /// A connection that is open now. This connects once, without retries; later calls use `options`.
     ///
     /// # Errors
-    /// `Unreachable`.
+    /// `Unreachable` and `Tls`.
     pub fn open(address: Address, options: Options) -> Result<Self> {
         let mut connection = Self::new(address, options);
         connection.link()?;
@@ -250,7 +258,8 @@ impl Connection {
             connect_timeout: within,
             answer_timeout: Some(within),
             silence_timeout: None,
-            ..self.options
+            token: None,
+            ..self.options.clone()
         };
         let mut other = Self::new(self.address.clone(), options);
         // A server without this method answers with an error.
@@ -268,6 +277,7 @@ impl Connection {
                 method,
                 after,
             },
+            LinkError::Tls(problem) => self.without_tls(problem),
             LinkError::Unreadable(problem) => Error::Unreadable { method, problem },
             LinkError::NotAccepted(message) => Error::Failed { method, message },
         }
@@ -281,24 +291,62 @@ impl Connection {
         }
     }
 
+    fn without_tls(&self, problem: String) -> Error {
+        Error::Tls {
+            address: self.address.clone(),
+            problem,
+        }
+    }
+
     /// The open connection. If no answer is expected on it and the server has closed it, it is opened again: calls don't
     /// fail because the daemon was restarted in between.
     fn link(&mut self) -> Result<&mut Link> {
-        if self.link.as_ref().is_some_and(Link::is_stale) {
+        if self.link.as_mut().is_some_and(Link::is_stale) {
             self.link = None;
         }
         let link = match self.link.take() {
             Some(link) => link,
             None => {
-                let (timeout, bytes_max) =
-                    (self.options.connect_timeout, self.options.answer_bytes_max);
-                Link::open(&self.address, timeout, bytes_max).map_err(|source| {
-                    let address = self.address.clone();
-                    Error::Unreachable { address, source }
-                })?
+                let link = Link::open(&self.address, &self.options);
+                let link = link.map_err(|error| match error {
+                    OpenError::Unreachable(source) => Error::Unreachable {
+                        address: self.address.clone(),
+                        source,
+                    },
+                    OpenError::Tls(problem) => self.without_tls(problem),
+                })?;
+                self.authenticate(link)?
             }
         };
         Ok(self.link.insert(link))
+    }
+}
+
+impl Connection {
+    /// Shows the token on a new connection, if there is one.
+    ///
+    /// # Errors
+    /// `Unreachable` if the connection breaks: no request has been sent. `Failed` if the server does not accept the token.
+    fn authenticate(&self, mut link: Link) -> Result<Link> {
+        const METHOD: &str = "authenticate";
+        let Some(token) = &self.options.token else {
+            return Ok(link);
+        };
+        let request = Request::new(METHOD, [token.reveal().into()]);
+        let wait = || Wait::new(self.options.answer_timeout, self.options.silence_timeout);
+        let sent = link.send(&request, wait());
+        match sent.and_then(|()| link.receive(&mut wait())) {
+            Ok(Ok(_)) => Ok(link),
+            Ok(Err(message)) => Err(Error::Failed {
+                method: METHOD.to_owned(),
+                message,
+            }),
+            Err(LinkError::Broken(source)) => Err(Error::Unreachable {
+                address: self.address.clone(),
+                source,
+            }),
+            Err(error) => Err(self.failed(METHOD, error)),
+        }
     }
 }
 

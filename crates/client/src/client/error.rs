@@ -26,6 +26,15 @@ pub enum Error {
         /// The system's error at the last attempt.
         source: io::Error,
     },
+    /// The server was reached, but no TLS connection came about: one side does not trust the other, or does not speak TLS.
+    /// Nothing was executed.
+    #[error("cannot connect to {address}: {problem}")]
+    Tls {
+        /// The server's address.
+        address: Address,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// The connection broke before the answer came. It is unknown whether the request was executed.
     #[error(
         "the connection to {address} broke before the answer to {method} came ({source}): the request may or \
@@ -97,6 +106,7 @@ impl Error {
         match self {
             Self::Lost { .. } | Self::Timeout { .. } | Self::Unreadable { .. } => true,
             Self::Unreachable { .. }
+            | Self::Tls { .. }
             | Self::NoThread(_)
             | Self::Failed { .. }
             | Self::Refused { .. } => false,

@@ -1,33 +1,24 @@
-//! An open socket, and its requests that wait for answers.
+//! An open connection, and its requests that wait for answers.
 
-use super::Request;
+use super::stream::{OpenError, Stream, StreamError, TIMEOUT_MIN};
+use super::{Options, Request};
 use crate::address::Address;
 use crate::cbor::{Item, Value, Writer, scan};
 use crate::cborrpc::envelope::{self, Response};
 use crate::cborrpc::framing::{Frame, FrameError, FrameLimits, Framer};
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How deeply an answer may be nested: more than the daemon accepts by default, and little enough for recursion.
 const DEPTH_MAX: usize = 256;
-/// How many bytes are read at once.
-const PIECE_BYTES: usize = 64 * 1024;
-/// When TCP keepalive probes begin on an idle connection, and how often they are sent. Without them a connection to a
-/// machine that was cut off or restarted would look alive.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-/// The shortest time-out of a socket: less than a microsecond would mean none.
-const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct Link {
-    socket: Socket,
+    stream: Stream,
     received: Vec<u8>,
     /// How many of the received bytes have been processed.
     used: usize,
@@ -47,7 +38,7 @@ struct Waiting {
 
 /// Ends the wait of a server for a request ([`Request::waiting`]), so that it answers at once.
 #[derive(Debug)]
-pub(crate) struct Hurry(Socket);
+pub(crate) struct Hurry(socket2::Socket);
 
 impl Hurry {
     /// Sends no more on the connection, which the server takes as a sign to answer what it has received.
@@ -77,6 +68,8 @@ pub(super) enum LinkError {
     /// The server received and sent nothing for as long as it may be silent.
     Silent(Duration),
     TimedOut(Duration),
+    /// The server has ended the TLS connection before it answered anything, so it has read no request.
+    Tls(String),
     Unreadable(String),
     /// The server does not accept the request, for this reason, and closes the connection.
     NotAccepted(String),
@@ -124,30 +117,14 @@ impl Wait {
 }
 
 impl Link {
-    /// Connects. Answers of more than `answer_bytes_max` bytes are an error.
-    pub(super) fn open(
-        address: &Address,
-        timeout: Duration,
-        answer_bytes_max: usize,
-    ) -> io::Result<Self> {
-        let socket = match address {
-            Address::Unix(path) => {
-                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                // This applies to connecting too, which blocks while too many others wait to be accepted.
-                socket.set_write_timeout(Some(timeout.max(TIMEOUT_MIN)))?;
-                socket
-                    .connect(&SockAddr::unix(path)?)
-                    .map_err(name_timeout)?;
-                socket
-            }
-            Address::Tcp { host, port } => connect_tcp(host, *port, timeout)?,
-        };
+    /// Connects, by these options.
+    pub(super) fn open(address: &Address, options: &Options) -> Result<Self, OpenError> {
         Ok(Self {
-            socket,
+            stream: Stream::open(address, &options.tls, options.connect_timeout)?,
             received: Vec::new(),
             used: 0,
             framer: Framer::new(FrameLimits {
-                message_bytes_max: answer_bytes_max,
+                message_bytes_max: options.answer_bytes_max,
                 depth_max: DEPTH_MAX,
             }),
             waiting: VecDeque::new(),
@@ -161,10 +138,8 @@ impl Link {
     }
 
     /// True if no answer is expected, and the server has closed the connection or sent something.
-    pub(super) fn is_stale(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        self.waiting.is_empty()
-            && rustix::net::recv(&self.socket, &mut [0], flags) != Err(Errno::WOULDBLOCK)
+    pub(super) fn is_stale(&mut self) -> bool {
+        self.waiting.is_empty() && !self.stream.is_quiet()
     }
 
     /// Sends a request.
@@ -196,18 +171,18 @@ impl Link {
         self.next_id += 1;
     }
 
-    fn send_content(&self, content: &[u8], mut wait: Wait) -> Result<(), LinkError> {
+    fn send_content(&mut self, content: &[u8], mut wait: Wait) -> Result<(), LinkError> {
         let mut frame = Vec::new();
         envelope::write_frame(&mut frame, content);
+        let frame = self.stream.seal(frame).map_err(LinkError::Broken)?;
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
-            let timeout = self.socket.set_write_timeout(wait.left()?);
-            match timeout.and_then(|()| self.socket.send(rest)) {
+            match self.stream.send(rest, wait.left()?) {
+                Ok(0) => {}
                 Ok(count) => {
                     rest = rest.get(count..).unwrap_or_default();
                     wait.heard();
                 }
-                Err(error) if is_time_out(&error) => {}
                 Err(error) => return Err(LinkError::Broken(error)),
             }
         }
@@ -228,7 +203,7 @@ impl Link {
 
     /// A way to end the wait of the server for a request, from another thread.
     pub(super) fn hurry(&self) -> io::Result<Hurry> {
-        Ok(Hurry(self.socket.try_clone()?))
+        Ok(Hurry(self.stream.clone_socket()?))
     }
 
     /// Waits for the answer to the oldest request that has none. After `Silent` this can be called again.
@@ -283,26 +258,19 @@ impl Link {
     fn read_more(&mut self, wait: &mut Wait) -> Result<(), LinkError> {
         self.received.drain(..self.used);
         self.used = 0;
-        self.socket
-            .set_read_timeout(wait.left()?)
-            .map_err(LinkError::Broken)?;
-        let end = self.received.len();
-        self.received.resize(end + PIECE_BYTES, 0);
-        let read = self.socket.read(&mut self.received[end..]);
-        self.received.truncate(end + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(0) => {
-                let why = "the server closed it";
-                let error = io::Error::new(ErrorKind::UnexpectedEof, why);
-                Err(LinkError::Broken(error))
-            }
+        match self.stream.receive(&mut self.received, wait.left()?) {
+            Ok(0) => Ok(()),
             Ok(_) => {
                 wait.heard();
                 Ok(())
             }
-            // The remaining time is checked before the next read.
-            Err(error) if is_time_out(&error) => Ok(()),
-            Err(error) => Err(LinkError::Broken(error)),
+            Err(StreamError::Closed) => {
+                let why = "the server closed it";
+                let error = io::Error::new(ErrorKind::UnexpectedEof, why);
+                Err(LinkError::Broken(error))
+            }
+            Err(StreamError::Broken(error)) => Err(LinkError::Broken(error)),
+            Err(StreamError::Tls(problem)) => Err(LinkError::Tls(problem)),
         }
     }
 }
@@ -334,56 +302,6 @@ fn read_answer(response: &Response<'_>, to: Option<&Waiting>) -> Result<Answer, 
     }
 }
 
-/// True if a time-out or a signal ended the call, without an error of the socket.
-fn is_time_out(error: &io::Error) -> bool {
-    let kind = error.kind();
-    matches!(
-        kind,
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
-}
-
-/// An error of connecting to a Unix socket, with a time-out named as for TCP.
-fn name_timeout(error: io::Error) -> io::Error {
-    match error.kind() {
-        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "connection timed out"),
-        _ => error,
-    }
-}
-
-/// Connects to the first address of a host that accepts the connection.
-fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<Socket> {
-    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-    connect_to_first(&addresses, timeout)
-}
-
-/// Each address gets a share of the remaining time, so that there is time for the last one too.
-fn connect_to_first(addresses: &[SocketAddr], timeout: Duration) -> io::Result<Socket> {
-    let begin = Instant::now();
-    let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for (address, still) in addresses.iter().zip((1..=addresses.len()).rev()) {
-        let left = timeout.saturating_sub(begin.elapsed());
-        let share = left / u32::try_from(still).unwrap_or(u32::MAX);
-        match connect_to(*address, share.max(TIMEOUT_MIN)) {
-            Ok(socket) => return Ok(socket),
-            // Other addresses may work, for example if this machine has no IPv6.
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-fn connect_to(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.connect_timeout(&address.into(), timeout)?;
-    // Each request is sent in one piece, and should not wait for the confirmation of the last one.
-    socket.set_tcp_nodelay(true)?;
-    let (time, interval) = KEEPALIVE;
-    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
-    socket.set_tcp_keepalive(&keepalive)?;
-    Ok(socket)
-}
-
 /// A framing error in an answer. Servers of most other protocols begin with a line of text.
 fn unreadable_frame(error: FrameError, received: &[u8]) -> LinkError {
     if let Some(line) = line_of_text(received) {
@@ -396,7 +314,9 @@ fn unreadable_frame(error: FrameError, received: &[u8]) -> LinkError {
         FrameError::NotARequest { found } => format!("expected a map, got {found}"),
         FrameError::Malformed(error) => error.to_string(),
         // Only servers have this limit.
-        FrameError::Crowded { .. } | FrameError::OtherProtocol(_) => error.to_string(),
+        FrameError::Crowded { .. } | FrameError::NotTls | FrameError::OtherProtocol(_) => {
+            error.to_string()
+        }
     })
 }
 
@@ -412,7 +332,6 @@ fn line_of_text(received: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
 
     #[test]
     fn a_sign_of_life_begins_the_silence_anew_and_not_the_total() {
@@ -433,28 +352,5 @@ mod tests {
         assert!(matches!(wait.left(), Err(LinkError::TimedOut(limit)) if limit == seconds(90)));
         wait.total = None;
         assert!(matches!(wait.left(), Ok(None)));
-    }
-
-    #[test]
-    fn every_address_of_a_host_is_tried_also_behind_one_that_swallows_packets() {
-        let closed = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let refusing = closed.local_addr().expect("address");
-        drop(closed);
-        // Connections that nobody accepts, until there is no room for more: the next ones get no answer.
-        let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
-        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-            .expect("bind");
-        full.listen(0).expect("listen");
-        let swallowing = full.local_addr().expect("address").as_socket().expect("IP");
-        let wait = Duration::from_millis(100);
-        let _waiting: Vec<Socket> =
-            std::iter::from_fn(|| connect_to(swallowing, wait).ok()).collect();
-        let open = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let open = open.local_addr().expect("address");
-        let unknown = SocketAddr::from(([0x100, 0, 0, 0, 0, 0, 0, 1], 1));
-        let addresses = [unknown, refusing, swallowing, open];
-        let socket = connect_to_first(&addresses, Duration::from_secs(1)).expect("connect");
-        let peer = socket.peer_addr().expect("peer").as_socket();
-        assert_eq!(peer, Some(open));
     }
 }

@@ -27,6 +27,7 @@
 //! ```
 
 mod answer;
+mod audit;
 mod connection;
 mod daemon;
 mod error;
@@ -35,10 +36,13 @@ mod locks;
 mod pipeline;
 mod request;
 mod specs;
+mod stream;
+mod tokens;
 mod units;
 mod work;
 mod workers;
 
+pub use audit::AuditEntry;
 pub use connection::{Connection, Options, Resend};
 pub use daemon::ServerInfo;
 pub use error::{Error, Result};
@@ -47,6 +51,7 @@ pub use locks::{HeldLock, ListLocks, LockPath};
 pub use pipeline::Pipeline;
 pub use request::Request;
 pub use specs::{Control, HaltAfter, ListSpecs, Meta, Pause, Schedule, SpecLimits, SpecSummary};
+pub use tokens::{NewToken, Token, TokenExpiry, TokenInfo};
 pub use units::{
     Added, Attempt, CANCEL_GRACE, Cancel, Cancellation, Cancelled, Counts, Deletion, FailureGroup,
     IfExists, NewUnit, ParseStatusError, Priority, Reason, Status, Unit, UnitQuery, UnitStatus,
@@ -72,7 +77,7 @@ impl Coordinate {
     /// Connects, with the default [`Options`].
     ///
     /// # Errors
-    /// `Unreachable` if no server accepts the connection.
+    /// `Unreachable` or `Tls` if no server accepts the connection.
     pub fn connect(address: &Address) -> Result<Self> {
         Connection::open(address.clone(), Options::default()).map(Self::new)
     }

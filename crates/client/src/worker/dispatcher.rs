@@ -54,16 +54,18 @@ pub fn run(
         retries: 0,
         answer_timeout: Some(Duration::from_secs(30)),
         silence_timeout: None,
+        tls: plan.tls.clone(),
+        token: plan.token.clone(),
         ..Options::default()
     };
-    let mut client = Coordinate::new(Connection::open(address.clone(), options)?);
+    let mut client = Coordinate::new(Connection::open(address.clone(), options.clone())?);
     let info = client.server_info()?;
     let waiter = WorkWaiter::default();
     let options = Options {
         connect_timeout: WAIT_CONNECT_MAX,
         ..options
     };
-    let wait = || waiter.run(&address, options, &plan.name, runners);
+    let wait = || waiter.run(&address, &options, &plan.name, runners);
     let mut dispatcher = Dispatcher {
         client,
         info,

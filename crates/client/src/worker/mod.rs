@@ -55,7 +55,7 @@ pub use outcome::{Ending, Outcome, Retry, Tally};
 pub use runner_pool::{RunnerPool, Stopper};
 
 use crate::address::Address;
-use crate::{Error, Name, Result};
+use crate::{Error, Name, Result, Tls, Token};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +134,20 @@ impl Worker {
         self
     }
 
+    /// Which servers to trust at a `tls:` address, and how to show who we are.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.plan.tls = tls;
+        self
+    }
+
+    /// The token that each connection shows the daemon; without one, none is shown. Only `coordinated` supports tokens.
+    #[must_use]
+    pub fn token(mut self, token: Token) -> Self {
+        self.plan.token = Some(token);
+        self
+    }
+
     /// Ends when all units of the work specs are finished or failed, including delayed ones and those of other workers.
     #[must_use]
     pub fn until_empty(mut self) -> Self {
@@ -180,6 +194,10 @@ pub struct Plan {
     pub runtimes: Vec<Name>,
     /// End as soon as there is no more work.
     pub until_empty: bool,
+    /// Which servers to trust at a `tls:` address, and how to show who we are.
+    pub tls: Tls,
+    /// The token that each connection shows the daemon.
+    pub token: Option<Token>,
 }
 
 impl Plan {
@@ -194,6 +212,8 @@ impl Plan {
             work_specs: Vec::new(),
             runtimes: Vec::new(),
             until_empty: false,
+            tls: Tls::default(),
+            token: None,
         }
     }
 }

@@ -48,16 +48,16 @@ impl WorkWaiter {
     pub(super) fn run(
         &self,
         address: &Address,
-        options: Options,
+        options: &Options,
         worker: &Name,
         runners: &RunnerPool,
     ) {
         let mut client = None;
         while let Some(wanted) = self.next_wanted() {
             let asked = Instant::now();
-            let connected = client
-                .take()
-                .unwrap_or_else(|| Coordinate::new(Connection::new(address.clone(), options)));
+            let connected = client.take().unwrap_or_else(|| {
+                Coordinate::new(Connection::new(address.clone(), options.clone()))
+            });
             let (work, kept) = self.wait(connected, worker, &wanted);
             client = kept;
             if let Err(error) = &work {

@@ -154,11 +154,22 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
     let served = served(args, &mut daemon)?;
     let runners = Arc::new(RunnerPool::default());
     let stopper = Stopper::of(&runners);
-    let shown = Shown::start(stopper.clone(), args.server.address(), &served);
+    let (tls, token) = (args.server.tls()?, args.server.token()?);
+    let shown = Shown::start(
+        stopper.clone(),
+        args.server.address(),
+        tls.clone(),
+        token.clone(),
+        &served,
+    );
     handle_signals(stopper.clone(), shown.clone())?;
     // Each program needs some files. If the limit stays too low, units are given back.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let plan = plan(args, &served);
+    let plan = Plan {
+        tls,
+        token,
+        ..plan(args, &served)
+    };
     let programs = Programs {
         command,
         halt: Halt::new(args.halt_after, stopper.clone()),
@@ -171,6 +182,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<(), Box<dyn Error>> {
         takes_many: args.batch.is_some(),
         takes: args.output,
         server: args.server.address().to_string(),
+        tls_files: args.server.tls_files().clone(),
         output_files: OutputFiles::new()?,
         view: shown.clone(),
         warned: Warned::default(),

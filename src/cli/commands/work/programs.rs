@@ -9,6 +9,7 @@ use super::output_rule::{Source, Takes};
 use super::process::{self, Limits, Ran};
 use super::template::{Template, TemplateError, as_argument};
 use coordinated_client::cbor::{Value, json};
+use coordinated_client::tls::TlsFiles;
 use coordinated_client::worker::{Context, Ending, Handler, Outcome};
 use coordinated_client::{Error, Name};
 use std::collections::{HashMap, HashSet};
@@ -39,6 +40,8 @@ pub(super) struct Programs<V> {
     pub(super) takes: Takes,
     /// The daemon's address.
     pub(super) server: String,
+    /// The files with which they connect to it by TLS.
+    pub(super) tls_files: TlsFiles,
     pub(super) output_files: OutputFiles,
     pub(super) view: V,
     pub(super) warned: Warned,
@@ -125,6 +128,7 @@ impl<V: View> Programs<V> {
         command
             .args(&words[1..])
             .env("COORDINATED_SERVER", &self.server)
+            .envs(self.tls_files.variables())
             .env(
                 "COORDINATED_SPEC",
                 OsStr::from_bytes(units[0].work_spec().bytes()),

@@ -9,7 +9,7 @@ use crate::cli::progress::bar_of;
 use crate::cli::values::{printable, span};
 use coordinated_client::Address;
 use coordinated_client::worker::{Context, Ending, Stopper, work_specs_with_runtimes};
-use coordinated_client::{Connection, Coordinate, Counts, Name, Options};
+use coordinated_client::{Connection, Coordinate, Counts, Name, Options, Tls, Token};
 use indicatif::ProgressBar;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -64,7 +64,13 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Starts the threads. The bar counts the units of the served work specs.
-    pub(super) fn start(stopper: Stopper, server: &Address, served: &Served) -> Self {
+    pub(super) fn start(
+        stopper: Stopper,
+        server: &Address,
+        tls: Tls,
+        token: Option<Token>,
+        served: &Served,
+    ) -> Self {
         let is_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
         let template = "{wide_bar} {pos}/{len} {rate:>10} {eta:>4}  {msg}";
         let shown = Self {
@@ -74,7 +80,7 @@ impl Shown {
         };
         if let Some(bar) = &shown.bar {
             let (bar, server, served) = (bar.clone(), server.clone(), served.clone());
-            thread::spawn(move || count(&bar, server, &served));
+            thread::spawn(move || count(&bar, server, tls, token, &served));
         }
         let (of_lines, of_notes) = (shown.clone(), shown.clone());
         thread::spawn(move || of_lines.write_lines(&stopper));
@@ -138,9 +144,11 @@ impl Shown {
 }
 
 /// Keeps a bar up to date while it is shown.
-fn count(bar: &ProgressBar, server: Address, served: &Served) {
+fn count(bar: &ProgressBar, server: Address, tls: Tls, token: Option<Token>, served: &Served) {
     let options = Options {
         retries: 0,
+        tls,
+        token,
         ..Options::default()
     };
     let mut client = Coordinate::new(Connection::new(server, options));
