@@ -58,6 +58,12 @@ pub fn states(file: &Connection, parties: usize) -> Vec<State> {
         keys(&next, model::AVAILABLE),
         "finished units, and those that they have made"
     );
+    let is_scheduled: Option<bool> = one(
+        file,
+        "SELECT next_run_us IS NOT NULL FROM work_spec WHERE CAST(name AS TEXT) = ?1",
+        "ticks",
+    );
+    assert_eq!(is_scheduled, Some(true), "the schedule goes on");
     states
 }
 
@@ -187,7 +193,7 @@ pub fn check(file: &Connection, client: &mut Client) {
     assert_eq!(wrong, 0, "work specs whose counts in the file are wrong");
     check_groups(file);
     check_rate(file);
-    check_ticks(file);
+    check_schedules(file);
 }
 
 /// The kept counts of groups are those of their units.
@@ -235,22 +241,25 @@ fn check_rate(file: &Connection) {
     }
 }
 
-/// Of the work spec with a schedule, the last unit that was made is the one which is noted, and the next one comes later.
-fn check_ticks(file: &Connection) {
-    let (last_unit, last_run, next_run): (Option<String>, Option<String>, String) = file
-        .query_row(
+/// Of a work spec with a schedule, the last unit that was made is the one which is noted, and the next one comes later.
+fn check_schedules(file: &Connection) {
+    let mut statement = file
+        .prepare(
             "SELECT (SELECT max(CAST(work_unit.name AS TEXT)) FROM work_unit
                       WHERE work_unit.work_spec_id = work_spec.id),
                     strftime('%Y-%m-%dT%H:%M:%SZ', last_run_us / 1000000, 'unixepoch'),
                     strftime('%Y-%m-%dT%H:%M:%SZ', next_run_us / 1000000, 'unixepoch')
                FROM work_spec
-              WHERE CAST(name AS TEXT) = 'ticks'",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+              WHERE next_run_us IS NOT NULL",
         )
-        .expect("the work spec");
-    assert_eq!(last_unit, last_run, "the last unit of a schedule");
-    assert!(last_run < Some(next_run), "the next one is the last one");
+        .expect("a statement");
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    for row in rows.expect("work specs") {
+        let (last_unit, last_run, next_run): (Option<String>, Option<String>, String) =
+            row.expect("a work spec");
+        assert_eq!(last_unit, last_run, "the last unit of a schedule");
+        assert!(last_run < Some(next_run), "the next one is the last one");
+    }
 }
 
 /// How many units of a work spec were archived, by status, where there are some.
