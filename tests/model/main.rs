@@ -3,7 +3,8 @@
 //! rules that is too simple to be wrong (`model.rs`, `scheduling.rs`, `reports.rs`): every answer, the
 //! counts after every step and the whole state at the end must agree. Time passes at random, operations
 //! share batches, some are undone alone and some with their batch, and the daemon is started anew. Requests for work
-//! wait, and are answered exactly when the model says that there is a unit for them, in order of arrival (`waits.rs`).
+//! wait, and are answered exactly when the model says that there is a unit for them, in order of arrival, and requests for
+//! statuses when a unit of theirs is completed or gone (`waits.rs`).
 //!
 //! COORDINATED_MODEL_SEQUENCES says how many sequences are played instead of a thousand, and
 //! COORDINATED_MODEL_SEED which ones.

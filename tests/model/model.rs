@@ -834,6 +834,18 @@ impl Model {
         Answer::Count(count)
     }
 
+    /// True if these units are there and all have yet to be completed.
+    pub fn are_all_to_be_completed(&self, spec: &str, names: &[Name]) -> bool {
+        let Some(spec) = self.specs.get(spec) else {
+            return false;
+        };
+        let is_to_be_completed = |name| {
+            let unit = spec.units.get(name).map(Unit::status);
+            unit.is_some_and(|status| !matches!(status, UnitStatus::Finished | UnitStatus::Failed))
+        };
+        !names.is_empty() && names.iter().all(is_to_be_completed)
+    }
+
     pub fn statuses(&self, spec: &str, names: &[Name]) -> Answer {
         let Some(spec) = self.specs.get(spec) else {
             return Answer::Failed(Failure::NoSuchWorkSpec);

@@ -45,7 +45,7 @@ pub fn run(
         Op::ReadLocks(paths) => model.read_locks(paths),
         Op::Spec(spec) => model.spec(spec),
         Op::SpecNames(start) => model.spec_names(*start),
-        Op::Status(spec, names) => model.statuses(spec, names),
+        Op::Status(spec, names) | Op::WaitForUnits(spec, names, _) => model.statuses(spec, names),
         Op::Data(spec, names) => model.data(spec, names),
         Op::List(spec, listing) => model.list(spec, listing),
         Op::Attempts(spec, name, limit) => model.attempts(spec, name, *limit),

@@ -337,7 +337,7 @@ fn read(running: &mut Running<'_>, operation: &Operation) -> Result<Vec<Line>, E
             let store = &mut *running.store;
             store.list_work_specs(namespace, start.as_ref(), all, &mut visit)?;
         }
-        Op::Status(spec, names) => {
+        Op::Status(spec, names) | Op::WaitForUnits(spec, names, _) => {
             let spec = running.work_spec(&Name::from_text(*spec))?.id;
             for name in names {
                 lines.push(match running.work_unit_report(spec, name)? {

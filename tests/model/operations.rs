@@ -56,6 +56,8 @@ pub enum Operation {
     GetWork(Request),
     /// The same, but if there is nothing it waits, until this time is over.
     WaitForWork(Request, Duration),
+    /// The statuses of units, which wait until one of those is completed or gone, or until this time is over.
+    WaitForUnits(&'static str, Vec<Name>, Duration),
     Report(Target, Report),
     Heartbeat(Heartbeat),
     Unregister(Name),

@@ -6,11 +6,11 @@ use super::operations::{Json, Listing, Operation, Request, Step, Subject, Target
 use super::reports::Memory;
 use super::scheduling::{Assignment, Outcome};
 use super::strategies::{SESSIONS, SPECS};
-use super::waits::{Next, Waits};
+use super::waits::{Awaited, Next, Waits};
 use super::{on_model, on_store};
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Storage, WorkSpecStore, WorkUnitStore};
-use coordinated::coordinate::{AttemptId, Counts, Error, HandedOut, Name, StorageError};
+use coordinated::coordinate::{AttemptId, Counts, Error, HandedOut, Name, StorageError, WaitsFor};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -122,8 +122,16 @@ impl Game {
         match step {
             Step::Run(session, Operation::WaitForWork(request, wait)) => {
                 if !self.get_work(*session, request)? {
-                    let world = self.world.as_mut().expect("the daemon runs");
-                    self.waits.begin(world, *session, request, *wait);
+                    let waits_for = request.waits_for();
+                    let awaited = Awaited::Work(request.clone());
+                    self.begin_to_wait(*session, awaited, waits_for, *wait);
+                }
+            }
+            Step::Run(session, Operation::WaitForUnits(spec, names, wait)) => {
+                self.statuses(*session, spec, names)?;
+                if let Some(waits_for) = self.units_to_wait_for(spec, names)? {
+                    let awaited = Awaited::Units(spec, names.clone());
+                    self.begin_to_wait(*session, awaited, waits_for, *wait);
                 }
             }
             Step::Run(session, operation) => self.run(*session, operation, false)?,
@@ -164,17 +172,72 @@ impl Game {
                 Some(Next::Ended) => continue,
                 Some(Next::Runs(id, waiting)) => (id, waiting),
             };
-            let in_turn = self.waits.first_in_turn(&self.model);
-            if self.get_work(waiting.session, &waiting.request)? {
-                agree("who gets units", &Some(id), &in_turn)?;
-                let world = self.world.as_mut().expect("the daemon runs");
-                self.waits.answered(world, id);
-            } else {
-                self.waits.sleep_again(id);
+            let still_waits_for = match &waiting.awaited {
+                Awaited::Work(request) => {
+                    let in_turn = self.waits.first_in_turn(&self.model);
+                    let has_units = self.get_work(waiting.session, request)?;
+                    if has_units {
+                        agree("who gets units", &Some(id), &in_turn)?;
+                    }
+                    (!has_units).then(|| request.waits_for())
+                }
+                Awaited::Units(spec, names) => self.units_to_wait_for(spec, names)?,
+            };
+            match still_waits_for {
+                Some(waits_for) => self.waits.sleep_again(id, waits_for),
+                None => {
+                    let world = self.world.as_mut().expect("the daemon runs");
+                    self.waits.answered(world, id);
+                }
             }
         }
         let world = self.world.as_ref().expect("the daemon runs");
         self.waits.check_all_sleep(world, &self.model)
+    }
+
+    fn begin_to_wait(
+        &mut self,
+        session: usize,
+        awaited: Awaited,
+        waits_for: WaitsFor,
+        wait: Duration,
+    ) {
+        let world = self.world.as_mut().expect("the daemon runs");
+        self.waits.begin(world, session, awaited, waits_for, wait);
+    }
+
+    fn statuses(
+        &mut self,
+        session: usize,
+        spec: &'static str,
+        names: &[Name],
+    ) -> Result<(), String> {
+        self.run(session, &Operation::Status(spec, names.to_vec()), false)
+    }
+
+    /// What a request waits for that waits for these units, if all are there and none is completed.
+    fn units_to_wait_for(
+        &mut self,
+        spec: &str,
+        names: &[Name],
+    ) -> Result<Option<WaitsFor>, String> {
+        let found = self.world().operation(|running| {
+            let spec = match running.work_spec(&Name::from_text(spec)) {
+                Err(Error::NoSuchWorkSpec { .. }) => return Ok(None),
+                spec => spec?.id,
+            };
+            let units = running.units_to_wait_for(spec, names)?;
+            Ok(units.map(|units| WaitsFor::Units(spec, units)))
+        });
+        let found = found.map_err(unforeseen)?;
+        self.model.expire();
+        let expected = self.model.are_all_to_be_completed(spec, names);
+        agree(
+            "whether there are units to wait for",
+            &found.is_some(),
+            &expected,
+        )?;
+        Ok(found)
     }
 
     /// Asks for work. True if there was some.

@@ -76,6 +76,8 @@ fn operation() -> BoxedStrategy<Operation> {
     prop_oneof![
         21 => request().prop_map(Operation::GetWork),
         5 => (request(), seconds(0..60)).prop_map(|(request, wait)| Operation::WaitForWork(request, wait)),
+        3 => (spec(), unit_names(), seconds(0..60))
+            .prop_map(|(spec, names, wait)| Operation::WaitForUnits(spec, names, wait)),
         26 => (target(), report()).prop_map(|(target, report)| Operation::Report(target, report)),
         16 => (spec(), vec(new_unit(), 1..5), if_exists())
             .prop_map(|(spec, units, if_exists)| Operation::Add(spec, units, if_exists)),

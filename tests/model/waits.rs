@@ -1,11 +1,11 @@
-//! Requests for work that wait: the store's part is `Waiters`, as the daemon uses it. The model knows which of them wait, in
-//! the order of their arrival, and asks itself whether a unit can be had.
+//! Requests that wait, for work or for units to be completed: the store's part is `Waiters`, as the daemon uses it. The model
+//! knows which of them wait, in the order of their arrival, and asks itself whether one can be answered.
 
 use super::model::Model;
 use super::operations::Request;
 use coordinated::clock::{ClockStep, Timestamp};
 use coordinated::coordinate::storage::{Storage, WorkSpecStore};
-use coordinated::coordinate::{WaiterId, Waiters, WaitsFor, Work};
+use coordinated::coordinate::{Name, WaiterId, Waiters, WaitsFor, Work};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use test_support::world::World;
@@ -25,30 +25,44 @@ pub struct Waits {
 #[derive(Clone)]
 pub struct Waiting {
     pub session: usize,
-    pub request: Request,
+    pub awaited: Awaited,
     end: Timestamp,
+}
+
+/// What a request waits for.
+#[derive(Clone)]
+pub enum Awaited {
+    /// A unit to be handed out.
+    Work(Request),
+    /// That one of these units of a work spec is completed or gone.
+    Units(&'static str, Vec<Name>),
 }
 
 /// What becomes of the request that is woken next.
 pub enum Next {
     /// Its time is over.
     Ended,
-    /// It looks for units.
+    /// It runs once more.
     Runs(WaiterId, Waiting),
 }
 
-impl Waiting {
-    fn waits_for(&self) -> WaitsFor {
+impl Request {
+    pub fn waits_for(&self) -> WaitsFor {
         let work = Work {
-            work_specs: self.request.work_specs.iter().cloned().collect(),
-            runtimes: self.request.runtimes.iter().cloned().collect(),
+            work_specs: self.work_specs.iter().cloned().collect(),
+            runtimes: self.runtimes.iter().cloned().collect(),
         };
-        let max_units = self.request.max_units;
+        let max_units = self.max_units;
         WaitsFor::Work { work, max_units }
     }
+}
 
-    fn can_have_a_unit(&self, model: &Model) -> bool {
-        !model.candidates(&self.request).is_empty()
+impl Waiting {
+    fn can_be_answered(&self, model: &Model) -> bool {
+        match &self.awaited {
+            Awaited::Work(request) => !model.candidates(request).is_empty(),
+            Awaited::Units(spec, names) => !model.are_all_to_be_completed(spec, names),
+        }
     }
 }
 
@@ -58,15 +72,23 @@ impl Waits {
     }
 
     /// Lets a request wait that has found nothing.
-    pub fn begin(&mut self, world: &mut World, session: usize, request: &Request, wait: Duration) {
+    pub fn begin(
+        &mut self,
+        world: &mut World,
+        session: usize,
+        awaited: Awaited,
+        waits_for: WaitsFor,
+        wait: Duration,
+    ) {
         if self.waiting.len() < WAITING_MAX && !wait.is_zero() {
+            let end = world.now.plus(wait);
             let waiting = Waiting {
                 session,
-                request: request.clone(),
-                end: world.now.plus(wait),
+                awaited,
+                end,
             };
             world.store.watch(true);
-            let id = self.waiters.begin(waiting.waits_for(), waiting.end);
+            let id = self.waiters.begin(waits_for, end);
             self.waiting.insert(id, waiting);
         }
     }
@@ -92,29 +114,29 @@ impl Waits {
         }
     }
 
-    /// The first one that can have a unit.
+    /// The first one that waits for work and can have a unit.
     pub fn first_in_turn(&self, model: &Model) -> Option<WaiterId> {
         let mut waiting = self.waiting.iter();
-        let first = waiting.find(|(_, waiting)| waiting.can_have_a_unit(model))?;
+        let first = waiting.find(|(_, waiting)| {
+            matches!(waiting.awaited, Awaited::Work(_)) && waiting.can_be_answered(model)
+        })?;
         Some(*first.0)
     }
 
-    /// Forgets one that got units.
+    /// Forgets one that was answered.
     pub fn answered(&mut self, world: &mut World, id: WaiterId) {
         self.remove(world, id);
     }
 
-    /// Lets one wait on that got nothing.
-    pub fn sleep_again(&mut self, id: WaiterId) {
-        if let Some(waiting) = self.waiting.get(&id) {
-            self.waiters.sleep_again(id, waiting.waits_for());
-        }
+    /// Lets one wait on.
+    pub fn sleep_again(&mut self, id: WaiterId, waits_for: WaitsFor) {
+        self.waiters.sleep_again(id, waits_for);
     }
 
-    /// No request is left that could have a unit, or whose time is over.
+    /// No request is left that could be answered, or whose time is over.
     pub fn check_all_sleep(&mut self, world: &World, model: &Model) -> Result<(), String> {
         for (id, waiting) in &self.waiting {
-            if waiting.can_have_a_unit(model) || waiting.end <= model.now {
+            if waiting.can_be_answered(model) || waiting.end <= model.now {
                 return Err(format!("{id:?} waits on, until {}", waiting.end));
             }
         }
@@ -123,7 +145,7 @@ impl Waits {
         Ok(())
     }
 
-    /// Time has passed, and nothing else has happened: nobody can have a unit before the daemon looks again.
+    /// Time has passed, and nothing else has happened: no request can be answered before the daemon looks again.
     pub fn check_time(&self, model: &Model) -> Result<(), String> {
         if self.awake_at.is_none_or(|at| at <= model.now) {
             return Ok(());
@@ -133,10 +155,10 @@ impl Waits {
         match self
             .waiting
             .iter()
-            .find(|(_, waiting)| waiting.can_have_a_unit(&model))
+            .find(|(_, waiting)| waiting.can_be_answered(&model))
         {
             Some((id, _)) => Err(format!(
-                "{id:?} could have a unit, and the daemon sleeps until {:?}",
+                "{id:?} could be answered, and the daemon sleeps until {:?}",
                 self.awake_at
             )),
             None => Ok(()),
