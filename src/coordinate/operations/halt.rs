@@ -29,8 +29,10 @@ impl<S: Storage> Operation<'_, S> {
         let has_failed = status == AttemptStatus::Failed;
         if let Some(why) = halt_after.count(&mut recent.outcomes, has_failed) {
             let mut meta = spec.meta.clone();
+            let reason = with_last_message(why, data);
+            tracing::warn!(work_spec = %spec.name, reason, "paused by halt_after");
             let pause = Pause {
-                reason: Some(with_last_message(why, data)),
+                reason: Some(reason),
                 by: Some(HALTED_BY.to_owned()),
                 since: None,
             };
