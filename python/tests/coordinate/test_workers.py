@@ -21,7 +21,7 @@ from coordinate.job_client import TaskMaster
 from coordinate.workers import ForkWorker, SingleWorker, run_worker
 from coordinated.testing import Daemon
 
-SPEC = {"name": "spec", "min_gb": 1, "module": "worker_jobs", "run_function": "append_key"}
+SPEC = {"name": "spec", "min_gb": 1, "module": "run_functions", "run_function": "append_key"}
 JOBS = """
 import os
 import sys
@@ -59,10 +59,10 @@ def wait_for(condition: Callable[[], Any], what: str = "") -> None:
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the module of the run functions, which can be imported from here, too."""
-    (tmp_path / "worker_jobs.py").write_text(JOBS)
+    (tmp_path / "run_functions.py").write_text(JOBS)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    sys.modules.pop("worker_jobs", None)
+    sys.modules.pop("run_functions", None)
 
 
 def write_config(folder: Path, address: str, **fork_worker: Any) -> Path:
@@ -148,7 +148,7 @@ def test_a_function_that_raises_fails_its_unit_alone(task_master: TaskMaster, ad
     for status in task_master.get_work_unit_status("spec", ["a", "b"]):
         assert status["status"] == task_master.FAILED
         assert status["traceback"].endswith("ValueError: this one never works\n")
-        assert "worker_jobs.py" in status["traceback"]
+        assert "run_functions.py" in status["traceback"]
     assert worker.run() is False
 
 
