@@ -10,8 +10,10 @@ mod guard;
 mod health;
 mod limits;
 mod metrics;
+mod openapi;
 mod problem;
 mod rest;
+mod routes;
 mod rpc;
 mod serve;
 

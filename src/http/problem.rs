@@ -76,6 +76,11 @@ pub(super) fn all_types() -> impl Iterator<Item = String> {
     CODES.iter().map(|code| code.wire_name())
 }
 
+/// The type of the problem with this name, as documents have it.
+pub(super) fn urn(name: &str) -> String {
+    format!("urn:coordinated:problem:{name}")
+}
+
 /// Tells of an answer which problem it is.
 #[derive(Clone, Copy)]
 pub(super) struct Type(&'static Code);
@@ -129,7 +134,7 @@ impl Problem {
     /// As JSON.
     pub(super) fn document(&self) -> Document<'_> {
         Document {
-            r#type: format!("urn:coordinated:problem:{}", self.code.wire_name()),
+            r#type: urn(&self.code.wire_name()),
             title: self.code.title,
             status: self.code.status.as_u16(),
             detail: &self.detail,

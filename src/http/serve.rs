@@ -6,7 +6,7 @@ use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
 use super::metrics::{Metrics, Sources};
 use super::problem::{self, Problem};
 use super::rest::{self, Rest};
-use super::{health, metrics, rpc};
+use super::{metrics, routes};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Stopper};
@@ -14,7 +14,7 @@ use axum::Router;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, post};
+use axum::routing::any;
 use axum_server::accept::Accept;
 use axum_server::{Address, Control, Handle};
 use std::future::{Ready, ready};
@@ -112,12 +112,11 @@ impl Http {
 
 /// All routes.
 fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
-    let routes = Router::new()
-        .route("/rpc", get(rpc::list::<S>).post(rpc::call_all::<S>))
-        .route("/rpc/{method}", post(rpc::call::<S>))
-        .route("/healthz", get(health::healthz::<S>))
-        .route("/readyz", get(health::readyz::<S>))
-        .route("/metrics", get(metrics::get::<S>))
+    let routes = routes::routes::<S>()
+        .into_iter()
+        .fold(Router::new(), |router, it| {
+            router.route(it.path, it.handler)
+        })
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(&shared));
     let rest = Rest::new(

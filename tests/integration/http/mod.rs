@@ -3,6 +3,7 @@
 mod guard;
 mod limits;
 mod metrics;
+mod openapi;
 mod rest;
 mod rpc;
 mod running;

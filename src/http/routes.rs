@@ -1,0 +1,109 @@
+//! The routes, each with what handles it and with its description in OpenAPI. REST has its own.
+
+use super::call::Shared;
+use super::openapi::{self, call_schemas, content, operation};
+use super::{health, metrics, rpc};
+use crate::coordinate::storage::Storage;
+use axum::routing::{MethodRouter, get, post};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Something at a path.
+pub(super) struct Route<S: Storage + 'static> {
+    pub(super) path: &'static str,
+    pub(super) handler: MethodRouter<Arc<Shared<S>>>,
+    /// The HTTP methods that it takes, with their descriptions.
+    pub(super) operations: Map<String, Value>,
+}
+
+/// The path of calls. It is described once for each method.
+pub(super) const CALL_PATH: &str = "/rpc/{method}";
+
+/// All routes.
+pub(super) fn routes<S: Storage + 'static>() -> Vec<Route<S>> {
+    let route = |path, handler, operations: Value| Route {
+        path,
+        handler,
+        operations: match operations {
+            Value::Object(operations) => operations,
+            _ => Map::new(),
+        },
+    };
+    let (call, outcome) = call_schemas::<S>();
+    let json_answer = |description, schema| {
+        let answer = content("application/json", description, schema);
+        json!({"responses": {"200": answer}})
+    };
+    let text_answer = |description| {
+        let answer = content("text/plain", description, json!({"type": "string"}));
+        json!({"responses": {"200": answer}})
+    };
+    let mut call_all = json_answer(
+        "The outcome of each call, in order",
+        json!({"type": "array", "items": outcome}),
+    );
+    call_all["requestBody"] = json!({
+        "required": true,
+        "content": {"application/json": {"schema": {"type": "array", "items": call}}},
+    });
+    let mut scrape = text_answer("Metrics in Prometheus' text format, or in that of OpenMetrics");
+    let filter = |name| json!({"in": "query", "name": name, "schema": {"type": "string"}});
+    scrape["parameters"] = json!([filter("namespace"), filter("work_spec")]);
+    vec![
+        route(
+            "/rpc",
+            get(rpc::list::<S>).post(rpc::call_all::<S>),
+            json!({
+                "get": operation("methods", "list_methods", "Lists the methods", json_answer(
+                    "The methods with their parameters",
+                    json!({"type": "array", "items": {"type": "object"}}),
+                )),
+                "post": operation(
+                    "methods",
+                    "call_methods",
+                    "Calls several methods, one after the other. A failed one does not affect the others",
+                    call_all,
+                ),
+            }),
+        ),
+        route(CALL_PATH, post(rpc::call::<S>), json!({})),
+        route(
+            openapi::PATH,
+            get(openapi::get::<S>),
+            json!({"get": operation("daemon", "get_openapi", "This description", json_answer(
+                "An OpenAPI document",
+                json!({"type": "object"}),
+            ))}),
+        ),
+        route(
+            "/healthz",
+            get(health::healthz::<S>),
+            json!({"get": operation(
+                "daemon",
+                "get_healthz",
+                "Whether the daemon handles requests",
+                text_answer("It does"),
+            )}),
+        ),
+        route(
+            "/readyz",
+            get(health::readyz::<S>),
+            json!({"get": operation(
+                "daemon",
+                "get_readyz",
+                "Whether the daemon can write",
+                text_answer("It can: a transaction has been begun and committed"),
+            )}),
+        ),
+        route(
+            "/metrics",
+            get(metrics::get::<S>),
+            json!({"get": operation(
+                "daemon",
+                "get_metrics",
+                "The queue and the daemon for Prometheus",
+                scrape,
+            )}),
+        ),
+    ]
+}
