@@ -1,7 +1,7 @@
 //! Handing messages to the loop, and waiting for their answers.
 
 use super::body::{Held, Memory, Share};
-use super::limits::Limits;
+use super::limits::{Limits, UPLOADS_MAX};
 use super::metrics::Metrics;
 use super::problem::{self, Problem};
 use crate::coordinate::storage::{Access, Storage};
@@ -20,18 +20,29 @@ pub(super) struct Shared<S: Storage + 'static> {
     pub(super) answers: Memory,
     /// Requests that may be begun.
     pub(super) requests: Semaphore,
+    /// Uploads that may be begun.
+    pub(super) uploads: Semaphore,
     pub(super) metrics: Arc<Metrics>,
+    /// The namespace of CBOR-RPC clients.
+    pub(super) namespace: Arc<str>,
 }
 
 impl<S: Storage + 'static> Shared<S> {
-    pub(super) fn new(submitter: Submitter<S>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        submitter: Submitter<S>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        namespace: &str,
+    ) -> Self {
         Self {
             submitter,
             limits,
             bodies: Memory::new(limits.bodies_bytes_max),
             answers: Memory::new(limits.answers_bytes_max),
             requests: Semaphore::new(limits.requests_max),
+            uploads: Semaphore::new(UPLOADS_MAX),
             metrics,
+            namespace: namespace.into(),
         }
     }
 

@@ -16,6 +16,7 @@ mod rest;
 mod routes;
 mod rpc;
 mod serve;
+mod upload;
 
 pub use guard::{Host, ParseHostError};
 pub use limits::Limits;

@@ -1,5 +1,6 @@
 //! Errors as HTTP clients get them: problem details (RFC 9457).
 
+use super::upload::UploadState;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,8 @@ pub(super) struct Problem {
     code: &'static Code,
     detail: String,
     method: Option<String>,
+    /// How far an upload has come.
+    upload: Option<UploadState>,
 }
 
 /// A kind of problem, which programs tell by its name.
@@ -58,6 +61,7 @@ codes! {
     METHOD_NOT_ALLOWED: "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this HTTP method", false;
     TOO_LARGE: "too_large", PAYLOAD_TOO_LARGE, "The body is too large", false;
     TIMED_OUT: "timed_out", REQUEST_TIMEOUT, "The body took too long", false;
+    UNKNOWN_ENCODING: "unknown_encoding", UNSUPPORTED_MEDIA_TYPE, "The encoding of the body is not known", false;
     FOREIGN_HOST: "foreign_host", MISDIRECTED_REQUEST, "The daemon does not answer to this host name", false;
     FOREIGN_ORIGIN: "foreign_origin", FORBIDDEN, "A page of another site sent the request", false;
     STOPPING: "stopping", SERVICE_UNAVAILABLE, "The daemon is stopping", true;
@@ -97,6 +101,7 @@ impl Problem {
             code,
             detail: detail.into(),
             method: None,
+            upload: None,
         }
     }
 
@@ -106,18 +111,37 @@ impl Problem {
             let bytes = error.get_some(key).and_then(Item::as_string_bytes);
             String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
         };
-        let name = text_of("code");
+        let mut problem = Self::of_code(&text_of("code"), text_of("message"));
+        problem.method = method.map(str::to_owned);
+        problem
+    }
+
+    /// The problem with the code of an error or of a batch.
+    pub(super) fn of_code(name: &str, detail: String) -> Self {
         let code = CODES.iter().find(|code| code.name == name);
-        Self {
-            code: code.unwrap_or(&DATABASE_ERROR),
-            detail: text_of("message"),
-            method: method.map(str::to_owned),
-        }
+        Self::new(code.unwrap_or(&DATABASE_ERROR), detail)
     }
 
     /// The same, with the method that was called.
     pub(super) fn of_method(mut self, method: &str) -> Self {
         self.method = Some(method.to_owned());
+        self
+    }
+
+    /// The same with how far an upload has come.
+    pub(super) fn of_upload(mut self, state: UploadState) -> Self {
+        self.upload = Some(state);
+        self
+    }
+
+    /// The same about a line.
+    pub(super) fn of_line(self, number: u64) -> Self {
+        self.after(&format!("line {number}: "))
+    }
+
+    /// The same with this before its detail.
+    pub(super) fn after(mut self, text: &str) -> Self {
+        self.detail.insert_str(0, text);
         self
     }
 
@@ -140,6 +164,7 @@ impl Problem {
             detail: &self.detail,
             method: self.method.as_deref(),
             parameter: self.parameter(),
+            upload: self.upload,
         }
     }
 
@@ -171,6 +196,8 @@ pub(super) struct Document<'a> {
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<&'a str>,
+    #[serde(flatten)]
+    upload: Option<UploadState>,
 }
 
 impl IntoResponse for Problem {

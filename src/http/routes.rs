@@ -2,7 +2,7 @@
 
 use super::call::Shared;
 use super::openapi::{self, call_schemas, content, operation};
-use super::{health, metrics, rpc};
+use super::{health, metrics, rpc, upload};
 use crate::coordinate::storage::Storage;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Map, Value, json};
@@ -49,7 +49,44 @@ pub(super) fn routes<S: Storage + 'static>() -> Vec<Route<S>> {
     let mut scrape = text_answer("Metrics in Prometheus' text format, or in that of OpenMetrics");
     let filter = |name| json!({"in": "query", "name": name, "schema": {"type": "string"}});
     scrape["parameters"] = json!([filter("namespace"), filter("work_spec")]);
+    let count = json!({"type": "integer"});
+    let state = json!({
+        "type": "object",
+        "properties": {"lines": count, "new": count, "reset": count, "skipped": count},
+        "required": ["lines", "new", "reset", "skipped"],
+    });
+    let upload_id = |is_required: bool| {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": 128});
+        json!({"in": "header", "name": "Upload-Id", "required": is_required, "schema": schema})
+    };
+    let spec = json!({
+        "in": "path", "name": "work_spec", "required": true, "schema": {"type": "string"},
+    });
+    let mut upload_state = json_answer("How far it has come", state.clone());
+    upload_state["parameters"] = json!([spec, upload_id(true), filter("namespace")]);
+    let mut add_units = json_answer("All lines are done", state);
+    let rules = json!({"type": "string", "enum": ["reset", "skip", "error"]});
+    add_units["parameters"] = json!([
+        spec,
+        upload_id(false),
+        filter("namespace"),
+        {"in": "query", "name": "if_exists", "schema": rules},
+        {"in": "query", "name": "from_line", "schema": {"type": "integer", "minimum": 1}},
+    ]);
+    add_units["requestBody"] = json!({
+        "description": "Lines, each a key, a list of key, data and meta, or an object with keys and their data",
+        "required": true,
+        "content": {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}},
+    });
     vec![
+        route(
+            "/units/{work_spec}",
+            get(upload::state::<S>).post(upload::add::<S>),
+            json!({
+                "get": operation("units", "get_upload", "How far an upload of units has come", upload_state),
+                "post": operation("units", "upload_units", "Adds units from a stream of JSON lines", add_units),
+            }),
+        ),
         route(
             "/rpc",
             get(rpc::list::<S>).post(rpc::call_all::<S>),

@@ -78,7 +78,12 @@ impl Http {
             base_path,
             settings.limits.connections_max,
         );
-        let shared = Shared::new(submitter, settings.limits, Arc::clone(&metrics));
+        let shared = Shared::new(
+            submitter,
+            settings.limits,
+            Arc::clone(&metrics),
+            &settings.namespace,
+        );
         let router = router(Arc::new(shared), &settings);
         let control = Control::new();
         let of_thread = control.clone();

@@ -26,6 +26,7 @@ mod statement;
 mod times;
 mod transaction;
 mod units;
+mod uploads;
 mod workers;
 
 pub use all_statements::all_statements;

@@ -67,6 +67,7 @@ fn document<S: Storage + 'static>(base_path: &str) -> Value {
         },
         "tags": [
             {"name": "methods", "description": "Everything that clients of CBOR-RPC can do, as JSON"},
+            {"name": "units", "description": "Adding units from a stream"},
             {"name": "daemon", "description": "Health, metrics, and this description"},
             {"name": "rest", "description": "The protocol of go-coordinate's daemon"},
         ],
@@ -146,6 +147,11 @@ fn problem_schema() -> Value {
             "detail": {"type": "string", "description": "For people"},
             "method": {"type": "string", "description": "The method that was called"},
             "parameter": {"type": "string", "description": "The parameter or option whose value can't be used"},
+            "line": {"type": "integer", "description": "The line of an upload that is at fault"},
+            "lines": {"type": "integer", "description": "Lines of an upload whose units are on disk"},
+            "new": {"type": "integer"},
+            "reset": {"type": "integer"},
+            "skipped": {"type": "integer"},
         },
         "required": ["type", "title", "status", "detail"],
     })

@@ -28,6 +28,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!(
         "../../../migrations/0015_inactive_workers.sql"
     )),
+    M::up(include_str!("../../../migrations/0018_uploads.sql")),
 ];
 
 /// Marks a file as ours: "coor".

@@ -7,6 +7,7 @@ mod openapi;
 mod rest;
 mod rpc;
 mod running;
+mod upload;
 
 use serde_json::Value as Json;
 use std::io::{Read, Write};

@@ -158,7 +158,8 @@ fn a_client_generated_from_it_adds_work_and_does_it() {
     let server = start(&[]);
     let (folder, path) = write_document(&server);
     let config = folder.path().join("config.json");
-    let settings = r#"{"package_name_override": "generated", "post_hooks": []}"#;
+    let settings = r#"{"package_name_override": "generated", "post_hooks": [],
+        "content_type_overrides": {"application/x-ndjson": "application/octet-stream"}}"#;
     std::fs::write(&config, settings).expect("it is written");
     let client = folder.path().join("client");
     run(Command::new(generator)

@@ -1,0 +1,10 @@
+//! See `bodies` in `tests/hostile/http.rs`.
+
+#![no_main]
+
+#[path = "../../hostile/http.rs"]
+mod http;
+#[path = "../../hostile/shaper.rs"]
+mod shaper;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| http::bodies(bytes));
