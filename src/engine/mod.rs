@@ -223,7 +223,7 @@ impl<S: Storage> Engine<S> {
         now: Timestamp,
         mut run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
-        self.batch.may_write |= access == Access::Write;
+        self.batch.may_write |= access.writes();
         if self.waiters.want_work() {
             self.memory.asked_for_work = Some(now);
         }

@@ -3,7 +3,7 @@
 use super::body::{self, Received};
 use super::call::Shared;
 use super::problem::{self, Problem};
-use crate::coordinate::storage::{Access, Storage};
+use crate::coordinate::storage::Storage;
 use crate::jobserver::{JobServer, MethodInfo, ResultForm};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -40,7 +40,7 @@ pub(super) async fn list<S: Storage>() -> Response {
             name: method.name,
             params: method.params,
             required: method.required,
-            writes: method.access == Access::Write,
+            writes: method.access.writes(),
         })
         .collect();
     // Fails for no method: it has only strings and numbers.

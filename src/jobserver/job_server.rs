@@ -6,7 +6,7 @@ use super::params::shown;
 use super::reply::Failures;
 use super::requests::Requests;
 use crate::clock::Timestamp;
-use crate::coordinate::storage::Storage;
+use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{Error, HandedOut, Result};
 use crate::engine::Engine;
 use coordinated_client::cbor::Item;
@@ -115,7 +115,12 @@ impl<S: Storage> JobServer<S> {
         let (config, requests) = (&*self.settings.config, &self.requests);
         let remembered = &*handed_out;
         let (results_start, out_start) = (results.len(), out.len());
-        let (progress, given) = self.engine.run(method.access, turn.now, |operation| {
+        let access = match (method.access, turn.failures) {
+            // A report that is refused may have been noted in the history all the same. Here that is an error, and undone.
+            (Access::WriteWithBatch, Failures::AsErrors) => Access::Write,
+            (access, _) => access,
+        };
+        let (progress, given) = self.engine.run(access, turn.now, |operation| {
             results.truncate(results_start);
             out.truncate(out_start);
             let mut call = Call {

@@ -78,6 +78,12 @@ const fn numbered<S: Storage, const N: usize>(mut methods: [Method<S>; N]) -> [M
 }
 
 impl<S: Storage> Method<S> {
+    /// The same method, which finds what is wrong with a request before its first write.
+    const fn undone_with_batch(mut self) -> Self {
+        self.info.access = Access::WriteWithBatch;
+        self
+    }
+
     /// The same method with its last `count` parameters optional.
     const fn optional(mut self, count: usize) -> Self {
         self.info.required -= count;
@@ -149,12 +155,13 @@ impl<S: Storage> Method<S> {
             &["work_spec_name", "options"],
             cancel::cancel_work_units,
         ),
-        writes("get_work", &["worker_id", "options"], work::get_work),
+        writes("get_work", &["worker_id", "options"], work::get_work).undone_with_batch(),
         writes(
             "update_work_unit",
             &["work_spec_name", "work_unit_key", "options"],
             work::update_work_unit,
-        ),
+        )
+        .undone_with_batch(),
         writes(
             "update_work_units",
             &["work_spec_name", "updates"],

@@ -1,5 +1,6 @@
 //! Statements: named, whole, prepared once and held. all_statements.rs lists them.
 
+use foldhash::fast::FixedState;
 use rusqlite::{CachedStatement, Connection, Row, Rows, Statement, ToSql, params_from_iter};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +21,7 @@ pub(super) use statements;
 /// borrow their connection, so it lives behind a pointer of its own, until they are gone.
 pub(super) struct Statements {
     /// By where the text stands in the program: each statement is a constant.
-    held: HashMap<(usize, usize), HeldStatement>,
+    held: HashMap<(usize, usize), HeldStatement, FixedState>,
     connection: NonNull<Connection>,
 }
 
@@ -110,7 +111,7 @@ impl Statements {
     pub(super) fn new(connection: Connection) -> Self {
         let connection = NonNull::from(Box::leak(Box::new(connection)));
         Self {
-            held: HashMap::new(),
+            held: HashMap::default(),
             connection,
         }
     }

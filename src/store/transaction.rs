@@ -1,4 +1,5 @@
-//! Batches and operations: one SQLite transaction for many operations, one savepoint for each.
+//! Batches and operations: one SQLite transaction for many operations, and a savepoint for each that may have to be undone
+//! alone.
 
 use super::cached_specs::Undo;
 use super::checkpoint::{Checkpointer, count_wal_pages};
@@ -20,6 +21,8 @@ pub(super) struct Batch {
     is_untouched: bool,
     /// Why the whole batch has to be rolled back, once it has to.
     broken: Option<StorageError>,
+    /// How many batches from this one on undo each failed operation alone.
+    careful: u32,
     /// True if what is kept in memory has to be loaded again.
     stale: bool,
     /// `PRAGMA data_version` when it was loaded.
@@ -28,6 +31,24 @@ pub(super) struct Batch {
     due_before: Option<Timestamp>,
     /// How to undo in memory what the present operation did.
     pub(super) undo: Vec<Undo>,
+}
+
+/// For how many batches each operation gets a savepoint, after one without it has cost others their batch: what failed
+/// may be tried again at once, and fail again.
+const CAREFUL_BATCHES: u32 = 1_000;
+
+/// How an operation that fails is undone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UndoBy {
+    /// It has not written.
+    Nothing,
+    /// By rolling back the transaction: it is the first one in it that writes.
+    Transaction,
+    Savepoint,
+    /// By undoing the whole batch, if it has written: if SQLite has counted more changes than these.
+    Batch {
+        changes: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,17 +71,15 @@ impl Storage for SqliteStore {
             return Err(error.clone().into());
         }
         self.begin(access)?;
-        // The first one that may write needs no savepoint: with it, all of the batch is undone.
-        let is_first = access == Access::Write && std::mem::take(&mut self.batch.is_untouched);
-        let has_savepoint = access == Access::Write && !is_first;
-        if has_savepoint {
+        let undo_by = self.how_to_undo(access);
+        if undo_by == UndoBy::Savepoint {
             self.execute("SAVEPOINT operation")?;
         }
         let mut result = run(self).map_err(|error| match error {
             Error::Storage(error) => self.full_if_beyond_limit(error).into(),
             error => error,
         });
-        if has_savepoint
+        if undo_by == UndoBy::Savepoint
             && result.is_ok()
             && let Err(error) = self.execute("RELEASE operation")
         {
@@ -68,7 +87,7 @@ impl Storage for SqliteStore {
         }
         match &result {
             Ok(_) => self.batch.undo.clear(),
-            Err(error) => self.undo_operation(error, access, is_first),
+            Err(error) => self.undo_operation(error, undo_by),
         }
         result
     }
@@ -90,6 +109,7 @@ impl Storage for SqliteStore {
 
     fn commit(&mut self) -> StorageResult<()> {
         let open = std::mem::take(&mut self.batch.open);
+        self.batch.careful = self.batch.careful.saturating_sub(1);
         let checkpoint_failure = self.checkpointer.as_ref().and_then(Checkpointer::failure);
         let broken = checkpoint_failure.cloned().or(self.batch.broken.take());
         let broken = match (open, broken) {
@@ -217,24 +237,24 @@ impl SqliteStore {
     fn try_to_begin(&mut self, access: Access) -> StorageResult<()> {
         match (self.batch.open, access) {
             (Open::Write, _) | (Open::Read, Access::Read) => return Ok(()),
-            (Open::Read, Access::Write) => {
+            (Open::Read, Access::Write | Access::WriteWithBatch) => {
                 self.batch.open = Open::Nothing;
                 self.execute("COMMIT")?;
             }
             (Open::Nothing, _) => {}
         }
-        if access == Access::Write
+        if access.writes()
             && let Some(checkpointer) = &mut self.checkpointer
         {
             checkpointer.check_wal_size(&mut self.statements)?;
         }
         match access {
             Access::Read => self.execute("BEGIN")?,
-            Access::Write => self.execute("BEGIN IMMEDIATE")?,
+            Access::Write | Access::WriteWithBatch => self.execute("BEGIN IMMEDIATE")?,
         }
         self.batch.open = match access {
             Access::Read => Open::Read,
-            Access::Write => Open::Write,
+            Access::Write | Access::WriteWithBatch => Open::Write,
         };
         self.batch.is_untouched = true;
         self.batch.due_before = self.due;
@@ -283,7 +303,20 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn undo_operation(&mut self, error: &Error, access: Access, is_first: bool) {
+    fn how_to_undo(&mut self, access: Access) -> UndoBy {
+        if access == Access::Read {
+            UndoBy::Nothing
+        } else if std::mem::take(&mut self.batch.is_untouched) {
+            UndoBy::Transaction
+        } else if access == Access::WriteWithBatch && self.batch.careful == 0 {
+            let changes = self.statements.connection().total_changes();
+            UndoBy::Batch { changes }
+        } else {
+            UndoBy::Savepoint
+        }
+    }
+
+    fn undo_operation(&mut self, error: &Error, undo_by: UndoBy) {
         let whole_batch = match error {
             Error::Storage(error @ (StorageError::Full(_) | StorageError::Unknown(_))) => {
                 Some(error.clone())
@@ -291,15 +324,24 @@ impl SqliteStore {
             _ if self.statements.connection().is_autocommit() => Some(StorageError::Other(
                 format!("the batch was undone: {error}"),
             )),
-            _ if access == Access::Read => None,
-            _ if is_first => {
-                self.batch.open = Open::Nothing;
-                self.execute("ROLLBACK").err()
-            }
-            _ => self
-                .execute("ROLLBACK TO operation")
-                .and_then(|()| self.execute("RELEASE operation"))
-                .err(),
+            _ => match undo_by {
+                UndoBy::Nothing => None,
+                UndoBy::Transaction => {
+                    self.batch.open = Open::Nothing;
+                    self.execute("ROLLBACK").err()
+                }
+                UndoBy::Savepoint => self
+                    .execute("ROLLBACK TO operation")
+                    .and_then(|()| self.execute("RELEASE operation"))
+                    .err(),
+                UndoBy::Batch { changes } => {
+                    let has_written = self.statements.connection().total_changes() != changes;
+                    has_written.then(|| {
+                        self.batch.careful = CAREFUL_BATCHES;
+                        StorageError::Other(format!("the batch was undone: {error}"))
+                    })
+                }
+            },
         };
         self.undo_in_memory();
         if whole_batch.is_some() {

@@ -40,10 +40,11 @@ pub fn run(
     if world.store.due().is_some_and(|due| due <= world.now) {
         world.operation(|running| running.expire())?;
     }
-    let access = if operation.only_reads() {
-        Access::Read
-    } else {
-        Access::Write
+    let access = match operation {
+        _ if operation.only_reads() => Access::Read,
+        // As the daemon runs them.
+        Operation::GetWork(..) | Operation::Report(..) if !undo => Access::WriteWithBatch,
+        _ => Access::Write,
     };
     let (namespace, now) = (world.namespace, world.now);
     let (limits, random) = (&world.limits, &mut world.random);

@@ -2,7 +2,7 @@
 
 use coordinated::coordinate::storage::{QueueStore, WorkSpecStore};
 use coordinated::coordinate::{
-    Assignment, Deletion, HandedOut, LEASE_DEFAULT, Reason, ReportKind, UnitStatus,
+    Assignment, Deletion, HandedOut, LEASE_DEFAULT, Outcome, Reason, ReportKind, UnitStatus,
 };
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -197,6 +197,29 @@ fn no_group_has_more_units_running_than_allowed_and_other_work_goes_on() {
     assert_eq!(again, ["b0000", "c0000", "a0000", "a0002"]);
     world.set_spec(&json!({"name": "spec", "max_running_per_group": 3, "priority": 9}));
     assert_eq!(take(&mut world, 9), ["a0003"]);
+}
+
+#[test]
+fn a_unit_that_its_worker_takes_up_again_counts_in_its_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, START);
+    world.set_spec(&json!({"name": "spec"}));
+    world.add("spec", &units("a", 2));
+    let mut handed_out = HandedOut::new(9);
+    let unit = world.get_one("w", &mut handed_out).unwrap();
+    // Another client gives it back to wait, so that it is not among those that are moved.
+    let mut given_back = report_of(ReportKind::Available);
+    given_back.delay = Some(Duration::from_secs(60));
+    let outcome = world.report(&HandedOut::new(9), "spec", &unit, &given_back);
+    assert_eq!(outcome.unwrap(), Outcome::Accepted);
+    world.set_spec(&json!({"name": "spec", "max_running_per_group": 1}));
+    requeue_all(&mut world);
+    let renewal = report_of(ReportKind::Renew);
+    let outcome = world.report(&handed_out, "spec", &unit, &renewal);
+    assert_eq!(outcome.unwrap(), Outcome::Accepted);
+    assert_eq!(groups_in(&path), [("a".to_owned(), 1, 1)]);
+    assert!(take(&mut world, 1).is_empty());
 }
 
 #[test]

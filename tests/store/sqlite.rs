@@ -785,6 +785,67 @@ fn an_operation_that_fails_leaves_the_rest_of_its_batch_standing() {
     assert_eq!(world.get_one("w", &mut nobody()).as_deref(), Some("d"));
 }
 
+/// The file has a trigger that no update of unit "bad" passes, so that handing it out fails after the first write.
+#[test]
+fn an_operation_without_a_savepoint_takes_its_batch_with_it_once_and_is_then_undone_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.db");
+    let mut world = World::open(&path, world::START);
+    world.set_spec(&json!({"name": "spec"}));
+    world.add("spec", &[json!(["bad", {}])]);
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER spoil BEFORE UPDATE ON work_unit WHEN new.name = 'bad'
+             BEGIN SELECT RAISE(ABORT, 'spoiled'); END",
+        )
+        .unwrap();
+    let (data, spec) = (world::cbor(&json!({})), name("spec"));
+    let try_to_get = |world: &mut World, unit: &str| {
+        let new = NewUnit {
+            name: name(unit),
+            data: coordinated_client::cbor::Item::from_checked(&data),
+            priority: None,
+            delay: None,
+            group: None,
+        };
+        world
+            .operation(|op| op.add_work_units(&spec, std::slice::from_ref(&new), IfExists::Reset))
+            .unwrap();
+        let failed = world.operation_that(Access::WriteWithBatch, |op| {
+            let runtimes = [String::new()];
+            let request = WorkRequest {
+                max_units: 1,
+                lease: Duration::from_secs(9),
+                work_specs: &[],
+                runtimes: &runtimes,
+            };
+            op.get_work(&name("w"), &request)
+        });
+        let message = failed.unwrap_err().to_string();
+        assert!(message.contains("spoiled"), "{message}");
+        world.store.commit()
+    };
+    let lost = try_to_get(&mut world, "c").unwrap_err().to_string();
+    assert!(lost.contains("the batch was undone"), "{lost}");
+    assert_eq!(world.counts("spec").available, 1);
+    // It is tried again at once, as workers do.
+    for unit in ["d", "e"] {
+        try_to_get(&mut world, unit).unwrap();
+    }
+    assert_eq!(world.counts("spec").available, 3);
+    other.execute_batch("DROP TRIGGER spoil").unwrap();
+    let given = world.get_work("w", 9, Duration::from_secs(9));
+    let numbers: Vec<(String, u64)> = given
+        .iter()
+        .map(|given| (format!("{:?}", given.name), given.number))
+        .collect();
+    let expected = ["\"bad\"", "\"d\"", "\"e\""].map(|name| (name.to_owned(), 1));
+    assert_eq!(numbers, expected);
+    drop(world);
+    test_support::state::look_at(&path);
+}
+
 #[test]
 fn reads_see_what_the_same_batch_has_written() {
     let mut world = World::in_memory();

@@ -34,6 +34,17 @@ pub enum Access {
     Read,
     /// It may write.
     Write,
+    /// It may write, and finds all that is wrong with its request before its first write: after that, only the store can
+    /// fail. If it does, the whole batch is undone, so that nothing has to be remembered for undoing this operation alone.
+    WriteWithBatch,
+}
+
+impl Access {
+    /// True if it may write.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        self != Self::Read
+    }
 }
 
 /// The result of storing or finding.
