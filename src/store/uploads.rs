@@ -10,7 +10,7 @@ use rusqlite::named_params;
 const KEPT: i64 = 10_000;
 
 /// Those of a deleted work spec that are removed in one step.
-const DELETED_AT_ONCE: i64 = 100;
+const DELETED_AT_ONCE: u32 = 100;
 
 statements! {
     FIND_UPLOAD = "
@@ -26,16 +26,20 @@ statements! {
     DELETE_OLD_UPLOADS = "DELETE FROM upload WHERE id <= (SELECT max(id) FROM upload) - :kept";
 
     /// Uses the index of the names.
-    DELETE_UPLOADS_TO = "
+    DELETE_UPLOAD_TO = "
         DELETE FROM upload
-         WHERE id IN (SELECT id FROM upload WHERE work_spec_id = :spec LIMIT :limit)";
+         WHERE id = (SELECT id FROM upload WHERE work_spec_id = :spec LIMIT 1)";
 }
 
 impl SqliteStore {
     /// Removes some uploads to a deleted spec. False if there is none.
     pub(super) fn delete_uploads_to(&mut self, spec: WorkSpecId) -> StorageResult<bool> {
-        let statement = self.statements.prepared(DELETE_UPLOADS_TO)?;
-        Ok(statement.execute(named_params! {":spec": spec, ":limit": DELETED_AT_ONCE})? > 0)
+        let statement = self.statements.prepared(DELETE_UPLOAD_TO)?;
+        let mut deleted = 0;
+        while deleted < DELETED_AT_ONCE && statement.execute(named_params! {":spec": spec})? > 0 {
+            deleted += 1;
+        }
+        Ok(deleted > 0)
     }
 }
 

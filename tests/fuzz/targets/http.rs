@@ -1,6 +1,7 @@
 //! See `bodies` in `tests/hostile/http.rs`.
 
 #![no_main]
+#![allow(dead_code, reason = "each target runs one of the cases")]
 
 #[path = "../../hostile/http.rs"]
 mod http;
