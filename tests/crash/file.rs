@@ -80,6 +80,13 @@ fn own_state(file: &Connection, party: usize) -> State {
         "SELECT group_concat(path_text) FROM lock WHERE CAST(owner AS TEXT) = ?1",
         &format!("w-{party}"),
     );
+    let count_of_halting = |condition: &str| -> u64 {
+        let sql = format!(
+            "SELECT count(*) FROM work_spec JOIN work_unit ON work_unit.work_spec_id = work_spec.id
+              WHERE CAST(work_spec.name AS TEXT) = 'halting-{party}' AND {condition}"
+        );
+        file.query_row(&sql, [], |row| row.get(0)).expect("a count")
+    };
     let prefix = format!("lock-{party}/");
     State {
         version,
@@ -93,6 +100,9 @@ fn own_state(file: &Connection, party: usize) -> State {
             .map(|path| path.strip_prefix(&prefix).expect("its own").to_owned())
             .collect(),
         worker: worker.map(|environment| number_of(&environment)),
+        halting_added: count_of_halting("TRUE"),
+        halting_failed: count_of_halting("status = 5"),
+        is_halted: count_of_halting("paused_by = 'halt_after'") > 0,
         ..State::default()
     }
 }
@@ -145,7 +155,9 @@ pub fn check(file: &Connection, client: &mut Client) {
     assert_eq!(problems, "ok");
     let mut statement = file.prepare("PRAGMA foreign_key_check").expect("a check");
     assert!(!statement.exists([]).expect("a check"), "a foreign key");
-    for spec in client.spec_names() {
+    // Units with a schedule may be made between the two looks.
+    let without_schedule = |spec: &String| spec != "ticks";
+    for spec in client.spec_names().into_iter().filter(without_schedule) {
         let mut counted = BTreeMap::new();
         for found in units(file, &spec, |_| 0) {
             // Over the wire, delayed ones count as available.
@@ -173,6 +185,72 @@ pub fn check(file: &Connection, client: &mut Client) {
         )
         .expect("a recount");
     assert_eq!(wrong, 0, "work specs whose counts in the file are wrong");
+    check_groups(file);
+    check_rate(file);
+    check_ticks(file);
+}
+
+/// The kept counts of groups are those of their units.
+fn check_groups(file: &Connection) {
+    let wrong: u64 = file
+        .query_row(
+            "SELECT count(*)
+               FROM (SELECT work_spec_id, coalesce(group_name, '') AS name, sum(status = 1) AS available,
+                            sum(status = 3) AS pending
+                       FROM work_unit
+                      WHERE in_turn = 1 AND (status = 1 OR status = 3)
+                      GROUP BY 1, 2) AS counted
+               FULL JOIN unit_group AS kept USING (work_spec_id, name)
+              WHERE (kept.available, kept.pending) IS NOT (counted.available, counted.pending)",
+            [],
+            |row| row.get(0),
+        )
+        .expect("a recount");
+    assert_eq!(wrong, 0, "groups whose counts in the file are wrong");
+}
+
+/// No more attempts at the shared units have begun than its rate allows, whatever the daemon went through: before each of
+/// them, a bucket that holds a burst had a token.
+fn check_rate(file: &Connection) {
+    let mut statement = file
+        .prepare(
+            "SELECT start_us FROM attempt
+               JOIN work_unit ON work_unit.id = work_unit_id
+               JOIN work_spec ON work_spec.id = work_spec_id
+              WHERE CAST(work_spec.name AS TEXT) = 'shared' AND attempt.worker IS NOT NULL
+              ORDER BY start_us",
+        )
+        .expect("a statement");
+    let starts = statement.query_map([], |row| row.get(0)).expect("attempts");
+    let (rate, burst) = model::SHARED_RATE;
+    let (mut full_at, token_us) = (0, 1_000_000 / i64::try_from(rate).expect("a rate"));
+    for (number, start) in starts.enumerate() {
+        let start: i64 = start.expect("a time");
+        full_at = start.max(full_at) + token_us;
+        let taken = (full_at - start).div_euclid(token_us);
+        assert!(
+            taken <= i64::try_from(burst).expect("a burst"),
+            "attempt {number} at {start} has begun too early"
+        );
+    }
+}
+
+/// Of the work spec with a schedule, the last unit that was made is the one which is noted, and the next one comes later.
+fn check_ticks(file: &Connection) {
+    let (last_unit, last_run, next_run): (Option<String>, Option<String>, String) = file
+        .query_row(
+            "SELECT (SELECT max(CAST(work_unit.name AS TEXT)) FROM work_unit
+                      WHERE work_unit.work_spec_id = work_spec.id),
+                    strftime('%Y-%m-%dT%H:%M:%SZ', last_run_us / 1000000, 'unixepoch'),
+                    strftime('%Y-%m-%dT%H:%M:%SZ', next_run_us / 1000000, 'unixepoch')
+               FROM work_spec
+              WHERE CAST(name AS TEXT) = 'ticks'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .expect("the work spec");
+    assert_eq!(last_unit, last_run, "the last unit of a schedule");
+    assert!(last_run < Some(next_run), "the next one is the last one");
 }
 
 /// How many units of a work spec were archived, by status, where there are some.

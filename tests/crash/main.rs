@@ -56,10 +56,12 @@ fn kill_9_at_any_moment_loses_nothing_that_was_answered() {
     let mut random = SmallRng::seed_from_u64(seed());
     let mut server = Server::start();
     let mut client = server.connect();
-    client.set_spec("{'name': 'shared', 'then': 'next'}");
+    client.set_spec(model::SHARED);
     client.set_spec("{'name': 'next'}");
+    client.set_spec(model::TICKS);
     for party in 0..PARTIES {
         client.set_spec(&model::definition(party, 0).to_string());
+        client.set_spec(&model::halting_definition(party).to_string());
     }
     let common = Common::default();
     let mut parties: Vec<Party> = (0..PARTIES)

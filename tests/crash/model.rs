@@ -10,6 +10,19 @@ use test_support::{Value, diag};
 /// Leases, workers and locks outlive the whole test, however slow it is.
 const LONG: u64 = 80_000;
 
+/// The shared work spec. It takes its groups in turn, and gives fewer units than the parties ask for.
+pub const SHARED: &str =
+    "{'name': 'shared', 'then': 'next', 'fair': true, 'max_rate': '2000/s', 'max_rate_burst': 200}";
+
+/// How many units of it may be handed out in a second, and how many at once.
+pub const SHARED_RATE: (u64, u64) = (2_000, 200);
+
+/// How many groups its units have.
+const GROUPS: u64 = 3;
+
+/// A work spec whose units the daemon makes, one each second.
+pub const TICKS: &str = "{'name': 'ticks', 'schedule': '* * * * * *', 'overlap': 'queue'}";
+
 /// A unit's status, by the numbers in the file.
 pub type Status = u8;
 pub const AVAILABLE: Status = 1;
@@ -31,6 +44,12 @@ pub struct State {
     pub added: u64,
     /// The units of the shared work spec that it got, whoever added them.
     pub shared: BTreeMap<String, Status>,
+    /// How many units it has added to its work spec that halts when one fails.
+    pub halting_added: u64,
+    /// How many of them have failed.
+    pub halting_failed: u64,
+    /// That work spec is paused.
+    pub is_halted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +97,10 @@ pub enum Request {
     /// Keys with the attempts that are told.
     ReportShared(Vec<(String, Option<u64>)>, Status),
     TakeShared(usize),
+    AddHalting(u64),
+    /// Fails the next unit of the work spec that halts.
+    FailHalting,
+    Resume,
 }
 
 /// A dictionary of 2 to 20 KB that can't be mistaken for another one.
@@ -108,6 +131,16 @@ pub fn definition(party: usize, version: u64) -> Value {
     ))
 }
 
+pub fn halting_definition(party: usize) -> Value {
+    diag(&format!(
+        "{{'name': 'halting-{party}', 'halt_after': {{'failures': 1}}}}"
+    ))
+}
+
+fn halting_key(index: u64) -> String {
+    format!("h{index:07}")
+}
+
 pub fn shared_key(party: usize, index: u64) -> String {
     format!("p{party}-{index:07}")
 }
@@ -128,6 +161,7 @@ impl Request {
         let own = Value::bytes(format!("own-{party}"));
         let worker = Value::bytes(format!("w-{party}"));
         let shared = || Value::bytes("shared");
+        let halting = || Value::bytes(format!("halting-{party}"));
         let paths = |labels: &[String]| {
             let path = |label| Value::Array(vec![Value::bytes(format!("lock-{party}")), label]);
             Value::Array(labels.iter().map(|l| path(Value::bytes(l))).collect())
@@ -208,11 +242,27 @@ impl Request {
             Request::AddShared(count) => {
                 let unit = |index| {
                     let key = Value::bytes(shared_key(party, index));
-                    Value::Array(vec![key, diag(&format!("{{'index': {index}}}"))])
+                    let group = diag(&format!("{{'group': 'g{}'}}", index % GROUPS));
+                    Value::Array(vec![key, diag(&format!("{{'index': {index}}}")), group])
                 };
                 let units = (before.added..before.added + count).map(unit).collect();
                 ("add_work_units", vec![shared(), Value::Array(units)])
             }
+            Request::AddHalting(count) => {
+                let unit = |index| {
+                    let key = Value::bytes(halting_key(index));
+                    Value::Array(vec![key, diag("{}")])
+                };
+                let all = before.halting_added..before.halting_added + count;
+                let units = Value::Array(all.map(unit).collect());
+                ("add_work_units", vec![halting(), units])
+            }
+            Request::FailHalting => {
+                let key = Value::bytes(halting_key(before.halting_failed));
+                let params = vec![halting(), key, diag("{'status': 5}")];
+                ("update_work_unit", params)
+            }
+            Request::Resume => ("control_work_spec", vec![halting(), diag("{'status': 1}")]),
         };
         (method, Value::Array(params))
     }
@@ -317,6 +367,12 @@ impl Request {
             Request::Unregister => state.worker = None,
             Request::AddShared(count) => state.added += count,
             Request::TakeShared(_) => {}
+            Request::AddHalting(count) => state.halting_added += count,
+            Request::FailHalting => {
+                state.halting_failed += 1;
+                state.is_halted = true;
+            }
+            Request::Resume => state.is_halted = false,
         }
         Value::Array(vec![result, Value::Null])
     }

@@ -174,7 +174,7 @@ impl Party {
             .map(|(key, _)| (key.clone(), told(key)))
             .take(count)
             .collect();
-        match random.random_range(0..29) {
+        match random.random_range(0..32) {
             0..5 => {
                 let numbers = first..;
                 return Request::Add(keys.into_iter().zip(numbers).collect());
@@ -231,6 +231,9 @@ impl Party {
             }
             25 | 26 => return Request::TakeShared(count + 1),
             27 => return Request::Cancel(keys),
+            28 if state.is_halted => return Request::Resume,
+            28 | 29 if state.halting_failed < state.halting_added => return Request::FailHalting,
+            30 => return Request::AddHalting(count as u64),
             _ => {}
         }
         Request::AddShared(count as u64)
