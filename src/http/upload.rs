@@ -409,7 +409,6 @@ impl<'s, S: Storage + 'static> Upload<'s, S> {
             for piece in data.chunks(self.text.piece()) {
                 self.text.push(piece)?;
                 self.take_lines().await?;
-                // Other requests have their turn.
                 tokio::task::yield_now().await;
             }
         }
@@ -438,6 +437,10 @@ impl<'s, S: Storage + 'static> Upload<'s, S> {
             let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
             (begin, self.text.searched) = (end + 1, end + 1);
             self.take_line(&line).await?;
+            // Blank lines can be very many, and other requests have their turn.
+            if self.line.is_multiple_of(SLICE_ITEMS as u64) {
+                tokio::task::yield_now().await;
+            }
         }
         self.text.bytes.drain(..begin);
         self.text.searched -= begin;
