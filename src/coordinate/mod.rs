@@ -54,10 +54,11 @@ pub use id::{AttemptId, AuditId, NamespaceId, TokenId, WorkSpecId, WorkUnitId};
 pub use lease::{LEASE_DEFAULT, LEASE_MAX, Lease};
 pub use lock::{LOCK_TIMEOUT_MAX, Lock, LockPath, lock_timeout};
 pub use memory::{Effects, Memory};
-pub use new_unit::{Added, IfExists, NewUnit};
+pub use new_unit::{Added, IfExists, NewUnit, Uploaded};
 pub use operation::Operation;
 pub use operations::{
     ArchivePass, CancellationInStatus, Deletion, DeletionInStatus, UnitAction, UnitPass,
+    UploadStep, UploadedLines,
 };
 pub use queueing::{NextGroup, Order, Place, Queued, Queueing};
 pub use rate::MaxRate;

@@ -18,6 +18,19 @@ pub enum IfExists {
     Refuse,
 }
 
+impl IfExists {
+    /// The rule that clients name so.
+    #[must_use]
+    pub fn from_wire(name: &[u8]) -> Option<Self> {
+        match name {
+            b"reset" => Some(Self::Reset),
+            b"skip" => Some(Self::Skip),
+            b"error" => Some(Self::Refuse),
+            _ => None,
+        }
+    }
+}
+
 /// What became of the units of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Added {
@@ -35,6 +48,15 @@ impl std::ops::AddAssign for Added {
         self.reset += more.reset;
         self.skipped += more.skipped;
     }
+}
+
+/// How far an upload has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uploaded {
+    /// How many of its lines are done.
+    pub lines: u64,
+    /// What became of their units.
+    pub added: Added,
 }
 
 /// A unit to be added.
@@ -132,6 +154,19 @@ impl<'a> NewUnit<'a> {
             )));
         }
         Ok(unit)
+    }
+
+    /// Reads a line of a file of units: one of [`Self::from_item`], or a map with keys and their data.
+    ///
+    /// # Errors
+    /// `Invalid`, with what is wrong.
+    pub fn from_line(line: Item<'a>, limits: &RequestLimits) -> Result<Vec<Self>> {
+        match line.as_map() {
+            Some(units) => units
+                .map(|(key, data)| Self::from_name_and_data(key, Some(data), limits))
+                .collect(),
+            None => Ok(vec![Self::from_item(line, limits)?]),
+        }
     }
 
     fn read_meta(&mut self, meta: Item<'_>) -> Result<()> {

@@ -34,6 +34,14 @@ impl Memory {
         })
     }
 
+    /// A share for a body that is not kept as a whole.
+    ///
+    /// # Errors
+    /// If there is not enough memory left.
+    pub(super) fn share_of_bodies(&self, bytes: usize) -> Result<Share, Problem> {
+        self.take(bytes).map(Share).ok_or_else(no_room_for_bodies)
+    }
+
     /// A share for what an answer is made of, which is given back when it is dropped.
     ///
     /// # Errors
@@ -105,6 +113,11 @@ pub(super) async fn read(
     }
 }
 
+fn no_room_for_bodies() -> Problem {
+    let detail = "other requests take all the memory for bodies (limit max-unread-total)";
+    Problem::new(problem::BUSY, detail)
+}
+
 async fn read_within(
     mut body: Body,
     memory: &Memory,
@@ -142,10 +155,7 @@ async fn read_within(
             (Ok(share), None) => received.share = Some(share),
             (Ok(share), Some(held)) => held.merge(share),
             (Err(_), _) => {
-                return Err(Problem::new(
-                    problem::BUSY,
-                    "other requests take all the memory for bodies (limit max-unread-total)",
-                ));
+                return Err(no_room_for_bodies());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Handing messages to the loop, and waiting for their answers.
 
 use super::body::{Held, Memory, Share};
-use super::limits::Limits;
+use super::limits::{Limits, UPLOADS_MAX};
 use super::metrics::Metrics;
 use super::problem::{self, Problem};
 use crate::clock::wall_clock;
@@ -23,7 +23,11 @@ pub(super) struct Shared<S: Storage + 'static> {
     pub(super) requests: Semaphore,
     /// Whose headers say from where a request comes.
     pub(super) proxies: Box<[Network]>,
+    /// Uploads that may be begun.
+    pub(super) uploads: Semaphore,
     pub(super) metrics: Arc<Metrics>,
+    /// The namespace of CBOR-RPC clients.
+    pub(super) namespace: Arc<str>,
 }
 
 impl<S: Storage + 'static> Shared<S> {
@@ -32,6 +36,7 @@ impl<S: Storage + 'static> Shared<S> {
         limits: Limits,
         proxies: &[Network],
         metrics: Arc<Metrics>,
+        namespace: &str,
     ) -> Self {
         Self {
             submitter,
@@ -40,7 +45,9 @@ impl<S: Storage + 'static> Shared<S> {
             answers: Memory::new(limits.answers_bytes_max),
             requests: Semaphore::new(limits.requests_max),
             proxies: proxies.into(),
+            uploads: Semaphore::new(UPLOADS_MAX),
             metrics,
+            namespace: namespace.into(),
         }
     }
 

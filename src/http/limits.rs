@@ -47,6 +47,24 @@ impl Default for Limits {
 /// The size of a request's head, 64 KiB, and of the pieces in which bodies are read: browsers send heads of a few KiB.
 pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// Uploads of units (`POST /units/SPEC`) that are received at a time, 16: each can keep the disk busy.
+pub(super) const UPLOADS_MAX: usize = 16;
+
+/// The size of a line of an upload, 4 MiB, as of a list of units that is added in one step. Larger data can be added by
+/// `add_work_units`.
+pub(super) const UPLOAD_LINE_BYTES_MAX: usize = 4 << 20;
+
+/// How many bytes of an upload are added in one step at least, if there are fewer units than a step may have.
+pub(super) const UPLOAD_BATCH_BYTES: usize = 1 << 20;
+
+/// What an upload takes of the memory for bodies, 16 MiB: its line, what is decompressed of the next ones, and its batch in
+/// CBOR, in which numbers are up to 2.25 times as long.
+pub(super) const UPLOAD_MEMORY: usize = 16 << 20;
+
+/// How many times as large an upload may become by decompression, 200: lines that are much alike are compressed to a
+/// fiftieth, bombs to a thousandth.
+pub(super) const UPLOAD_RATIO_MAX: u64 = 200;
+
 /// Threads for long reads. Each can keep a processor busy, and the loop needs one too.
 pub(super) const READER_THREADS: usize = 2;
 

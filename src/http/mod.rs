@@ -12,12 +12,16 @@ mod guard;
 mod health;
 mod limits;
 mod metrics;
+mod openapi;
 mod problem;
 mod rest;
+mod routes;
 mod rpc;
 mod serve;
+mod upload;
 
 pub use guard::{Host, ParseHostError};
 pub use limits::Limits;
 pub use metrics::Sources;
-pub use serve::{Http, Settings, paths};
+pub use routes::paths;
+pub use serve::{Http, Settings};

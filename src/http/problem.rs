@@ -1,5 +1,6 @@
 //! Errors as HTTP clients get them: problem details (RFC 9457).
 
+use super::upload::UploadState;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +16,8 @@ pub(super) struct Problem {
     method: Option<String>,
     /// After how long the same request may succeed.
     retry_after: Option<Duration>,
+    /// How far an upload has come.
+    upload: Option<UploadState>,
 }
 
 /// A kind of problem, which programs tell by its name.
@@ -63,6 +66,7 @@ codes! {
     METHOD_NOT_ALLOWED: "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this HTTP method", false;
     TOO_LARGE: "too_large", PAYLOAD_TOO_LARGE, "The body is too large", false;
     TIMED_OUT: "timed_out", REQUEST_TIMEOUT, "The body took too long", false;
+    UNKNOWN_ENCODING: "unknown_encoding", UNSUPPORTED_MEDIA_TYPE, "The encoding of the body is not known", false;
     FOREIGN_HOST: "foreign_host", MISDIRECTED_REQUEST, "The daemon does not answer to this host name", false;
     FOREIGN_ORIGIN: "foreign_origin", FORBIDDEN, "A page of another site sent the request", false;
     TOO_MANY_TRIES: "too_many_tries", TOO_MANY_REQUESTS, "Too many tries with wrong tokens", false;
@@ -82,6 +86,11 @@ pub(super) fn all_types() -> impl Iterator<Item = String> {
     CODES.iter().map(|code| code.wire_name())
 }
 
+/// The type of the problem with this name, as documents have it.
+pub(super) fn urn(name: &str) -> String {
+    format!("urn:coordinated:problem:{name}")
+}
+
 /// Tells of an answer which problem it is.
 #[derive(Clone, Copy)]
 pub(super) struct Type(&'static Code);
@@ -99,6 +108,7 @@ impl Problem {
             detail: detail.into(),
             method: None,
             retry_after: code.is_temporary.then_some(Duration::from_secs(1)),
+            upload: None,
         }
     }
 
@@ -108,13 +118,15 @@ impl Problem {
             let bytes = error.get_some(key).and_then(Item::as_string_bytes);
             String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
         };
-        let name = text_of("code");
+        let mut problem = Self::of_code(&text_of("code"), text_of("message"));
+        problem.method = method.map(str::to_owned);
+        problem
+    }
+
+    /// The problem with the code of an error or of a batch.
+    pub(super) fn of_code(name: &str, detail: String) -> Self {
         let code = CODES.iter().find(|code| code.name == name);
-        let problem = Self::new(code.unwrap_or(&DATABASE_ERROR), text_of("message"));
-        match method {
-            Some(method) => problem.of_method(method),
-            None => problem,
-        }
+        Self::new(code.unwrap_or(&DATABASE_ERROR), detail)
     }
 
     /// The same, with the method that was called.
@@ -126,6 +138,23 @@ impl Problem {
     /// The same, with the time after which the request may succeed.
     pub(super) fn retry_after(mut self, time: Duration) -> Self {
         self.retry_after = Some(time);
+        self
+    }
+
+    /// The same with how far an upload has come.
+    pub(super) fn of_upload(mut self, state: UploadState) -> Self {
+        self.upload = Some(state);
+        self
+    }
+
+    /// The same about a line.
+    pub(super) fn of_line(self, number: u64) -> Self {
+        self.after(&format!("line {number}: "))
+    }
+
+    /// The same with this before its detail.
+    pub(super) fn after(mut self, text: &str) -> Self {
+        self.detail.insert_str(0, text);
         self
     }
 
@@ -142,12 +171,13 @@ impl Problem {
     /// As JSON.
     pub(super) fn document(&self) -> Document<'_> {
         Document {
-            r#type: format!("urn:coordinated:problem:{}", self.code.wire_name()),
+            r#type: urn(&self.code.wire_name()),
             title: self.code.title,
             status: self.code.status.as_u16(),
             detail: &self.detail,
             method: self.method.as_deref(),
             parameter: self.parameter(),
+            upload: self.upload,
         }
     }
 
@@ -179,6 +209,8 @@ pub(super) struct Document<'a> {
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<&'a str>,
+    #[serde(flatten)]
+    upload: Option<UploadState>,
 }
 
 impl IntoResponse for Problem {

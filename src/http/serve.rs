@@ -4,22 +4,20 @@ use super::authenticate::{Who, admit};
 use super::call::Shared;
 use super::guard::{self, Host};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
+use super::metrics;
 use super::metrics::{Metrics, Sources};
 use super::problem::{self, Problem};
-use super::rest::{self, Rest};
-use super::{health, metrics, rpc};
+use super::rest::Rest;
+use super::routes::{self, State};
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Scope, Scopes};
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Network, Stopper};
 use crate::tls::{FIRST_BYTE, HANDSHAKE_MAX, TlsServer};
 use axum::Router;
-use axum::extract::FromRef;
 use axum::handler::Handler;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, get, post};
 use axum_server::accept::Accept;
 use axum_server::{Address, Control, Handle};
 use rustls::ServerConfig;
@@ -101,6 +99,7 @@ impl Http {
             settings.limits,
             &settings.trusted_proxies,
             Arc::clone(&metrics),
+            &settings.namespace,
         );
         let router = router(Arc::new(shared), &settings);
         let control = Control::new();
@@ -133,64 +132,7 @@ impl Http {
     }
 }
 
-/// What all handlers share.
-struct State<S: Storage + 'static> {
-    shared: Arc<Shared<S>>,
-    rest: Arc<Rest<S>>,
-}
-
-impl<S: Storage> Clone for State<S> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            rest: Arc::clone(&self.rest),
-        }
-    }
-}
-
-impl<S: Storage> FromRef<State<S>> for Arc<Shared<S>> {
-    fn from_ref(state: &State<S>) -> Self {
-        Self::clone(&state.shared)
-    }
-}
-
-impl<S: Storage> FromRef<State<S>> for Arc<Rest<S>> {
-    fn from_ref(state: &State<S>) -> Self {
-        Self::clone(&state.rest)
-    }
-}
-
-/// A path, who may use it, and what is there.
-type Route<S> = (&'static str, Who, MethodRouter<State<S>>);
-
 /// All routes.
-fn routes<S: Storage>() -> [Route<S>; 9] {
-    [
-        (
-            "/rpc",
-            Who::Known,
-            get(rpc::list::<S>).post(rpc::call_all::<S>),
-        ),
-        ("/rpc/{method}", Who::Known, post(rpc::call::<S>)),
-        ("/healthz", Who::Everybody, get(health::healthz::<S>)),
-        ("/readyz", Who::Everybody, get(health::readyz::<S>)),
-        (
-            "/metrics",
-            Who::With(Scopes::of(&[Scope::Metrics])),
-            get(metrics::get::<S>),
-        ),
-        ("/", Who::Known, any(rest::handle::<S>)),
-        ("/summary", Who::Known, any(rest::handle::<S>)),
-        ("/namespace", Who::Known, any(rest::handle::<S>)),
-        ("/namespace/{*path}", Who::Known, any(rest::handle::<S>)),
-    ]
-}
-
-/// The paths of all routes.
-pub fn paths<S: Storage>() -> impl Iterator<Item = &'static str> {
-    routes::<S>().into_iter().map(|(path, ..)| path)
-}
-
 fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
     let base_path = settings.base_path.trim_end_matches('/');
     let admitted = |who| from_fn_with_state((Arc::clone(&shared), who), admit::<S>);
@@ -200,8 +142,8 @@ fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
         rest: Arc::new(rest),
     };
     let mut router = Router::new();
-    for (path, who, handler) in routes() {
-        router = router.route(path, handler.layer(admitted(who)));
+    for route in routes::routes() {
+        router = router.route(route.path, route.handler.layer(admitted(route.who)));
     }
     let router = router
         .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))

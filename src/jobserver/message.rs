@@ -70,6 +70,11 @@ impl Problem {
         }
     }
 
+    /// Its name for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// A request whose last step was rolled back.
     pub(super) fn of_batch(error: &BatchError, has_earlier_steps: bool) -> Self {
         Self {

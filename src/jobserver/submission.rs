@@ -332,6 +332,17 @@ pub enum Failure {
     Batch(#[from] BatchError),
 }
 
+impl Failure {
+    /// Its name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Operation(error) => error.code(),
+            Self::Batch(error) => Problem::of_batch(error, false).code(),
+        }
+    }
+}
+
 /// An operation on the loop's side.
 struct OperationTask<R, K> {
     actor: Arc<Actor>,

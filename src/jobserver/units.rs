@@ -44,12 +44,8 @@ fn read_if_exists(option: &Param<'_>) -> Result<IfExists> {
     let Some(name) = option.optional_unit_name()? else {
         return Ok(IfExists::default());
     };
-    match name.bytes() {
-        b"reset" => Ok(IfExists::Reset),
-        b"skip" => Ok(IfExists::Skip),
-        b"error" => Ok(IfExists::Refuse),
-        _ => Err(option.error(format_args!("expected reset, skip or error, got {name}"))),
-    }
+    IfExists::from_wire(name.bytes())
+        .ok_or_else(|| option.error(format_args!("expected reset, skip or error, got {name}")))
 }
 
 #[derive(Clone)]

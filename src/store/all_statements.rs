@@ -15,6 +15,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::outputs::STATEMENTS,
         super::cancellations::STATEMENTS,
         super::lists::STATEMENTS,
+        super::uploads::STATEMENTS,
         super::workers::STATEMENTS,
         super::locks::STATEMENTS,
         super::times::STATEMENTS,

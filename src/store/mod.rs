@@ -28,6 +28,7 @@ mod times;
 mod tokens;
 mod transaction;
 mod units;
+mod uploads;
 mod workers;
 
 pub use all_statements::all_statements;

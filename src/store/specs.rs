@@ -597,7 +597,10 @@ impl WorkSpecStore for SqliteStore {
                 }
             }
         };
-        if self.delete_units_of(deleted, limit)? && !self.delete_output_slice_for(deleted)? {
+        if self.delete_units_of(deleted, limit)?
+            && !self.delete_output_slice_for(deleted)?
+            && !self.delete_uploads_to(deleted)?
+        {
             if self.delete_groups_of(deleted, limit)? {
                 return Ok(());
             }

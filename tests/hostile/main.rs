@@ -3,6 +3,7 @@
 //! shapes. The fuzz targets in `tests/fuzz/` run the same cases for longer.
 
 mod cases;
+mod http;
 mod memory;
 mod shaper;
 
@@ -119,6 +120,11 @@ proptest! {
     #[test]
     fn any_requests_do_no_harm(bytes in vec(any::<u8>(), 0..600)) {
         run(cases::methods, &bytes);
+    }
+
+    #[test]
+    fn any_bodies_over_http_do_no_harm(bytes in vec(any::<u8>(), 0..600)) {
+        http::bodies(&bytes);
     }
 
     #[test]

@@ -167,6 +167,56 @@ fn work_ends_when_all_units_are_finished_however_they_are_reported() {
 }
 
 #[test]
+fn work_goes_over_http_however_units_are_reported() {
+    let server = Server::start_with(&["--http", "127.0.0.1:0"]);
+    let address = server.http().replace("http://", "");
+    let http = format!("--http={address}");
+    for (finish, reports, call) in [
+        ("single", 100, "update_work_unit"),
+        ("pipelined", 100, "update_work_unit"),
+        ("together", 20, "update_work_units"),
+    ] {
+        let mut arguments = vec!["work", &http, "--prepare", "100", "--connections", "4"];
+        arguments.extend(["--jobs", "5", "--finish", finish]);
+        let figures = figures(server.address(), &arguments);
+        assert_eq!(figures["finished"], 100, "{finish}");
+        assert_eq!(figures["options"]["http"], address);
+        assert_eq!(count(&figures, call), reports);
+        assert_eq!(count(&figures, "get_work"), 24);
+        assert_times_are_plausible(&figures);
+    }
+    let client = server.http();
+    let metrics = ureq::get(format!("{client}/metrics")).call();
+    let metrics = metrics
+        .expect("an answer")
+        .body_mut()
+        .read_to_string()
+        .expect("a text");
+    let over_http = metrics.lines().find(|line| {
+        line.contains("interface=\"http\"") && line.contains("method=\"update_work_unit\"")
+    });
+    assert!(
+        over_http.is_some_and(|line| line.ends_with(" 200")),
+        "{over_http:?}"
+    );
+}
+
+#[test]
+fn work_says_what_to_do_if_nothing_serves_http_there() {
+    let server = Server::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let http = format!("--http={}", free.local_addr().expect("an address"));
+    drop(free);
+    let exit = bench(server.address(), &["work", &http, "--prepare", "1"]);
+    assert_eq!(exit.code, Some(1));
+    assert!(
+        exit.stderr.contains("nothing answers HTTP"),
+        "{}",
+        exit.stderr
+    );
+}
+
+#[test]
 fn work_ends_after_its_time() {
     let server = Server::start();
     let figures = figures(

@@ -193,6 +193,51 @@ fn thousands_of_connections_that_are_opened_and_left_hold_nobody_up() {
     server.connect().call("now", "");
 }
 
+#[test]
+fn thousands_of_connections_over_http_that_are_idle_or_half_a_request_hold_nobody_up() {
+    let _alone = alone();
+    let may_open = limit_open_files(0, None);
+    let count = may_open.saturating_sub(200).min(5_000);
+    let server = Server::start_with(&[
+        "--http",
+        "127.0.0.1:0",
+        "--http-max-connections",
+        &count.to_string(),
+    ]);
+    let worker = Worker::start(&server);
+    worker.goes_on();
+    let before = memory(&server, "VmRSS");
+    let address = server.http().replace("http://", "");
+    let request = "POST /rpc/now HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let mut answer = [0; 1 << 10];
+    let left: Vec<TcpStream> = (0..count)
+        .map(|number| {
+            let mut stream = TcpStream::connect(&address).expect("a connection");
+            match number % 3 {
+                0 => stream
+                    .write_all(&request.as_bytes()[..20])
+                    .expect("half a head"),
+                1 => {
+                    stream.write_all(request.as_bytes()).expect("a request");
+                    let read = stream.read(&mut answer).expect("an answer");
+                    assert!(answer[..read].starts_with(b"HTTP/1.1 200 "));
+                }
+                _ => {}
+            }
+            stream
+        })
+        .collect();
+    worker.goes_on();
+    let each = memory(&server, "VmRSS").saturating_sub(before) / count;
+    assert!(each < 32 << 10, "{each} bytes for each connection");
+    for mut stream in left {
+        stream.set_nonblocking(true).expect("nonblocking");
+        let ended = matches!(stream.read(&mut answer), Ok(0));
+        assert!(!ended, "a connection was closed");
+    }
+    worker.goes_on();
+}
+
 /// How much processor time the daemon has used, in ticks of the system's clock.
 fn processor_ticks(server: &Server) -> u64 {
     let path = format!("/proc/{}/stat", server.pid());

@@ -14,3 +14,4 @@ mod retention;
 mod schedules;
 mod sqlite;
 mod upgrades;
+mod uploads;

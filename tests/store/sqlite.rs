@@ -16,12 +16,13 @@ use std::time::Duration;
 use test_support::world::{self, World, name, nobody, report_of};
 
 /// Tables that grow with the queue. Work specs, namespaces and locks are few.
-const LARGE_TABLES: [&str; 5] = [
+const LARGE_TABLES: [&str; 6] = [
     "work_unit",
     "attempt",
     "worker",
     "cancellation",
     "unit_group",
+    "upload",
 ];
 
 /// Steps that go through a whole index on purpose: one that holds only the attempts which run now, or the units

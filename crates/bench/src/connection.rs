@@ -1,7 +1,9 @@
 //! One connection to the server: requests out, answers in, in order.
 
 use super::failure::Failure;
-use super::wire::{Answer, Call, ID_FIRST, Request};
+use super::http;
+use super::wire::{Answer, Call, ID_FIRST, Protocol, Request};
+use coordinated_client::cbor::Item;
 use coordinated_client::cborrpc::framing::{Frame, FrameLimits, Framer};
 use coordinated_client::{Address, Tls};
 use mio::event::{Event, Source};
@@ -31,8 +33,11 @@ enum Socket {
 
 /// An open connection.
 pub(super) struct Connection {
+    protocol: Protocol,
     socket: Socket,
     received: Received,
+    /// The result of an answer that was not CBOR.
+    translated: Vec<u8>,
     pub(super) calls: Calls,
 }
 
@@ -57,15 +62,21 @@ struct Received {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    framer: Framer,
+    /// What cuts CBOR-RPC into messages; `None` for HTTP.
+    framer: Option<Framer>,
 }
 
 impl Connection {
     /// Connects. Number 0 is the first connection, by which it shows whether there is a server.
     ///
     /// # Errors
-    /// `NoServer` if nobody listens there.
-    pub(super) fn open(address: &Address, tls: &Tls, number: usize) -> Result<Self, Failure> {
+    /// `NoServer` or `NoHttp` if nobody listens there, `NoConnection`.
+    pub(super) fn open(
+        address: &Address,
+        tls: &Tls,
+        protocol: Protocol,
+        number: usize,
+    ) -> Result<Self, Failure> {
         let socket = match address {
             Address::Tcp { host, port } => connect(host, *port).map(Socket::Tcp),
             Address::Tls { host, port } => connect(host, *port).and_then(|stream| {
@@ -78,20 +89,32 @@ impl Connection {
             }),
         };
         let socket = socket.map_err(|source| match number {
+            _ if protocol == Protocol::Http && source.kind() == ErrorKind::ConnectionRefused => {
+                Failure::NoHttp {
+                    address: address.clone(),
+                    source,
+                }
+            }
             0 => Failure::NoServer {
                 address: address.clone(),
                 source,
             },
             _ => Failure::NoConnection { number, source },
         })?;
+        let framer = match protocol {
+            Protocol::CborRpc => Some(Framer::new(ANSWER_LIMITS)),
+            Protocol::Http => None,
+        };
         Ok(Self {
+            protocol,
             socket,
             received: Received {
                 bytes: Vec::new(),
                 start: 0,
                 end: 0,
-                framer: Framer::new(ANSWER_LIMITS),
+                framer,
             },
+            translated: Vec::new(),
             calls: Calls {
                 output: Vec::new(),
                 written: 0,
@@ -181,7 +204,13 @@ impl Connection {
                     return Err(self.broken("an answer came that nobody asked for"));
                 };
                 let message = &self.received.bytes[message];
-                let answer = Answer::parse(message, waiting.call, waiting.id)?;
+                let answer = match self.protocol {
+                    Protocol::CborRpc => Answer::parse(message, waiting.call, waiting.id)?,
+                    Protocol::Http => {
+                        http::write_result(&mut self.translated, message, waiting.call)?;
+                        Answer::of_result(Item::from_checked(&self.translated), waiting.call)
+                    }
+                };
                 take(&waiting, &answer, &mut self.calls)?;
             }
         }
@@ -262,11 +291,11 @@ impl Received {
     /// Where the next whole message is.
     fn next(&mut self) -> Result<Option<Range<usize>>, String> {
         let buffered = &self.bytes[self.start..self.end];
-        match self
-            .framer
-            .next(buffered)
-            .map_err(|error| error.to_string())?
-        {
+        let frame = match &mut self.framer {
+            Some(framer) => framer.next(buffered).map_err(|error| error.to_string())?,
+            None => http::next_response(buffered)?,
+        };
+        match frame {
             Frame::Incomplete => Ok(None),
             Frame::Complete { message, consumed } => {
                 let range = self.start + message.start..self.start + message.end;

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::failure::Failure;
 use super::ledger::Counts;
-use super::wire::{Answer, Call, Request};
+use super::wire::{Answer, Call, Protocol, Request};
 use coordinated_client::cbor::Kind;
 use coordinated_client::{Address, Tls};
 use mio::{Events, Poll, Token};
@@ -24,7 +24,7 @@ impl Control {
     /// `NoServer`.
     pub(super) fn open(address: &Address, tls: &Tls) -> Result<Self, Failure> {
         let poll = Poll::new()?;
-        let mut connection = Connection::open(address, tls, 0)?;
+        let mut connection = Connection::open(address, tls, Protocol::CborRpc, 0)?;
         connection.register(poll.registry(), Token(0))?;
         Ok(Self {
             connection,

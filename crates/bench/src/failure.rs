@@ -13,6 +13,11 @@ pub(super) enum Failure {
     )]
     NoServer { address: Address, source: io::Error },
     #[error(
+        "nothing answers HTTP at {address} ({source}): give the address that the daemon was started \
+         with, as --http=ADDR"
+    )]
+    NoHttp { address: Address, source: io::Error },
+    #[error(
         "work spec '{0}' is there already: name another with --spec, or let --force delete it \
          with all its units"
     )]

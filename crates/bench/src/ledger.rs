@@ -14,6 +14,8 @@ pub(super) const LEASE: Duration = Duration::from_secs(900);
 #[derive(Clone, Copy)]
 pub(super) struct Held {
     pub(super) name: UnitName,
+    /// The id of the attempt, if the worker has asked for it.
+    pub(super) attempt: Option<u64>,
     number: usize,
     lease_until: Instant,
 }
@@ -126,6 +128,7 @@ impl Ledger {
         self.handed_out += 1;
         Ok(Held {
             name: self.names.name(number as u64),
+            attempt: None,
             number,
             lease_until,
         })

@@ -3,9 +3,9 @@
 //!
 //! One thread and one loop ([`drive`]) serve all connections; what a connection does is its
 //! [`drive::Role`]. Requests are encoded once and patched, and answers are walked where they lie, so
-//! that the generator costs little beside the server. A [`ledger`] knows what has become of each
-//! unit, and every answer is held against it. It knows nothing of the daemon's inner rooms: only the
-//! wire.
+//! that the generator costs little beside the server; [`http`] translates both for connections that
+//! speak HTTP. A [`ledger`] knows what has become of each unit, and every answer is held against it.
+//! It knows nothing of the daemon's inner rooms: only the wire.
 
 #![warn(missing_docs, unreachable_pub)]
 
@@ -15,6 +15,7 @@ mod connection;
 mod control;
 mod drive;
 mod failure;
+mod http;
 mod idle;
 mod latency;
 mod ledger;

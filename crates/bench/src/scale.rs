@@ -8,7 +8,7 @@ use super::mixed::{read_page, write_page_params};
 use super::report::{Figures, bytes, grouped, micros};
 use super::run::Counting;
 use super::session::Session;
-use super::wire::{Answer, Call, PAGE_UNITS, Request};
+use super::wire::{Answer, Call, PAGE_UNITS, Protocol, Request};
 use super::work::{Finish, Style, WhenEmpty, get_work_request, read_work};
 use super::{Outcome, add, parse_number};
 use clap::builder::RangedU64ValueParser;
@@ -101,7 +101,7 @@ fn probe(session: &mut Session<'_>, rounds: u64) -> Result<(), Failure> {
     let (control, run) = (&mut session.control, &mut session.run);
     let total = run.ledger.added;
     let names = run.ledger.names();
-    let get_work = get_work_request(spec, "bench-0", 1);
+    let get_work = get_work_request(Protocol::CborRpc, spec, "bench-0", 1);
     let mut finish = Request::finish(spec);
     let count = count_request(spec);
     let middle = names.middle(total, PAGE_UNITS as u64);
@@ -120,7 +120,7 @@ fn probe(session: &mut Session<'_>, rounds: u64) -> Result<(), Failure> {
         run.check_interrupt()?;
         let (unit, time) = control.exchange(&get_work, |answer, asked| {
             let mut unit = None;
-            read_work(answer, spec, 1, |name| {
+            read_work(answer, spec, 1, |name, _| {
                 unit = Some(run.ledger.hand_out(name, asked)?);
                 Ok(())
             })?;

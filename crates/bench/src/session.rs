@@ -8,10 +8,11 @@ use super::failure::Failure;
 use super::latency::Latencies;
 use super::report::{Figures, ServerFigures};
 use super::run::Run;
+use super::wire::Protocol;
 use super::work::{Style, WhenEmpty, Worker};
 use super::{NewBar, Target, process};
 use coordinated_client::cbor::Value;
-use coordinated_client::{Coordinate, Name, Options, Tls};
+use coordinated_client::{Address, Coordinate, Name, Options, Tls};
 use std::time::{Duration, Instant};
 
 /// What the scenarios work with.
@@ -75,9 +76,23 @@ impl<'a> Session<'a> {
     /// # Errors
     /// `NoConnection`.
     pub(super) fn client(&mut self, role: impl Role + 'static) -> Result<Client, Failure> {
+        let target = self.target;
+        self.client_at(&target.server, Protocol::CborRpc, role)
+    }
+
+    /// Opens a connection for a role at another address of the server.
+    ///
+    /// # Errors
+    /// `NoConnection`, `NoHttp`.
+    pub(super) fn client_at(
+        &mut self,
+        address: &Address,
+        protocol: Protocol,
+        role: impl Role + 'static,
+    ) -> Result<Client, Failure> {
         self.opened += 1;
         Ok(Client {
-            connection: Connection::open(&self.target.server, &self.tls, self.opened)?,
+            connection: Connection::open(address, &self.tls, protocol, self.opened)?,
             role: Box::new(role),
         })
     }
@@ -90,7 +105,13 @@ impl<'a> Session<'a> {
 
     /// The role of the worker with this number.
     pub(super) fn worker(&self, number: usize, style: Style, when_empty: WhenEmpty) -> Worker {
-        Worker::new(&self.target.spec, number, style, when_empty)
+        Worker::new(
+            &self.target.spec,
+            Protocol::CborRpc,
+            number,
+            style,
+            when_empty,
+        )
     }
 
     /// Makes the next measurement end after this time, if not before.

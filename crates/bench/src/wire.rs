@@ -4,6 +4,7 @@
 //! known servers takes.
 
 use super::failure::Failure;
+use super::http;
 use super::names::{NAME_BYTES, UnitName};
 use coordinated_client::cbor::item::Items;
 use coordinated_client::cbor::{Item, Kind, Writer, scan};
@@ -69,9 +70,17 @@ impl Call {
     }
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    CborRpc,
+    Http,
+}
+
 /// A request in its frame, to be sent any number of times with another id each.
 pub(super) struct Request {
     pub(super) call: Call,
+    protocol: Protocol,
     content: Vec<u8>,
     frame: Vec<u8>,
     name_at: Option<usize>,
@@ -86,8 +95,18 @@ pub(super) const ID_FIRST: u32 = 0x1_0000;
 impl Request {
     /// A request with the parameters that `write` writes: the head of a list, and its items.
     pub(super) fn new(call: Call, write: impl FnOnce(&mut Writer<'_>)) -> Self {
+        Self::over(Protocol::CborRpc, call, write)
+    }
+
+    /// The same for a connection that may speak HTTP.
+    pub(super) fn over(
+        protocol: Protocol,
+        call: Call,
+        write: impl FnOnce(&mut Writer<'_>),
+    ) -> Self {
         let mut request = Self {
             call,
+            protocol,
             content: Vec::new(),
             frame: Vec::new(),
             name_at: None,
@@ -99,7 +118,14 @@ impl Request {
     /// Puts other parameters into the request. It keeps its memory.
     pub(super) fn rewrite(&mut self, write: impl FnOnce(&mut Writer<'_>)) {
         self.content.clear();
+        self.frame.clear();
         let mut writer = Writer::new(&mut self.content);
+        if self.protocol == Protocol::Http {
+            write(&mut writer);
+            let params = Item::from_checked(&self.content);
+            http::write_request(&mut self.frame, self.call.method(), params);
+            return;
+        }
         writer.map(3);
         writer.bytes(b"id");
         writer.unsigned(u64::from(ID_FIRST));
@@ -107,7 +133,6 @@ impl Request {
         writer.bytes(self.call.method().as_bytes());
         writer.bytes(b"params");
         write(&mut writer);
-        self.frame.clear();
         write_frame(&mut self.frame, &self.content);
     }
 
@@ -119,7 +144,7 @@ impl Request {
             writer.bytes(spec.as_bytes());
             writer.bytes(&[0; NAME_BYTES]);
             name_at = writer.len() - NAME_BYTES;
-            write_finished(writer);
+            write_finished(writer, None);
         });
         request.name_at = Some(request.frame.len() - request.content.len() + name_at);
         request
@@ -132,19 +157,27 @@ impl Request {
         }
     }
 
-    /// Appends the frame to `out`.
+    /// Appends the frame to `out`. HTTP has no ids.
     pub(super) fn append_to(&self, out: &mut Vec<u8>, id: u32) {
+        if self.protocol == Protocol::Http {
+            out.extend_from_slice(&self.frame);
+            return;
+        }
         let id_at = out.len() + self.frame.len() - self.content.len() + ID_AT;
         out.extend_from_slice(&self.frame);
         out[id_at..id_at + 4].copy_from_slice(&id.to_be_bytes());
     }
 }
 
-/// The options of a report that a unit is finished.
-pub(super) fn write_finished(writer: &mut Writer<'_>) {
-    writer.map(1);
+/// The options of a report that a unit is finished, by an attempt if it is told.
+pub(super) fn write_finished(writer: &mut Writer<'_>, attempt: Option<u64>) {
+    writer.map(1 + usize::from(attempt.is_some()));
     writer.bytes(b"status");
     writer.unsigned(4);
+    if let Some(attempt) = attempt {
+        writer.bytes(b"attempt");
+        writer.unsigned(attempt);
+    }
 }
 
 /// What a server answered to one call.
@@ -154,6 +187,14 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
+    /// An answer with this result.
+    pub(super) fn of_result(result: Item<'a>, call: Call) -> Self {
+        Self {
+            call,
+            content: Ok(result),
+        }
+    }
+
     /// Reads the response with the given id.
     ///
     /// # Errors

@@ -6,10 +6,11 @@ use super::failure::Failure;
 use super::ledger::{Held, LEASE};
 use super::run::{Counting, Run};
 use super::session::Session;
-use super::wire::{Answer, Call, Request, is_nothing, write_finished};
+use super::wire::{Answer, Call, Protocol, Request, is_nothing, write_finished};
 use super::{Outcome, add, parse_count, parse_number};
 use clap::ValueEnum;
-use coordinated_client::cbor::Item;
+use coordinated_client::Address;
+use coordinated_client::cbor::{Item, Kind};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,16 @@ pub(super) struct Args {
     #[command(flatten)]
     style: Style,
 
+    /// Work over HTTP, as JSON at POST /rpc/METHOD, instead of CBOR-RPC. All else goes over CBOR-RPC
+    #[arg(
+        long,
+        value_name = "ADDR",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = HTTP_ADDRESS
+    )]
+    http: Option<Address>,
+
     /// How long to work; without it, until there is no more work
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     seconds: Option<Duration>,
@@ -31,6 +42,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "UNITS", default_value = "100k", value_parser = parse_number)]
     prepare: u64,
 }
+
+/// Where a daemon serves HTTP if it was not told otherwise.
+const HTTP_ADDRESS: &str = "127.0.0.1:5980";
 
 /// How a worker works.
 #[derive(clap::Args, Clone, Copy)]
@@ -79,7 +93,14 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Outcome, Fai
     let mut clients = Vec::new();
     for _ in 0..args.connections {
         let number = clients.len();
-        clients.push(session.client(session.worker(number, args.style, WhenEmpty::End))?);
+        let worker = |protocol| {
+            let spec = &session.target.spec;
+            Worker::new(spec, protocol, number, args.style, WhenEmpty::End)
+        };
+        clients.push(match &args.http {
+            Some(address) => session.client_at(address, Protocol::Http, worker(Protocol::Http))?,
+            None => session.client(worker(Protocol::CborRpc))?,
+        });
     }
     session
         .run
@@ -92,6 +113,7 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Outcome, Fai
             "connections": args.connections,
             "jobs": args.style.jobs,
             "finish": args.style.finish.word(),
+            "http": args.http.as_ref().map(Address::to_string),
             "seconds": args.seconds.map(|time| time.as_secs_f64()),
             "prepare": args.prepare,
         }),
@@ -116,6 +138,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 /// Gets units, finishes them, and begins anew.
 pub(super) struct Worker {
     spec: String,
+    protocol: Protocol,
     style: Style,
     when_empty: WhenEmpty,
     get_work: Request,
@@ -128,16 +151,26 @@ pub(super) struct Worker {
 
 impl Worker {
     /// The worker with this number.
-    pub(super) fn new(spec: &str, number: usize, style: Style, when_empty: WhenEmpty) -> Self {
-        let finish = match style.finish {
-            Finish::Single | Finish::Pipelined => Request::finish(spec),
-            Finish::Together => Request::new(Call::FinishTogether, |writer| writer.array(0)),
+    pub(super) fn new(
+        spec: &str,
+        protocol: Protocol,
+        number: usize,
+        style: Style,
+        when_empty: WhenEmpty,
+    ) -> Self {
+        let finish = match (style.finish, protocol) {
+            (Finish::Together, _) => {
+                Request::over(protocol, Call::FinishTogether, |writer| writer.array(0))
+            }
+            (_, Protocol::CborRpc) => Request::finish(spec),
+            (_, Protocol::Http) => Request::over(protocol, Call::Finish, |writer| writer.array(0)),
         };
         Self {
             spec: spec.to_owned(),
+            protocol,
             style,
             when_empty,
-            get_work: get_work_request(spec, &format!("bench-{number}"), style.jobs),
+            get_work: get_work_request(protocol, spec, &format!("bench-{number}"), style.jobs),
             finish,
             held: Vec::new(),
             reported: 0,
@@ -160,8 +193,13 @@ impl Worker {
     ) -> Result<Wake, Failure> {
         self.held.clear();
         (self.reported, self.answered) = (0, 0);
-        read_work(answer, &self.spec, self.style.jobs, |name| {
-            self.held.push(run.ledger.hand_out(name, waiting.since)?);
+        read_work(answer, &self.spec, self.style.jobs, |name, attempt| {
+            if attempt.is_none() && self.protocol == Protocol::Http {
+                return Err(answer.unreadable("a unit's attempt was expected"));
+            }
+            let mut unit = run.ledger.hand_out(name, waiting.since)?;
+            unit.attempt = attempt;
+            self.held.push(unit);
             Ok(())
         })?;
         if self.held.is_empty() {
@@ -180,7 +218,15 @@ impl Worker {
 
     fn report_next(&mut self, calls: &mut Calls) {
         if let Some(unit) = self.held.get(self.reported) {
-            self.finish.set_name(&unit.name);
+            match self.protocol {
+                Protocol::CborRpc => self.finish.set_name(&unit.name),
+                Protocol::Http => self.finish.rewrite(|writer| {
+                    writer.array(3);
+                    writer.bytes(self.spec.as_bytes());
+                    writer.bytes(&unit.name);
+                    write_finished(writer, unit.attempt);
+                }),
+            }
             calls.send(&self.finish);
             self.reported += 1;
         }
@@ -194,7 +240,7 @@ impl Worker {
             for unit in &self.held {
                 writer.array(2);
                 writer.bytes(&unit.name);
-                write_finished(writer);
+                write_finished(writer, unit.attempt);
             }
         });
         calls.send(&self.finish);
@@ -262,12 +308,23 @@ impl Role for Worker {
     }
 }
 
-/// The request of a worker for units of one work spec.
-pub(super) fn get_work_request(spec: &str, worker: &str, jobs: usize) -> Request {
-    Request::new(Call::GetWork, |writer| {
+/// The request of a worker for units of one work spec. Over HTTP also for the ids of the attempts, since reports can only be
+/// about attempts there.
+pub(super) fn get_work_request(
+    protocol: Protocol,
+    spec: &str,
+    worker: &str,
+    jobs: usize,
+) -> Request {
+    Request::over(protocol, Call::GetWork, |writer| {
         writer.array(2);
         writer.bytes(worker.as_bytes());
-        writer.map(3);
+        let asks_for_attempts = protocol == Protocol::Http;
+        writer.map(3 + usize::from(asks_for_attempts));
+        if asks_for_attempts {
+            writer.bytes(b"attempts");
+            writer.boolean(true);
+        }
         writer.bytes(b"work_spec_names");
         writer.array(1);
         writer.bytes(spec.as_bytes());
@@ -278,7 +335,7 @@ pub(super) fn get_work_request(spec: &str, worker: &str, jobs: usize) -> Request
     })
 }
 
-/// Hands each unit's name in an answer of get_work to `take`.
+/// Hands each unit's name in an answer of get_work to `take`, with the id of its attempt if that is there.
 ///
 /// # Errors
 /// `Unreadable`, `Check` if it is not what was asked for, or what `take` returns.
@@ -286,7 +343,7 @@ pub(super) fn read_work(
     answer: &Answer<'_>,
     spec: &str,
     jobs: usize,
-    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    mut take: impl FnMut(&[u8], Option<u64>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let value = answer.value()?;
     if value.is_null() {
@@ -294,7 +351,7 @@ pub(super) fn read_work(
     }
     let mut take_unit = |unit: Item<'_>| {
         let mut parts = unit.as_list().into_iter().flatten();
-        let (found, name) = (parts.next(), parts.next());
+        let (found, name, attempt) = (parts.next(), parts.next(), parts.nth(1));
         let (Some(found), Some(name)) = (found, name) else {
             return Err(answer.unreadable("a unit's work spec, name and data were expected"));
         };
@@ -308,7 +365,14 @@ pub(super) fn read_work(
             ));
         }
         let name = name.as_string_bytes();
-        take(&name.ok_or_else(|| answer.unreadable("a unit's name is no string"))?)
+        let attempt = match attempt.and_then(|it| it.get("attempt")).map(Item::kind) {
+            Some(Kind::Unsigned(id)) => Some(id),
+            _ => None,
+        };
+        take(
+            &name.ok_or_else(|| answer.unreadable("a unit's name is no string"))?,
+            attempt,
+        )
     };
     if jobs == 1 {
         return take_unit(value);

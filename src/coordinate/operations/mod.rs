@@ -23,8 +23,10 @@ mod report;
 mod run_schedules;
 mod select_units;
 mod status_walk;
+mod upload_units;
 
 pub use archive::ArchivePass;
 pub use cancel_units::CancellationInStatus;
 pub use delete_units::{Deletion, DeletionInStatus};
 pub use select_units::{UnitAction, UnitPass};
+pub use upload_units::{UploadStep, UploadedLines};

@@ -17,6 +17,7 @@ use super::attempt::Attempt;
 use super::cancellation::Cancellation;
 use super::error::{Result, StorageError};
 use super::lock::{Lock, LockPath};
+use super::new_unit::Uploaded;
 use super::queueing::NextGroup;
 use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
@@ -201,6 +202,7 @@ pub trait Storage:
     + ArchiveStore
     + OutputStore
     + CancellationStore
+    + UploadStore
     + WorkerStore
     + LockStore
     + TokenStore
@@ -551,6 +553,20 @@ pub trait CancellationStore {
 
     /// Removes that of a unit, if there is one.
     fn delete_cancellation(&mut self, unit: WorkUnitId) -> StorageResult<()>;
+}
+
+/// How far uploads of units have come.
+pub trait UploadStore {
+    /// An upload to a work spec, by its name.
+    fn find_upload(&mut self, spec: WorkSpecId, name: &str) -> StorageResult<Option<Uploaded>>;
+
+    /// Adds or replaces one. Of very many the oldest ones are forgotten.
+    fn put_upload(
+        &mut self,
+        spec: WorkSpecId,
+        name: &str,
+        uploaded: &Uploaded,
+    ) -> StorageResult<()>;
 }
 
 /// Workers.

@@ -176,7 +176,7 @@ fn name(segment: &str) -> Result<Name, RestError> {
 }
 
 /// A name that is text if it can be.
-pub(super) fn into_name(bytes: Vec<u8>) -> Name {
+pub(in super::super) fn into_name(bytes: Vec<u8>) -> Name {
     match String::from_utf8(bytes) {
         Ok(text) => Name::from_text(text),
         Err(error) => Name::from_bytes(error.into_bytes()),

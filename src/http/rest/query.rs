@@ -6,7 +6,9 @@ use crate::coordinate::{UnitSelection, UnitStatus};
 use percent_encoding::percent_decode;
 
 /// The parameters in their order, decoded.
-fn parameters(query: Option<&str>) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+pub(in super::super) fn parameters(
+    query: Option<&str>,
+) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     let parts = query.unwrap_or_default().split('&');
     parts.filter(|part| !part.is_empty()).map(|part| {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));

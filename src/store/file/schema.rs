@@ -29,6 +29,7 @@ const MIGRATIONS: &[M<'_>] = &[
         "../../../migrations/0015_inactive_workers.sql"
     )),
     M::up(include_str!("../../../migrations/0016_tokens.sql")),
+    M::up(include_str!("../../../migrations/0017_uploads.sql")),
 ];
 
 /// Marks a file as ours: "coor".

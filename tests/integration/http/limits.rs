@@ -175,6 +175,40 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn a_client_that_pipelines_and_reads_nothing_is_not_read_from_and_keeps_nobody_waiting() {
+    let server = start(&[]);
+    let mut raw = Raw::connect(&server);
+    let timeout = Some(Duration::from_millis(500));
+    raw.0.set_write_timeout(timeout).expect("a timeout");
+    let requests = "GET /rpc HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    let http = Client::of(&server);
+    let mut sent = 0;
+    // Their answers are a hundred times as long, and nobody reads them.
+    while std::io::Write::write_all(&mut raw.0, requests.as_bytes()).is_ok() {
+        sent += requests.len();
+        assert!(sent < 64 << 20, "it is still read from");
+        assert!(http.call("now", "").is_u64());
+    }
+    assert!(http.call("now", "").is_u64());
+    server.connect().call("now", "");
+}
+
+#[test]
+fn a_head_of_very_many_lines_is_refused() {
+    let server = start(&[]);
+    let mut raw = Raw::connect(&server);
+    let lines: String = (0..2_000).map(|n| format!("X-{n}: y\r\n")).collect();
+    let request = format!("POST /rpc/now HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+    let _ = std::io::Write::write_all(&mut raw.0, request.as_bytes());
+    let answer = raw.until_closed();
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431 "),
+        "{answer}"
+    );
+    assert!(Client::of(&server).call("now", "").is_u64());
+}
+
+#[test]
 fn hundreds_of_half_requests_do_not_keep_others_waiting() {
     let server = start(&[]);
     let half: Vec<Raw> = (0..500)

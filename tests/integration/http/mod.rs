@@ -3,9 +3,11 @@
 mod guard;
 mod limits;
 mod metrics;
+mod openapi;
 mod rest;
 mod rpc;
 mod running;
+mod upload;
 
 use serde_json::Value as Json;
 use std::io::{Read, Write};

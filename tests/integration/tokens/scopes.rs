@@ -89,6 +89,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const ROUTES: &[(&str, &str, &str, Counts)] = &[
     ("GET", "/rpc", KNOWN, Counts::Anywhere),
     ("POST", "/rpc", KNOWN, Counts::Anywhere),
+    ("GET", "/openapi.json", KNOWN, Counts::Anywhere),
+    (
+        "GET",
+        "/units/{work_spec}",
+        "read operate submit",
+        Counts::There,
+    ),
+    ("POST", "/units/{work_spec}", "submit", Counts::There),
     ("GET", "/healthz", EVERYBODY, Counts::Anywhere),
     ("GET", "/readyz", EVERYBODY, Counts::Anywhere),
     (
@@ -349,7 +357,10 @@ fn path_in(namespace: &str, path: &str) -> String {
         .replace("/S", "/s")
         .replace("/U", "/u")
         .replace("/W", "/w");
-    path.replace("/N", &format!("/{namespace}"))
+    path.replace("/N", &format!("/{namespace}")).replace(
+        "/units/{work_spec}",
+        &format!("/units/s?namespace={namespace}"),
+    )
 }
 
 #[test]
