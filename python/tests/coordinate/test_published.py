@@ -23,7 +23,7 @@ TESTS = {
     ),
     "test_job_client": ("", 14),
     "test_job_flow": ("", 5),
-    "test_rejester_worker": ("", 8),
+    "test_rejester_worker": ("", 8),  # sleeps for more than a minute
     "test_task_master": ("", 32),
 }
 
@@ -39,7 +39,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", TESTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "test_rejester_worker" else ()) for name in TESTS]
+)
 def test_published_tests_pass(name: str, package: Path, tmp_path: Path) -> None:
     only, number = TESTS[name]
     results = tmp_path / "results.xml"

@@ -36,6 +36,7 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "concurrency"), [(jobs.storm, 1), (jobs.storm, 4), (jobs.storm_async, 20)])
 def test_no_unit_is_lost_and_the_undisturbed_run_once(
     tmp_path: Path, start_worker: Any, function: Any, concurrency: int
