@@ -20,7 +20,7 @@ mod rpc;
 mod serve;
 mod upload;
 
-pub use guard::{Host, ParseHostError};
+pub use guard::{Host, Origin, ParseHostError, ParseOriginError};
 pub use limits::Limits;
 pub use metrics::Sources;
 pub use routes::paths;

@@ -2,7 +2,7 @@
 
 use super::authenticate::{Who, admit};
 use super::call::Shared;
-use super::guard::{self, Host};
+use super::guard::{self, Host, Origin};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
 use super::metrics;
 use super::metrics::{Metrics, Sources};
@@ -37,6 +37,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_http::add_extension::AddExtension;
+use tower_http::csrf::ConfigError;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 /// How HTTP is served.
@@ -48,6 +49,8 @@ pub struct Settings {
     pub admission: Admission,
     /// Host names by which clients may know the daemon, beside addresses and `localhost`.
     pub hosts: Vec<Host>,
+    /// Whose web pages may send requests and read the answers, beside the daemon's own.
+    pub origins: Vec<Origin>,
     /// Reverse proxies, whose header `X-Forwarded-For` says from where a request comes.
     pub trusted_proxies: Vec<Network>,
     /// The namespace of CBOR-RPC clients.
@@ -101,7 +104,7 @@ impl Http {
             Arc::clone(&metrics),
             &settings.namespace,
         );
-        let router = router(Arc::new(shared), &settings);
+        let router = router(Arc::new(shared), &settings).map_err(io::Error::other)?;
         let control = Control::new();
         let of_thread = control.clone();
         let thread = std::thread::Builder::new()
@@ -133,10 +136,14 @@ impl Http {
 }
 
 /// All routes.
-fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
+///
+/// # Errors
+/// See [`guard::refuse_foreign_origins`].
+fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Result<Router, ConfigError> {
     let base_path = settings.base_path.trim_end_matches('/');
     let admitted = |who| from_fn_with_state((Arc::clone(&shared), who), admit::<S>);
-    let rest = Rest::new(Arc::clone(&shared), &settings.namespace, base_path);
+    let origins = settings.origins.as_slice();
+    let rest = Rest::new(Arc::clone(&shared), &settings.namespace, base_path, origins);
     let state = State {
         shared: Arc::clone(&shared),
         rest: Arc::new(rest),
@@ -155,9 +162,13 @@ fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
     let hosts: Arc<[Host]> = settings.hosts.clone().into();
     let no_store = HeaderValue::from_static("no-store");
     let no_sniff = HeaderValue::from_static("nosniff");
-    router
+    let mut router = router
         .fallback(not_found.layer(admitted(Who::Known)))
-        .layer(guard::refuse_foreign_origins())
+        .layer(guard::refuse_foreign_origins(origins)?);
+    if !origins.is_empty() {
+        router = router.layer(guard::allow_origins(origins));
+    }
+    Ok(router
         .layer(from_fn_with_state(hosts, guard::check_host))
         .layer(SetResponseHeaderLayer::if_not_present(
             CACHE_CONTROL,
@@ -170,7 +181,7 @@ fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
         .layer(from_fn_with_state(
             Arc::clone(&shared.metrics),
             metrics::count_request,
-        ))
+        )))
 }
 
 async fn not_found(uri: Uri) -> Problem {
