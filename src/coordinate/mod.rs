@@ -32,6 +32,7 @@ mod schedule;
 mod scheduler;
 mod selection;
 pub mod storage;
+mod unit_list;
 mod waiting;
 mod work_spec;
 mod work_unit;
@@ -53,7 +54,7 @@ pub use memory::{Effects, Memory};
 pub use new_unit::{Added, IfExists, NewUnit};
 pub use operation::Operation;
 pub use operations::{
-    ArchivePass, CancellationInStatus, Deletion, DeletionInStatus, UnitAction, UnitPass,
+    ArchivePass, AsOf, CancellationInStatus, Deletion, DeletionInStatus, UnitAction, UnitPass,
 };
 pub use queueing::{NextGroup, Order, Place, Queued, Queueing};
 pub use rate::MaxRate;
@@ -64,6 +65,9 @@ pub use retry::RetryPolicy;
 pub use schedule::{Missed, Overlap, Schedule, timezone};
 pub use scheduler::Candidates;
 pub use selection::UnitSelection;
+pub use unit_list::{
+    ListedAttempt, ListedUnit, UnitFilter, UnitsCounted, UnitsListed, count_units, list_units,
+};
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
 pub use work_spec::{
     Control, Counts, Meta, MetaChange, Pause, Recent, WorkSpec, limit_from_integer,
@@ -71,7 +75,9 @@ pub use work_spec::{
 pub use work_unit::{
     Completed, Counted, PriorityChange, UnitDetails, UnitReport, UnitStatus, WorkUnit,
 };
-pub use worker::{Census, Heartbeat, HeldUnit, Worker, WorkerChange, WorkerStats, worker_lifetime};
+pub use worker::{
+    Census, Heartbeat, HeldUnit, ListedWorker, Worker, WorkerChange, WorkerStats, worker_lifetime,
+};
 
 pub use coordinated_client::Name;
 

@@ -13,4 +13,5 @@ mod rates;
 mod retention;
 mod schedules;
 mod sqlite;
+mod unit_lists;
 mod upgrades;

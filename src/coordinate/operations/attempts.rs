@@ -59,7 +59,12 @@ impl<S: Storage> Operation<'_, S> {
     /// # Errors
     /// `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
     pub fn clear_active_attempt(&mut self, work_spec: &Name, name: &Name) -> Result<()> {
-        let mut unit = self.work_unit(work_spec, name)?;
+        let unit = self.work_unit(work_spec, name)?;
+        self.make_available_again(unit)
+    }
+
+    /// The same for a unit that was found.
+    pub(super) fn make_available_again(&mut self, mut unit: WorkUnit) -> Result<()> {
         let before = unit.counted();
         if unit.active.is_none() {
             return Ok(());

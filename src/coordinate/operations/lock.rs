@@ -94,6 +94,18 @@ impl<S: Storage> Operation<'_, S> {
         Ok(self.store.delete_locks_under(path.bytes(), limit)? < limit)
     }
 
+    /// Removes the lock of just this path, whoever has it.
+    ///
+    /// # Errors
+    /// `Refused` if there is none; `Storage`.
+    pub fn break_lock(&mut self, path: &LockPath) -> Result<()> {
+        if self.store.find_lock(path.bytes())?.is_none() {
+            let text = path.text();
+            return Err(Error::Refused(format!("{text:?} is not locked")));
+        }
+        Ok(self.store.delete_lock(path.bytes())?)
+    }
+
     fn is_lockable(&mut self, path: &LockPath) -> Result<bool> {
         for prefix in path.prefixes() {
             if self.store.find_lock(prefix)?.is_some() {

@@ -25,4 +25,4 @@ mod status_walk;
 pub use archive::ArchivePass;
 pub use cancel_units::CancellationInStatus;
 pub use delete_units::{Deletion, DeletionInStatus};
-pub use select_units::{UnitAction, UnitPass};
+pub use select_units::{AsOf, UnitAction, UnitPass};

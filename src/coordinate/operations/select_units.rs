@@ -3,7 +3,8 @@
 use super::status_walk::StatusWalk;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Name, Operation, PriorityChange, Result, UnitSelection, UnitStatus, WorkUnit,
+    AttemptId, Name, Operation, PriorityChange, Result, UnitSelection, UnitStatus, WorkUnit,
+    WorkUnitId,
 };
 use crate::limits;
 
@@ -14,6 +15,17 @@ pub enum UnitAction {
     Delete,
     /// It gets another priority.
     Prioritize(PriorityChange),
+    /// It becomes available again, with all its retries. One that is available or delayed is left as it is.
+    Retry,
+}
+
+/// A state of the queue, to leave alone what has changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The newest unit then.
+    pub unit: WorkUnitId,
+    /// The newest attempt then.
+    pub attempt: AttemptId,
 }
 
 /// An action on some units, which is done in steps: how far it has come.
@@ -134,7 +146,45 @@ impl<S: Storage> Operation<'_, S> {
         match action {
             UnitAction::Delete => Ok(self.store.delete_work_unit(&unit)?),
             UnitAction::Prioritize(change) => self.prioritize(unit, change),
+            UnitAction::Retry => self.make_available_again(unit),
         }
+    }
+
+    /// The present state of the queue.
+    pub fn as_of_now(&self) -> AsOf {
+        AsOf {
+            unit: self.store.newest_unit(),
+            attempt: self.store.newest_attempt(),
+        }
+    }
+
+    /// Does something with the units of these names that are still in `status`, if one is given, and that nobody has
+    /// added or attempted since `as_of`. Those that wait already are not retried. Returns how many there were.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`; `Invalid` if a priority would be no number any more; `Storage`.
+    pub fn take_units_as_of(
+        &mut self,
+        work_spec: &Name,
+        names: &[Name],
+        status: Option<UnitStatus>,
+        as_of: AsOf,
+        action: UnitAction,
+    ) -> Result<u64> {
+        let spec = self.work_spec(work_spec)?.id;
+        let mut taken = 0;
+        for name in names {
+            if let Some(unit) = self.store.find_work_unit(spec, name)?
+                && status.is_none_or(|status| status == unit.status)
+                && unit.id <= as_of.unit
+                && unit.last.is_none_or(|attempt| attempt <= as_of.attempt)
+                && !(matches!(action, UnitAction::Retry) && unit.active.is_none())
+            {
+                self.take_unit(unit, action)?;
+                taken += 1;
+            }
+        }
+        Ok(taken)
     }
 
     /// Which of these names are those of units in one of these statuses.
