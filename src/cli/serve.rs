@@ -355,6 +355,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut server =
         Server::bind(&args.listen, admission.clone(), server_limits).map_err(bind_error)?;
     let http_sockets = args.http.bind(&admission)?;
+    service.tell_http(args.http.urls(&http_sockets)?);
     server.handle_signals()?;
     server.notify(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;

@@ -160,6 +160,16 @@ impl From<SubmitError> for Failed {
     }
 }
 
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Operation(Failure::Operation(error)) => Self::of_operation(&error),
+            Failed::Operation(Failure::Batch(error)) => Self::of_batch(&error),
+            Failed::Http(problem) => problem,
+        }
+    }
+}
+
 /// What the loop has done.
 enum Step {
     Done(Held),

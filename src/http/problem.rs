@@ -1,5 +1,7 @@
 //! Errors as HTTP clients get them: problem details (RFC 9457).
 
+use crate::coordinate::Error;
+use crate::server::BatchError;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -110,6 +112,22 @@ impl Problem {
         }
     }
 
+    /// An operation has failed.
+    pub(super) fn of_operation(error: &Error) -> Self {
+        let code = CODES.iter().find(|code| code.name == error.code());
+        Self::new(code.unwrap_or(&DATABASE_ERROR), error.to_string())
+    }
+
+    /// A batch was not committed.
+    pub(super) fn of_batch(error: &BatchError) -> Self {
+        let code = match error {
+            BatchError::RolledBack(_) => ROLLED_BACK,
+            BatchError::Unknown(_) => OUTCOME_UNKNOWN,
+            BatchError::Gone(_) => FILE_GONE,
+        };
+        Self::new(code, error.to_string())
+    }
+
     /// The same, with the method that was called.
     pub(super) fn of_method(mut self, method: &str) -> Self {
         self.method = Some(method.to_owned());
@@ -119,6 +137,11 @@ impl Problem {
     /// Whose fault it is.
     pub(super) fn status(&self) -> StatusCode {
         self.code.status
+    }
+
+    /// The kind that it is of, for people.
+    pub(super) fn title(&self) -> &'static str {
+        self.code.title
     }
 
     /// What it is, for people.
@@ -189,7 +212,7 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinate::{AttemptId, Error, Name, StorageError};
+    use crate::coordinate::{AttemptId, Name, StorageError};
 
     #[test]
     fn each_error_of_an_operation_has_a_status_of_its_own_kind() {

@@ -6,6 +6,7 @@ use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
 use super::metrics::{Metrics, Sources};
 use super::problem::{self, Problem};
 use super::rest::{self, Rest};
+use super::ui::{self, Visible};
 use super::{health, metrics, rpc};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
@@ -47,12 +48,15 @@ pub struct Settings {
     pub base_path: String,
     /// Where metrics come from.
     pub metrics: Sources,
+    /// Keys of data whose values the page does not show.
+    pub redacted: Vec<String>,
 }
 
 /// The running HTTP server.
 #[derive(Debug)]
 pub struct Http {
     control: Control,
+    visible: Arc<Visible>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -79,7 +83,8 @@ impl Http {
             settings.limits.connections_max,
         );
         let shared = Shared::new(submitter, settings.limits, Arc::clone(&metrics));
-        let router = router(Arc::new(shared), &settings);
+        let visible = Arc::new(Visible::default());
+        let router = router(Arc::new(shared), Arc::clone(&visible), &settings);
         let control = Control::new();
         let of_thread = control.clone();
         let thread = std::thread::Builder::new()
@@ -95,7 +100,11 @@ impl Http {
                 }
                 served
             })?;
-        Ok(Self { control, thread })
+        Ok(Self {
+            control,
+            visible,
+            thread,
+        })
     }
 
     /// Takes no more connections, waits a little until the last answers are sent, and ends. Call this once the event loop
@@ -104,6 +113,7 @@ impl Http {
     /// # Errors
     /// If HTTP had ended by itself.
     pub fn stop(self) -> io::Result<()> {
+        self.visible.stop();
         self.control.graceful_shutdown(Some(STOP_MAX));
         let ended = self.thread.join();
         ended.unwrap_or_else(|_| Err(io::Error::other("the HTTP thread has panicked")))
@@ -111,7 +121,11 @@ impl Http {
 }
 
 /// All routes.
-fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
+fn router<S: Storage + 'static>(
+    shared: Arc<Shared<S>>,
+    visible: Arc<Visible>,
+    settings: &Settings,
+) -> Router {
     let routes = Router::new()
         .route("/rpc", get(rpc::list::<S>).post(rpc::call_all::<S>))
         .route("/rpc/{method}", post(rpc::call::<S>))
@@ -125,13 +139,22 @@ fn router<S: Storage + 'static>(shared: Arc<Shared<S>>, settings: &Settings) -> 
         &settings.namespace,
         &settings.base_path,
     );
+    let base: Arc<str> = settings.base_path.trim_end_matches('/').into();
+    let root = any(rest::handle::<S>).layer(from_fn_with_state(base, ui::redirect_browsers));
     let of_rest = Router::new()
-        .route("/", any(rest::handle::<S>))
+        .route("/", root)
         .route("/summary", any(rest::handle::<S>))
         .route("/namespace", any(rest::handle::<S>))
         .route("/namespace/{*path}", any(rest::handle::<S>))
         .with_state(Arc::new(rest));
-    let routes = routes.merge(of_rest);
+    let of_ui = ui::routes(
+        Arc::clone(&shared),
+        visible,
+        &settings.namespace,
+        &settings.base_path,
+        &settings.redacted,
+    );
+    let routes = routes.merge(of_rest).merge(of_ui);
     let routes = match settings.base_path.trim_end_matches('/') {
         "" => routes,
         base_path => Router::new().nest(base_path, routes),

@@ -26,6 +26,7 @@ pub struct JobServer<S: Storage> {
     pub(super) settings: Settings,
     methods: HashMap<&'static [u8], &'static Method<S>>,
     pub(super) requests: Requests,
+    http: Vec<String>,
 }
 
 /// A message while it is handled in a turn of its connection.
@@ -60,7 +61,13 @@ impl<S: Storage> JobServer<S> {
             settings,
             methods,
             requests: Requests::new(Method::<S>::ALL.len()),
+            http: Vec::new(),
         }
+    }
+
+    /// Tells clients that ask (`server_info`) at which URLs HTTP is served.
+    pub fn tell_http(&mut self, urls: Vec<String>) {
+        self.http = urls;
     }
 
     /// All methods, as clients see them.
@@ -113,6 +120,7 @@ impl<S: Storage> JobServer<S> {
     ) -> Result<Progress<S>> {
         let retention = self.engine.settings().retention;
         let (config, requests) = (&*self.settings.config, &self.requests);
+        let http = &*self.http;
         let remembered = &*handed_out;
         let (results_start, out_start) = (results.len(), out.len());
         let access = match (method.access, turn.failures) {
@@ -127,6 +135,7 @@ impl<S: Storage> JobServer<S> {
                 operation,
                 handed_out: remembered,
                 config,
+                http,
                 retention: &retention,
                 requests,
                 message: turn.message,

@@ -20,6 +20,7 @@ mod service;
 mod sql_document;
 mod transcripts;
 mod tutorial;
+mod ui;
 mod wire;
 mod work;
 mod work_specs_document;
