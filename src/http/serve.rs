@@ -9,6 +9,7 @@ use super::metrics::{Metrics, Sources};
 use super::problem::{self, Problem};
 use super::rest::Rest;
 use super::routes::{self, State};
+use super::ui::{self, Ui, Visible};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Network, Stopper};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub base_path: String,
     /// Where metrics come from.
     pub metrics: Sources,
+    /// Keys of data whose values the page does not show.
+    pub redacted: Vec<String>,
 }
 
 /// What a client gets that speaks HTTP without TLS where it has to use TLS.
@@ -69,6 +72,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Debug)]
 pub struct Http {
     control: Control,
+    visible: Arc<Visible>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -101,7 +105,8 @@ impl Http {
             Arc::clone(&metrics),
             &settings.namespace,
         );
-        let router = router(Arc::new(shared), &settings);
+        let visible = Arc::new(Visible::default());
+        let router = router(Arc::new(shared), Arc::clone(&visible), &settings);
         let control = Control::new();
         let of_thread = control.clone();
         let thread = std::thread::Builder::new()
@@ -117,7 +122,11 @@ impl Http {
                 }
                 served
             })?;
-        Ok(Self { control, thread })
+        Ok(Self {
+            control,
+            visible,
+            thread,
+        })
     }
 
     /// Takes no more connections, waits a little until the last answers are sent, and ends. Call this once the event loop
@@ -126,6 +135,7 @@ impl Http {
     /// # Errors
     /// If HTTP had ended by itself.
     pub fn stop(self) -> io::Result<()> {
+        self.visible.stop();
         self.control.graceful_shutdown(Some(STOP_MAX));
         let ended = self.thread.join();
         ended.unwrap_or_else(|_| Err(io::Error::other("the HTTP thread has panicked")))
@@ -133,7 +143,11 @@ impl Http {
 }
 
 /// All routes.
-fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
+fn router<S: Storage>(
+    shared: Arc<Shared<S>>,
+    visible: Arc<Visible>,
+    settings: &Settings,
+) -> Router {
     let base_path = settings.base_path.trim_end_matches('/');
     let admitted = |who| from_fn_with_state((Arc::clone(&shared), who), admit::<S>);
     let rest = Rest::new(Arc::clone(&shared), &settings.namespace, base_path);
@@ -145,9 +159,21 @@ fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Router {
     for route in routes::routes() {
         router = router.route(route.path, route.handler.layer(admitted(route.who)));
     }
+    let ui = Ui::new(
+        Arc::clone(&shared),
+        visible,
+        &settings.namespace,
+        base_path,
+        &settings.redacted,
+    );
     let router = router
         .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))
-        .with_state(state);
+        .with_state(state)
+        .merge(ui::router(ui))
+        .layer(from_fn_with_state(
+            Arc::from(base_path),
+            ui::redirect_browsers,
+        ));
     let router = match base_path {
         "" => router,
         base_path => Router::new().nest(base_path, router),
@@ -287,6 +313,7 @@ fn spawn<A, G>(
 pub(super) struct Connection {
     /// `None` for one over a Unix socket.
     peer: Option<IpAddr>,
+    is_tls: bool,
     _place: Arc<OwnedSemaphorePermit>,
 }
 
@@ -294,6 +321,11 @@ impl Connection {
     /// Where it comes from; `None` over a Unix socket.
     pub(super) fn peer(&self) -> Option<IpAddr> {
         self.peer
+    }
+
+    /// True if it is encrypted.
+    pub(super) fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// True if it came over a Unix socket.
@@ -339,6 +371,10 @@ impl<S: Send + 'static> Accept<TcpStream, S> for TlsGate {
                     tracing::debug!(peer = ?connection.peer, "TLS failed on an HTTP connection: {error}");
                     return Err(error);
                 }
+            };
+            let connection = Connection {
+                is_tls: true,
+                ..connection
             };
             Ok((stream, AddExtension::new(service, connection)))
         })
@@ -424,6 +460,7 @@ impl Gate {
         })?;
         Ok(Connection {
             peer,
+            is_tls: false,
             _place: Arc::new(place),
         })
     }
