@@ -19,6 +19,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "summary",
             "status",
             "top",
+            "ui",
             "work_specs",
             "work_spec",
             "work_units",

@@ -119,6 +119,15 @@ pub(super) struct HttpArgs {
     #[arg(long, env = "COORDINATED_HTTP_BODY_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     http_body_timeout: Duration,
 
+    /// A key of data whose values the web page does not show, such as password; repeatable. Programs get them all the same
+    #[arg(
+        long,
+        env = "COORDINATED_REDACT",
+        value_name = "KEY",
+        value_delimiter = ','
+    )]
+    redact: Vec<String>,
+
     /// Number of work specs that have metrics of their own at /metrics, the oldest ones. Of the others there is the sum
     #[arg(
         long,
@@ -214,6 +223,25 @@ impl HttpArgs {
         self.http.iter().any(has_tls)
     }
 
+    /// The URLs at which the sockets serve.
+    ///
+    /// # Errors
+    /// If the system does not tell an address.
+    pub(super) fn urls(&self, sockets: &[BoundSocket]) -> Result<Vec<String>, Box<dyn Error>> {
+        let base_path = &self.http_base_path;
+        let url = |socket: &BoundSocket| {
+            Ok(match socket.local_address()? {
+                address @ Address::Tcp { .. } => format!("http://{address}{base_path}"),
+                Address::Tls { host, port } => {
+                    let address = Address::Tcp { host, port };
+                    format!("https://{address}{base_path}")
+                }
+                address @ Address::Unix(_) => address.to_string(),
+            })
+        };
+        sockets.iter().map(url).collect()
+    }
+
     /// How many tasks may wait for the loop.
     pub(super) fn tasks_max(&self) -> usize {
         // Each request has one task at a time, and one more if its client goes away while it waits.
@@ -235,17 +263,8 @@ impl HttpArgs {
         if sockets.is_empty() {
             return Ok(None);
         }
-        for socket in &sockets {
-            match socket.local_address()? {
-                address @ Address::Tcp { .. } => {
-                    tracing::info!("serving HTTP at http://{address}{}", self.http_base_path);
-                }
-                Address::Tls { host, port } => {
-                    let address = Address::Tcp { host, port };
-                    tracing::info!("serving HTTP at https://{address}{}", self.http_base_path);
-                }
-                address @ Address::Unix(_) => tracing::info!("serving HTTP at {address}"),
-            }
+        for url in self.urls(&sockets)? {
+            tracing::info!("serving HTTP at {url}");
         }
         let settings = http::Settings {
             limits: http::Limits {
@@ -263,6 +282,7 @@ impl HttpArgs {
             origins: self.http_cors.clone(),
             trusted_proxies: self.http_trusted_proxy.clone(),
             base_path: self.http_base_path.clone(),
+            redacted: self.redact.clone(),
             metrics: http::Sources {
                 work_specs_max: self.metrics_work_specs,
                 ..settings.metrics

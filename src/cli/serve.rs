@@ -382,6 +382,7 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     {
         return Err(NO_TLS_ADDRESS.into());
     }
+    service.tell_http(args.http.urls(&http_sockets)?);
     server.handle_signals()?;
     server.notify(ServiceManager::from_environment());
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;

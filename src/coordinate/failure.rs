@@ -106,6 +106,12 @@ impl Groups {
 }
 
 impl FailureGroup {
+    /// True if it has the units of all messages beyond the most that are told apart.
+    #[must_use]
+    pub fn has_other_messages(&self) -> bool {
+        self.message == OTHER_MESSAGES
+    }
+
     fn begin(message: String, first: &Name) -> Self {
         Self {
             message,

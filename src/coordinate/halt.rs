@@ -3,6 +3,7 @@
 use super::work_spec::found;
 use crate::number;
 use coordinated_client::cbor::{Item, Kind};
+use std::fmt;
 
 /// Who pauses a work spec by this rule.
 pub(super) const HALTED_BY: &str = "halt_after";
@@ -24,6 +25,21 @@ pub struct FailureRate {
     /// How many attempts there have to be before. With each attempt, the weight of those before it shrinks by one part in
     /// so many: so about as many attempts matter. At least 1.
     pub min: u64,
+}
+
+/// For people.
+impl fmt::Display for HaltAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(failures) = self.failures {
+            write!(f, "{failures} in a row")?;
+        }
+        if let Some(rate) = self.rate {
+            let or = if self.failures.is_some() { ", or " } else { "" };
+            let percent = rate.share * 100.0;
+            write!(f, "{or}{percent}% of at least {}", rate.min)?;
+        }
+        Ok(())
+    }
 }
 
 /// How the attempts at the units of a work spec have ended, for its `halt_after`, since it was last resumed.

@@ -35,6 +35,7 @@ mod scope;
 mod selection;
 pub mod storage;
 mod token;
+mod unit_list;
 mod waiting;
 mod work_spec;
 mod work_unit;
@@ -57,7 +58,7 @@ pub use memory::{Effects, Memory};
 pub use new_unit::{Added, IfExists, NewUnit, Uploaded};
 pub use operation::Operation;
 pub use operations::{
-    ArchivePass, CancellationInStatus, Deletion, DeletionInStatus, UnitAction, UnitPass,
+    ArchivePass, AsOf, CancellationInStatus, Deletion, DeletionInStatus, UnitAction, UnitPass,
     UploadStep, UploadedLines,
 };
 pub use queueing::{NextGroup, Order, Place, Queued, Queueing};
@@ -73,6 +74,9 @@ pub use selection::UnitSelection;
 pub use token::{
     NewToken, Secret, TOKEN_KEPT, TOKEN_LIFETIME, TOKENS_MAX, Token, TokenHash, TokenManager,
 };
+pub use unit_list::{
+    ListedAttempt, ListedUnit, UnitFilter, UnitsCounted, UnitsListed, count_units, list_units,
+};
 pub use waiting::{WaiterId, Waiters, WaitsFor, Work};
 pub use work_spec::{
     Control, Counts, Meta, MetaChange, Pause, Recent, WorkSpec, limit_from_integer,
@@ -80,7 +84,9 @@ pub use work_spec::{
 pub use work_unit::{
     Completed, Counted, PriorityChange, UnitDetails, UnitReport, UnitStatus, WorkUnit,
 };
-pub use worker::{Census, Heartbeat, HeldUnit, Worker, WorkerChange, WorkerStats, worker_lifetime};
+pub use worker::{
+    Census, Heartbeat, HeldUnit, ListedWorker, Worker, WorkerChange, WorkerStats, worker_lifetime,
+};
 
 pub use coordinated_client::Name;
 

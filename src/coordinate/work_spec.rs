@@ -566,6 +566,8 @@ pub struct Control {
     pub paused: Option<Option<Pause>>,
     /// The share among specs of the same priority.
     pub weight: Option<i64>,
+    /// Specs of a lower priority wait while this one has work.
+    pub priority: Option<f64>,
     /// The time between units made by itself; `Some(None)` for none.
     pub interval: Option<Option<Duration>>,
     /// How many units may be pending at a time; `Some(None)` for no limit.

@@ -77,6 +77,20 @@ impl Worker {
     }
 }
 
+/// A worker as a list shows it.
+#[derive(Clone, Debug)]
+pub struct ListedWorker {
+    /// The worker.
+    pub worker: Worker,
+    /// How many attempts it is believed to be working on, at most [`ListedWorker::HELD_MAX`].
+    pub held: u64,
+}
+
+impl ListedWorker {
+    /// Attempts of a worker that are counted for a list.
+    pub const HELD_MAX: u64 = 1_000;
+}
+
 /// A change of what a worker says of itself.
 #[derive(Clone, Debug)]
 pub enum WorkerChange<'a> {

@@ -5,8 +5,8 @@ use super::forwarded;
 use super::problem::{self, Problem};
 use super::serve::Connection;
 use crate::clock::wall_clock;
-use crate::coordinate::Scopes;
 use crate::coordinate::storage::Storage;
+use crate::coordinate::{Scopes, TokenHash};
 use crate::jobserver::{Caller, Interface, Realm, TokenError};
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -27,6 +27,8 @@ pub(super) enum Who {
     Known,
     /// Those whose token has one of these scopes in all namespaces.
     With(Scopes),
+    /// Those whose token has one of these scopes in the namespace of CBOR-RPC clients.
+    AtHome(Scopes),
 }
 
 /// Lets a request pass if its sender may use the route. Who that is becomes an extension of the request, a [`Caller`]. As long
@@ -37,7 +39,7 @@ pub(super) async fn admit<S: Storage + 'static>(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match caller(&shared, who, &connection, request.headers()) {
+    match caller(&shared, who, &connection, request.headers(), None) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -46,11 +48,16 @@ pub(super) async fn admit<S: Storage + 'static>(
     }
 }
 
-fn caller<S: Storage + 'static>(
+/// Who sends a request. `session` is the token of somebody who has signed in.
+///
+/// # Errors
+/// If the sender may not use the route.
+pub(super) fn caller<S: Storage + 'static>(
     shared: &Shared<S>,
     who: Who,
     connection: &Connection,
     headers: &HeaderMap,
+    session: Option<TokenHash>,
 ) -> Result<Caller, Problem> {
     let doorkeeper = shared.submitter.doorkeeper();
     let client = forwarded::client(connection.peer(), headers, &shared.proxies);
@@ -59,12 +66,17 @@ fn caller<S: Storage + 'static>(
         Who::Everybody => (Realm::Nowhere, Scopes::NONE),
         Who::Known => (Realm::Nowhere, Scopes::ALL),
         Who::With(scopes) => (Realm::All, scopes),
+        Who::AtHome(scopes) => (Realm::Home, scopes),
     };
-    let mut caller = match secret(headers) {
-        Some(secret) if !scopes.is_empty() => {
+    let mut caller = match (secret(headers), session) {
+        _ if scopes.is_empty() => doorkeeper.greet(Interface::Http, client),
+        (Some(secret), _) => {
             doorkeeper.recognize(Interface::Http, client, &secret, wall_clock())?
         }
-        _ => doorkeeper.greet(Interface::Http, client),
+        (None, Some(hash)) => {
+            doorkeeper.recognize_again(Interface::Http, client, &hash, wall_clock())?
+        }
+        (None, None) => doorkeeper.greet(Interface::Http, client),
     };
     shared.check(&mut caller, realm, scopes)?;
     Ok(caller)

@@ -201,6 +201,15 @@ impl From<SubmitError> for Failed {
     }
 }
 
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Operation(failure) => Self::of_code(failure.code(), failure.to_string()),
+            Failed::Http(problem) => problem,
+        }
+    }
+}
+
 /// What the loop has done.
 enum Step {
     Done(Held),

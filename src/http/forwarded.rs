@@ -1,10 +1,12 @@
 //! Where a request comes from, if it has passed a reverse proxy.
 
+use super::serve::Connection;
 use crate::server::Network;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::{IpAddr, SocketAddr};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The address of the client behind a connection from `peer`; `None` over a Unix socket. If the peer is one of the `proxies`, it
 /// is the last address in `X-Forwarded-For` that is not a proxy's: those before it are what the client itself may have sent.
@@ -27,6 +29,15 @@ pub(super) fn client(
     Some(client)
 }
 
+/// True if the client uses HTTPS: on this connection, or, as the header `X-Forwarded-Proto` says, with the proxy that this
+/// connection comes from.
+pub(super) fn is_https(connection: &Connection, headers: &HeaderMap, proxies: &[Network]) -> bool {
+    let peer = connection.peer();
+    let is_proxy = peer.is_some_and(|peer| proxies.iter().any(|network| network.contains(peer)));
+    let protocol = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes);
+    connection.is_tls() || is_proxy && protocol == Some(b"https")
+}
+
 /// An address, perhaps with a port.
 fn parse(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim();
@@ -37,7 +48,6 @@ fn parse(hop: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     fn client_of(peer: &str, forwarded: &[&'static str]) -> String {
         let proxies = ["10.0.0.0/8", "::1"].map(|network| network.parse().expect("a network"));

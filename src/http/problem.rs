@@ -158,9 +158,19 @@ impl Problem {
         self
     }
 
+    /// True if it is of this kind.
+    pub(super) fn is(&self, code: &Code) -> bool {
+        self.code.name == code.name
+    }
+
     /// Whose fault it is.
     pub(super) fn status(&self) -> StatusCode {
         self.code.status
+    }
+
+    /// The kind that it is of, for people.
+    pub(super) fn title(&self) -> &'static str {
+        self.code.title
     }
 
     /// What it is, for people.

@@ -5,7 +5,7 @@ use super::authenticate::Who;
 use super::call::Shared;
 use super::openapi::{self, call_schemas, content, operation};
 use super::rest::{self, Rest};
-use super::{health, metrics, rpc, upload};
+use super::{health, metrics, rpc, ui, upload};
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{Scope, Scopes};
 use axum::extract::FromRef;
@@ -49,9 +49,13 @@ pub(super) struct Route<S: Storage + 'static> {
     pub(super) operations: Map<String, Value>,
 }
 
-/// The paths of all routes.
+/// The paths of all routes, and of the pages.
 pub fn paths<S: Storage>() -> impl Iterator<Item = &'static str> {
-    routes::<S>().into_iter().map(|route| route.path)
+    let of_pages = ui::paths::<S>();
+    routes::<S>()
+        .into_iter()
+        .map(|route| route.path)
+        .chain(of_pages)
 }
 
 /// The path of calls. It is described once for each method.

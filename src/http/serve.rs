@@ -9,6 +9,7 @@ use super::metrics::{Metrics, Sources};
 use super::problem::{self, Problem};
 use super::rest::Rest;
 use super::routes::{self, State};
+use super::ui::{self, Ui, Visible};
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Network, Stopper};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub base_path: String,
     /// Where metrics come from.
     pub metrics: Sources,
+    /// Keys of data whose values the page does not show.
+    pub redacted: Vec<String>,
 }
 
 /// What a client gets that speaks HTTP without TLS where it has to use TLS.
@@ -72,6 +75,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Debug)]
 pub struct Http {
     control: Control,
+    visible: Arc<Visible>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -104,7 +108,9 @@ impl Http {
             Arc::clone(&metrics),
             &settings.namespace,
         );
-        let router = router(Arc::new(shared), &settings).map_err(io::Error::other)?;
+        let visible = Arc::new(Visible::default());
+        let router =
+            router(Arc::new(shared), Arc::clone(&visible), &settings).map_err(io::Error::other)?;
         let control = Control::new();
         let of_thread = control.clone();
         let thread = std::thread::Builder::new()
@@ -120,7 +126,11 @@ impl Http {
                 }
                 served
             })?;
-        Ok(Self { control, thread })
+        Ok(Self {
+            control,
+            visible,
+            thread,
+        })
     }
 
     /// Takes no more connections, waits a little until the last answers are sent, and ends. Call this once the event loop
@@ -129,6 +139,7 @@ impl Http {
     /// # Errors
     /// If HTTP had ended by itself.
     pub fn stop(self) -> io::Result<()> {
+        self.visible.stop();
         self.control.graceful_shutdown(Some(STOP_MAX));
         let ended = self.thread.join();
         ended.unwrap_or_else(|_| Err(io::Error::other("the HTTP thread has panicked")))
@@ -139,7 +150,11 @@ impl Http {
 ///
 /// # Errors
 /// See [`guard::refuse_foreign_origins`].
-fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Result<Router, ConfigError> {
+fn router<S: Storage>(
+    shared: Arc<Shared<S>>,
+    visible: Arc<Visible>,
+    settings: &Settings,
+) -> Result<Router, ConfigError> {
     let base_path = settings.base_path.trim_end_matches('/');
     let admitted = |who| from_fn_with_state((Arc::clone(&shared), who), admit::<S>);
     let origins = settings.origins.as_slice();
@@ -152,9 +167,23 @@ fn router<S: Storage>(shared: Arc<Shared<S>>, settings: &Settings) -> Result<Rou
     for route in routes::routes() {
         router = router.route(route.path, route.handler.layer(admitted(route.who)));
     }
+    let ui = Ui::new(
+        Arc::clone(&shared),
+        visible,
+        &settings.namespace,
+        base_path,
+        &settings.redacted,
+    );
+    // Browsers send the cookie of a session also for other origins of the same site: so none may use these forms.
+    let ui = ui::router(ui).layer(guard::refuse_foreign_origins(&[])?);
     let router = router
         .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))
-        .with_state(state);
+        .with_state(state)
+        .merge(ui)
+        .layer(from_fn_with_state(
+            Arc::from(base_path),
+            ui::redirect_browsers,
+        ));
     let router = match base_path {
         "" => router,
         base_path => Router::new().nest(base_path, router),
@@ -298,6 +327,7 @@ fn spawn<A, G>(
 pub(super) struct Connection {
     /// `None` for one over a Unix socket.
     peer: Option<IpAddr>,
+    is_tls: bool,
     _place: Arc<OwnedSemaphorePermit>,
 }
 
@@ -305,6 +335,11 @@ impl Connection {
     /// Where it comes from; `None` over a Unix socket.
     pub(super) fn peer(&self) -> Option<IpAddr> {
         self.peer
+    }
+
+    /// True if it is encrypted.
+    pub(super) fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// True if it came over a Unix socket.
@@ -350,6 +385,10 @@ impl<S: Send + 'static> Accept<TcpStream, S> for TlsGate {
                     tracing::debug!(peer = ?connection.peer, "TLS failed on an HTTP connection: {error}");
                     return Err(error);
                 }
+            };
+            let connection = Connection {
+                is_tls: true,
+                ..connection
             };
             Ok((stream, AddExtension::new(service, connection)))
         })
@@ -435,6 +474,7 @@ impl Gate {
         })?;
         Ok(Connection {
             peer,
+            is_tls: false,
             _place: Arc::new(place),
         })
     }

@@ -5,12 +5,13 @@
 //! come is kept with the units ([`crate::coordinate::Uploaded`]).
 
 use super::body::Share;
-use super::call::{Failed, Shared};
+use super::call::Shared;
 use super::limits::{
     UPLOAD_BATCH_BYTES, UPLOAD_LINE_BYTES_MAX, UPLOAD_MEMORY, UPLOAD_RATIO_MAX, UPLOADS_MAX,
 };
+use super::name_in_url::into_name;
 use super::problem::{self, Problem};
-use super::rest::{into_name, query_parameters};
+use super::rest::query_parameters;
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{IfExists, Name, Scope, Scopes, Uploaded, UploadedLines};
 use crate::jobserver::{Actor, Caller, Realm};
@@ -570,13 +571,4 @@ impl<'s, S: Storage + 'static> Upload<'s, S> {
 fn too_long() -> Problem {
     let detail = format!("it has more than {UPLOAD_LINE_BYTES_MAX} bytes");
     Problem::new(problem::TOO_LARGE, detail)
-}
-
-impl From<Failed> for Problem {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Operation(failure) => Self::of_code(failure.code(), failure.to_string()),
-            Failed::Http(problem) => problem,
-        }
-    }
 }

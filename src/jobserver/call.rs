@@ -19,6 +19,8 @@ pub(super) struct Call<'a, S: Storage> {
     pub(super) doorkeeper: &'a Doorkeeper,
     /// The result of `get_config`, encoded.
     pub(super) config: &'a [u8],
+    /// The URLs at which HTTP is served.
+    pub(super) http: &'a [String],
     pub(super) retention: &'a Retention,
     /// Those before and with this one.
     pub(super) requests: &'a Requests,

@@ -36,6 +36,7 @@ const FEATURES: &[&str] = &[
     "tell_retry",
     "tokens",
     "audit",
+    "control_priority",
 ];
 
 pub(super) fn get_config<S: Storage>(
@@ -62,7 +63,7 @@ pub(super) fn server_info<S: Storage>(
     out: &mut Vec<u8>,
 ) -> Result<Progress<S>> {
     let mut writer = Writer::new(out);
-    writer.map(7);
+    writer.map(8);
     writer.bytes(b"server");
     writer.bytes(b"coordinated");
     writer.bytes(b"version");
@@ -78,6 +79,11 @@ pub(super) fn server_info<S: Storage>(
     writer.float(call.operation.memory.started.as_seconds());
     writer.bytes(b"now");
     writer.float(call.operation.now.as_seconds());
+    writer.bytes(b"http");
+    writer.array(call.http.len());
+    for url in call.http {
+        writer.bytes(url.as_bytes());
+    }
     writer.bytes(b"calls");
     let calls = || calls::<S>(call.requests);
     writer.map(calls().count());

@@ -4,7 +4,7 @@
 //! check compares a few small numbers, until a token was changed, or some time has passed.
 
 use crate::clock::Timestamp;
-use crate::coordinate::{Author, Error, Result, Scopes, Secret, Token, TokenManager};
+use crate::coordinate::{Author, Error, Result, Scopes, Secret, Token, TokenHash, TokenManager};
 use crate::engine::KnownTokens;
 use crate::server::Network;
 use std::collections::HashMap;
@@ -69,6 +69,18 @@ impl Caller {
     /// Where it calls from; `None` over a Unix socket.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.address
+    }
+
+    /// True if it has one of these scopes where its token counts, as of its last check.
+    #[must_use]
+    pub fn may(&self, scopes: Scopes) -> bool {
+        self.scopes.has_any(scopes)
+    }
+
+    /// The name of the token that it has shown.
+    #[must_use]
+    pub fn token_name(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.name.as_str())
     }
 
     /// The token that it has shown.
@@ -187,17 +199,36 @@ impl Doorkeeper {
         secret: &str,
         now: Timestamp,
     ) -> Result<Caller, TokenError> {
-        let found = Secret::parse(secret).and_then(|secret| self.tokens.find(&secret.hash()));
-        let error = match found {
-            None => TokenError::Unknown,
-            Some(token) if token.revoked.is_some() => TokenError::Revoked(token.name.clone()),
-            Some(token) if token.is_expired(now) => TokenError::Expired(token.name.clone()),
-            Some(token) => return Ok(self.caller(interface, address, Some(token), now)),
+        let hash = Secret::parse(secret).map(|secret| secret.hash());
+        let known = hash.ok_or(TokenError::Unknown);
+        let known = known.and_then(|hash| self.recognize_again(interface, address, &hash, now));
+        let error = match known {
+            Ok(caller) => return Ok(caller),
+            Err(error) => error,
         };
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         match tries.note(address, now) {
             Some(wait) => Err(TokenError::TooMany(wait)),
             None => Err(error),
+        }
+    }
+
+    /// The caller who has shown the secret with this hash before.
+    ///
+    /// # Errors
+    /// If the token is not valid any more.
+    pub fn recognize_again(
+        &self,
+        interface: Interface,
+        address: Option<IpAddr>,
+        hash: &TokenHash,
+        now: Timestamp,
+    ) -> Result<Caller, TokenError> {
+        match self.tokens.find(hash) {
+            None => Err(TokenError::Unknown),
+            Some(token) if token.revoked.is_some() => Err(TokenError::Revoked(token.name.clone())),
+            Some(token) if token.is_expired(now) => Err(TokenError::Expired(token.name.clone())),
+            Some(token) => Ok(self.caller(interface, address, Some(token), now)),
         }
     }
 

@@ -32,6 +32,7 @@ pub struct JobServer<S: Storage> {
     pub(super) doorkeeper: Arc<Doorkeeper>,
     methods: HashMap<&'static [u8], &'static Method<S>>,
     pub(super) requests: Requests,
+    http: Vec<String>,
 }
 
 /// A message while it is handled in a turn of its connection.
@@ -72,7 +73,13 @@ impl<S: Storage> JobServer<S> {
             doorkeeper: Arc::new(doorkeeper),
             methods,
             requests: Requests::new(Method::<S>::ALL.len()),
+            http: Vec::new(),
         }
+    }
+
+    /// Tells clients that ask (`server_info`) at which URLs HTTP is served.
+    pub fn tell_http(&mut self, urls: Vec<String>) {
+        self.http = urls;
     }
 
     /// All methods, as clients see them.
@@ -132,6 +139,7 @@ impl<S: Storage> JobServer<S> {
     ) -> Result<Progress<S>> {
         let retention = self.engine.settings().retention;
         let (config, requests) = (&*self.settings.config, &self.requests);
+        let http = &*self.http;
         let access = match (method.access, turn.failures) {
             // A report that is refused may have been noted in the history all the same. Here that is an error, and undone.
             (Access::WriteWithBatch, Failures::AsErrors) => Access::Write,
@@ -152,6 +160,7 @@ impl<S: Storage> JobServer<S> {
                     caller,
                     doorkeeper,
                     config,
+                    http,
                     retention: &retention,
                     requests,
                     message: turn.message,

@@ -155,6 +155,7 @@ fn read_control(options: Options<'_>) -> Result<Control> {
     Ok(Control {
         paused,
         weight: options.get("weight").optional_integer()?,
+        priority: options.get("priority").optional_number()?,
         interval: interval
             .is_given()
             .then(|| interval_seconds.map(duration_from_seconds)),

@@ -3,9 +3,9 @@
 use super::statement::{prepared, statements};
 use super::{SqliteStore, attempts, audit, locks, specs, units, workers};
 use crate::coordinate::storage::{
-    AuditQuery, Lister, LockQuery, UnitQuery, VisitAttempt, VisitCounts, VisitDefinition,
-    VisitEntry, VisitFailure, VisitLock, VisitNamedAttempt, VisitNamespace, VisitUnit,
-    WorkSpecStore,
+    AuditQuery, Lister, LockQuery, StandingQuery, UnitQuery, VisitAttempt, VisitCounts,
+    VisitDefinition, VisitEntry, VisitFailure, VisitLock, VisitNamedAttempt, VisitNamespace,
+    VisitStanding, VisitUnit, VisitWorker, WorkSpecStore,
 };
 use crate::coordinate::{
     AttemptId, Census, Error, Name, NamespaceId, Result, StorageError, WorkSpecId,
@@ -175,6 +175,30 @@ impl<S: Source> Lister for S {
     ) -> Result<()> {
         self.with_work_spec(namespace, work_spec, |connection, spec| {
             units::list_units(connection, spec, query, visit)
+        })
+    }
+
+    fn list_standings(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        query: &StandingQuery,
+        visit: &mut VisitStanding<'_>,
+    ) -> Result<()> {
+        self.with_work_spec(namespace, work_spec, |connection, spec| {
+            units::list_standings(connection, spec, query, visit)
+        })
+    }
+
+    fn list_workers(
+        &mut self,
+        namespace: NamespaceId,
+        after: Option<&Name>,
+        limit: usize,
+        visit: &mut VisitWorker<'_>,
+    ) -> Result<()> {
+        self.with_connection(|connection| {
+            workers::list_workers(connection, namespace, after, limit, visit)
         })
     }
 

@@ -4,12 +4,12 @@ use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{
-    InStatusQuery, InsertedUnit, StorageResult, UnitQuery, UnitStanding, UnitsInStatus,
-    VisitFailure, VisitUnit, WorkUnitStore,
+    InStatusQuery, InsertedUnit, StandingQuery, StorageResult, UnitQuery, UnitStanding,
+    UnitsInStatus, VisitFailure, VisitStanding, VisitUnit, WorkUnitStore,
 };
 use crate::coordinate::{
-    AttemptId, Counted, Error, Name, Place, Queued, Result, StorageError, UnitStatus, WorkSpecId,
-    WorkUnit, WorkUnitId,
+    AttemptId, Counted, Error, ListedAttempt, ListedUnit, Name, Place, Queued, Result,
+    StorageError, UnitStatus, WorkSpecId, WorkUnit, WorkUnitId,
 };
 use rusqlite::{Connection, Row, named_params};
 
@@ -146,6 +146,34 @@ statements! {
          WHERE attempt.status = 3 AND work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :start
          ORDER BY CAST(work_unit.name AS BLOB)
          LIMIT :limit";
+
+    /// Uses index work_unit_by_name. Looks up the attempts of units in these statuses only.
+    LIST_STANDINGS = "
+        SELECT work_unit.name, work_unit.status, priority, not_before_us, failures,
+               attempt.worker, attempt.start_us, attempt.end_us, attempt.expiration_us, attempt.traceback
+          FROM work_unit
+          LEFT JOIN attempt
+            ON attempt.id = CASE WHEN (1 << work_unit.status) & :statuses THEN active_attempt_id END
+         WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :from
+         ORDER BY CAST(work_unit.name AS BLOB)";
+
+    /// Uses index work_unit_failed.
+    LIST_STANDINGS_FAILED = "
+        SELECT work_unit.name, work_unit.status, priority, not_before_us, failures,
+               attempt.worker, attempt.start_us, attempt.end_us, attempt.expiration_us, attempt.traceback
+          FROM work_unit
+          LEFT JOIN attempt ON attempt.id = active_attempt_id
+         WHERE work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :from AND work_unit.status = 5
+         ORDER BY CAST(work_unit.name AS BLOB)";
+
+    /// Goes through the attempts that run now: few are pending among many.
+    LIST_STANDINGS_PENDING = "
+        SELECT work_unit.name, work_unit.status, priority, not_before_us, failures,
+               attempt.worker, attempt.start_us, attempt.end_us, attempt.expiration_us, attempt.traceback
+          FROM attempt INDEXED BY attempt_pending
+         CROSS JOIN work_unit ON work_unit.id = attempt.work_unit_id
+         WHERE attempt.status = 3 AND work_spec_id = :spec AND CAST(work_unit.name AS BLOB) >= :from
+         ORDER BY CAST(work_unit.name AS BLOB)";
 
     /// Uses index work_unit_failed.
     LIST_FAILURES = "
@@ -443,6 +471,10 @@ impl WorkUnitStore for SqliteStore {
         Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
     }
 
+    fn newest_unit(&self) -> WorkUnitId {
+        WorkUnitId(self.next_unit_id - 1)
+    }
+
     fn work_units_in(&mut self, query: &InStatusQuery<'_>) -> StorageResult<UnitsInStatus> {
         let sql = match query.statuses {
             [UnitStatus::Failed] => UNITS_FAILED,
@@ -537,6 +569,71 @@ pub(super) fn list_units(
         visit(&name, data)?;
     }
     Ok(())
+}
+
+/// Shows `visit` units without their data.
+pub(super) fn list_standings(
+    connection: &Connection,
+    spec: WorkSpecId,
+    query: &StandingQuery,
+    visit: &mut VisitStanding<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let from = query.from.bytes();
+    let sql = match query.status {
+        Some(UnitStatus::Failed) => LIST_STANDINGS_FAILED,
+        Some(UnitStatus::Pending) => LIST_STANDINGS_PENDING,
+        _ => LIST_STANDINGS,
+    };
+    let mut statement = prepared(connection, sql).map_err(storage)?;
+    let mut rows = if sql == LIST_STANDINGS {
+        let statuses = query
+            .status
+            .as_ref()
+            .map_or(&UnitStatus::ALL[..], std::slice::from_ref);
+        let statuses = status_bits(statuses);
+        statement.query(named_params! {":spec": spec, ":from": from, ":statuses": statuses})
+    } else {
+        statement.query(named_params! {":spec": spec, ":from": from})
+    }
+    .map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        let unit = row_to_listed_unit(row).map_err(storage)?;
+        // It may be long, and is not copied.
+        let traceback = match unit.status {
+            UnitStatus::Failed => row
+                .get_ref(9)
+                .and_then(|traceback| Ok(traceback.as_bytes_or_null()?))
+                .map_err(storage)?,
+            _ => None,
+        };
+        let traceback = traceback.map(String::from_utf8_lossy);
+        if visit(unit, traceback.as_deref())?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn row_to_listed_unit(row: &Row<'_>) -> rusqlite::Result<ListedUnit> {
+    let attempt = match row.get(6)? {
+        Some(start) => Some(ListedAttempt {
+            worker: row.get(5)?,
+            start,
+            end: row.get(7)?,
+            expiration: row.get(8)?,
+        }),
+        None => None,
+    };
+    Ok(ListedUnit {
+        name: row.get(0)?,
+        status: row.get(1)?,
+        priority: row.get(2)?,
+        not_before: row.get(3)?,
+        failures: row.get(4)?,
+        attempt,
+        message: None,
+    })
 }
 
 /// Shows `visit` the failed units.

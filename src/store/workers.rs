@@ -3,8 +3,10 @@
 use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{StorageResult, WorkerStore};
-use crate::coordinate::{Census, Name, NamespaceId, Worker, WorkerStats};
+use crate::coordinate::storage::{StorageResult, VisitWorker, WorkerStore};
+use crate::coordinate::{
+    Census, Error, ListedWorker, Name, NamespaceId, Result, StorageError, Worker, WorkerStats,
+};
 use rusqlite::{Connection, Row, named_params};
 
 statements! {
@@ -36,6 +38,18 @@ statements! {
           FROM worker
          WHERE namespace_id = :namespace AND active = 1
          ORDER BY CAST(name AS BLOB)";
+
+    /// A part of them. Uses index worker_by_name, and attempt_held for what each holds.
+    LIST_WORKERS_FROM = "
+        SELECT name, parent, mode, heartbeat_us, expiration_us, active,
+               (SELECT count(*)
+                  FROM (SELECT 1 FROM attempt
+                         WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND held = 1
+                         LIMIT :held_max))
+          FROM worker
+         WHERE namespace_id = :namespace AND active = 1 AND CAST(name AS BLOB) > coalesce(:after, -1)
+         ORDER BY CAST(name AS BLOB)
+         LIMIT :limit";
 
     /// Uses index worker_by_parent.
     LIST_CHILDREN = "
@@ -93,6 +107,33 @@ pub(super) fn count_by_mode(
             })
         },
     )
+}
+
+/// Shows `visit` a part of the active workers.
+pub(super) fn list_workers(
+    connection: &Connection,
+    namespace: NamespaceId,
+    after: Option<&Name>,
+    limit: usize,
+    visit: &mut VisitWorker<'_>,
+) -> Result<()> {
+    let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
+    let mut statement = prepared(connection, LIST_WORKERS_FROM).map_err(storage)?;
+    let mut rows = statement
+        .query(named_params! {
+            ":namespace": namespace,
+            ":after": after.map(Name::bytes),
+            ":limit": limit,
+            ":held_max": ListedWorker::HELD_MAX,
+        })
+        .map_err(storage)?;
+    while let Some(row) = rows.next().map_err(storage)? {
+        visit(ListedWorker {
+            worker: row_to_worker(row).map_err(storage)?,
+            held: row.get(6).map_err(storage)?,
+        })?;
+    }
+    Ok(())
 }
 
 impl SqliteStore {

@@ -22,6 +22,7 @@ mod tls;
 mod tokens;
 mod transcripts;
 mod tutorial;
+mod ui;
 mod wire;
 mod work;
 mod work_specs_document;

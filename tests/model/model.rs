@@ -629,6 +629,7 @@ impl Model {
             _ => {}
         }
         meta.weight = control.weight.unwrap_or(meta.weight);
+        meta.priority = control.priority.unwrap_or(meta.priority);
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);

@@ -399,14 +399,16 @@ fn control() -> impl Strategy<Value = Control> {
     (
         option::weighted(0.4, option::weighted(0.3, pause())),
         option::weighted(0.3, prop_oneof![1 => Just(0_i64), 5 => 1..50_i64]),
+        option::weighted(0.2, prop_oneof![Just(0.0), Just(-1.0), Just(2.5)]),
         option::weighted(0.2, option::of(seconds(0..4))),
         option::weighted(0.3, option::of(1..4_u64)),
         option::weighted(0.2, any::<bool>()),
     )
         .prop_map(
-            |(paused, weight, interval, max_running, continuous)| Control {
+            |(paused, weight, priority, interval, max_running, continuous)| Control {
                 paused,
                 weight,
+                priority,
                 interval,
                 max_running,
                 continuous,

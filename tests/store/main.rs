@@ -13,5 +13,6 @@ mod rates;
 mod retention;
 mod schedules;
 mod sqlite;
+mod unit_lists;
 mod upgrades;
 mod uploads;

@@ -27,10 +27,14 @@ const LARGE_TABLES: [&str; 6] = [
 
 /// Steps that go through a whole index on purpose: one that holds only the attempts which run now, or the units
 /// that are delayed, however large the queue is; or, at the start and when the clock is set, the workers that are alive.
-const MAY_SCAN: [(&str, &str); 9] = [
+const MAY_SCAN: [(&str, &str); 10] = [
     // Its first row.
     ("FIND_CANCELLATION", "SCAN cancellation"),
     ("LIST_PENDING", "SCAN attempt USING INDEX attempt_pending"),
+    (
+        "LIST_STANDINGS_PENDING",
+        "SCAN attempt USING INDEX attempt_pending",
+    ),
     ("BOUND_LEASES", "SCAN attempt USING INDEX attempt_pending"),
     ("BOUND_LIFETIMES", "SCAN worker"),
     ("LAST_HEARTBEAT", "SCAN worker"),
@@ -90,11 +94,16 @@ fn no_statement_scans_a_table_that_grows_with_the_queue() {
 }
 
 /// Statements that sort what they found: only what workers are busy with now, or one worker's.
-const SORTS_FEW: [&str; 3] = ["LIST_PENDING", "HELD_UNITS", "LIST_CHILDREN"];
+const SORTS_FEW: [&str; 4] = [
+    "LIST_PENDING",
+    "LIST_STANDINGS_PENDING",
+    "HELD_UNITS",
+    "LIST_CHILDREN",
+];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 17] = [
+const MAY_OPEN_TEMPORARY: [&str; 18] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "BOUND_LOCKS",
@@ -104,6 +113,7 @@ const MAY_OPEN_TEMPORARY: [&str; 17] = [
     "DELETE_LOCKS_UNDER",
     "HELD_UNITS",
     "LIST_PENDING",
+    "LIST_STANDINGS_PENDING",
     "MOVE_DELAYS",
     "MOVE_DELAYS_OF_PENDING",
     "MOVE_LEASES",
@@ -132,9 +142,13 @@ fn no_statement_of_the_hot_path_opens_a_temporary_table() {
 }
 
 /// Statements that look for few among many, and how they search the index that has just the few.
-const FIND_FEW: [(&str, &str); 12] = [
+const FIND_FEW: [(&str, &str); 13] = [
     ("FIND_LOST", "attempt_held (<expr>=? AND status>?"),
     ("LIST_FAILURES", "work_unit_failed (work_spec_id=?"),
+    (
+        "LIST_STANDINGS_FAILED",
+        "work_unit_failed (work_spec_id=? AND <expr>>?)",
+    ),
     (
         "QUEUED_WITH_HIGHER_PRIORITY",
         "work_unit_queued (work_spec_id=?",

@@ -28,6 +28,7 @@ mod specs;
 mod summary;
 mod tokens;
 mod top;
+mod ui;
 mod units;
 mod units_file;
 mod work;
@@ -61,6 +62,8 @@ pub(super) enum Command {
     /// List work specs
     #[command(name = "work_specs", alias = "work-specs")]
     WorkSpecs(specs::WorkSpecsArgs),
+    /// Print or open the address of the web page
+    Ui(ui::UiArgs),
     /// Show the definition of a work spec
     #[command(name = "work_spec", alias = "work-spec")]
     WorkSpec(specs::WorkSpecArgs),
@@ -140,6 +143,7 @@ impl Command {
             Self::Status(args) => summary::status(args),
             Self::Top(args) => top::top(args),
             Self::WorkSpecs(args) => specs::work_specs(args),
+            Self::Ui(args) => ui::ui(args),
             Self::WorkSpec(args) => specs::work_spec(args),
             Self::WorkUnits(args) => units::work_units(args),
             Self::WorkUnit(args) => units::work_unit(args),

@@ -217,6 +217,11 @@ impl Daemon {
         }
     }
 
+    /// The URLs at which the daemon serves HTTP.
+    pub(super) fn http(&self) -> &[String] {
+        self.info.as_ref().map_or(&[], |info| &info.http)
+    }
+
     /// The name and version of the server.
     pub(super) fn description(&self) -> String {
         let info = self.info.as_ref();

@@ -4,6 +4,7 @@
 //! may not know: that is noted in the history, and the unit stays as it is. One that its worker has given back has no lease
 //! any more, and ends for good.
 
+use super::report::RETRY;
 use crate::clock::Timestamp;
 use crate::coordinate::handed_out::HandedOutUnit;
 use crate::coordinate::storage::Storage;
@@ -60,7 +61,16 @@ impl<S: Storage> Operation<'_, S> {
     /// # Errors
     /// `NoSuchWorkSpec`, `NoSuchWorkUnit`, `Storage`.
     pub fn clear_active_attempt(&mut self, work_spec: &Name, name: &Name) -> Result<()> {
-        let mut unit = self.work_unit(work_spec, name)?;
+        let unit = self.work_unit(work_spec, name)?;
+        if unit.active.is_some() {
+            self.make_available_again(unit)?;
+            self.effects.audit(Change::of(RETRY, 1).on(work_spec));
+        }
+        Ok(())
+    }
+
+    /// The same for a unit that was found.
+    pub(super) fn make_available_again(&mut self, mut unit: WorkUnit) -> Result<()> {
         let before = unit.counted();
         if unit.active.is_none() {
             return Ok(());
@@ -86,11 +96,10 @@ impl<S: Storage> Operation<'_, S> {
         clears: bool,
         schedule: Option<(f64, Option<Timestamp>)>,
     ) -> Result<()> {
-        // Whether it is there.
-        self.work_unit(work_spec, name)?;
+        let unit = self.work_unit(work_spec, name)?;
         let mut details = Vec::new();
         if clears {
-            self.clear_active_attempt(work_spec, name)?;
+            self.make_available_again(unit)?;
             details.push("attempt cleared".to_owned());
         }
         if let Some((priority, not_before)) = schedule {

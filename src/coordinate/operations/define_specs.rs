@@ -76,11 +76,16 @@ impl<S: Storage> Operation<'_, S> {
     /// Changes how a work spec is scheduled.
     ///
     /// # Errors
-    /// `NoSuchWorkSpec`; `Refused` if it can't be continuous.
+    /// `NoSuchWorkSpec`; `Refused` if it can't be continuous; `Invalid` if the priority is no number.
     pub fn control_work_spec(&mut self, name: &Name, control: &Control) -> Result<()> {
         let spec = self.work_spec(name)?;
         let (id, before) = (spec.id, spec.meta.clone());
         let mut meta = before.clone();
+        if control.priority.is_some_and(f64::is_nan) {
+            return Err(Error::Invalid(
+                "option priority: expected a number, got NaN".to_owned(),
+            ));
+        }
         if control.continuous == Some(true) && !meta.can_be_continuous {
             return Err(Error::Refused(format!(
                 "work spec {name} can't be made continuous: its definition does not say continuous"
@@ -92,6 +97,7 @@ impl<S: Storage> Operation<'_, S> {
             Some(Some(pause)) => meta.pause(pause.clone(), self.now),
         }
         meta.weight = control.weight.unwrap_or(meta.weight);
+        meta.priority = control.priority.unwrap_or(meta.priority);
         meta.interval = control.interval.unwrap_or(meta.interval);
         meta.max_running = control.max_running.unwrap_or(meta.max_running);
         meta.continuous = control.continuous.unwrap_or(meta.continuous);

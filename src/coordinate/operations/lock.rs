@@ -5,6 +5,9 @@ use crate::coordinate::{Change, Error, Lock, LockPath, Name, Operation, Result};
 use crate::limits;
 use std::time::Duration;
 
+/// What the audit calls it when somebody else's locks are removed.
+const DELETE_LOCKS: &str = "delete_locks";
+
 impl<S: Storage> Operation<'_, S> {
     /// Locks all paths, or none. Paths within one call may lie above each other.
     ///
@@ -92,9 +95,24 @@ impl<S: Storage> Operation<'_, S> {
     pub fn delete_locks_under(&mut self, path: &LockPath) -> Result<bool> {
         let limit = limits::SWEEP_LOCKS;
         let deleted = self.store.delete_locks_under(path.bytes(), limit)?;
-        let change = Change::of("delete_locks", deleted as u64);
+        let change = Change::of(DELETE_LOCKS, deleted as u64);
         self.effects.audit(change.with(path.text()));
         Ok(deleted < limit)
+    }
+
+    /// Removes the lock of just this path, whoever has it.
+    ///
+    /// # Errors
+    /// `Refused` if there is none; `Storage`.
+    pub fn break_lock(&mut self, path: &LockPath) -> Result<()> {
+        if self.store.find_lock(path.bytes())?.is_none() {
+            let text = path.text();
+            return Err(Error::Refused(format!("{text:?} is not locked")));
+        }
+        self.store.delete_lock(path.bytes())?;
+        let change = Change::of(DELETE_LOCKS, 1);
+        self.effects.audit(change.with(path.text()));
+        Ok(())
     }
 
     fn is_lockable(&mut self, path: &LockPath) -> Result<bool> {

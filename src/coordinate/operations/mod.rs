@@ -28,5 +28,5 @@ mod upload_units;
 pub use archive::ArchivePass;
 pub use cancel_units::CancellationInStatus;
 pub use delete_units::{Deletion, DeletionInStatus};
-pub use select_units::{UnitAction, UnitPass};
+pub use select_units::{AsOf, UnitAction, UnitPass};
 pub use upload_units::{UploadStep, UploadedLines};

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// whose leases keep running out may have any number of attempts; the worker's is among the last.
 const ATTEMPTS_SEARCHED_MAX: usize = 1_000;
 
+/// What the audit calls it when somebody makes a unit available again.
+pub(super) const RETRY: &str = "retry";
+
 impl<S: Storage> Operation<'_, S> {
     /// Takes a report on a work unit. `handed_out` are the attempts of the connection that reports.
     ///
@@ -347,7 +350,7 @@ impl<S: Storage> Operation<'_, S> {
         unit.make_available(self.now, self.queueing_of(&unit));
         self.store.update_work_unit(self.now, before, &unit)?;
         if let Some(spec) = self.store.get_work_spec(unit.work_spec) {
-            self.effects.audit(Change::of("retry", 1).on(&spec.name));
+            self.effects.audit(Change::of(RETRY, 1).on(&spec.name));
         }
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 use super::delete_units::DELETE;
 use super::prioritize_units::PRIORITIZE;
+use super::report::RETRY;
 use super::status_walk::StatusWalk;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Change, Name, Operation, PriorityChange, Result, UnitSelection, UnitStatus, WorkUnit,
+    AttemptId, Change, Name, Operation, PriorityChange, Result, UnitSelection, UnitStatus,
+    WorkUnit, WorkUnitId,
 };
 use crate::limits;
 
@@ -16,6 +18,17 @@ pub enum UnitAction {
     Delete,
     /// It gets another priority.
     Prioritize(PriorityChange),
+    /// It becomes available again, with all its retries. One that is available or delayed is left as it is.
+    Retry,
+}
+
+/// A state of the queue, to leave alone what has changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The newest unit then.
+    pub unit: WorkUnitId,
+    /// The newest attempt then.
+    pub attempt: AttemptId,
 }
 
 /// An action on some units, which is done in steps: how far it has come.
@@ -139,20 +152,66 @@ impl<S: Storage> Operation<'_, S> {
                 }
             }
         }
+        self.audit_taken(pass.rest.work_spec(), action, pass.taken - taken_before);
+        Ok(pass)
+    }
+
+    fn audit_taken(&mut self, work_spec: &Name, action: UnitAction, count: u64) {
         let (done, detail) = match action {
             UnitAction::Delete => (DELETE, String::new()),
             UnitAction::Prioritize(change) => (PRIORITIZE, change.to_string()),
+            UnitAction::Retry => (RETRY, String::new()),
         };
-        let change = Change::of(done, pass.taken - taken_before).on(pass.rest.work_spec());
+        let change = Change::of(done, count).on(work_spec);
         self.effects.audit(change.with(detail));
-        Ok(pass)
     }
 
     fn take_unit(&mut self, unit: WorkUnit, action: UnitAction) -> Result<()> {
         match action {
             UnitAction::Delete => Ok(self.store.delete_work_unit(&unit)?),
             UnitAction::Prioritize(change) => self.prioritize(unit, change),
+            UnitAction::Retry => self.make_available_again(unit),
         }
+    }
+
+    /// The present state of the queue.
+    pub fn as_of_now(&self) -> AsOf {
+        AsOf {
+            unit: self.store.newest_unit(),
+            attempt: self.store.newest_attempt(),
+        }
+    }
+
+    /// Does something with the units of these names that are still in `status`, if one is given, and that nobody has
+    /// added or attempted since `as_of`. Those that wait already are not retried. Returns how many there were.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`; `Invalid` if a priority would be no number any more; `Storage`.
+    pub fn take_units_as_of(
+        &mut self,
+        work_spec: &Name,
+        names: &[Name],
+        status: Option<UnitStatus>,
+        as_of: AsOf,
+        action: UnitAction,
+    ) -> Result<u64> {
+        let spec = self.work_spec(work_spec)?.id;
+        let mut taken = 0;
+        for name in names {
+            if let Some(unit) = self.store.find_work_unit(spec, name)?
+                && status.is_none_or(|status| status == unit.status)
+                && unit.id <= as_of.unit
+                && unit.last.is_none_or(|attempt| attempt <= as_of.attempt)
+                && !(matches!(action, UnitAction::Retry) && unit.active.is_none())
+            {
+                self.take_unit(unit, action)?;
+                taken += 1;
+            }
+        }
+        if taken > 0 {
+            self.audit_taken(work_spec, action, taken);
+        }
+        Ok(taken)
     }
 
     /// Which of these names are those of units in one of these statuses.

@@ -9,8 +9,8 @@ mod query;
 
 pub use query::{
     AuditQuery, AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits,
-    InStatusQuery, InsertedUnit, LockQuery, NamedUnit, News, OutputSlice, StorageStatistics,
-    UnitQuery, UnitStanding, UnitsInStatus, WalPages,
+    InStatusQuery, InsertedUnit, LockQuery, NamedUnit, News, OutputSlice, StandingQuery,
+    StorageStatistics, UnitQuery, UnitStanding, UnitsInStatus, WalPages,
 };
 
 use super::attempt::Attempt;
@@ -22,14 +22,16 @@ use super::queueing::NextGroup;
 use super::reason::UnitsAhead;
 use super::scheduler::Candidates;
 use super::token::Token;
+use super::unit_list::ListedUnit;
 use super::work_spec::{Counts, Meta, Recent, WorkSpec};
 use super::work_unit::{Completed, Counted, WorkUnit};
-use super::worker::{Census, Worker, WorkerStats};
+use super::worker::{Census, ListedWorker, Worker, WorkerStats};
 use super::{
     AttemptId, AuditEntry, AuditId, Author, Change, Name, NamespaceId, TokenId, WorkSpecId,
     WorkUnitId,
 };
 use crate::clock::{ClockStep, Timestamp};
+use std::ops::ControlFlow;
 
 /// What an operation may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,12 @@ pub type VisitCounts<'a> = dyn FnMut(&Name, &Counts, Option<Timestamp>) -> Resul
 
 /// Takes a unit's name and data dictionary.
 pub type VisitUnit<'a> = dyn FnMut(&Name, &[u8]) -> Result<()> + 'a;
+
+/// Takes a unit, with the traceback of its active attempt if it has failed. Decides whether to go on.
+pub type VisitStanding<'a> = dyn FnMut(ListedUnit, Option<&str>) -> Result<ControlFlow<()>> + 'a;
+
+/// Takes a worker.
+pub type VisitWorker<'a> = dyn FnMut(ListedWorker) -> Result<()> + 'a;
 
 /// Takes an attempt and the data that it left, if it changed them.
 pub type VisitAttempt<'a> = dyn FnMut(&Attempt, Option<&[u8]>) -> Result<()> + 'a;
@@ -149,6 +157,31 @@ pub trait Lister {
         work_spec: &Name,
         query: &UnitQuery,
         visit: &mut VisitUnit<'_>,
+    ) -> Result<()>;
+
+    /// Shows `visit` units without their data, sorted by the bytes of their names, until it breaks off. Their messages are
+    /// left out.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `NoSuchWorkSpec`, `Storage`.
+    fn list_standings(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        query: &StandingQuery,
+        visit: &mut VisitStanding<'_>,
+    ) -> Result<()>;
+
+    /// Shows `visit` at most `limit` active workers behind the name `after`, sorted by the bytes of their names.
+    ///
+    /// # Errors
+    /// What `visit` fails with, `Storage`.
+    fn list_workers(
+        &mut self,
+        namespace: NamespaceId,
+        after: Option<&Name>,
+        limit: usize,
+        visit: &mut VisitWorker<'_>,
     ) -> Result<()>;
 
     /// Shows `visit` at most `limit` attempts at a unit, the newest first.
@@ -398,6 +431,9 @@ pub trait WorkUnitStore {
 
     /// The last name of a unit of a work spec.
     fn last_name(&mut self, spec: WorkSpecId) -> StorageResult<Option<Name>>;
+
+    /// The id of a unit that was given out last, whether or not that unit still exists. Costs no query.
+    fn newest_unit(&self) -> WorkUnitId;
 
     /// Units that are in some statuses, sorted by the bytes of their names.
     fn work_units_in(&mut self, query: &InStatusQuery<'_>) -> StorageResult<UnitsInStatus>;

@@ -95,6 +95,15 @@ pub struct UnitQuery {
     pub limit: usize,
 }
 
+/// Which units to show with where they stand.
+#[derive(Clone, Debug)]
+pub struct StandingQuery {
+    /// Those in this status. Others may be shown, too, if they have to be read anyway, but without their attempts.
+    pub status: Option<UnitStatus>,
+    /// From this name on, included.
+    pub from: Name,
+}
+
 /// Which units to search for by their status, and when to stop.
 #[derive(Clone, Debug)]
 pub struct InStatusQuery<'a> {

@@ -1,6 +1,7 @@
 //! What HTTP counts of its requests, and where else metrics come from.
 
 use super::super::problem;
+use super::files::Sizes;
 use crate::counting::Counter;
 use crate::server::Totals;
 use crate::store::BackupStatus;
@@ -96,9 +97,25 @@ impl Metrics {
     }
 
     /// How many connections are open.
-    pub(super) fn open_connections(&self) -> u64 {
+    pub(in super::super) fn open_connections(&self) -> u64 {
         let free = self.connections.available_permits();
         self.connections_max.saturating_sub(free) as u64
+    }
+
+    /// What the loop counts.
+    pub(in super::super) fn loop_totals(&self) -> &Totals {
+        &self.sources.totals
+    }
+
+    /// Scheduled backups, if there are any.
+    pub(in super::super) fn backups(&self) -> Option<&BackupStatus> {
+        self.sources.backups.as_deref()
+    }
+
+    /// The sizes of the database's files.
+    pub(in super::super) fn file_sizes(&self) -> Sizes {
+        let database = self.sources.database.as_deref();
+        database.map(Sizes::of).unwrap_or_default()
     }
 }
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 /// Sizes in bytes. What the system does not tell is `None`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sizes {
-    pub(super) database: Option<u64>,
-    pub(super) wal: Option<u64>,
+pub(in super::super) struct Sizes {
+    pub(in super::super) database: Option<u64>,
+    pub(in super::super) wal: Option<u64>,
     /// What the daemon's user may still write.
-    pub(super) free: Option<u64>,
+    pub(in super::super) free: Option<u64>,
 }
 
 impl Sizes {

@@ -34,7 +34,6 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use error::RestError;
 pub(super) use operations::{OPERATIONS, RestOperation};
-pub(super) use path::into_name;
 use path::{Inner, OfAttempt, OfUnit, OfWorkSpec, OfWorker, Place, Urls};
 pub(super) use query::parameters as query_parameters;
 use serde::Serialize;

@@ -2,9 +2,8 @@
 
 use super::error::RestError;
 use crate::coordinate::{Attempt, AttemptId, Name};
+use crate::http::name_in_url::{self, encode, into_name};
 use axum::http::StatusCode;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
@@ -175,14 +174,6 @@ fn name(segment: &str) -> Result<Name, RestError> {
     decode(segment).map(into_name)
 }
 
-/// A name that is text if it can be.
-pub(in super::super) fn into_name(bytes: Vec<u8>) -> Name {
-    match String::from_utf8(bytes) {
-        Ok(text) => Name::from_text(text),
-        Err(error) => Name::from_bytes(error.into_bytes()),
-    }
-}
-
 /// The bytes of the name that a segment of a path is.
 ///
 /// # Errors
@@ -193,24 +184,7 @@ fn decode(segment: &str) -> Result<Vec<u8>, RestError> {
 
 /// The same of a segment without percent-encoding.
 pub(super) fn decode_bytes(segment: Vec<u8>) -> Result<Vec<u8>, RestError> {
-    match segment.strip_prefix(b"-") {
-        None => Ok(segment),
-        Some(encoded) => URL_SAFE_NO_PAD.decode(encoded).map_err(|error| {
-            let shown = String::from_utf8_lossy(encoded);
-            RestError::bad_request(format!("illegal base64 data in the name -{shown}: {error}"))
-        }),
-    }
-}
-
-/// A name as a segment of a path.
-fn encode(name: &[u8]) -> String {
-    let is_safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:".contains(byte);
-    match std::str::from_utf8(name) {
-        Ok(text) if !name.is_empty() && !name.starts_with(b"-") && name.iter().all(is_safe) => {
-            text.to_owned()
-        }
-        _ => format!("-{}", URL_SAFE_NO_PAD.encode(name)),
-    }
+    name_in_url::decode(segment).map_err(RestError::bad_request)
 }
 
 /// The template of a query for units.
@@ -257,6 +231,8 @@ mod tests {
     fn names_are_themselves_in_urls_or_base64_behind_a_dash() {
         for (name, segment) in [
             ("", "-"),
+            (".", "-Lg"),
+            ("..", "-Li4"),
             ("-", "-LQ"),
             ("-dash", "-LWRhc2g"),
             ("foo", "foo"),

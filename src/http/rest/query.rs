@@ -1,8 +1,9 @@
 //! The parameters behind the question mark of a URL.
 
 use super::error::RestError;
-use super::path::{decode_bytes, into_name};
+use super::path::decode_bytes;
 use crate::coordinate::{UnitSelection, UnitStatus};
+use crate::http::name_in_url::into_name;
 use percent_encoding::percent_decode;
 
 /// The parameters in their order, decoded.

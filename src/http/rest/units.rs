@@ -3,7 +3,7 @@
 use super::data::{Dictionary, Given, or_empty};
 use super::error::text_of;
 use super::list::ListText;
-use super::path::{attempt_url, into_name};
+use super::path::attempt_url;
 use super::query::{status_name, unit_selection};
 use super::time::Time;
 use super::{Answer, Result, Within};
@@ -11,6 +11,7 @@ use crate::coordinate::storage::{Access, Lister, Storage, UnitQuery};
 use crate::coordinate::{
     Deletion, Name, NewUnit, PriorityChange, UnitAction, UnitDetails, UnitSelection,
 };
+use crate::http::name_in_url::into_name;
 use crate::limits::SLICE_LOOKED_UP;
 use axum::extract::Request;
 use coordinated_client::cbor::Item;

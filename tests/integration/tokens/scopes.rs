@@ -107,6 +107,88 @@ const ROUTES: &[(&str, &str, &str, Counts)] = &[
     ),
 ];
 
+/// The same for the pages.
+const PAGES: &[(&str, &str, &str, Counts)] = &[
+    ("GET", "/ui/", "read operate", Counts::AtHome),
+    ("GET", "/ui/sign-in", EVERYBODY, Counts::Anywhere),
+    ("POST", "/ui/sign-in", EVERYBODY, Counts::Anywhere),
+    ("POST", "/ui/sign-out", EVERYBODY, Counts::Anywhere),
+    ("GET", "/ui/spec/{spec}", "read operate", Counts::AtHome),
+    ("POST", "/ui/spec/{spec}/pause", "operate", Counts::AtHome),
+    ("POST", "/ui/spec/{spec}/resume", "operate", Counts::AtHome),
+    (
+        "POST",
+        "/ui/spec/{spec}/settings",
+        "operate",
+        Counts::AtHome,
+    ),
+    ("POST", "/ui/spec/{spec}/delete", "operate", Counts::AtHome),
+    (
+        "GET",
+        "/ui/spec/{spec}/units",
+        "read operate",
+        Counts::AtHome,
+    ),
+    (
+        "GET",
+        "/ui/spec/{spec}/bulk",
+        "read operate",
+        Counts::AtHome,
+    ),
+    (
+        "POST",
+        "/ui/spec/{spec}/bulk",
+        "read operate",
+        Counts::AtHome,
+    ),
+    (
+        "POST",
+        "/ui/spec/{spec}/bulk/apply",
+        "operate",
+        Counts::AtHome,
+    ),
+    (
+        "GET",
+        "/ui/spec/{spec}/unit/{unit}",
+        "read operate",
+        Counts::AtHome,
+    ),
+    (
+        "GET",
+        "/ui/spec/{spec}/unit/{unit}/data",
+        "read operate",
+        Counts::AtHome,
+    ),
+    (
+        "POST",
+        "/ui/spec/{spec}/unit/{unit}/retry",
+        "operate",
+        Counts::AtHome,
+    ),
+    (
+        "POST",
+        "/ui/spec/{spec}/unit/{unit}/delete",
+        "operate",
+        Counts::AtHome,
+    ),
+    ("GET", "/ui/failures", "read operate", Counts::AtHome),
+    ("GET", "/ui/workers", "read operate", Counts::AtHome),
+    ("GET", "/ui/worker/{worker}", "read operate", Counts::AtHome),
+    ("GET", "/ui/locks", "read operate", Counts::AtHome),
+    ("GET", "/ui/operations", "read operate", Counts::AtHome),
+    ("GET", "/ui/operations/{id}", "read operate", Counts::AtHome),
+    ("GET", "/ui/daemon", "read operate", Counts::AtHome),
+    ("POST", "/ui/locks/break", "operate", Counts::AtHome),
+    (
+        "POST",
+        "/ui/operations/{id}/stop",
+        "operate",
+        Counts::AtHome,
+    ),
+    ("GET", "/ui/assets/{name}", EVERYBODY, Counts::Anywhere),
+    ("GET", "/ui/{*path}", "read operate", Counts::AtHome),
+];
+
 /// The same for REST: each row of the table in docs/rest.md with each of its methods.
 const REST: &[(&str, &str, &str, Counts)] = &[
     ("GET", "/", KNOWN, Counts::Anywhere),
@@ -215,6 +297,8 @@ enum Counts {
     Anywhere,
     There,
     Everywhere,
+    /// In the namespace of CBOR-RPC clients, which is neither of the two of the test.
+    AtHome,
 }
 
 const KNOWN: &str = "metrics read operate submit work";
@@ -371,9 +455,14 @@ fn each_route_is_in_the_tables_of_who_may_use_it() {
             || ["/summary", "/namespace"]
                 .iter()
                 .any(|it| path.starts_with(it));
-        let is_listed = ROUTES.iter().any(|(_, listed, ..)| listed == path);
+        // One only leads to the first page, and the other has no end: tests/integration/ui/sign_in.rs asks for it.
+        let is_special = ["/ui", "/ui/events"].contains(path);
+        let is_listed = [ROUTES, PAGES]
+            .concat()
+            .iter()
+            .any(|(_, listed, ..)| listed == path);
         assert!(
-            is_listed || of_rest || *path == "/rpc/{method}",
+            is_listed || is_special || of_rest || *path == "/rpc/{method}",
             "say in ROUTES who may use {path}"
         );
     }
@@ -401,7 +490,7 @@ fn each_scope_allows_just_its_routes_and_a_token_of_a_namespace_only_those_in_it
             tokens.push((scope, limit, secret));
         }
     }
-    let all = [ROUTES, REST].concat();
+    let all = [ROUTES, PAGES, REST].concat();
     for (method, path, scopes, counts) in all {
         for namespace in ["here", "there"] {
             let url = path_in(namespace, path);
@@ -418,7 +507,7 @@ fn each_scope_allows_just_its_routes_and_a_token_of_a_namespace_only_those_in_it
             };
             let without = send(None);
             match scopes {
-                EVERYBODY => assert_eq!(without.status, 200, "{url}"),
+                EVERYBODY => assert!(![401, 403].contains(&without.status), "{url}"),
                 _ => assert_eq!(without.status, 401, "{method} {url}: {without:?}"),
             }
             for (scope, limit, secret) in &tokens {
@@ -427,7 +516,7 @@ fn each_scope_allows_just_its_routes_and_a_token_of_a_namespace_only_those_in_it
                 let counts_there = match (limit, counts) {
                     (None, _) | (_, Counts::Anywhere) => true,
                     (Some(limit), Counts::There) => *limit == namespace,
-                    (Some(_), Counts::Everywhere) => false,
+                    (Some(_), Counts::Everywhere | Counts::AtHome) => false,
                 };
                 let may = scopes == EVERYBODY || has_scope && counts_there;
                 assert_eq!(

@@ -574,7 +574,7 @@ impl fmt::Display for Value {
             for (i, item) in items.iter().enumerate() {
                 write!(f, "{}{item}", if i == 0 { "" } else { ", " })?;
             }
-            Ok(())
+            Ok::<(), fmt::Error>(())
         };
         match self {
             Value::Unsigned(n) => write!(f, "{n}"),

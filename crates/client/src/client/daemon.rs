@@ -18,6 +18,8 @@ pub struct ServerInfo {
     pub started: f64,
     /// Its clock, in seconds since 1970.
     pub now: f64,
+    /// The URLs at which it serves HTTP.
+    pub http: Vec<String>,
 }
 
 impl ServerInfo {
@@ -40,6 +42,13 @@ impl Coordinate {
         for feature in answer.field("features").items()? {
             features.push(feature.text()?);
         }
+        let mut http = Vec::new();
+        // Earlier versions don't tell it.
+        if let Some(urls) = answer.field("http").optional() {
+            for url in urls.items()? {
+                http.push(url.text()?);
+            }
+        }
         Ok(Some(ServerInfo {
             server: answer.field("server").text()?,
             version: answer.field("version").text()?,
@@ -47,6 +56,7 @@ impl Coordinate {
             features,
             started: answer.field("started").number()?,
             now: answer.field("now").number()?,
+            http,
         }))
     }
 
