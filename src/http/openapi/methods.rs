@@ -48,7 +48,9 @@ fn parameter(name: &str) -> Value {
         "work_spec" => {
             json!({"type": "object", "description": "The definition of a work spec, with its name"})
         }
-        "work_spec_name" | "worker_id" | "locker_id" => json!({"type": "string"}),
+        "work_spec_name" | "worker_id" | "locker_id" | "name" | "token" => {
+            json!({"type": "string"})
+        }
         "work_unit_key" | "mode" | "parent" => name_or_null,
         "work_unit_keys" => json!({"type": "array", "items": {"type": "string"}}),
         "work_unit_key_vals" => json!({
