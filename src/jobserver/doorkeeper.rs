@@ -77,6 +77,12 @@ impl Caller {
         self.scopes.has_any(scopes)
     }
 
+    /// True if its token is not limited to a namespace.
+    #[must_use]
+    pub fn counts_everywhere(&self) -> bool {
+        self.namespace().is_none()
+    }
+
     /// The name of the token that it has shown.
     #[must_use]
     pub fn token_name(&self) -> Option<&str> {

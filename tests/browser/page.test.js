@@ -53,6 +53,11 @@ async function open(daemon, options) {
   return page;
 }
 
+/** By how many pixels a page is wider than the window. */
+function tooWide(page) {
+  return page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - innerWidth));
+}
+
 async function withDaemon(run, ...more) {
   const daemon = await Daemon.start(...more);
   try {
@@ -75,8 +80,7 @@ test("no page complains, breaks its own policy, or has what axe-core objects to,
         const found = violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]);
         assert.deepEqual(found, [], look);
         assert.deepEqual(page.complaints, [], look);
-        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-        assert.ok(overflow <= 0, `${look}: ${overflow} pixels too wide`);
+        assert.equal(await tooWide(page), 0, look);
       }
       await page.context().close();
     }
@@ -170,8 +174,8 @@ test("people sign in with a token, and see only the buttons that they may use", 
   withDaemon(async (daemon) => {
     daemon.token = await daemon.makeToken("admin");
     const [read, operate] = [await daemon.makeToken("read"), await daemon.makeToken("operate")];
-    for (const [name, token, buttons] of [["read", read, 0], ["operate", operate, 1]]) {
-      const page = await open(daemon);
+    for (const [name, token, buttons, viewport] of [["read", read, 0, PHONE], ["operate", operate, 1, WIDE]]) {
+      const page = await open(daemon, { viewport });
       await page.visit("/ui/spec/thumbnails");
       await page.getByLabel("Token").fill("cdt_wrong");
       await page.getByRole("button", { name: "Sign in" }).click();
@@ -179,6 +183,7 @@ test("people sign in with a token, and see only the buttons that they may use", 
       await page.evaluate(axe);
       const { violations } = await page.evaluate(() => globalThis.axe.run());
       assert.deepEqual(violations.map(({ id }) => id), []);
+      assert.equal(await tooWide(page), 0);
       await page.getByLabel("Token").fill(token);
       await page.getByRole("button", { name: "Sign in" }).click();
       await page.getByRole("heading", { name: "thumbnails" }).waitFor();

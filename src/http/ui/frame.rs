@@ -46,6 +46,8 @@ pub(super) struct Frame {
     pub(super) takes_gzip: bool,
     /// True if the person may change something.
     pub(super) may_operate: bool,
+    /// True if the person may see what concerns all namespaces, as the daemon itself does.
+    pub(super) sees_all: bool,
     /// The name of the token with which the person has signed in.
     pub(super) person: Option<String>,
 }
@@ -77,6 +79,7 @@ impl Frame {
             },
             takes_gzip,
             may_operate: false,
+            sees_all: true,
             person: None,
         }
     }
@@ -84,6 +87,7 @@ impl Frame {
     /// The frame of a page for somebody.
     fn for_caller(mut self, caller: &Caller) -> Self {
         self.may_operate = caller.may(Scopes::of(&[Scope::Operate]));
+        self.sees_all = caller.counts_everywhere();
         self.person = caller.token_name().map(str::to_owned);
         self
     }

@@ -147,7 +147,11 @@ fn routes<S: Storage>() -> [Route<S>; 28] {
         ("/ui/operations", READ, get(bulk::list::<S>)),
         ("/ui/operations/{id}", READ, get(bulk::show::<S>)),
         ("/ui/operations/{id}/stop", OPERATE, post(bulk::stop::<S>)),
-        ("/ui/daemon", READ, get(daemon::show::<S>)),
+        (
+            "/ui/daemon",
+            Who::With(Scopes::of(&[Scope::Read])),
+            get(daemon::show::<S>),
+        ),
         ("/ui/events", READ, get(events::stream::<S>)),
         ("/ui/assets/{name}", Who::Everybody, get(assets::get)),
         ("/ui/{*path}", READ, any(nothing_here)),

@@ -177,7 +177,7 @@ const PAGES: &[(&str, &str, &str, Counts)] = &[
     ("GET", "/ui/locks", "read operate", Counts::AtHome),
     ("GET", "/ui/operations", "read operate", Counts::AtHome),
     ("GET", "/ui/operations/{id}", "read operate", Counts::AtHome),
-    ("GET", "/ui/daemon", "read operate", Counts::AtHome),
+    ("GET", "/ui/daemon", "read operate", Counts::Everywhere),
     ("POST", "/ui/locks/break", "operate", Counts::AtHome),
     (
         "POST",

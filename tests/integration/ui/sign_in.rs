@@ -182,6 +182,23 @@ fn who_may_only_see_gets_no_forms_and_is_refused_what_they_would_do() {
 }
 
 #[test]
+fn a_token_of_the_namespace_that_is_shown_sees_nothing_about_others_or_the_daemon() {
+    let (server, mut client, [all]) = server_with_tokens(["read"], &[]);
+    let here = create(&mut client, "here", "'read'", "'namespace': ''");
+    let elsewhere = create(&mut client, "elsewhere", "'read'", "'namespace': 'other'");
+    let browser = Browser::of(&server);
+    let [all, here, elsewhere] = [all, here, elsewhere].map(|token| sign_in(&browser, &token));
+    see(&browser, "/ui/", &all).has(&["/ui/daemon", "Write-ahead log"]);
+    let page = see(&browser, "/ui/", &here);
+    page.has(&["Work specs"]);
+    for text in ["/ui/daemon", "Write-ahead log"] {
+        page.has_no(text);
+    }
+    assert_eq!(see(&browser, "/ui/daemon", &here).status, 403);
+    assert_eq!(see(&browser, "/ui/", &elsewhere).status, 403);
+}
+
+#[test]
 fn what_somebody_changes_is_in_the_audit_under_the_name_of_the_token() {
     let (server, mut client, [token]) = server_with_tokens(["operate"], &[]);
     client.take_key("w", "u");
