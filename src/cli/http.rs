@@ -3,7 +3,7 @@
 use super::serve::bind_error;
 use super::values::parse_duration;
 use crate::coordinate::storage::Storage;
-use crate::http::{self, Host, Http};
+use crate::http::{self, Host, Http, Origin};
 use crate::jobserver::Submitter;
 use crate::server::{self, Admission, BoundSocket, Network, Stopper};
 use crate::tls::TlsServer;
@@ -56,6 +56,16 @@ pub(super) struct HttpArgs {
         value_delimiter = ','
     )]
     http_host: Vec<Host>,
+
+    /// An origin, such as https://tools.example.org, whose web pages may send HTTP requests and read the answers (CORS);
+    /// repeatable. As long as no token was made, they may do everything
+    #[arg(
+        long,
+        env = "COORDINATED_HTTP_CORS",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    http_cors: Vec<Origin>,
 
     /// Networks of reverse proxies, such as 127.0.0.0/8, separated by commas. Their header X-Forwarded-For says from where a
     /// request comes, for the audit and for counting wrong tokens. Other clients' headers are ignored
@@ -269,6 +279,7 @@ impl HttpArgs {
                 answers_bytes_max: limits.unsent_total_bytes_max,
             },
             hosts: self.http_host.clone(),
+            origins: self.http_cors.clone(),
             trusted_proxies: self.http_trusted_proxy.clone(),
             base_path: self.http_base_path.clone(),
             redacted: self.redact.clone(),

@@ -23,7 +23,7 @@ mod serve;
 mod ui;
 mod upload;
 
-pub use guard::{Host, ParseHostError};
+pub use guard::{Host, Origin, ParseHostError, ParseOriginError};
 pub use limits::Limits;
 pub use metrics::Sources;
 pub use routes::paths;

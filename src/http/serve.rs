@@ -2,10 +2,9 @@
 
 use super::authenticate::{Who, admit};
 use super::call::Shared;
-use super::guard::{self, Host};
+use super::guard::{self, Host, Origin};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
-use super::metrics;
-use super::metrics::{Metrics, Sources};
+use super::metrics::{self, Metrics, Sources};
 use super::problem::{self, Problem};
 use super::rest::Rest;
 use super::routes::{self, State};
@@ -38,6 +37,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_http::add_extension::AddExtension;
+use tower_http::csrf::ConfigError;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 /// How HTTP is served.
@@ -49,6 +49,8 @@ pub struct Settings {
     pub admission: Admission,
     /// Host names by which clients may know the daemon, beside addresses and `localhost`.
     pub hosts: Vec<Host>,
+    /// Whose web pages may send requests and read the answers, beside the daemon's own.
+    pub origins: Vec<Origin>,
     /// Reverse proxies, whose header `X-Forwarded-For` says from where a request comes.
     pub trusted_proxies: Vec<Network>,
     /// The namespace of CBOR-RPC clients.
@@ -106,7 +108,8 @@ impl Http {
             &settings.namespace,
         );
         let visible = Arc::new(Visible::default());
-        let router = router(Arc::new(shared), Arc::clone(&visible), &settings);
+        let router =
+            router(Arc::new(shared), Arc::clone(&visible), &settings).map_err(io::Error::other)?;
         let control = Control::new();
         let of_thread = control.clone();
         let thread = std::thread::Builder::new()
@@ -143,14 +146,18 @@ impl Http {
 }
 
 /// All routes.
+///
+/// # Errors
+/// See [`guard::refuse_foreign_origins`].
 fn router<S: Storage>(
     shared: Arc<Shared<S>>,
     visible: Arc<Visible>,
     settings: &Settings,
-) -> Router {
+) -> Result<Router, ConfigError> {
     let base_path = settings.base_path.trim_end_matches('/');
     let admitted = |who| from_fn_with_state((Arc::clone(&shared), who), admit::<S>);
-    let rest = Rest::new(Arc::clone(&shared), &settings.namespace, base_path);
+    let origins = settings.origins.as_slice();
+    let rest = Rest::new(Arc::clone(&shared), &settings.namespace, base_path, origins);
     let state = State {
         shared: Arc::clone(&shared),
         rest: Arc::new(rest),
@@ -169,7 +176,8 @@ fn router<S: Storage>(
     let router = router
         .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))
         .with_state(state)
-        .merge(ui::router(ui))
+        // Also pages that may use the rest don't use ours, where a browser adds the cookie of the person.
+        .merge(ui::router(ui).layer(guard::refuse_foreign_origins(&[])?))
         .layer(from_fn_with_state(
             Arc::from(base_path),
             ui::redirect_browsers,
@@ -181,9 +189,13 @@ fn router<S: Storage>(
     let hosts: Arc<[Host]> = settings.hosts.clone().into();
     let no_store = HeaderValue::from_static("no-store");
     let no_sniff = HeaderValue::from_static("nosniff");
-    router
+    let mut router = router
         .fallback(not_found.layer(admitted(Who::Known)))
-        .layer(guard::refuse_foreign_origins())
+        .layer(guard::refuse_foreign_origins(origins)?);
+    if !origins.is_empty() {
+        router = router.layer(guard::allow_origins(origins));
+    }
+    Ok(router
         .layer(from_fn_with_state(hosts, guard::check_host))
         .layer(SetResponseHeaderLayer::if_not_present(
             CACHE_CONTROL,
@@ -196,7 +208,7 @@ fn router<S: Storage>(
         .layer(from_fn_with_state(
             Arc::clone(&shared.metrics),
             metrics::count_request,
-        ))
+        )))
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -35,7 +35,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// What names an upload.
-const UPLOAD_ID: HeaderName = HeaderName::from_static("upload-id");
+pub(super) const UPLOAD_ID: HeaderName = HeaderName::from_static("upload-id");
 
 /// How long its name may be.
 const UPLOAD_ID_BYTES_MAX: usize = 128;
@@ -319,6 +319,7 @@ impl From<Problem> for Fault {
 /// An upload that is received.
 struct Upload<'s, S: Storage + 'static> {
     shared: &'s Shared<S>,
+    caller: Caller,
     actor: Arc<Actor>,
     target: Target,
     text: Text,
@@ -356,7 +357,7 @@ impl<'s, S: Storage + 'static> Upload<'s, S> {
             Problem::new(problem::BUSY, detail)
         })?;
         let share = shared.bodies.share_of_bodies(UPLOAD_MEMORY)?;
-        let actor = Arc::new(Actor::new(caller));
+        let actor = Arc::new(Actor::new(caller.clone()));
         let (spec, name) = (target.work_spec.clone(), target.upload.clone());
         let find = shared.run(
             Arc::clone(&actor),
@@ -386,6 +387,7 @@ impl<'s, S: Storage + 'static> Upload<'s, S> {
         };
         Ok(Self {
             shared,
+            caller,
             actor,
             target,
             text,
@@ -528,11 +530,14 @@ impl<'s, S: Storage + 'static> Upload<'s, S> {
 
     /// Adds the batch.
     async fn flush(&mut self) -> Result<(), Fault> {
-        let batch = std::mem::take(&mut self.batch);
         let last = self.line;
         if last <= self.uploaded.lines {
             return Ok(());
         }
+        // An upload can take hours, in which its token may be revoked or expire.
+        let realm = Realm::In(&self.target.namespace);
+        self.shared.check(&mut self.caller, realm, MAY_ADD)?;
+        let batch = std::mem::take(&mut self.batch);
         let (before, if_exists) = (self.uploaded, self.target.if_exists);
         let (spec, name) = (self.target.work_spec.clone(), self.target.upload.clone());
         let namespace = Arc::clone(&self.target.namespace);

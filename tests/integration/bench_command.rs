@@ -1,6 +1,7 @@
 //! `coordinated bench` against a real daemon, in small sizes: what it counts must be right, however
 //! long it takes. And against servers that do wrong: it must notice.
 
+use crate::tokens::create;
 use coordinated_client::cbor::{Item, Writer};
 use coordinated_client::cborrpc::envelope::{
     Message, Request, begin_success, write_failure, write_frame,
@@ -199,6 +200,25 @@ fn work_goes_over_http_however_units_are_reported() {
         over_http.is_some_and(|line| line.ends_with(" 200")),
         "{over_http:?}"
     );
+}
+
+#[test]
+fn work_over_http_shows_the_token_of_the_environment() {
+    let server = Server::start_with(&["--http", "127.0.0.1:0"]);
+    let token = create(&mut server.connect(), "bench", "'work'", "");
+    let http = server.http().replace("http://", "--http=");
+    let work = |environment: &[(&str, &str)]| {
+        let mut arguments = vec!["bench", "--server", server.address(), "--json", "work"];
+        arguments.extend([&*http, "--prepare", "10"]);
+        run_to_end(Path::new("."), &arguments, environment)
+    };
+    let without = work(&[]);
+    assert_eq!(without.code, Some(1), "{without:?}");
+    assert!(without.stderr.contains("status 401"), "{}", without.stderr);
+    let with = work(&[("COORDINATED_TOKEN", &token)]);
+    assert_eq!(with.code, Some(0), "{}", with.stderr);
+    let figures: Value = serde_json::from_str(&with.stdout).expect("one JSON object");
+    assert_eq!(figures["finished"], 10);
 }
 
 #[test]

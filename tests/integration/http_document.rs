@@ -57,13 +57,17 @@ fn the_commands_of_the_document_about_rest_print_what_it_shows() {
 fn replay(document: &str) {
     let server = start();
     let address = server.http().replace("http://", "");
+    // Some commands write files.
+    let folder = tempfile::tempdir().expect("a folder");
     let mut commands = 0;
     for block in blocks(document, "console") {
         let mut expected = block.lines().peekable();
         while let Some(line) = expected.next() {
             let command = line.strip_prefix("$ ").expect("a command");
             let command = command.replace("localhost:5980", &address);
-            let output = run(Command::new("bash").args(["-c", &command]), &server);
+            let mut shell = Command::new("bash");
+            shell.args(["-c", &command]).current_dir(&folder);
+            let output = run(&mut shell, &server);
             let printed = String::from_utf8(output.stdout).unwrap();
             for line in printed.lines() {
                 let shown = expected.next().unwrap_or_default();

@@ -10,9 +10,19 @@ use coordinated_client::cborrpc::framing::Frame;
 use serde::de::DeserializeSeed;
 use std::io::Write;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// Header lines of an answer; the daemon sends about six.
 const HEADERS_MAX: usize = 32;
+
+/// The header line with the token in COORDINATED_TOKEN, if there is one.
+static AUTHORIZATION: LazyLock<String> = LazyLock::new(|| {
+    let token = std::env::var("COORDINATED_TOKEN").unwrap_or_default();
+    match token.trim() {
+        "" => String::new(),
+        token => format!("Authorization: Bearer {token}\r\n"),
+    }
+});
 
 /// Appends a call.
 pub(super) fn write_request(out: &mut Vec<u8>, method: &str, params: Item<'_>) {
@@ -20,7 +30,8 @@ pub(super) fn write_request(out: &mut Vec<u8>, method: &str, params: Item<'_>) {
     // Writing to memory does not fail.
     let _ = write!(
         out,
-        "POST /rpc/{method} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /rpc/{method} HTTP/1.1\r\nHost: localhost\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        *AUTHORIZATION,
         body.len()
     );
 }

@@ -21,6 +21,7 @@ mod workers;
 
 use super::body;
 use super::call::{Failed, Shared};
+use super::guard::{self, Origin};
 use super::problem::{self, Problem};
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{NamespaceId, Operation, Result as OperationResult};
@@ -28,7 +29,7 @@ use crate::jobserver::{Actor, Caller};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use error::RestError;
@@ -46,6 +47,8 @@ pub(super) struct Rest<S: Storage + 'static> {
     /// The namespace of CBOR-RPC clients.
     home: Arc<str>,
     urls: Urls,
+    /// Whose pages may use it.
+    origins: Box<[Origin]>,
 }
 
 /// The result of handling a request.
@@ -110,11 +113,10 @@ pub(super) async fn handle<S: Storage>(
     }
 }
 
-/// Fails if a page of another site has sent a request, whatever its method: even GET makes namespaces and workers here.
-fn refuse_foreign_pages(headers: &HeaderMap) -> Result<()> {
-    let site = headers.get(HeaderName::from_static("sec-fetch-site"));
-    let is_foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
-    if is_foreign {
+/// Fails if a page of another site than `origins` has sent a request, whatever its method: even GET makes namespaces and
+/// workers here.
+fn refuse_foreign_pages(headers: &HeaderMap, origins: &[Origin]) -> Result<()> {
+    if guard::is_foreign(headers, origins) {
         let message =
             "the header Sec-Fetch-Site says that a page of another site has sent the request";
         return Err(Problem::new(problem::FOREIGN_ORIGIN, message).into());
@@ -123,17 +125,23 @@ fn refuse_foreign_pages(headers: &HeaderMap) -> Result<()> {
 }
 
 impl<S: Storage + 'static> Rest<S> {
-    pub(super) fn new(shared: Arc<Shared<S>>, home: &str, base_path: &str) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<S>>,
+        home: &str,
+        base_path: &str,
+        origins: &[Origin],
+    ) -> Self {
         let base = base_path.trim_end_matches('/').into();
         Self {
             shared,
             home: home.into(),
             urls: Urls { base },
+            origins: origins.into(),
         }
     }
 
     async fn answer(&self, mut caller: Caller, request: Request) -> Result<Answer> {
-        refuse_foreign_pages(request.headers())?;
+        refuse_foreign_pages(request.headers(), &self.origins)?;
         let _request = self.shared.begin_request()?;
         let place = Place::parse(request.uri().path())?;
         let method = match request.method() {

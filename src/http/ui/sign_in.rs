@@ -45,7 +45,7 @@ pub(super) async fn admit<S: Storage>(
         let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
         accept.is_some_and(|accept| accept.contains("text/html"))
     };
-    if problem.is(&problem::UNAUTHENTICATED) && request.method() == Method::GET && wants_page() {
+    if problem.is(problem::UNAUTHENTICATED) && request.method() == Method::GET && wants_page() {
         return see_other(&format!("{}/ui/sign-in?{}", ui.base, query_of(&uri)));
     }
     PageError::from(problem).into_response()

@@ -1,6 +1,7 @@
 //! Web pages of others must not be able to do anything; and where HTTP is reached.
 
 use super::{Client, Raw, start};
+use crate::tokens::create;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -90,6 +91,120 @@ fn a_request_that_a_page_of_another_site_sends_changes_nothing() {
         "Host: localhost:5980\r\nOrigin: http://localhost:5980\r\nSec-Fetch-Site: same-origin\r\n";
     assert_eq!(status_of(&server, &clear(own)), 200);
     assert!(cborrpc.spec_names().is_empty());
+}
+
+/// The answer to a request, in small letters.
+fn answer_to(server: &Server, request: &str) -> String {
+    let mut raw = Raw::connect(server);
+    raw.send(request);
+    raw.until_closed().to_lowercase()
+}
+
+/// What a browser asks before it sends a request with a special header.
+fn preflight(host: &str, origin: &str) -> String {
+    format!(
+        "OPTIONS /units/s HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\n\
+         Access-Control-Request-Headers: authorization,upload-id\r\nConnection: close\r\n\r\n"
+    )
+}
+
+const TOOLS: &str = "https://tools.example.org";
+
+#[test]
+fn the_pages_of_an_origin_that_was_named_may_do_everything_and_read_the_answers() {
+    let origins = format!("{TOOLS},http://localhost:8080");
+    let server = start(&["--http-cors", &origins]);
+    let mut cborrpc = server.connect();
+    for origin in [TOOLS, "http://localhost:8080"] {
+        let allowed = format!("\r\naccess-control-allow-origin: {origin}\r\n");
+        let answer = answer_to(&server, &preflight("localhost", origin));
+        assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+        assert!(answer.contains(&allowed), "{answer}");
+        let line = |name: &str| {
+            let line = answer.lines().find(|line| line.starts_with(name));
+            line.unwrap_or_else(|| panic!("no {name} in {answer}"))
+        };
+        assert!(line("access-control-allow-methods").contains("post"));
+        let headers = line("access-control-allow-headers");
+        for name in ["authorization", "content-type", "upload-id"] {
+            assert!(headers.contains(name), "{headers}");
+        }
+        assert!(!answer.contains("allow-credentials"), "{answer}");
+
+        cborrpc.set_spec("{'name': 's'}");
+        let headers =
+            format!("Host: localhost\r\nOrigin: {origin}\r\nSec-Fetch-Site: cross-site\r\n");
+        let answer = answer_to(&server, &clear(&headers));
+        assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+        assert!(answer.contains(&allowed), "{answer}");
+        assert!(cborrpc.spec_names().is_empty());
+        // Also by REST, and answers that are problems.
+        for path in ["/namespace/n", "/nowhere"] {
+            let get = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+            let answer = answer_to(&server, &get);
+            let status = if path == "/nowhere" { "404" } else { "200" };
+            assert!(
+                answer.starts_with(&format!("http/1.1 {status} ")),
+                "{answer}"
+            );
+            assert!(answer.contains(&allowed), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn the_pages_of_other_origins_than_those_that_were_named_can_do_and_read_nothing() {
+    let server = start(&["--http-cors", TOOLS]);
+    let mut cborrpc = server.connect();
+    cborrpc.set_spec("{'name': 's'}");
+    for origin in [
+        "http://tools.example.org",
+        "https://tools.example.org:8443",
+        "https://tools.example.org.evil.org",
+        "https://evil.tools.example.org",
+        "https://TOOLS.example.org",
+        "https://tools.example.org/",
+        "null",
+    ] {
+        let headers =
+            format!("Host: localhost\r\nOrigin: {origin}\r\nSec-Fetch-Site: cross-site\r\n");
+        let get = format!("GET /rpc HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        for request in [preflight("localhost", origin), clear(&headers), get] {
+            let answer = answer_to(&server, &request);
+            assert!(!answer.contains("allow-origin"), "{origin}: {answer}");
+        }
+        assert_eq!(status_of(&server, &clear(&headers)), 403, "{origin}");
+        let get = format!("GET /namespace/evil HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        assert_eq!(status_of(&server, &get), 403, "{origin}");
+    }
+    // A name that was made to point to this machine does not become known by that.
+    let answer = answer_to(&server, &preflight("evil.example.org", TOOLS));
+    assert!(answer.starts_with("http/1.1 421 "), "{answer}");
+    assert_eq!(cborrpc.spec_names(), ["s"]);
+}
+
+#[test]
+fn the_pages_of_an_origin_that_was_named_need_a_token_once_there_is_one_and_can_read_that() {
+    let server = start(&["--http-cors", TOOLS]);
+    let token = create(&mut server.connect(), "page", "'read'", "");
+    let call = |authorization: &str| {
+        let headers = format!(
+            "Host: localhost\r\nOrigin: {TOOLS}\r\nSec-Fetch-Site: cross-site\r\n{authorization}"
+        );
+        answer_to(&server, &clear(&headers).replace("clear", "now"))
+    };
+    let preflight = answer_to(&server, &preflight("localhost", TOOLS));
+    assert!(preflight.starts_with("http/1.1 200 "), "{preflight}");
+    let with_token = format!("Authorization: Bearer {token}\r\n");
+    for (authorization, status) in [("", "401"), (&*with_token, "200")] {
+        let answer = call(authorization);
+        assert!(
+            answer.starts_with(&format!("http/1.1 {status} ")),
+            "{answer}"
+        );
+        let allowed = format!("\r\naccess-control-allow-origin: {TOOLS}\r\n");
+        assert!(answer.contains(&allowed), "{answer}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: it describes what is there, and programs made from it work.
 
 use super::{Client, start};
+use crate::tokens::create;
 use coordinated::jobserver::JobServer;
 use coordinated::store::SqliteStore;
 use serde_json::{Value as Json, json};
@@ -64,6 +65,31 @@ fn each_path_takes_the_http_methods_that_are_described_and_no_others() {
                 .status;
             let is_described = operations.contains_key(method);
             assert_eq!(status != 405, is_described, "{method} {path}: {status}");
+        }
+    }
+}
+
+#[test]
+fn the_document_says_which_operations_need_a_token_and_how_it_is_sent() {
+    let server = start(&[]);
+    let http = Client::of(&server);
+    let document = document(&http);
+    let schemes = &document["components"]["securitySchemes"];
+    for (name, scheme) in [("bearer", "bearer"), ("basic", "basic")] {
+        assert_eq!(schemes[name]["type"], "http");
+        assert_eq!(schemes[name]["scheme"], scheme);
+    }
+    let by_default = json!([{"bearer": []}, {"basic": []}, {}]);
+    assert_eq!(document["security"], by_default, "a token may be needed");
+    create(&mut server.connect(), "t", "'read'", "");
+    for (path, operations) in paths(&document) {
+        for (method, operation) in operations {
+            let path = path.replace(['{', '}'], "");
+            let status = http.send(&method.to_uppercase(), &path, &[], "").status;
+            match operation.get("security") {
+                Some(none) => assert_eq!((none, status), (&json!([]), 200), "{method} {path}"),
+                None => assert_eq!(status, 401, "{method} {path}"),
+            }
         }
     }
 }

@@ -31,6 +31,7 @@ fn a_default_address_that_is_taken_is_a_warning_and_one_that_was_asked_for_an_er
         (&["nonsense"], "HOST:PORT"),
         (&["127.0.0.1:0", "--http-base-path", "jobs"], "slash"),
         (&["127.0.0.1:0", "--http-host", "a:80"], "without a port"),
+        (&["127.0.0.1:0", "--http-cors", "*"], "is no origin"),
     ] {
         let all: Vec<&str> = arguments
             .iter()

@@ -279,3 +279,23 @@ fn bytes_that_are_no_handshake_end_the_connection() {
     let _ = stream.read_to_end(&mut rest);
     assert!(rest.is_empty() || rest[0] == 21, "{rest:x?}");
 }
+
+#[test]
+fn the_benchmark_works_over_https() {
+    let (server, authority) = start(&[]);
+    let ca = authority.path();
+    let http = server.http().replace("https://", "--http=tls:");
+    let mut arguments = vec!["bench", "--server", server.address(), "--tls-ca", text(&ca)];
+    arguments.extend([
+        "--json",
+        "work",
+        &http,
+        "--prepare",
+        "100",
+        "--connections",
+        "2",
+    ]);
+    let exit = run_to_end(Path::new("."), &arguments, &[]);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert!(exit.stdout.contains("\"finished\":100,"), "{}", exit.stdout);
+}

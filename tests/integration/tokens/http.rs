@@ -260,3 +260,27 @@ fn wrong_tokens_are_slowed_down_and_right_ones_pass() {
     let lines = server.log().matches("a token was not accepted").count();
     assert!((1..=3).contains(&lines), "{lines} lines");
 }
+
+#[test]
+fn an_upload_ends_once_its_token_is_revoked_and_says_how_far_it_has_come() {
+    let server = start(&[]);
+    let mut client = server.connect();
+    client.set_spec("{'name': 's'}");
+    let token = create(&mut client, "loader", "'submit'", "");
+    let mut raw = Raw::connect(&server);
+    raw.send(format!(
+        "POST /units/s HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        bearer(&token)
+    ));
+    raw.send("4\r\n\"a\"\n\r\n");
+    wait_until("its line is added", || {
+        client.counts("s").get(&1) == Some(&1)
+    });
+    client.done("revoke_token", "'loader'");
+    raw.send("4\r\n\"b\"\n\r\n0\r\n\r\n");
+    let answer = raw.until_closed();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(answer.contains("was revoked"), "{answer}");
+    assert!(answer.contains("\"lines\":1,\"new\":1,"), "{answer}");
+    assert_eq!(client.counts("s").get(&1), Some(&1));
+}
