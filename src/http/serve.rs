@@ -4,8 +4,7 @@ use super::authenticate::{Who, admit};
 use super::call::Shared;
 use super::guard::{self, Host, Origin};
 use super::limits::{HEAD_BYTES_MAX, Limits, READER_THREADS, STOP_MAX};
-use super::metrics;
-use super::metrics::{Metrics, Sources};
+use super::metrics::{self, Metrics, Sources};
 use super::problem::{self, Problem};
 use super::rest::Rest;
 use super::routes::{self, State};
@@ -174,12 +173,11 @@ fn router<S: Storage>(
         base_path,
         &settings.redacted,
     );
-    // Browsers send the cookie of a session also for other origins of the same site: so none may use these forms.
-    let ui = ui::router(ui).layer(guard::refuse_foreign_origins(&[])?);
     let router = router
         .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))
         .with_state(state)
-        .merge(ui)
+        // Also pages that may use the rest don't use ours, where a browser adds the cookie of the person.
+        .merge(ui::router(ui).layer(guard::refuse_foreign_origins(&[])?))
         .layer(from_fn_with_state(
             Arc::from(base_path),
             ui::redirect_browsers,

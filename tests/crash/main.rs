@@ -1,7 +1,7 @@
 //! Tries to break the promise that `kill -9` at any moment loses nothing that was answered.
 //!
-//! The real binary works for several connections at once and is killed at random moments, again and
-//! again on the same file. Each time, what is found must be explained by what was asked and answered:
+//! The real binary works for several connections at once, over CBOR-RPC and over HTTP, and is killed at
+//! random moments, again and again on the same file. Each time, what is found must be explained by what was asked and answered:
 //! every answered change is there, every unanswered one is there whole or not at all, no unit is handed
 //! out twice, and the kept counts are those of the rows.
 //!
@@ -10,6 +10,7 @@
 mod archive;
 mod file;
 mod model;
+mod over_http;
 mod party;
 
 use party::{Common, Party};
@@ -54,7 +55,7 @@ fn seed() -> u64 {
 fn kill_9_at_any_moment_loses_nothing_that_was_answered() {
     let kills = from_environment("COORDINATED_CRASH_KILLS").unwrap_or(10);
     let mut random = SmallRng::seed_from_u64(seed());
-    let mut server = Server::start();
+    let mut server = Server::start_with(&["--http", "127.0.0.1:0"]);
     let mut client = server.connect();
     client.set_spec(model::SHARED);
     client.set_spec("{'name': 'next'}");

@@ -267,6 +267,17 @@ impl Request {
         (method, Value::Array(params))
     }
 
+    /// True if it is a report on one unit, which was cancelled.
+    pub fn is_refused(&self, before: &State) -> bool {
+        match self {
+            Request::Report(reports) => match &reports[..] {
+                [(key, ..)] => before.units.get(key).is_some_and(|unit| unit.cancelled),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// What the request does, and what it must be answered. Of `TakeShared` nobody can say.
     pub fn apply(&self, party: usize, state: &mut State) -> Value {
         let mut result = Value::Bool(true);

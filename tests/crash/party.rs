@@ -2,8 +2,10 @@
 //! says afterwards whether a state that was found can be explained by it.
 
 use crate::model::{FAILED, FINISHED, PENDING, Request, State, Wish};
+use crate::over_http::{HttpClient, to_json};
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +24,49 @@ pub struct Common {
     pub handed_out: Mutex<BTreeSet<String>>,
     /// The ids of the attempts at them that were answered. None may come twice either.
     pub attempts: Mutex<BTreeSet<u64>>,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+enum Answer {
+    /// A pair of a value and a message.
+    Cbor(Value),
+    /// The value alone.
+    Json(Json),
+}
+
+impl Answer {
+    /// True if it is the expected one, as CBOR-RPC has it. What was sent over HTTP has text where that has byte strings.
+    fn is(&self, expected: &Value) -> bool {
+        match self {
+            Self::Cbor(answer) => {
+                answer.items() == expected.items() || to_json(answer) == to_json(expected)
+            }
+            // Some methods have a pair as their value.
+            Self::Json(answer) => [expected, expected.item(0)].map(to_json).contains(answer),
+        }
+    }
+
+    /// The units that were handed out, each with the id of its attempt.
+    fn attempts(&self) -> Vec<(String, u64)> {
+        let of_cbor = |work: &Value| match *work.item(3).at("attempt") {
+            Value::Unsigned(attempt) => (work.item(1).name().expect("a key"), attempt),
+            _ => panic!("{work} tells no attempt"),
+        };
+        let of_json = |work: &Json| match (work[1].as_str(), work[3]["attempt"].as_u64()) {
+            (Some(key), Some(attempt)) => (key.to_owned(), attempt),
+            _ => panic!("{work} tells no attempt"),
+        };
+        match self {
+            Self::Cbor(answer) => answer.item(0).items().iter().map(of_cbor).collect(),
+            Self::Json(answer) => answer
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(of_json)
+                .collect(),
+        }
+    }
 }
 
 pub struct Party {
@@ -50,63 +95,99 @@ impl Party {
 
     /// Goes on until the connection ends, with its own part of the state as it was found.
     pub fn work(&mut self, server: &Server, common: &Common) {
-        let mut client = server.connect();
-        loop {
-            let mut bytes = Vec::new();
-            let mut ahead = self.answered.clone();
-            for _ in 0..self.random.random_range(1..=BURST_MAX) {
-                let request = self.choose(&ahead);
-                let (method, params) = request.call(self.number, &ahead);
-                bytes.extend(frame(&client.envelope(method, params)));
-                request.apply(self.number, &mut ahead);
-                let is_last = matches!(request, Request::TakeShared(_));
-                self.unanswered.push_back(request);
-                // What it will bring is not known, so nothing can be planned behind it.
-                if is_last {
-                    break;
-                }
-            }
-            if client.try_send(&bytes).is_err() || self.take_answers(&mut client, common).is_none()
-            {
-                return;
-            }
+        if self.random.random_range(0..3) == 0 {
+            let client = HttpClient::of(server);
+            while self.exchange_over_http(&client, common).is_some() {}
+        } else {
+            let mut client = server.connect();
+            while self.exchange(&mut client, common).is_some() {}
         }
     }
 
-    /// Takes the answer to all that was sent, and compares each with what it must be. `None` if the
-    /// connection ended.
-    fn take_answers(&mut self, client: &mut Client, common: &Common) -> Option<()> {
-        while let Some(request) = self.unanswered.front() {
+    /// Sends some requests, and takes their answers. `None` if the connection ended.
+    fn exchange(&mut self, client: &mut Client, common: &Common) -> Option<()> {
+        let mut bytes = Vec::new();
+        for (method, params) in self.choose_some(|_, _| true) {
+            bytes.extend(frame(&client.envelope(method, params)));
+        }
+        client.try_send(&bytes).ok()?;
+        while !self.unanswered.is_empty() {
             let frame = client.next_frame().ok().flatten()?;
             let Reply::Result(answer) = reply(&unframe(&frame)) else {
-                panic!("party {}: {request:?}: {}", self.number, unframe(&frame));
+                panic!("party {}: {}", self.number, unframe(&frame));
             };
-            let expected = request.apply(self.number, &mut self.answered);
-            if let Request::TakeShared(_) = request {
-                for work in answer.item(0).items() {
-                    let key = work.item(1).name().expect("a key");
-                    let is_new = common.handed_out.lock().unwrap().insert(key.clone());
-                    assert!(is_new, "{key} was handed out before");
-                    let Value::Unsigned(attempt) = *work.item(3).at("attempt") else {
-                        panic!("{work} tells no attempt");
-                    };
-                    let is_new = common.attempts.lock().unwrap().insert(attempt);
-                    assert!(is_new, "attempt {attempt} was answered before");
-                    self.told.insert(key.clone(), attempt);
-                    self.answered.shared.insert(key, PENDING);
-                }
-            } else {
-                let same = answer.items() == expected.items();
-                assert!(
-                    same,
-                    "party {}: {request:?}: {answer}, not {expected}",
-                    self.number
-                );
-            }
-            self.unanswered.pop_front();
-            common.answers.fetch_add(1, Ordering::Relaxed);
+            self.take_answer(&Answer::Cbor(answer), common);
         }
         Some(())
+    }
+
+    /// The same over HTTP.
+    fn exchange_over_http(&mut self, client: &HttpClient, common: &Common) -> Option<()> {
+        // A refused call is an error there, and changes nothing at all: the model does not know that.
+        let calls = self.choose_some(|request, state| !request.is_refused(state));
+        let outcomes = client.call(&calls)?;
+        assert_eq!(outcomes.len(), calls.len(), "{outcomes:?}");
+        for mut outcome in outcomes {
+            if outcome["error"]["status"] == 503 {
+                return None;
+            }
+            assert!(
+                outcome["error"].is_null(),
+                "party {}: {outcome}",
+                self.number
+            );
+            self.take_answer(&Answer::Json(outcome["result"].take()), common);
+        }
+        Some(())
+    }
+
+    /// Chooses requests that are sent together, of those that `fits` says may be sent: methods with their parameters.
+    fn choose_some(
+        &mut self,
+        fits: impl Fn(&Request, &State) -> bool,
+    ) -> Vec<(&'static str, Value)> {
+        let mut calls = Vec::new();
+        let mut ahead = self.answered.clone();
+        for _ in 0..self.random.random_range(1..=BURST_MAX) {
+            let request = loop {
+                let request = self.choose(&ahead);
+                if fits(&request, &ahead) {
+                    break request;
+                }
+            };
+            calls.push(request.call(self.number, &ahead));
+            request.apply(self.number, &mut ahead);
+            let is_last = matches!(request, Request::TakeShared(_));
+            self.unanswered.push_back(request);
+            // What it will bring is not known, so nothing can be planned behind it.
+            if is_last {
+                break;
+            }
+        }
+        calls
+    }
+
+    /// Takes the answer to the first request that has none, and compares it with what it must be.
+    fn take_answer(&mut self, answer: &Answer, common: &Common) {
+        let request = self.unanswered.pop_front().expect("a request");
+        let expected = request.apply(self.number, &mut self.answered);
+        if let Request::TakeShared(_) = request {
+            for (key, attempt) in answer.attempts() {
+                let is_new = common.handed_out.lock().unwrap().insert(key.clone());
+                assert!(is_new, "{key} was handed out before");
+                let is_new = common.attempts.lock().unwrap().insert(attempt);
+                assert!(is_new, "attempt {attempt} was answered before");
+                self.told.insert(key.clone(), attempt);
+                self.answered.shared.insert(key, PENDING);
+            }
+        } else {
+            assert!(
+                answer.is(&expected),
+                "party {}: {request:?}: {answer:?}, not {expected}",
+                self.number
+            );
+        }
+        common.answers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes a state that was found after a crash for its own. It must be that after all that was
