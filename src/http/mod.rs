@@ -21,6 +21,7 @@ mod routes;
 mod rpc;
 mod serve;
 mod ui;
+mod unread;
 mod upload;
 
 pub use guard::{Host, Origin, ParseHostError, ParseOriginError};

@@ -1,7 +1,7 @@
 //! Errors as HTTP clients get them: problem details (RFC 9457).
 
 use super::upload::UploadState;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use coordinated_client::cbor::Item;
@@ -236,10 +236,6 @@ impl IntoResponse for Problem {
         );
         if let Some(time) = self.retry_after {
             headers.insert(RETRY_AFTER, time.as_secs().into());
-        }
-        if [FORBIDDEN, UNAUTHENTICATED, TOO_MANY_TRIES].contains(&self.code) {
-            // The body was not read, so no other request can follow it.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self.code.status == StatusCode::UNAUTHORIZED {
             let schemes = HeaderValue::from_static("Bearer, Basic realm=\"coordinated\"");

@@ -9,6 +9,7 @@ use super::problem::{self, Problem};
 use super::rest::Rest;
 use super::routes::{self, State};
 use super::ui::{self, Ui, Visible};
+use super::unread::close_after_unread;
 use crate::coordinate::storage::Storage;
 use crate::jobserver::Submitter;
 use crate::server::{Admission, BoundSocket, Network, Stopper};
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum_server::accept::Accept;
 use axum_server::{Address, Control, Handle};
 use rustls::ServerConfig;
@@ -205,6 +206,7 @@ fn router<S: Storage>(
             X_CONTENT_TYPE_OPTIONS,
             no_sniff,
         ))
+        .layer(from_fn(close_after_unread))
         .layer(from_fn_with_state(
             Arc::clone(&shared.metrics),
             metrics::count_request,

@@ -6,7 +6,7 @@ use crate::http::call::Failed;
 use crate::http::problem::Problem;
 use crate::jobserver::Failure;
 use crate::server::BatchError;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -67,10 +67,6 @@ impl RestError {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-        if self.status == StatusCode::FORBIDDEN {
-            // The body was not read, so no other request can follow it.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -226,3 +226,37 @@ fn hundreds_of_half_requests_do_not_keep_others_waiting() {
     }
     drop(half);
 }
+
+#[test]
+fn an_answer_to_a_request_whose_body_was_not_read_says_that_the_connection_is_closed() {
+    let server = start(&[]);
+    let begin = |line: &str| {
+        let mut raw = Raw::connect(&server);
+        raw.send(format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n"
+        ));
+        raw
+    };
+    for (line, status) in [
+        ("POST /units/none", 404),
+        ("POST /nowhere", 404),
+        ("DELETE /rpc", 405),
+        ("PATCH /namespace", 405),
+        ("POST /ui/sign-out", 400),
+    ] {
+        let answer = begin(line).until_closed();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(
+            answer.contains("\r\nconnection: close\r\n"),
+            "{line}: {answer}"
+        );
+    }
+    // Where it is read, another request may follow.
+    let mut raw = begin("POST /rpc/now");
+    raw.send("0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let answers = raw.until_closed();
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+}
