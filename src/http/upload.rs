@@ -19,8 +19,8 @@ use crate::limits::SLICE_ITEMS;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawPathParams, Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
-use axum::http::{HeaderMap, Uri};
+use axum::http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use coordinated_client::cbor::json_text::ToCbor;
 use coordinated_client::cbor::{Item, scan};
@@ -109,17 +109,37 @@ pub(super) async fn state<S: Storage>(
 /// `POST /units/SPEC`: adds the units of a body of JSON lines.
 pub(super) async fn add<S: Storage>(
     State(shared): State<Arc<Shared<S>>>,
-    Extension(mut caller): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     path: RawPathParams,
     request: Request,
-) -> Result<Response, Problem> {
-    let target = Target::read(&shared, &path, request.uri(), request.headers())?;
+) -> Response {
+    match receive(&shared, caller, &path, request).await {
+        Ok(state) => state.into_response(),
+        Err(problem) => {
+            let mut response = problem.into_response();
+            // The rest of the body was not read, so no other request can follow it.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+            response
+        }
+    }
+}
+
+/// # Errors
+/// Why the upload ended early.
+async fn receive<S: Storage>(
+    shared: &Shared<S>,
+    mut caller: Caller,
+    path: &RawPathParams,
+    request: Request,
+) -> Result<UploadState, Problem> {
+    let target = Target::read(shared, path, request.uri(), request.headers())?;
     shared.check(&mut caller, Realm::In(&target.namespace), MAY_ADD)?;
     let text = Text::of_encoding(request.headers())?;
     let _request = shared.begin_request()?;
-    let mut upload = Upload::begin(&shared, caller, target, text).await?;
+    let mut upload = Upload::begin(shared, caller, target, text).await?;
     match upload.receive(request.into_body()).await {
-        Ok(()) => Ok(UploadState::new(upload.uploaded, None).into_response()),
+        Ok(()) => Ok(UploadState::new(upload.uploaded, None)),
         Err(fault) => {
             let state = UploadState::new(upload.uploaded, fault.line);
             Err(fault.problem.of_upload(state))

@@ -380,8 +380,10 @@ impl<S: Storage + 'static> Ui<S> {
             body_bytes_max: FORM_BYTES_MAX,
             ..self.shared.limits
         };
-        check_form_type(request.headers())?;
+        // With the body unread, no other request could follow it, and a client that sends one at once would be cut off.
+        let of_form = check_form_type(request.headers());
         let body = body::read(request.into_body(), &self.shared.bodies, &limits).await?;
+        of_form?;
         Ok(Form::parse(&body.bytes))
     }
 }

@@ -153,6 +153,45 @@ fn the_pages_of_an_origin_that_was_named_may_do_everything_and_read_the_answers(
 }
 
 #[test]
+fn the_forms_for_people_are_not_for_the_pages_of_an_origin_that_was_named() {
+    let server = start(&["--http-cors", TOOLS]);
+    let mut cborrpc = server.connect();
+    cborrpc.set_spec("{'name': 's'}");
+    let post = |path: &str, headers: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let mut raw = Raw::connect(&server);
+        raw.send(request);
+        raw.until_closed()
+    };
+    let is = |status: u16, answer: &str| {
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    };
+    let token = create(&mut cborrpc, "t", "'operate'", "");
+    let answer = post("/ui/sign-in", "", &format!("token={token}"));
+    let cookie = answer.split("set-cookie: ").nth(1).expect("a session");
+    let cookie = cookie.split(';').next().expect("a cookie");
+    let is_paused = |client: &mut test_support::Client| {
+        let meta = client.value("get_work_spec_meta", "'s'");
+        meta.at("status") == &test_support::diag("2")
+    };
+    let own = format!("Cookie: {cookie}\r\nOrigin: http://localhost\r\n");
+    let foreign = format!("Cookie: {cookie}\r\nOrigin: {TOOLS}\r\nSec-Fetch-Site: same-site\r\n");
+    is(403, &post("/ui/spec/s/pause", &foreign, ""));
+    assert!(!is_paused(&mut cborrpc));
+    is(303, &post("/ui/spec/s/pause", &own, ""));
+    assert!(is_paused(&mut cborrpc));
+    // Elsewhere, a session counts for nothing.
+    is(401, &post("/rpc/now", &foreign, "[]"));
+}
+
+#[test]
 fn the_pages_of_other_origins_than_those_that_were_named_can_do_and_read_nothing() {
     let server = start(&["--http-cors", TOOLS]);
     let mut cborrpc = server.connect();

@@ -317,3 +317,22 @@ fn slow_uploads_are_ended_and_only_a_few_are_received_at_a_time() {
     let answer = upload(&http, "/units/s", &[], b"\"more\"\n");
     assert_eq!(answer.status, 200);
 }
+
+#[test]
+fn a_connection_whose_upload_failed_is_closed_and_the_answer_says_so() {
+    let (server, _http) = start_with_spec(&[]);
+    // Refused before the body, and within it.
+    for (path, body, status) in [
+        ("/units/none", chunk("\"a\"\n"), 404),
+        ("/units/s", chunk("nonsense\n"), 400),
+    ] {
+        let mut raw = begin(&server, path, "u");
+        raw.send(body);
+        let answer = raw.until_closed();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+}

@@ -134,14 +134,14 @@ fn secrets_are_neither_in_the_database_nor_in_the_log() {
     let mut client = server.connect();
     let token = create(&mut client, "t", "'read'", "");
     client.value("authenticate", &format!("'{token}'"));
+    server.stop();
     let log = server.log();
     assert!(
         log.contains("create_token") && log.contains("authenticate"),
         "{log}"
     );
-    server.stop();
     let secret = &token[10..];
-    assert!(!server.log().contains(secret));
+    assert!(!log.contains(secret));
     for file in fs::read_dir(server.folder()).unwrap() {
         let bytes = fs::read(file.unwrap().path()).unwrap();
         let has_secret = bytes
