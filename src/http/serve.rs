@@ -174,11 +174,12 @@ fn router<S: Storage>(
         base_path,
         &settings.redacted,
     );
+    // Browsers send the cookie of a session also for other origins of the same site: so none may use these forms.
+    let ui = ui::router(ui).layer(guard::refuse_foreign_origins(&[])?);
     let router = router
         .method_not_allowed_fallback(method_not_allowed.layer(admitted(Who::Known)))
         .with_state(state)
-        // Also pages that may use the rest don't use ours, where a browser adds the cookie of the person.
-        .merge(ui::router(ui).layer(guard::refuse_foreign_origins(&[])?))
+        .merge(ui)
         .layer(from_fn_with_state(
             Arc::from(base_path),
             ui::redirect_browsers,

@@ -110,7 +110,7 @@ struct RotateArgs {
 /// Where the tokens are.
 #[derive(clap::Args)]
 struct TokenPlace {
-    /// The database file, if no daemon runs on it
+    /// The database file, if no daemon runs on it. `create` makes it if it is not there
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
 
@@ -143,12 +143,12 @@ pub(super) fn token(args: &TokenArgs) -> Result<(), Box<dyn Error>> {
                 expires: args.expires.unwrap_or_default(),
                 by: Some(this_user()),
             };
-            show_made(args.place.open()?.create(&new)?)
+            show_made(args.place.open(Missing::Made)?.create(&new)?)
         }
-        Action::Rotate(args) => show_made(args.place.open()?.rotate(&args.name)?),
-        Action::Revoke(args) => args.place.open()?.revoke(&args.name),
+        Action::Rotate(args) => show_made(args.place.open(Missing::Refused)?.rotate(&args.name)?),
+        Action::Revoke(args) => args.place.open(Missing::Refused)?.revoke(&args.name),
         Action::List(args) => {
-            let mut tokens = args.place.open()?.list()?;
+            let mut tokens = args.place.open(Missing::Refused)?.list()?;
             if !args.all {
                 let now = now();
                 let is_valid = |expires: Option<f64>| expires.is_none_or(|expires| expires > now);
@@ -236,8 +236,16 @@ struct File {
     by: TokenManager,
 }
 
+/// What becomes of a database file that is not there.
+#[derive(PartialEq, Eq)]
+enum Missing {
+    /// It is made, as by the first start of a daemon.
+    Made,
+    Refused,
+}
+
 impl TokenPlace {
-    fn open(&self) -> Result<Opened, Box<dyn Error>> {
+    fn open(&self, missing: Missing) -> Result<Opened, Box<dyn Error>> {
         let Some(db) = &self.db else {
             let daemon = self.server.connect()?;
             if !daemon.has("tokens") {
@@ -245,7 +253,7 @@ impl TokenPlace {
             }
             return Ok(Opened::Daemon(Box::new(daemon)));
         };
-        if !db.exists() {
+        if missing == Missing::Refused && !db.exists() {
             return Err(format!("there is no database {}", db.display()).into());
         }
         let mut clock = SystemClock::start();

@@ -102,6 +102,15 @@ fn tokens_can_be_managed_in_the_file_while_no_daemon_runs_and_only_then() {
         nowhere.stderr
     );
     assert!(!server.folder().join("nonesuch.db").exists());
+    // The first token can be made before the first start.
+    let first = ["token", "create", "first", "--scope", "admin"];
+    secret(&run(
+        &server,
+        &[&first[..], &["--db", "first.db"]].concat(),
+        &[],
+    ));
+    let listed = run(&server, &["token", "list", "--db", "first.db"], &[]);
+    assert!(listed.stdout.contains("first"), "{}", listed.stdout);
 
     server.start_again_with(&["--cborrpc-auth", "required"]);
     server

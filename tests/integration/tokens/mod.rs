@@ -11,7 +11,7 @@ use std::path::Path;
 use test_support::{Client, Exit, Server, Value, run_to_end};
 
 /// Makes a token over CBOR-RPC, with these scopes and options; returns its secret.
-pub(crate) fn create(client: &mut Client, name: &str, scopes: &str, options: &str) -> String {
+pub fn create(client: &mut Client, name: &str, scopes: &str, options: &str) -> String {
     let token = client.value(
         "create_token",
         &format!("'{name}', {{'scopes': [{scopes}], {options}}}"),

@@ -109,14 +109,12 @@ impl Browser {
     }
 
     fn send_with(&self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Page {
-        let mut request = self.agent.post(format!("{}{path}", self.root));
-        let own = [("origin", &*self.root), ("sec-fetch-site", "same-origin")];
-        let is_given = |name| headers.iter().any(|(given, _)| *given == name);
-        for (name, value) in own
-            .iter()
-            .filter(|(name, _)| !is_given(*name))
-            .chain(headers)
-        {
+        let mut request = self
+            .agent
+            .post(format!("{}{path}", self.root))
+            .header("origin", &self.root)
+            .header("sec-fetch-site", "same-origin");
+        for (name, value) in headers {
             request = request.header(*name, *value);
         }
         page_of(

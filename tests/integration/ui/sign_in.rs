@@ -131,22 +131,6 @@ fn scripts_and_other_sites_do_not_get_the_cookie_and_it_is_good_for_the_page_onl
 }
 
 #[test]
-fn pages_that_may_use_http_do_not_send_forms_for_the_person() {
-    let origin = "http://localhost:3000";
-    let (server, mut client, [token]) = server_with_tokens(["operate"], &["--http-cors", origin]);
-    let browser = Browser::of(&server);
-    let cookie = sign_in(&browser, &token);
-    let foreign = [
-        ("cookie", &*cookie),
-        ("origin", origin),
-        ("sec-fetch-site", "same-site"),
-    ];
-    let page = browser.send_with("/ui/spec/s/pause", &[], &foreign);
-    assert_eq!(page.status, 403, "{page:?}");
-    assert!(client.take("w").is_some());
-}
-
-#[test]
 fn who_may_only_see_gets_no_forms_and_is_refused_what_they_would_do() {
     let (server, mut client, [reader, operator, metrics]) =
         server_with_tokens(["read", "operate", "metrics"], &[]);
