@@ -22,11 +22,11 @@ import threading
 import time
 from collections import deque
 from enum import IntEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import _methods, _wire
 from .._address import Address
-from ..errors import CoordinateError, RequestRefused
+from ..errors import CoordinateError, RequestRefused, TlsError
 from ..values import Status
 from . import _messages
 from ._messages import Kind
@@ -36,6 +36,9 @@ from .dispatcher import Dispatcher
 from .functions import failed_data
 from .link import Call, Link
 from .reports import Held, Report, Tally, given_back, is_cancellation, renewal, report_of, smaller
+
+if TYPE_CHECKING:
+    from .._tls import Tls
 
 __all__ = ["Supervisor", "Tally", "install_signals", "restore_signals"]
 
@@ -73,15 +76,22 @@ class Supervisor:
     """Runs a worker, from `run` to its end."""
 
     def __init__(
-        self, plan: Plan, address: Address, *, lease: float, until_empty: bool, token: str | None = None
+        self,
+        plan: Plan,
+        address: Address,
+        *,
+        lease: float,
+        until_empty: bool,
+        token: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._plan = plan
         self._address = address
         self._lease = lease
         self._until_empty = until_empty
         self._selector = selectors.DefaultSelector()
-        self._link = Link(address, self._selector, self._opened, self._broken, token)
-        self._waiter = Link(address, self._selector, self._waiter_opened, self._waiter_broken, token)
+        self._link = Link(address, self._selector, self._opened, self._broken, token, tls)
+        self._waiter = Link(address, self._selector, self._waiter_opened, self._waiter_broken, token, tls)
         self._crew = Crew(plan, self._selector, self._received, self._died)
         self.tally = Tally()
         self.files: set[str] = set()
@@ -418,6 +428,8 @@ class Supervisor:
         self._is_asking = False
         if isinstance(error, RequestRefused) and error.method == "authenticate" and not self._was_connected:
             self._fail(CoordinateError(f"{error.message} (the daemon at {self._address})"))
+        if isinstance(error, TlsError) and not self._was_connected:
+            self._fail(error)
         if not self._is_away:
             log.warning("the daemon at %s can't be reached: %s; functions go on", self._address, error)
             self._is_away = True
