@@ -141,7 +141,8 @@ class Worker:
             CoordinateError: If the functions can't be imported, the daemon refuses their work specs, or the server is
                 not one that this worker can work with.
         """
-        from .supervisor import Supervisor, install_signals, restore_signals
+        from .signals import install_signals, restore_signals
+        from .supervisor import Supervisor
 
         plan = self._plan()
         supervisor = Supervisor(
