@@ -284,10 +284,6 @@ class TlsSocket:
         """Sets for how long to wait for the system; None for no limit."""
         self._socket.settimeout(seconds)
 
-    def fileno(self) -> int:
-        """Gives its file descriptor."""
-        return self._socket.fileno()
-
     def getsockname(self) -> object:
         """Gives its own address."""
         return self._socket.getsockname()

@@ -253,6 +253,7 @@ def test_clients_connect_again_with_tls(tmp_path: Path, authority: Authority) ->
 
     with Daemon(tmp_path / "db", *flags(authority.issue("server", *LOCAL)), *fixed) as daemon:
         server = f"tls:127.0.0.1:{port}"
+        addresses(daemon)  # it listens everywhere now
         with Client(server, tls=authority.tls) as client:
             client.add(length, "before")
             finish(client, "length", length)
