@@ -67,7 +67,8 @@ def data(number: int) -> dict[str, object]:
 def many(client: Client, server: str, folder: Path, units: int, rounds: int) -> None:
     """Measures adding many units."""
     spec, lines = folder / "spec.json", folder / "units.jsonl"
-    lines.write_text("".join(json.dumps({f"{n:08}": data(n)}) + "\n" for n in range(units)))
+    with lines.open("w") as stream:
+        stream.writelines(json.dumps({f"{n:08}": data(n)}) + "\n" for n in range(units))
 
     def add_many(number: int) -> float:
         name = f"many{number}"

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from coordinated import _wire
-from coordinated._address import find_token
+from coordinated._address import Address, find_tls, find_token, parse_address
 from coordinated._connection import configure
-from coordinated.errors import RequestRefused
+from coordinated.errors import RequestRefused, TlsError
 
 from ._strings import received
 
@@ -104,13 +104,15 @@ class SocketReader:
 class CborRpcClient:
     """A client of the daemon. The first call connects.
 
-    Keys of the configuration: `address` (`'host:port'`, or a pair), or `addresses`, one of
-    which is taken at random; `retries` (5), how often a call is tried again when the
+    Keys of the configuration: `address` (`'host:port'`, `'tls:host:port'` or a pair), or
+    `addresses`, one of which is taken at random; `retries` (5), how often a call is tried again when the
     connection fails, and `base_retry_seconds` (0.5), the wait before the first of these,
     which doubles each time; `python2_strings` (false), for queues that Python 2 fills.
 
     A token for the daemon is in the file that the variable COORDINATED_TOKEN_FILE names, or in
-    COORDINATED_TOKEN; not in the configuration, which add_flow stores in work specs.
+    COORDINATED_TOKEN; not in the configuration, which add_flow stores in work specs. For a `tls:`
+    address, COORDINATED_TLS_CA, COORDINATED_TLS_CLIENT_CERT and COORDINATED_TLS_CLIENT_KEY name
+    files, as for the commands of the daemon.
 
     Threads can share a client; their calls go one after the other.
     """
@@ -118,9 +120,10 @@ class CborRpcClient:
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         config = config or {}
         self._socket_family = config.get("addr_family", socket.AF_INET)
-        self._socket_addr: tuple[str, int] | None = None
+        self._socket_addr: Address | None = None
         if self._socket_family == socket.AF_INET:
             self._socket_addr = _parse_address(config.get("address") or _any_of(config.get("addresses")))
+        self._tls = None if self._socket_addr is None else find_tls(self._socket_addr)
         # Any: tests put something of their own here.
         self._socket: Any = None
         self._rfile: SocketReader | None = None
@@ -139,14 +142,18 @@ class CborRpcClient:
             if self._socket_addr is None:
                 raise ValueError("the configuration has no address: set `address: 'host:port'`")
             try:
-                self._socket = socket.create_connection(self._socket_addr)
+                self._socket = socket.create_connection((self._socket_addr.host, self._socket_addr.port))
                 # A call waits without limit, so that a slow daemon is not asked twice.
                 configure(self._socket)
+                if self._tls is not None:
+                    from coordinated._tls import TlsSocket
+
+                    self._socket = TlsSocket(self._socket, self._tls, self._socket_addr)
                 self._local_addr = self._socket.getsockname()
                 if self._token is not None:
                     self._show_token(self._token)
             except OSError:
-                logger.error("cannot connect to %s:%s", *self._socket_addr, exc_info=True)
+                logger.error("cannot connect to %s", self._socket_addr, exc_info=True)
                 raise
         return self._socket
 
@@ -207,6 +214,9 @@ class CborRpcClient:
             try:
                 _send(self._conn(), message)
                 return self.rfile.read_message()
+            except TlsError:
+                self.close()
+                raise
             except OSError as error:
                 self.close()
                 if tries >= self._retries:
@@ -231,7 +241,7 @@ class CborRpcClient:
 
 
 def _send(connection: Any, message: bytes) -> None:
-    if isinstance(connection, socket.socket):
+    if hasattr(connection, "sendall"):
         connection.sendall(message)
     else:
         connection.send(message)
@@ -241,14 +251,16 @@ def _any_of(addresses: Any) -> Any:
     return random.choice(addresses) if addresses else None
 
 
-def _parse_address(address: Any) -> tuple[str, int] | None:
+def _parse_address(address: Any) -> Address | None:
     if not address:
         return None
     if isinstance(address, str):
+        if address.startswith("tls:"):
+            return parse_address(address)
         host, colon, port = address.rpartition(":")
         if not colon or not port.isdecimal():
             raise ValueError(f"the address {address!r} is not 'host:port'")
-        return host.strip("[]"), int(port)
+        return Address(host.strip("[]"), int(port))
     if not isinstance(address, (tuple, list)) or len(address) != 2:
         raise ValueError(f"the address {address!r} is neither 'host:port' nor a pair of host and port")
-    return address[0], address[1]
+    return Address(address[0], address[1])

@@ -29,6 +29,7 @@ from .errors import (
     RequestRefused,
     Retry,
     ServerUnreachable,
+    TlsError,
     UnitCancelled,
     UnitExists,
     UnitFailed,
@@ -39,6 +40,7 @@ from .spec import AsyncSpec, Backoff, HaltAfter, Spec, SyncSpec, Unit, spec
 from .values import Added, Attempt, Failure, Progress, Reason, Status, UnitState
 
 if TYPE_CHECKING:
+    from ._tls import Tls
     from .aio import AsyncClient
     from .worker import Worker
 
@@ -67,6 +69,8 @@ __all__ = [
     "Spec",
     "Status",
     "SyncSpec",
+    "Tls",
+    "TlsError",
     "Unit",
     "UnitCancelled",
     "UnitExists",
@@ -83,11 +87,15 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Imports asyncio and the worker only when they are used: most programs need one of them, or neither."""
+    """Imports asyncio, TLS and the worker only when they are used: most programs need one of them, or none."""
     if name == "AsyncClient":
         from .aio import AsyncClient
 
         return AsyncClient
+    if name == "Tls":
+        from ._tls import Tls
+
+        return Tls
     if name == "Worker":
         from .worker import Worker
 

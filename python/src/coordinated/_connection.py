@@ -11,12 +11,15 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from . import _methods, _wire
-from ._address import Address, find_token, parse_address
+from ._address import Address, find_tls, find_token, parse_address
 from ._methods import Request
 from .errors import ServerUnreachable
+
+if TYPE_CHECKING:
+    from ._tls import Tls, TlsSocket
 
 __all__ = ["Connection", "backoff", "configure", "outcome_unknown", "unreachable"]
 
@@ -75,16 +78,22 @@ class Connection:
         server: The address, as in `Client`.
         reconnect_for: For how many seconds to try when an open connection breaks. The first attempt to connect
             is not repeated.
-        token: As in `Client`.
+        token, tls: As in `Client`.
     """
 
     def __init__(
-        self, server: str | None = None, *, reconnect_for: float = RECONNECT_FOR_S, token: str | None = None
+        self,
+        server: str | None = None,
+        *,
+        reconnect_for: float = RECONNECT_FOR_S,
+        token: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.address = parse_address(server)
         self._token = find_token(token)
+        self._tls = find_tls(self.address, tls)
         self._reconnect_for = reconnect_for
-        self._socket: socket.socket | None = None
+        self._socket: socket.socket | TlsSocket | None = None
         self._frames = _wire.FrameReader()
         self._number = 0
         self._was_connected = False
@@ -94,10 +103,6 @@ class Connection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-    def fileno(self) -> int:
-        """Gives the socket's file descriptor, to wait for it; -1 if the connection is closed."""
-        return -1 if self._socket is None else self._socket.fileno()
 
     def call(self, request: Request[T]) -> T:
         """Sends a request and waits for its answer."""
@@ -172,21 +177,35 @@ class Connection:
         try:
             self._open()
             self._send(request.body(self._next_number()))
-        except OSError as error:
-            self._resend(waiting, error)
+        except ServerUnreachable:
+            raise
+        except OSError:
+            self._resend(waiting)
 
     def _finish(self, waiting: deque[Request[T]]) -> T:
         """Receives the answer of the first request that is waiting for one."""
+        deadline: float | None = None
+        pauses = backoff()
         while True:
             try:
                 response = self._receive()
+            except ServerUnreachable:
+                self.close()
+                raise
             except OSError as error:
-                self._resend(waiting, error)
+                # A server may accept connections and answer nothing.
+                if deadline is None:
+                    deadline = time.monotonic() + self._reconnect_for
+                elif (pause := next(pauses)) + time.monotonic() < deadline:
+                    time.sleep(pause)
+                else:
+                    raise unreachable(self.address, error) from error
+                self._resend(waiting)
             else:
                 break
         return waiting.popleft().answer(response)
 
-    def _resend(self, waiting: deque[Request[T]], error: OSError) -> None:
+    def _resend(self, waiting: deque[Request[T]]) -> None:
         """Connects again, and sends all requests that are waiting for their answers."""
 
         def send() -> None:
@@ -214,6 +233,7 @@ class Connection:
                 sent = True
                 return exchange()
             except ServerUnreachable:
+                self.close()
                 raise
             except OSError as error:
                 first = not self._was_connected
@@ -235,6 +255,7 @@ class Connection:
         if self._socket is not None:
             return
         address = self.address
+        opened: socket.socket | TlsSocket
         if address.path:
             opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -245,7 +266,11 @@ class Connection:
                 raise
         else:
             opened = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S)
-        configure(opened)
+            configure(opened)
+        if self._tls is not None:
+            from ._tls import TlsSocket
+
+            opened = TlsSocket(opened, self._tls, address)
         opened.settimeout(None)
         self._socket, self._frames = opened, _wire.FrameReader()
         if self._token is not None:

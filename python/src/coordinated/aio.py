@@ -6,15 +6,16 @@ import asyncio
 import os
 import secrets
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from . import _methods, _operations, _wire
-from ._address import find_token, parse_address
+from ._address import find_tls, find_token, parse_address
 from ._connection import CONNECT_TIMEOUT_S, RECONNECT_FOR_S, backoff, configure, outcome_unknown, unreachable
 from ._methods import IfExists, Request
 from ._operations import Operation, Target, spec_name
@@ -32,6 +33,9 @@ from .values import (
     UnitState,
     WorkerInfo,
 )
+
+if TYPE_CHECKING:
+    from ._tls import Tls
 
 __all__ = ["AsyncClient", "AsyncLock"]
 
@@ -57,6 +61,7 @@ class AsyncConnection:
         self._expected: deque[asyncio.Future[Any]] = deque()
         self._number = 0
         self.closed = False
+        self._error: Exception = ConnectionResetError("the connection was closed")
         self._receiver = asyncio.create_task(self._receive(), name="coordinated-receiver")
 
     def next_number(self) -> int:
@@ -70,7 +75,7 @@ class AsyncConnection:
         Raises `OSError` if the connection breaks before the answer.
         """
         if self.closed:
-            raise ConnectionResetError("the connection was closed")
+            raise self._error
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._expected.append(answer)
         self._writer.write(_wire.frame(body))
@@ -100,11 +105,12 @@ class AsyncConnection:
         if self.closed:
             return
         self.closed = True
+        self._error = error or self._error
         self._receiver.cancel()
         self._writer.close()
         for expected in self._expected:
             if not expected.done():
-                expected.set_exception(error or ConnectionResetError("the connection was closed"))
+                expected.set_exception(self._error)
         self._expected.clear()
 
     async def wait_closed(self) -> None:
@@ -130,9 +136,11 @@ class AsyncClient:
         *,
         reconnect_for: float = RECONNECT_FOR_S,
         token: str | None = None,
+        tls: Tls | None = None,
         python2_strings: bool = False,
     ) -> None:
         self._address = parse_address(server)
+        self._tls = find_tls(self._address, tls)
         self.server = str(self._address)
         self._reconnect_for = reconnect_for
         self._token = find_token(token)
@@ -177,7 +185,8 @@ class AsyncClient:
         if address.path:
             opening = asyncio.open_unix_connection(address.path)
         else:
-            opening = asyncio.open_connection(address.host, address.port)
+            context = None if self._tls is None else self._tls.context
+            opening = asyncio.open_connection(address.host, address.port, ssl=context)
         try:
             reader, writer = await asyncio.wait_for(opening, CONNECT_TIMEOUT_S)
         except asyncio.TimeoutError:
@@ -227,6 +236,12 @@ class AsyncClient:
 
     async def _pause(self, error: OSError, deadline: float | None, pause: float) -> float:
         """Waits before another attempt to connect, or raises `ServerUnreachable` if there is none."""
+        if isinstance(error, ServerUnreachable):
+            raise error
+        if isinstance(error, ssl.SSLError):
+            from ._tls import explain
+
+            raise explain(error, self._address) from None
         now = time.monotonic()
         deadline = now + self._reconnect_for if deadline is None else deadline
         if self._closed or not self._was_connected or now + pause > deadline:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from . import _methods, _operations
-from ._address import find_token, parse_address
+from ._address import find_tls, find_token, parse_address
 from ._connection import RECONNECT_FOR_S, Connection
 from ._methods import IfExists, Request
 from ._operations import Operation, Target, spec_name
@@ -31,6 +31,9 @@ from .values import (
     WorkerInfo,
 )
 
+if TYPE_CHECKING:
+    from ._tls import Tls
+
 __all__ = ["Client", "Lock"]
 
 P = ParamSpec("P")
@@ -48,17 +51,20 @@ class Client:
     calling.
 
     Args:
-        server: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`; by default the variable COORDINATED_SERVER, or
-            127.0.0.1:5932.
+        server: `HOST:PORT`, `[IPV6]:PORT`, `tls:HOST:PORT` or `unix:PATH`; by default the variable
+            COORDINATED_SERVER, or 127.0.0.1:5932.
         reconnect_for: For how many seconds to try again when a connection breaks. A daemon that does not answer at the
             first call is an error at once.
         token: The secret of a token, for a daemon that wants one; by default that in the file COORDINATED_TOKEN_FILE,
             or in the variable COORDINATED_TOKEN.
+        tls: Whom to trust at a `tls:` address, and how to show who this is; by default what the variables say that
+            `Tls` names.
         python2_strings: Give byte strings in data as `str` where they are UTF-8: for queues that Python 2 programs
             fill.
 
     Raises:
         ValueError: If `server` is no address.
+        TlsError: If the files of `tls` can't be used.
 
     Every method can raise `ServerUnreachable`, and `RequestRefused` for what the daemon refuses. Methods that name a
     work spec or a unit raise `NoSuchSpec` or `NoSuchUnit` if it does not exist.
@@ -70,9 +76,12 @@ class Client:
         *,
         reconnect_for: float = RECONNECT_FOR_S,
         token: str | None = None,
+        tls: Tls | None = None,
         python2_strings: bool = False,
     ) -> None:
-        self.server = str(parse_address(server))
+        address = parse_address(server)
+        self.server = str(address)
+        self._tls = find_tls(address, tls)
         self._reconnect_for = reconnect_for
         self._token = find_token(token)
         self._strings = python2_strings
@@ -116,7 +125,7 @@ class Client:
             self._give_back(connection)
 
     def _new_connection(self) -> Connection:
-        return Connection(self.server, reconnect_for=self._reconnect_for, token=self._token)
+        return Connection(self.server, reconnect_for=self._reconnect_for, token=self._token, tls=self._tls)
 
     def _give_back(self, connection: Connection) -> None:
         with self._mutex:

@@ -17,6 +17,7 @@ __all__ = [
     "RequestRefused",
     "Retry",
     "ServerUnreachable",
+    "TlsError",
     "UnitCancelled",
     "UnitExists",
     "UnitFailed",
@@ -31,6 +32,13 @@ class CoordinateError(Exception):
 
 class ServerUnreachable(CoordinateError, ConnectionError):
     """No daemon answers, or the connection broke and could not be opened again in time."""
+
+
+class TlsError(ServerUnreachable):
+    """There can't be TLS with the server at a `tls:` address: one of the two does not trust the other, for example.
+
+    It is also raised if the files of the certificates can't be used. The message says what to do.
+    """
 
 
 class RequestRefused(CoordinateError):

@@ -31,6 +31,11 @@ def add(a: int, b: int = 1) -> int:
 
 
 @spec
+def echo(text: str) -> str:
+    return text
+
+
+@spec
 def nothing(n: int = 0) -> None:
     """Does nothing."""
 

@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._address import find_token, parse_address
+from .._address import find_tls, find_token, parse_address
 from ..spec import Spec
 
 if TYPE_CHECKING:
+    from .._tls import Tls
     from .crew import Plan
     from .supervisor import Supervisor, Tally
 
@@ -76,12 +77,14 @@ class Worker:
         lifespan: Callable[[], Any] | str | None = None,
         name: str | None = None,
         token: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Describes a worker. Nothing is started or connected before `run`.
 
         Args:
             specs: Functions with `@spec`, or `"MODULE"` or `"MODULE:NAME"`, which only the children import.
-            server: `HOST:PORT` or `unix:PATH` of the daemon; by default COORDINATED_SERVER, or else 127.0.0.1:5932.
+            server: `HOST:PORT`, `tls:HOST:PORT` or `unix:PATH` of the daemon; by default COORDINATED_SERVER, or else
+                127.0.0.1:5932.
             processes: The number of children, by default one per processor; 0 for none.
             concurrency: The number of functions that run at the same time in each.
             lease: For how many seconds units are leased (1 to 86400). Leases are renewed while functions run; so this
@@ -94,10 +97,12 @@ class Worker:
                 first unit; `current().state` is what it gives.
             token: The secret of a token, for a daemon that wants one; by default that in the file
                 COORDINATED_TOKEN_FILE, or in the variable COORDINATED_TOKEN.
+            tls: Whom to trust at a `tls:` address, and how to show who this is, as in `Client`.
             name: The worker's name, which no other worker may have; by default made of the host and the process id.
 
         Raises:
             ValueError: If a number, the address or the size is not one, or a function is not at the top of a module.
+            TlsError: If the files of `tls` can't be used.
         """
         for what, value, least in (
             ("processes", processes, 0),
@@ -112,6 +117,7 @@ class Worker:
             raise ValueError("expected at least one spec: Worker(function), or coordinated-worker MODULE")
         self._address = parse_address(server)
         self._token = find_token(token)
+        self._tls = find_tls(self._address, tls)
         self._specs = specs
         self._processes = (os.cpu_count() or 1) if processes is None else processes
         self._concurrency = concurrency
@@ -135,10 +141,13 @@ class Worker:
             CoordinateError: If the functions can't be imported, the daemon refuses their work specs, or the server is
                 not one that this worker can work with.
         """
-        from .supervisor import Supervisor, install_signals, restore_signals
+        from .signals import install_signals, restore_signals
+        from .supervisor import Supervisor
 
         plan = self._plan()
-        supervisor = Supervisor(plan, self._address, lease=self._lease, until_empty=until_empty, token=self._token)
+        supervisor = Supervisor(
+            plan, self._address, lease=self._lease, until_empty=until_empty, token=self._token, tls=self._tls
+        )
         self._running = supervisor
         before = install_signals(supervisor)
         try:

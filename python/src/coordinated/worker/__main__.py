@@ -11,9 +11,13 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..errors import CoordinateError
 from . import Worker
+
+if TYPE_CHECKING:
+    from .._tls import Tls
 
 __all__ = ["main"]
 
@@ -30,7 +34,24 @@ def _parser() -> argparse.ArgumentParser:
         "specs", nargs="+", metavar="MODULE[:NAME]", help="a module with functions that have @spec, or one of them"
     )
     parser.add_argument(
-        "--server", help="HOST:PORT or unix:PATH of the daemon; default: $COORDINATED_SERVER, else 127.0.0.1:5932"
+        "--server",
+        metavar="ADDR",
+        help="HOST:PORT, tls:HOST:PORT or unix:PATH of the daemon; default: $COORDINATED_SERVER, else 127.0.0.1:5932",
+    )
+    parser.add_argument(
+        "--tls-ca",
+        metavar="FILE",
+        help="with tls:HOST:PORT: the certificates of the CAs to trust; default: $COORDINATED_TLS_CA, "
+        "else the system's",
+    )
+    parser.add_argument(
+        "--tls-client-cert",
+        metavar="FILE",
+        help="with tls:HOST:PORT: the certificate to show the server, and its key if that is in the same file; "
+        "default: $COORDINATED_TLS_CLIENT_CERT",
+    )
+    parser.add_argument(
+        "--tls-client-key", metavar="FILE", help="the key of that certificate; default: $COORDINATED_TLS_CLIENT_KEY"
     )
     parser.add_argument("-p", "--processes", type=int, metavar="N", help="child processes; default: one per processor")
     parser.add_argument(
@@ -63,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _tls(options: argparse.Namespace) -> Tls | None:
+    """Gives whom to trust if flags say so."""
+    files = (options.tls_ca, options.tls_client_cert, options.tls_client_key)
+    if not any(files):
+        return None
+    from .._tls import Tls
+
+    return Tls(*files)
+
+
 def _watch(watchfiles: ModuleType, files: Callable[[], set[str]], reload: Callable[[], None]) -> None:
     """Calls `reload` when Python files change below the current folder, or those that the children have imported."""
     for changes in watchfiles.watch(".", watch_filter=watchfiles.PythonFilter(), raise_interrupt=False):
@@ -93,9 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             max_units=options.max_units,
             lifespan=options.lifespan,
             name=options.name,
+            tls=_tls(options),
         )
     except ValueError as error:
         parser.error(str(error))
+    except CoordinateError as error:
+        print(f"coordinated-worker: {error}", file=sys.stderr)
+        return 1
     if options.reload:
         try:
             watchfiles = importlib.import_module("watchfiles")

@@ -13,13 +13,16 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _methods, _wire
 from .._address import Address
 from .._connection import backoff, configure
 from ..errors import CoordinateError, RequestRefused
 from . import _messages
+
+if TYPE_CHECKING:
+    from .._tls import Session, Tls
 
 __all__ = ["Call", "Link"]
 
@@ -52,14 +55,17 @@ class Link:
         opened: Callable[[], None],
         broken: Callable[[Exception], None],
         token: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._address = address
         self._token = token
+        self._tls = tls
         self._selector = selector
         self._opened = opened
         self._broken = broken
         self._socket: socket.socket | None = None
-        self._is_open = False
+        self._session: Session | None = None
+        self._is_connected = self._is_open = False
         self._connect_until = 0.0
         self._connect_at = 0.0
         self._pauses = backoff()
@@ -123,14 +129,12 @@ class Link:
     def _on_events(self, events: int) -> None:
         assert self._socket is not None
         try:
-            if not self._is_open:
+            if not self._is_connected:
                 code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if code:
                     raise OSError(code, errno.errorcode.get(code, "error"))
-                self._is_open = True
-                self._pauses = backoff()
-                self._selector.modify(self._socket, selectors.EVENT_READ, self._on_events)
-                self._introduce()
+                self._is_connected = True
+                self._begin()
                 return
             if events & selectors.EVENT_WRITE:
                 self._send_unsent()
@@ -138,6 +142,22 @@ class Link:
                 self._read()
         except (OSError, CoordinateError) as error:
             self.fail(error)
+
+    def _begin(self) -> None:
+        """Begins TLS, or the conversation if there is none."""
+        if self._tls is None:
+            self._open()
+            return
+        from .._tls import Session
+
+        self._session = Session(self._tls, self._address)
+        self._unsent += self._session.unsent()
+        self._send_unsent()
+
+    def _open(self) -> None:
+        self._is_open = True
+        self._send_unsent()
+        self._introduce()
 
     def _introduce(self) -> None:
         """Shows the token, if there is one, before anything else is sent."""
@@ -153,10 +173,11 @@ class Link:
         self._calls = list(calls)
         self._is_list = not alone
         bodies = [_wire.request_body(number, call.method, call.params) for number, call in enumerate(calls)]
-        self._unsent += _wire.frame(bodies[0] if alone else _wire.list_body(bodies))
+        frame = _wire.frame(bodies[0] if alone else _wire.list_body(bodies))
+        self._unsent += frame if self._session is None else self._session.seal(frame)
         try:
             self._send_unsent()
-        except OSError as error:
+        except (OSError, CoordinateError) as error:
             self.fail(error)
 
     def _send_unsent(self) -> None:
@@ -166,6 +187,12 @@ class Link:
                 del self._unsent[: self._socket.send(self._unsent)]
         except (BlockingIOError, InterruptedError):
             pass
+        except OSError:
+            if self._session is not None:
+                # A server that refuses this client says why, and closes the connection.
+                with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                    self._session.feed(self._socket.recv(1 << 18))
+            raise
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
         if self._selector.get_key(self._socket).events != events:
             self._selector.modify(self._socket, events, self._on_events)
@@ -178,6 +205,13 @@ class Link:
             return
         if not data:
             raise ConnectionResetError("the daemon closed the connection")
+        if self._session is not None:
+            data = self._session.feed(data)
+            self._unsent += self._session.unsent()
+            if not self._is_open and self._session.is_established:
+                self._open()
+            elif self._unsent:
+                self._send_unsent()
         self._reader.feed(data)
         while (body := self._reader.next()) is not None:
             self._on_answer(_messages.decode(body))
@@ -189,6 +223,7 @@ class Link:
             # The message could not be read as a whole, which its only answer says.
             raise RequestRefused("list", str(_rejection(answers[0] if answers else None)))
         self._calls = []
+        self._pauses = backoff()
         for call, one in zip(calls, answers, strict=True):
             try:
                 result = _wire.result_of(call.method, one)
@@ -217,8 +252,8 @@ class Link:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(self._socket)
             self._socket.close()
-        self._socket = None
-        self._is_open = False
+        self._socket = self._session = None
+        self._is_connected = self._is_open = False
         self._calls = []
         self._unsent.clear()
         self._reader = _wire.FrameReader()

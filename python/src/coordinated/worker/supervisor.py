@@ -16,39 +16,36 @@ import logging
 import os
 import platform
 import selectors
-import signal
 import socket
-import threading
 import time
-from collections import deque
 from enum import IntEnum
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import _methods, _wire
 from .._address import Address
-from ..errors import CoordinateError, RequestRefused
-from ..values import Status
+from ..errors import CoordinateError, RequestRefused, TlsError
 from . import _messages
 from ._messages import Kind
 from .child import Slate
 from .crew import Child, Crew, Plan
+from .definitions import Definitions
 from .dispatcher import Dispatcher
 from .functions import failed_data
 from .link import Call, Link
-from .reports import Held, Report, Tally, given_back, is_cancellation, renewal, report_of, smaller
+from .outbox import Outbox, update
+from .pauses import Pauses
+from .reports import Held, Report, Tally, given_back, is_cancellation, renewal, report_of
+from .source import Source
 
-__all__ = ["Supervisor", "Tally", "install_signals", "restore_signals"]
+if TYPE_CHECKING:
+    from .._tls import Tls
+
+__all__ = ["Supervisor", "Tally"]
 
 log = logging.getLogger("coordinated.worker")
 
 NEEDED: Final = frozenset(["attempts", "wait", "update_work_units", "retries", "tell_retry", "runtimes", "cancel"])
-# The most reports of one list, and the most bytes of them.
-REPORTS_MOST: Final = 1000
-REPORT_BYTES_MOST: Final = 8 << 20
-# How long a request waits at the daemon, but never longer than a quarter of a lease.
-WAIT_S: Final = 30.0
-# How long a worker that ends waits for the answer to such a request.
-LAST_ANSWER_S: Final = 2.0
 # Leases are renewed after a third, and at least this often, because a renewal also tells if the unit was cancelled.
 RENEW_S: Final = 20.0
 # How often the progress of a unit is sent at most.
@@ -57,8 +54,6 @@ HEARTBEAT_S: Final = 15.0
 HEARTBEAT_LIFETIME_S: Final = 90.0
 # How often children and time limits are looked at.
 LOOK_S: Final = 0.1
-# The pauses between two requests for work with `until_empty`, and after the daemon's errors.
-PAUSE_S: Final = (0.05, 1.0)
 
 
 class Phase(IntEnum):
@@ -73,15 +68,20 @@ class Supervisor:
     """Runs a worker, from `run` to its end."""
 
     def __init__(
-        self, plan: Plan, address: Address, *, lease: float, until_empty: bool, token: str | None = None
+        self,
+        plan: Plan,
+        address: Address,
+        *,
+        lease: float,
+        until_empty: bool,
+        token: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._plan = plan
         self._address = address
         self._lease = lease
-        self._until_empty = until_empty
         self._selector = selectors.DefaultSelector()
-        self._link = Link(address, self._selector, self._opened, self._broken, token)
-        self._waiter = Link(address, self._selector, self._waiter_opened, self._waiter_broken, token)
+        self._link = Link(address, self._selector, self._opened, self._broken, token, tls)
         self._crew = Crew(plan, self._selector, self._received, self._died)
         self.tally = Tally()
         self.files: set[str] = set()
@@ -91,34 +91,37 @@ class Supervisor:
         self._waker.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
 
-        # Work specs: what the children have, and what the daemon was asked about.
-        self._definitions: dict[str, dict[str, Any]] = {}
-        self._timeouts: dict[str, float | None] = {}
-        self._unset: set[str] = set()
-        self._to_set: list[Call] = []
-
         # Units.
         self._next_id = 1
         self._held: dict[int, Held] = {}
         self._dispatcher = Dispatcher(plan, self._crew, self._ended)
-        self._outbox: deque[Report] = deque()
-        self._in_flight: list[Report] = []
-        self._alone = 0
+
+        # What is said to the daemon.
+        self._pauses = Pauses()
+        self._definitions = Definitions(self._fail)
+        self._outbox = Outbox(self._pauses, self.tally, self._accepted)
+        self._source = Source(
+            plan.worker,
+            address,
+            self._selector,
+            self._definitions,
+            self._pauses,
+            lease=lease,
+            until_empty=until_empty,
+            token=token,
+            tls=tls,
+            took=self._took,
+            holds=lambda: bool(self._held),
+            emptied=self._drain,
+        )
 
         # The daemon.
         self._is_checked = False
         self._was_connected = False
-        self._asks_after = 0.0
-        self._speaks_after = 0.0
-        self._pause = PAUSE_S[0]
-        self._wait_most: int | None = None
-        self._hurried_at: float | None = None
         self._heartbeat_at = 0.0
         self._look_at = 0.0
         self._renew_at = 0.0
         self._is_away = False
-        self._must_count = False
-        self._is_asking = False
         self._error: CoordinateError | None = None
         self._unregistered = False
         self._give_up_at: float | None = None
@@ -168,20 +171,19 @@ class Supervisor:
         finally:
             self._crew.kill_all()
             self._link.close()
-            self._waiter.close()
+            self._source.close()
             self._selector.close()
             self._wakeup.close()
             self._waker.close()
         return self.tally
 
     def _wakes_at(self, now: float) -> float:
-        at = self._look_at
-        for link in (self._link, self._waiter):
-            if link is self._link or self._wait_most is not None:
-                due = link.connect_at
-                if due is not None:
-                    at = min(at, due)
-        return min(at, *(due for due in (self._asks_after, self._speaks_after) if due > now), at)
+        due = [self._look_at, *self._source.due(now)]
+        if self._link.connect_at is not None:
+            due.append(self._link.connect_at)
+        if self._pauses.speaks_after > now:
+            due.append(self._pauses.speaks_after)
+        return min(due)
 
     def _turn(self, now: float) -> None:
         if now >= self._look_at:
@@ -192,13 +194,9 @@ class Supervisor:
                 complaint = self._crew.complaint or "see the log"
                 self._fail(CoordinateError(f"no child could be started: {complaint}"))
         self._link.tick(now)
-        if self._wait_most is not None:
-            self._waiter.tick(now)
+        self._source.tick(now)
         self._dispatcher.hand_over(now)
-        if self._hurried_at is not None and now >= self._hurried_at + LAST_ANSWER_S:
-            self._waiter.close()
-            self._hurried_at = None
-        if self._link.is_free and self._is_checked and now >= self._speaks_after:
+        if self._link.is_free and self._is_checked and now >= self._pauses.speaks_after:
             self._converse(now)
 
     def _is_over(self) -> bool:
@@ -207,13 +205,15 @@ class Supervisor:
         if self._phase is Phase.WORKING:
             return False
         if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
-            log.error("%d reports could not be sent: their units are handed out again when their leases end",
-                      len(self._outbox) + len(self._in_flight))  # fmt: skip
+            log.error(
+                "%d reports could not be sent: their units are handed out again when their leases end",
+                len(self._outbox),
+            )
             return True
         is_told = self._unregistered or not self._link.is_open
         if not self._held and is_told and not self._crew.children:
             return True
-        if not self._held and not self._waiter.is_busy:
+        if not self._held and not self._source.is_waiting:
             self._crew.end()
             # Children end by themselves, but need a look.
             self._look_at = min(self._look_at, time.monotonic() + 0.005)
@@ -238,19 +238,12 @@ class Supervisor:
 
     def _drain(self) -> None:
         self._phase = Phase.DRAINING
-        self._end_wait()
+        self._source.end()
         self._outbox.extend(map(given_back, self._dispatcher.clear()))
         for child in self._crew.children:
             if child.is_ready:
                 self._crew.send(child, [Kind.RELEASE])
         self._heartbeat_at = 0.0
-
-    def _end_wait(self) -> None:
-        if self._waiter.is_busy:
-            self._hurried_at = time.monotonic()
-            self._waiter.hurry()
-        else:
-            self._wait_most = None
 
     # The children.
 
@@ -283,20 +276,15 @@ class Supervisor:
         elif kind == Kind.HELLO:
             self._on_hello(child, message[1], message[2])
         # An end makes room, and a new child is room.
-        self._asks_after = min(self._asks_after, now)
+        self._source.hasten(now)
 
     def _on_hello(self, child: Child, specs: list[list[Any]], files: list[str]) -> None:
         self.files.update(files)
         if child.generation != self._crew.generation:
             return
-        definitions = {name: definition for name, definition, _ in specs}
-        changed = {name for name, definition in definitions.items() if self._definitions.get(name) != definition}
-        self._unset = (self._unset | changed) & definitions.keys()
-        if changed:
+        if self._definitions.replace(specs):
             # It tells the names of the specs.
             self._heartbeat_at = 0.0
-        self._definitions = definitions
-        self._timeouts = {name: timeout for name, _, timeout in specs}
 
     def _requeue(self, held: Held) -> None:
         """Puts a unit that has not begun before the others, or ends it if it must not begin any more."""
@@ -305,7 +293,7 @@ class Supervisor:
         elif self._phase is Phase.WORKING:
             self._dispatcher.put_back(held)
         else:
-            self._outbox.append(given_back(held))
+            self._outbox.add(given_back(held))
 
     def _died(self, child: Child, why: str) -> None:
         """Gives back what a child had when it died; the unit that it died of has failed."""
@@ -334,7 +322,7 @@ class Supervisor:
                 if held.id in running and not is_clear:
                     # One of these has killed it. Which one shows when each runs alone.
                     self._dispatcher.suspect(held)
-                self._outbox.append(given_back(held))
+                self._outbox.add(given_back(held))
         self._look_at = 0.0
 
     # Time.
@@ -346,7 +334,7 @@ class Supervisor:
             running = self._crew.running(child)
             for unit in running:
                 held = self._held[unit]
-                timeout = self._timeouts.get(held.spec)
+                timeout = self._definitions.timeouts.get(held.spec)
                 began = max(since, held.given_at)
                 if timeout is not None and held.stop is None and now - began > timeout:
                     self._stop(held, "timeout", f"ran longer than {timeout:g} s")
@@ -383,7 +371,7 @@ class Supervisor:
             self.tally.count_lost(held, held.why)
             del self._held[held.id]
         else:
-            self._outbox.append(report_of(held, ending, data, extra))
+            self._outbox.add(report_of(held, ending, data, extra))
 
     # The conversation with the daemon.
 
@@ -409,42 +397,27 @@ class Supervisor:
                                    f"use coordinate_worker with it"))  # fmt: skip
 
     def _broken(self, error: Exception) -> None:
-        if self._in_flight:
-            if isinstance(error, RequestRefused):
-                # The daemon can't read something of it: one at a time, until the one is found.
-                self._on_unreadable(error)
-            self._outbox.extendleft(reversed(self._in_flight))
-            self._in_flight = []
-        self._is_asking = False
+        self._outbox.broken(error)
+        self._source.interrupt()
         if isinstance(error, RequestRefused) and error.method == "authenticate" and not self._was_connected:
             self._fail(CoordinateError(f"{error.message} (the daemon at {self._address})"))
+        if isinstance(error, TlsError) and not self._was_connected:
+            self._fail(error)
         if not self._is_away:
             log.warning("the daemon at %s can't be reached: %s; functions go on", self._address, error)
             self._is_away = True
-
-    def _on_unreadable(self, error: RequestRefused) -> None:
-        if len(self._in_flight) > 1:
-            self._alone = max(self._alone, len(self._in_flight))
-            return
-        self._in_flight[0] = smaller(self._in_flight[0], error.message)
 
     def _converse(self, now: float) -> None:
         """Sends all that there is to say as one list, if there is anything."""
         calls: list[Call] = []
         if now >= self._heartbeat_at:
             calls.append(self._heartbeat(now))
-        calls += self._set_up_specs()
-        calls += self._reports()
+        calls += self._definitions.calls()
+        calls += self._outbox.calls()
         if now >= self._renew_at:
             calls += self._renewals(now)
-        if not self._unset:
-            wants = self._wants(now)
-            if wants:
-                calls.append(self._get_work(wants))
-            if self._must_count:
-                self._must_count = False
-                calls += self._counts()
-        is_last = self._phase is not Phase.WORKING and not self._held and not self._waiter.is_busy
+        calls += self._source.calls(now, self._dispatcher.room)
+        is_last = self._phase is not Phase.WORKING and not self._held and not self._source.is_waiting
         if is_last and not calls and not self._unregistered:
             request = _methods.worker_unregister(self._plan.worker)
             calls.append(Call(request.method, request.params, self._on_unregistered, self._on_unregistered))
@@ -465,108 +438,36 @@ class Supervisor:
             "python": platform.python_version(),
             "processes": self._plan.processes,
             "concurrency": self._plan.concurrency,
-            "specs": sorted(self._definitions),
+            "specs": self._definitions.names,
         }
         request = _methods.worker_heartbeat(self._plan.worker, mode, HEARTBEAT_LIFETIME_S, environment, None)
         return Call(request.method, request.params, _ignore, _ignore)
 
-    # Work specs.
+    def _accepted(self, report: Report) -> None:
+        del self._held[report.held.id]
 
-    def _set_up_specs(self) -> list[Call]:
-        """Compares the definitions of new specs with the daemon's, and sets those that differ."""
-        calls: list[Call] = []
-        for name in sorted(self._unset):
-            definition = self._definitions[name]
-            request = _methods.get_work_spec(name)
-
-            def compare(found: Any, name: str = name, definition: dict[str, Any] = definition) -> None:
-                if _wire.text_strings(found) == _wire.text_strings(_wire.decode(_wire.encode(definition))):
-                    self._unset.discard(name)
-                    return
-
-                def refused(error: RequestRefused) -> None:
-                    if found is None:
-                        self._on_spec_refused(error)
-                    else:
-                        # A token for workers may not set work specs, and its owner has set this one.
-                        log.warning("%s stays as the daemon has it: %s", name, error.message)
-                        self._unset.discard(name)
-
-                setting = _methods.set_work_spec(definition)
-                self._to_set.append(Call(setting.method, setting.params, lambda _: self._unset.discard(name), refused))
-
-            calls.append(Call(request.method, request.params, compare, self._on_spec_refused))
-        if self._to_set:
-            calls, self._to_set = self._to_set, []
-        return calls
-
-    def _on_spec_refused(self, error: RequestRefused) -> None:
-        self._fail(CoordinateError(f"the daemon refuses a work spec: {error.message}"))
-
-    # Reports and renewals.
-
-    def _reports(self) -> list[Call]:
-        """Takes reports from the outbox, by work spec."""
-        most, size = REPORTS_MOST, 0
-        if self._alone:
-            most = 1
-            self._alone -= 1
-        by_spec: dict[str, list[Report]] = {}
-        while self._outbox and len(self._in_flight) < most and size < REPORT_BYTES_MOST:
-            report = self._outbox.popleft()
-            size += len(report.body)
-            self._in_flight.append(report)
-            by_spec.setdefault(report.held.spec, []).append(report)
-        return [self._update(spec, [report.body for report in reports],
-                             lambda pair, reports=reports: self._on_reported(reports, pair),
-                             lambda error, reports=reports: self._on_report_error(reports, error))
-                for spec, reports in by_spec.items()]  # fmt: skip
-
-    @staticmethod
-    def _update(spec: str, bodies: list[bytes], done: Any, failed: Any) -> Call:
-        params = b"".join((_wire.array_header(2), _wire.encode(_wire.name_out(spec)), _wire.array_header(len(bodies)),
-                           *bodies))  # fmt: skip
-        return Call("update_work_units", params, done, failed)
-
-    def _on_reported(self, reports: list[Report], pair: Any) -> None:
-        answers, message = pair
-        if answers is None:
-            # The work spec is gone, and its units with it.
-            answers = [[False, message]] * len(reports)
-        for report, (accepted, told) in zip(reports, answers, strict=True):
-            self.tally.count(report, bool(accepted), told)
-            del self._held[report.held.id]
-        done = {id(report) for report in reports}
-        self._in_flight = [report for report in self._in_flight if id(report) not in done]
-        self._pause = PAUSE_S[0]
-
-    def _on_report_error(self, reports: list[Report], error: RequestRefused) -> None:
-        """The daemon could not do it: perhaps its disk is full. Nothing was changed, so it is asked again."""
-        done = {id(report) for report in reports}
-        self._in_flight = [report for report in self._in_flight if id(report) not in done]
-        if "limit " in error.message:
-            if len(reports) == 1:
-                reports = [smaller(reports[0], error.message)]
+    def _took(self, leases: list[Any]) -> None:
+        """Holds the units of an answer."""
+        now = time.monotonic()
+        every = min(self._lease / 3, RENEW_S)
+        for lease in leases:
+            held = Held(self._next_id, lease, now)
+            self._next_id += 1
+            held.renew_at = now + every
+            self._held[held.id] = held
+            if self._phase is Phase.WORKING:
+                self._dispatcher.add(held)
             else:
-                self._alone = max(self._alone, len(reports))
-        self._outbox.extendleft(reversed(reports))
-        self._after_error(error)
+                self._outbox.add(given_back(held))
+        self._renew_at = min(self._renew_at, now + every)
 
-    def _after_error(self, error: RequestRefused) -> None:
-        """Asks nothing for a while: the daemon may be in trouble."""
-        log.warning("the daemon answered %s with an error: %s", error.method, error.message)
-        self._speaks_after = time.monotonic() + self._next_pause()
-
-    def _next_pause(self) -> float:
-        pause = self._pause
-        self._pause = min(2 * pause, PAUSE_S[1])
-        return pause
+    # Renewals.
 
     def _renewals(self, now: float) -> list[Call]:
         """Renews the leases that are due, with the progress of their units."""
         every = min(self._lease / 3, RENEW_S)
         by_spec: dict[str, list[tuple[Held, bytes]]] = {}
-        reported = {report.held.id for report in self._outbox} | {report.held.id for report in self._in_flight}
+        reported = self._outbox.units()
         next_at = now + every
         for held in self._held.values():
             if held.renew_at > now or held.id in reported:
@@ -581,9 +482,8 @@ class Supervisor:
         calls: list[Call] = []
         for spec, items in by_spec.items():
             units = [held for held, _ in items]
-            calls.append(self._update(spec, [body for _, body in items],
-                                      lambda pair, units=units: self._on_renewed(units, pair),
-                                      lambda error, units=units: self._on_renewal_error(units, error)))  # fmt: skip
+            done, failed = partial(self._on_renewed, units), partial(self._on_renewal_error, units)
+            calls.append(update(spec, [body for _, body in items], done, failed))
         return calls
 
     def _on_renewed(self, units: list[Held], pair: Any) -> None:
@@ -603,139 +503,8 @@ class Supervisor:
         for held in units:
             held.renew_at = 0.0
         self._renew_at = 0.0
-        self._after_error(error)
-
-    # Requests for work.
-
-    def _wants(self, now: float) -> int:
-        """How many units to ask for now; 0 if there is no need, or no sense."""
-        if self._phase is not Phase.WORKING or self._is_asking or self._wait_most is not None or now < self._asks_after:
-            return 0
-        return self._dispatcher.room()
-
-    def _work_options(self, most: int, wait: float | None) -> bytes:
-        runtimes = sorted({"", "python3"} | {str(one.get("runtime", "")) for one in self._definitions.values()})
-        request = _methods.get_work(
-            self._plan.worker,
-            most=most,
-            lease_s=self._lease,
-            specs=sorted(self._definitions),
-            runtimes=runtimes,
-            wait=wait or 0.0,
-        )
-        return request.params
-
-    def _get_work(self, most: int) -> Call:
-        self._is_asking = True
-
-        def done(pair: Any) -> None:
-            self._is_asking = False
-            if not self._take(pair):
-                self._on_no_work(most)
-
-        def failed(error: RequestRefused) -> None:
-            self._is_asking = False
-            self._after_error(error)
-
-        return Call("get_work", self._work_options(most, None), done, failed)
-
-    def _take(self, pair: Any) -> bool:
-        """Takes the units of an answer. False if there are none."""
-        leases, message = pair
-        if message is not None:
-            raise CoordinateError(f"get_work: {_wire.name_in(message)}")
-        if isinstance(leases, tuple):
-            # The answer to a request for one unit.
-            leases = [] if leases[0] is None else [leases]
-        now = time.monotonic()
-        every = min(self._lease / 3, RENEW_S)
-        for lease in leases:
-            held = Held(self._next_id, lease, now)
-            self._next_id += 1
-            held.renew_at = now + every
-            self._held[held.id] = held
-            if self._phase is Phase.WORKING:
-                self._dispatcher.add(held)
-            else:
-                self._outbox.append(given_back(held))
-        if leases:
-            self._pause = PAUSE_S[0]
-            self._renew_at = min(self._renew_at, now + every)
-        return bool(leases)
-
-    def _on_no_work(self, most: int) -> None:
-        """There is no work now: waits for it at the daemon."""
-        if self._phase is not Phase.WORKING:
-            return
-        if self._until_empty:
-            if not self._held:
-                self._must_count = True
-            # Others may end the last units meanwhile, so it looks again soon.
-            self._asks_after = time.monotonic() + self._next_pause()
-            return
-        self._wait_most = most
-        if self._waiter.is_free:
-            self._wait()
-
-    def _wait(self) -> None:
-        if self._wait_most is None or self._phase is not Phase.WORKING:
-            return
-        wait = min(WAIT_S, self._lease / 4)
-
-        def done(pair: Any) -> None:
-            self._wait_most = None
-            self._take(pair)
-            if self._phase is not Phase.WORKING:
-                self._waiter.close()
-
-        self._waiter.send([Call("get_work", self._work_options(self._wait_most, wait), done, self._on_wait_error)],
-                          alone=True)  # fmt: skip
-
-    def _on_wait_error(self, error: RequestRefused) -> None:
-        self._wait_most = None
-        self._after_error(error)
-
-    def _waiter_opened(self) -> None:
-        self._wait()
-
-    def _waiter_broken(self, _error: Exception) -> None:
-        # The other connection shows what is wrong. It asks again.
-        self._wait_most = None
-        self._asks_after = time.monotonic() + self._next_pause()
-
-    def _counts(self) -> list[Call]:
-        """Asks whether any unit of these work specs is left, with any worker."""
-        left: list[int] = []
-        specs = sorted(self._definitions)
-
-        def done(pair: Any) -> None:
-            # A work spec that was deleted has no units.
-            counts = pair[0] or {}
-            left.append(counts.get(int(Status.AVAILABLE), 0) + counts.get(int(Status.PENDING), 0))
-            if len(left) == len(specs) and not any(left) and not self._held and self._phase is Phase.WORKING:
-                self._drain()
-
-        requests = [_methods.count_work_units(name) for name in specs]
-        return [Call(request.method, request.params, done, self._after_error) for request in requests]
+        self._pauses.after_error(error)
 
 
 def _ignore(_answer: Any) -> None:
     """An answer that changes nothing."""
-
-
-def install_signals(supervisor: Supervisor) -> dict[signal.Signals, Any]:
-    """In the main thread, lets SIGTERM and SIGINT stop a worker, and SIGHUP reload it. Gives what was before."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    handlers = {
-        signal.SIGTERM: lambda *_: supervisor.stop(),
-        signal.SIGINT: lambda *_: supervisor.stop(),
-        signal.SIGHUP: lambda *_: supervisor.reload(),
-    }
-    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
-
-
-def restore_signals(before: dict[signal.Signals, Any]) -> None:
-    """Undoes `install_signals`."""
-    for number, handler in before.items():
-        signal.signal(number, handler)
