@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up: far more than it ever should, as the machine
 /// may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `condition` holds.
 ///
