@@ -172,7 +172,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         flags = ("--listen", f"127.0.0.1:{options.port}")
         server = f"127.0.0.1:{options.port}"
-        # In memory: what a process computes after each wait for a disk takes longer, since its caches are cold.
+        # In memory: after each wait for a disk a client needs several times as much CPU time, whichever client it is.
         with Daemon(None, *flags) as daemon, daemon.client() as client:
             cycle(client, server, options.port, python2, options.cycles, options.rounds)
         with Daemon(Path(folder) / "db", *flags, synchronous="full") as daemon, daemon.client() as client:
