@@ -66,6 +66,8 @@ class Link:
         self._socket: socket.socket | None = None
         self._session: Session | None = None
         self._is_connected = self._is_open = False
+        # A host can have several addresses, which take turns.
+        self._turn = 0
         self._connect_until = 0.0
         self._connect_at = 0.0
         self._pauses = backoff()
@@ -113,7 +115,8 @@ class Link:
             if address.path:
                 family, target = socket.AF_UNIX, address.path
             else:
-                family, _, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+                found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+                family, _, _, _, target = found[self._turn % len(found)]
             self._socket = socket.socket(family, socket.SOCK_STREAM)
             self._socket.setblocking(False)
             configure(self._socket)
@@ -242,6 +245,8 @@ class Link:
 
     def fail(self, error: Exception) -> None:
         """Ends the connection, tells the owner, and connects again after a pause."""
+        if not self._is_open:
+            self._turn += 1
         self.close()
         self._connect_at = time.monotonic() + next(self._pauses)
         self._broken(error)
