@@ -100,7 +100,7 @@ impl<S: Storage> Operation<'_, S> {
         Ok(deleted < limit)
     }
 
-    /// Removes the lock of just this path, whoever has it.
+    /// Removes the lock of this path alone, whatever its owner is.
     ///
     /// # Errors
     /// `Refused` if there is none; `Storage`.

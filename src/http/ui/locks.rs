@@ -79,7 +79,7 @@ pub(super) async fn show<S: Storage>(
     ui.page(&page.frame, &page)
 }
 
-/// `POST /ui/locks/break`: removes a lock, whoever has it.
+/// `POST /ui/locks/break`: removes a lock, whatever its owner is.
 pub(super) async fn break_lock<S: Storage>(
     ui: Visit<S>,
     frame: Frame,

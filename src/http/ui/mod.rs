@@ -183,15 +183,17 @@ pub(super) async fn redirect_browsers(
     request: Request,
     next: Next,
 ) -> Response {
-    let accept = request
-        .headers()
-        .get(ACCEPT)
-        .and_then(|accept| accept.to_str().ok());
-    let is_browser = accept.is_some_and(|accept| accept.contains("text/html"));
-    if is_browser && request.method() == Method::GET && request.uri().path() == "/" {
+    if request.uri().path() == "/" && asks_for_page(&request) {
         return redirect(StatusCode::FOUND, &format!("{base}/ui/"));
     }
     next.run(request).await
+}
+
+/// True if a browser wants a page to show, and not a program something else.
+fn asks_for_page(request: &Request) -> bool {
+    let accept = request.headers().get(ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    request.method() == Method::GET && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 async fn to_overview<S: Storage>(State(ui): State<Arc<Ui<S>>>) -> Response {

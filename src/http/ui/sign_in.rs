@@ -1,7 +1,7 @@
 //! Signing in with a token, and who is there.
 
 use super::frame::{Frame, Tab};
-use super::{PageError, Result, Ui, see_other};
+use super::{PageError, Result, Ui, asks_for_page, see_other};
 use crate::clock::wall_clock;
 use crate::coordinate::Secret;
 use crate::coordinate::storage::Storage;
@@ -13,9 +13,9 @@ use crate::jobserver::{Caller, Interface};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{OriginalUri, RawQuery, Request, State};
-use axum::http::header::{ACCEPT, COOKIE, SET_COOKIE};
+use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -41,11 +41,7 @@ pub(super) async fn admit<S: Storage>(
         }
         Err(problem) => problem,
     };
-    let wants_page = || {
-        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        accept.is_some_and(|accept| accept.contains("text/html"))
-    };
-    if problem.is(problem::UNAUTHENTICATED) && request.method() == Method::GET && wants_page() {
+    if problem.is(problem::UNAUTHENTICATED) && asks_for_page(&request) {
         return see_other(&format!("{}/ui/sign-in?{}", ui.base, query_of(&uri)));
     }
     PageError::from(problem).into_response()
