@@ -19,7 +19,12 @@ pub enum Event {
     /// So many units were added, or added again.
     Added(u64),
     /// An attempt began.
-    Started(Timestamp),
+    Started {
+        /// When.
+        at: Timestamp,
+        /// For how long its unit had been available, if it was handed out and that is known.
+        waited: Option<Duration>,
+    },
     /// An attempt ended in this way, after this time.
     Ended(AttemptEnd, Duration),
     /// A report came whose worker no longer has the unit. True if it counts all the same.

@@ -99,6 +99,8 @@ pub struct WorkUnit {
     pub lost: u64,
     /// How it is queued when it is available.
     pub queued: Queued,
+    /// Since when it is available, if it is and that is known: units of earlier versions do not have it.
+    pub available_since: Option<Timestamp>,
 }
 
 /// What a unit counts as among those of its work spec.
@@ -137,9 +139,9 @@ impl WorkUnit {
         self.active = None;
         self.queued.queue(queueing);
         self.not_before = self.not_before.filter(|not_before| *not_before > now);
-        self.status = match self.not_before {
-            Some(_) => UnitStatus::Delayed,
-            None => UnitStatus::Available,
+        (self.status, self.available_since) = match self.not_before {
+            Some(_) => (UnitStatus::Delayed, None),
+            None => (UnitStatus::Available, Some(now)),
         };
     }
 }

@@ -5,8 +5,8 @@ use crate::coordinate::{AttemptEnd, Event, Happening, WorkSpecId};
 use crate::counting::Histogram;
 use std::collections::BTreeMap;
 
-/// Bounds for how long attempts run, in seconds: from moments to a day.
-const RUN_BOUNDS: [f64; 10] = [
+/// Bounds for how long units wait and attempts run, in seconds: from moments to a day.
+const TIME_BOUNDS: [f64; 10] = [
     0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0,
 ];
 
@@ -26,8 +26,10 @@ pub struct Activity {
     pub ended: [u64; AttemptEnd::ALL.len()],
     /// Late reports that did not count, and that did.
     pub late_reports: [u64; 2],
+    /// How long units waited until they were handed out, in seconds.
+    pub waited: Histogram<{ TIME_BOUNDS.len() }>,
     /// How long attempts ran, in seconds.
-    pub run: Histogram<{ RUN_BOUNDS.len() }>,
+    pub run: Histogram<{ TIME_BOUNDS.len() }>,
 }
 
 impl Default for Activity {
@@ -38,7 +40,8 @@ impl Default for Activity {
             last_started: None,
             ended: [0; AttemptEnd::ALL.len()],
             late_reports: [0; 2],
-            run: Histogram::new(&RUN_BOUNDS),
+            waited: Histogram::new(&TIME_BOUNDS),
+            run: Histogram::new(&TIME_BOUNDS),
         }
     }
 }
@@ -47,9 +50,12 @@ impl Activity {
     fn count(&mut self, event: Event) {
         match event {
             Event::Added(units) => self.added += units,
-            Event::Started(at) => {
+            Event::Started { at, waited } => {
                 self.started += 1;
                 self.last_started = Some(at);
+                if let Some(waited) = waited {
+                    self.waited.observe(waited.as_secs_f64());
+                }
             }
             Event::Ended(end, time) => {
                 self.ended[end as usize] += 1;
@@ -70,6 +76,7 @@ impl Activity {
         for (count, more) in self.late_reports.iter_mut().zip(other.late_reports) {
             *count += more;
         }
+        self.waited.add(&other.waited);
         self.run.add(&other.run);
     }
 }

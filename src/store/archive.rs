@@ -22,7 +22,7 @@ statements! {
     COMPLETED = "
         SELECT work_unit.id, work_spec_id, work_unit.status, priority, not_before_us, active_attempt_id,
                last_attempt_id, superseded_number, attempts_before, failures, lost,
-               group_name, place, in_turn, attempt.id, start_us, end_us, number,
+               group_name, place, in_turn, available_since_us, attempt.id, start_us, end_us, number,
                length(work_unit.data) + coalesce(length(attempt.data), 0) * number
           FROM attempt
           LEFT JOIN work_unit ON work_unit.id = CASE attempt.status WHEN :status THEN work_unit_id END
@@ -91,7 +91,7 @@ impl SqliteStore {
                 found.is_all = true;
                 break;
             };
-            let (attempt, start): (AttemptId, Timestamp) = (row.get(14)?, row.get(15)?);
+            let (attempt, start): (AttemptId, Timestamp) = (row.get(15)?, row.get(16)?);
             let until = query.until_begun_in.as_ref();
             if until.is_some_and(|until| until.contains(&start)) {
                 found.is_all = true;
@@ -102,14 +102,14 @@ impl SqliteStore {
             if row.get::<_, Option<i64>>(0)?.is_none() {
                 continue;
             }
-            let (attempts, bytes): (usize, usize) = (row.get(17)?, row.get(18)?);
+            let (attempts, bytes): (usize, usize) = (row.get(18)?, row.get(19)?);
             rows_found += attempts + 1;
             bytes_found += bytes;
             found.units.push(CompletedUnit {
                 unit: row_to_unit(row)?,
                 attempt,
                 start,
-                end: row.get(16)?,
+                end: row.get(17)?,
                 rows: attempts + 1,
                 bytes,
             });

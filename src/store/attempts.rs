@@ -77,7 +77,8 @@ statements! {
         SELECT work_unit.id, work_unit.work_spec_id, work_unit.status, work_unit.priority,
                work_unit.not_before_us, work_unit.active_attempt_id, work_unit.last_attempt_id,
                work_unit.superseded_number, work_unit.attempts_before, work_unit.failures, work_unit.lost,
-               work_unit.group_name, work_unit.place, work_unit.in_turn, work_unit.name, work_spec.name
+               work_unit.group_name, work_unit.place, work_unit.in_turn, work_unit.available_since_us,
+               work_unit.name, work_spec.name
           FROM attempt
           JOIN work_unit ON work_unit.id = attempt.work_unit_id
           JOIN work_spec ON work_spec.id = work_unit.work_spec_id
@@ -231,8 +232,8 @@ impl AttemptStore for SqliteStore {
             |row| {
                 Ok(NamedUnit {
                     unit: row_to_unit(row)?,
-                    name: row.get(14)?,
-                    work_spec: row.get(15)?,
+                    name: row.get(15)?,
+                    work_spec: row.get(16)?,
                 })
             },
         )?;

@@ -52,7 +52,8 @@ statements! {
     /// Uses index work_unit_in_turn, as all after it do.
     BEST_OF_GROUP = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, group_name, place, in_turn, name, data
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn,
+               available_since_us, name, data
           FROM work_unit
          WHERE work_spec_id = :spec AND coalesce(group_name, '') = :group AND status = 1 AND in_turn = 1
          ORDER BY priority DESC, place, CAST(name AS BLOB)

@@ -30,7 +30,8 @@ statements! {
     /// Uses index work_unit_queued.
     BEST_QUEUED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, group_name, place, in_turn, name, data
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn,
+               available_since_us, name, data
           FROM work_unit
          WHERE work_spec_id = :spec AND status = 1 AND in_name_order = 0 AND in_turn = 0
          ORDER BY priority DESC, place, CAST(name AS BLOB)
@@ -91,7 +92,8 @@ statements! {
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
                superseded_number, attempts_before, CASE status WHEN 1 THEN failures ELSE 0 END,
                CASE status WHEN 1 THEN lost ELSE 0 END, CASE status WHEN 1 THEN group_name END,
-               CASE status WHEN 1 THEN place END, 0, name, CASE status WHEN 1 THEN data END,
+               CASE status WHEN 1 THEN place END, 0,
+               CASE status WHEN 1 THEN available_since_us END, name, CASE status WHEN 1 THEN data END,
                CASE status WHEN 1 THEN in_name_order ELSE 0 END
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:passed, -1)
@@ -113,8 +115,8 @@ struct InNameOrder {
 pub(super) fn row_to_available(row: &Row<'_>) -> rusqlite::Result<AvailableUnit> {
     Ok(AvailableUnit {
         unit: row_to_unit(row)?,
-        name: row.get(14)?,
-        data: row.get(15)?,
+        name: row.get(15)?,
+        data: row.get(16)?,
     })
 }
 
@@ -370,14 +372,14 @@ impl SqliteStore {
                 found.is_all = true;
                 break;
             };
-            if row.get(16)? {
+            if row.get(17)? {
                 let unit = row_to_available(row)?;
                 bytes += unit.data.len();
                 found.units.push(unit);
             } else {
                 passed_count += 1;
                 if found.units.is_empty()
-                    && let ValueRef::Text(name) | ValueRef::Blob(name) = row.get_ref(14)?
+                    && let ValueRef::Text(name) | ValueRef::Blob(name) = row.get_ref(15)?
                 {
                     let last_passed = last_passed.get_or_insert_default();
                     last_passed.clear();

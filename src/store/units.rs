@@ -16,13 +16,15 @@ use rusqlite::{Connection, Row, named_params};
 statements! {
     FIND_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, group_name, place, in_turn
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn,
+               available_since_us
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) = :name";
 
     GET_UNIT = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, group_name, place, in_turn
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn,
+               available_since_us
           FROM work_unit
          WHERE id = :id";
 
@@ -38,16 +40,17 @@ statements! {
 
     INSERT_UNIT = "
         INSERT INTO work_unit (id, work_spec_id, name, status, priority, not_before_us, data,
-                               in_name_order, group_name, place, in_turn)
+                               in_name_order, group_name, place, in_turn, available_since_us)
         VALUES (:id, :spec, :name, :status, :priority, :not_before, :data, :in_name_order, :group,
-                :place, :in_turn)";
+                :place, :in_turn, :available_since)";
 
     UPDATE_UNIT = "
         UPDATE work_unit
            SET status = :status, priority = :priority, not_before_us = :not_before,
                active_attempt_id = :active, last_attempt_id = :last, superseded_number = :superseded,
                attempts_before = :attempts_before, failures = :failures, lost = :lost, in_name_order = 0,
-               group_name = :group, place = :place, in_turn = :in_turn
+               group_name = :group, place = :place, in_turn = :in_turn,
+               available_since_us = :available_since
          WHERE id = :id";
 
     UPDATE_DATA = "UPDATE work_unit SET data = :data WHERE id = :id";
@@ -69,7 +72,7 @@ statements! {
     /// Moves a unit to a deleted work spec, with the attempts that it still has.
     LEAVE_UNIT = "
         UPDATE work_unit
-           SET work_spec_id = :spec, status = 1, not_before_us = NULL, active_attempt_id = NULL,
+           SET work_spec_id = :spec, status = 1, not_before_us = NULL, available_since_us = NULL, active_attempt_id = NULL,
                last_attempt_id = :last, superseded_number = NULL, attempts_before = 0, failures = 0, lost = 0,
                in_name_order = 0, in_turn = 0
          WHERE id = :id";
@@ -80,7 +83,8 @@ statements! {
     /// Uses index work_unit_by_name. No name at all is before all.
     UNITS_BY_NAME = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, group_name, place, in_turn, name
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn,
+               available_since_us, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until
@@ -89,7 +93,8 @@ statements! {
     /// The same for failed units, of which there are few among many. Uses index work_unit_failed.
     UNITS_FAILED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, group_name, place, in_turn, name
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn,
+               available_since_us, name
           FROM work_unit
          WHERE work_spec_id = :spec AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(name AS BLOB) <= :until AND status = 5
@@ -100,7 +105,8 @@ statements! {
     /// Uses index work_unit_delayed.
     NO_LONGER_DELAYED = "
         SELECT id, work_spec_id, status, priority, not_before_us, active_attempt_id, last_attempt_id,
-               superseded_number, attempts_before, failures, lost, group_name, place, in_turn
+               superseded_number, attempts_before, failures, lost, group_name, place, in_turn,
+               available_since_us
           FROM work_unit
          WHERE status = 2 AND not_before_us <= :now
          ORDER BY not_before_us
@@ -211,6 +217,7 @@ pub(super) fn row_to_unit(row: &Row<'_>) -> rusqlite::Result<WorkUnit> {
                 .map_or(Place::ByName, Place::Number),
             in_turn: row.get(13)?,
         },
+        available_since: row.get(14)?,
     })
 }
 
@@ -369,10 +376,10 @@ impl WorkUnitStore for SqliteStore {
             group,
             data,
         } = inserted;
-        let status = if not_before.is_some() {
-            UnitStatus::Delayed
+        let (status, available_since) = if not_before.is_some() {
+            (UnitStatus::Delayed, None)
         } else {
-            UnitStatus::Available
+            (UnitStatus::Available, Some(now))
         };
         let mut queued = Queued::new(group, self.specs.queueing(spec));
         self.give_number(spec, &mut queued.place);
@@ -393,6 +400,7 @@ impl WorkUnitStore for SqliteStore {
                 ":group": queued.group,
                 ":place": number_of(queued.place),
                 ":in_turn": queued.in_turn,
+                ":available_since": available_since,
             })?;
         let unit = WorkUnit {
             id,
@@ -407,6 +415,7 @@ impl WorkUnitStore for SqliteStore {
             failures: 0,
             lost: 0,
             queued,
+            available_since,
         };
         self.count_unit(spec, None, Some((unit.counted(), now)))?;
         self.note_delay(&unit);
@@ -436,6 +445,7 @@ impl WorkUnitStore for SqliteStore {
                 ":group": unit.queued.group,
                 ":place": number_of(place),
                 ":in_turn": unit.queued.in_turn,
+                ":available_since": unit.available_since,
                 ":id": unit.id,
             })?;
         self.count_unit(unit.work_spec, Some(before), Some((unit.counted(), now)))?;
@@ -492,7 +502,7 @@ impl WorkUnitStore for SqliteStore {
                 units.push(row_to_unit(row)?);
             }
             if units.len() >= query.limit || looked_at >= query.looked_at_max {
-                let looked_to = Some(row.get(14)?);
+                let looked_to = Some(row.get(15)?);
                 return Ok(UnitsInStatus { units, looked_to });
             }
         }

@@ -203,22 +203,49 @@ fn work_goes_over_http_however_units_are_reported() {
 }
 
 #[test]
-fn work_over_http_shows_the_token_of_the_environment() {
-    let server = Server::start_with(&["--http", "127.0.0.1:0"]);
-    let token = create(&mut server.connect(), "bench", "'work'", "");
-    let http = server.http().replace("http://", "--http=");
-    let work = |environment: &[(&str, &str)]| {
-        let mut arguments = vec!["bench", "--server", server.address(), "--json", "work"];
-        arguments.extend([&*http, "--prepare", "10"]);
+fn the_token_of_the_environment_is_shown_on_each_connection() {
+    let mut server = Server::start_with(&["--http", "127.0.0.1:0"]);
+    let token = create(&mut server.connect(), "bench", "'admin'", "");
+    let run = |server: &Server, scenario: &[&str], environment: &[(&str, &str)]| {
+        let mut arguments = vec!["bench", "--server", server.address(), "--json"];
+        arguments.extend(scenario);
         run_to_end(Path::new("."), &arguments, environment)
     };
-    let without = work(&[]);
+    let token = [("COORDINATED_TOKEN", &*token)];
+    let http = server.http().replace("http://", "--http=");
+    let over_http = ["work", &http, "--prepare", "10"];
+    let without = run(&server, &over_http, &[]);
     assert_eq!(without.code, Some(1), "{without:?}");
     assert!(without.stderr.contains("status 401"), "{}", without.stderr);
-    let with = work(&[("COORDINATED_TOKEN", &token)]);
-    assert_eq!(with.code, Some(0), "{}", with.stderr);
-    let figures: Value = serde_json::from_str(&with.stdout).expect("one JSON object");
-    assert_eq!(figures["finished"], 10);
+
+    server.stop();
+    server.start_again_with(&["--http", "127.0.0.1:0", "--cborrpc-auth", "required"]);
+    let http = server.http().replace("http://", "--http=");
+    let without = run(&server, &["work", "--prepare", "10"], &[]);
+    assert_eq!(without.code, Some(1), "{without:?}");
+    assert!(
+        without.stderr.contains("a token is needed"),
+        "{}",
+        without.stderr
+    );
+    for scenario in [
+        &["work", "--prepare", "10", "--connections", "3"][..],
+        &["work", &http, "--prepare", "10"],
+        &["mixed", "--seconds", "1"],
+        &["idle", "--connections", "5", "--seconds", "1"],
+    ] {
+        let with = run(&server, scenario, &token);
+        assert_eq!(with.code, Some(0), "{scenario:?}: {}", with.stderr);
+        let figures: Value = serde_json::from_str(&with.stdout).expect("one JSON object");
+        let mut calls = figures["calls"].as_array().expect("calls").iter();
+        assert!(
+            calls.all(|call| call["call"] != "authenticate"),
+            "{figures}"
+        );
+        if scenario[0] == "work" {
+            assert_eq!(figures["finished"], 10);
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use coordinated::coordinate::{
     Control, Counts, Deletion, Error, HandedOut, Heartbeat, LEASE_DEFAULT, LockPath, Operation,
-    Outcome, Pause, ReportKind, UnitReport, UnitStatus, WorkRequest,
+    Outcome, Pause, PriorityChange, ReportKind, UnitReport, UnitStatus, WorkRequest,
 };
 use coordinated::store::SqliteStore;
 use coordinated_client::cbor::Item;
@@ -637,6 +637,55 @@ fn a_worker_of_one_namespace_that_goes_takes_nothing_from_its_namesake_in_anothe
     world.namespace = home;
     assert_eq!(world.run(|op| op.held_units(&name("w"))).unwrap().len(), 1);
     assert_eq!(world.run(|op| op.workers()).unwrap().len(), 1);
+}
+
+/// Since when a unit is available, in seconds from the start of the world.
+fn available_since(world: &mut World, unit: &str) -> Option<f64> {
+    let details = world.run(|op| op.unit_details(&name("spec"), &name(unit)));
+    let since = details.unwrap().unit.available_since;
+    since.map(|since| since.since(world::START).as_secs_f64())
+}
+
+#[test]
+fn a_unit_remembers_since_when_it_is_available_until_it_is_not() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "retries": 1, "retry_delay": 10}));
+    world.pass(1.0);
+    world.add(
+        "spec",
+        &[json!(["a", {}]), json!(["late", {}, {"delay": 50}])],
+    );
+    assert_eq!(available_since(&mut world, "a"), Some(1.0));
+    assert_eq!(available_since(&mut world, "late"), None, "it is delayed");
+    world.pass(1.0);
+    let mut handed_out = nobody();
+    world.get_one("w", &mut handed_out);
+    assert_eq!(available_since(&mut world, "a"), None, "it is pending");
+    world.pass(1.0);
+    let failed = report_of(ReportKind::Failed);
+    world.report(&handed_out, "spec", "a", &failed).unwrap();
+    assert_eq!(
+        available_since(&mut world, "a"),
+        None,
+        "it waits for a retry"
+    );
+    world.pass(100.0);
+    assert_eq!(available_since(&mut world, "a"), Some(103.0));
+    assert_eq!(available_since(&mut world, "late"), Some(103.0));
+    // Neither another priority nor other data make it available anew.
+    world.pass(1.0);
+    let change = PriorityChange::Set(5.0);
+    world
+        .run(|op| op.prioritize_work_units(&name("spec"), &[name("a")], change))
+        .unwrap();
+    assert_eq!(available_since(&mut world, "a"), Some(103.0));
+    world.get_work("w", 1, Duration::from_secs(5));
+    world.pass(6.0);
+    assert_eq!(
+        available_since(&mut world, "a"),
+        Some(110.0),
+        "its lease was lost"
+    );
 }
 
 /// Since when the work spec has had available units, in seconds from the start of the world.

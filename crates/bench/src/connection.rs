@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::http;
+use super::token;
 use super::wire::{Answer, Call, ID_FIRST, Protocol, Request};
 use coordinated_client::cbor::Item;
 use coordinated_client::cborrpc::framing::{Frame, FrameLimits, Framer};
@@ -105,6 +106,18 @@ impl Connection {
             Protocol::CborRpc => Some(Framer::new(ANSWER_LIMITS)),
             Protocol::Http => None,
         };
+        let mut calls = Calls {
+            output: Vec::new(),
+            written: 0,
+            waiting: VecDeque::new(),
+            next_id: ID_FIRST,
+        };
+        if let (Some(token), Protocol::CborRpc) = (token::from_environment(), protocol) {
+            calls.send(&Request::new(Call::Authenticate, |writer| {
+                writer.array(1);
+                writer.bytes(token.reveal().as_bytes());
+            }));
+        }
         Ok(Self {
             protocol,
             socket,
@@ -115,12 +128,7 @@ impl Connection {
                 framer,
             },
             translated: Vec::new(),
-            calls: Calls {
-                output: Vec::new(),
-                written: 0,
-                waiting: VecDeque::new(),
-                next_id: ID_FIRST,
-            },
+            calls,
         })
     }
 
@@ -211,7 +219,11 @@ impl Connection {
                         Answer::of_result(Item::from_checked(&self.translated), waiting.call)
                     }
                 };
-                take(&waiting, &answer, &mut self.calls)?;
+                if waiting.call == Call::Authenticate {
+                    answer.result()?;
+                } else {
+                    take(&waiting, &answer, &mut self.calls)?;
+                }
             }
         }
         Ok(())

@@ -2,7 +2,9 @@
 //! here is the translation.
 
 use super::failure::Failure;
+use super::token;
 use super::wire::Call;
+use coordinated_client::Token;
 use coordinated_client::cbor::json::AsJson;
 use coordinated_client::cbor::json_text::ToCbor;
 use coordinated_client::cbor::{Item, Writer};
@@ -15,13 +17,12 @@ use std::sync::LazyLock;
 /// Header lines of an answer; the daemon sends about six.
 const HEADERS_MAX: usize = 32;
 
-/// The header line with the token in COORDINATED_TOKEN, if there is one.
+/// The header line with the token, if there is one.
 static AUTHORIZATION: LazyLock<String> = LazyLock::new(|| {
-    let token = std::env::var("COORDINATED_TOKEN").unwrap_or_default();
-    match token.trim() {
-        "" => String::new(),
-        token => format!("Authorization: Bearer {token}\r\n"),
-    }
+    let token = token::from_environment().map(Token::reveal);
+    token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    })
 });
 
 /// Appends a call.

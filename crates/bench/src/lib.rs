@@ -26,6 +26,7 @@ mod report;
 mod run;
 mod scale;
 mod session;
+mod token;
 mod wire;
 mod work;
 
@@ -67,7 +68,7 @@ enum Scenario {
     Abuse(abuse::Args),
 }
 
-/// Which server to load, with which units.
+/// Which server to load, with which units. The token in COORDINATED_TOKEN is shown, if there is one.
 #[derive(clap::Args)]
 struct Target {
     /// The server: HOST:PORT, [IPV6]:PORT, tls:HOST:PORT or unix:PATH

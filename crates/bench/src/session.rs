@@ -10,7 +10,7 @@ use super::report::{Figures, ServerFigures};
 use super::run::Run;
 use super::wire::Protocol;
 use super::work::{Style, WhenEmpty, Worker};
-use super::{NewBar, Target, process};
+use super::{NewBar, Target, process, token};
 use coordinated_client::cbor::Value;
 use coordinated_client::{Address, Coordinate, Name, Options, Tls};
 use std::time::{Duration, Instant};
@@ -199,6 +199,7 @@ fn client_of(target: &Target, tls: &Tls) -> Coordinate {
         silence_timeout: None,
         retries: 0,
         tls: tls.clone(),
+        token: token::from_environment().cloned(),
         ..Options::default()
     };
     Coordinate::new(coordinated_client::Connection::new(

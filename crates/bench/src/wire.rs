@@ -22,6 +22,8 @@ const DEPTH_MAX: usize = 100;
 /// What is called. Two calls of one method are told apart where their times must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
+    /// What a connection begins with if there is a token. Its time is not measured.
+    Authenticate,
     Add,
     GetWork,
     Finish,
@@ -34,7 +36,8 @@ pub(super) enum Call {
 }
 
 impl Call {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
+        Self::Authenticate,
         Self::Add,
         Self::GetWork,
         Self::Finish,
@@ -49,6 +52,7 @@ impl Call {
     /// The method's name on the wire.
     pub(super) fn method(self) -> &'static str {
         match self {
+            Self::Authenticate => "authenticate",
             Self::Add => "add_work_units",
             Self::GetWork => "get_work",
             Self::Finish => "update_work_unit",

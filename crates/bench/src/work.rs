@@ -24,8 +24,8 @@ pub(super) struct Args {
     #[command(flatten)]
     style: Style,
 
-    /// Work over HTTP, as JSON at POST /rpc/METHOD, instead of CBOR-RPC, or over HTTPS at tls:HOST:PORT. The token in
-    /// COORDINATED_TOKEN is sent, if there is one. All else goes over CBOR-RPC, without a token
+    /// Work over HTTP, as JSON at POST /rpc/METHOD, instead of CBOR-RPC, or over HTTPS at tls:HOST:PORT. All else goes
+    /// over CBOR-RPC
     #[arg(
         long,
         value_name = "ADDR",

@@ -34,7 +34,12 @@ impl<S: Storage> Operation<'_, S> {
         unit.last = Some(attempt.id);
         unit.status = UnitStatus::Pending;
         unit.queued.in_turn = self.queueing_of(unit).in_turn;
-        self.effects.note(unit.work_spec, Event::Started(self.now));
+        let since = unit.available_since.take().filter(|_| worker.is_some());
+        let started = Event::Started {
+            at: self.now,
+            waited: since.map(|since| self.now.since(since)),
+        };
+        self.effects.note(unit.work_spec, started);
         Ok(attempt)
     }
 

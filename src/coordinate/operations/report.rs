@@ -287,6 +287,7 @@ impl<S: Storage> Operation<'_, S> {
         self.store.update_attempt(own)?;
         unit.active = Some(own.id);
         unit.status = UnitStatus::Pending;
+        unit.available_since = None;
         unit.queued.in_turn = self.queueing_of(unit).in_turn;
         Ok(self.store.update_work_unit(self.now, before, unit)?)
     }

@@ -75,7 +75,7 @@ impl WorkSpecs {
     pub(super) fn write(&self, out: &mut Families<'_, '_>) -> fmt::Result {
         self.write_units(out)?;
         self.write_activity(out)?;
-        self.write_run_times(out)
+        self.write_times(out)
     }
 
     /// Each work spec with its labels.
@@ -164,11 +164,11 @@ impl WorkSpecs {
         )
     }
 
-    fn write_run_times(&self, out: &mut Families<'_, '_>) -> fmt::Result {
+    fn write_times(&self, out: &mut Families<'_, '_>) -> fmt::Result {
         let is_other = |label: &str| label == OTHERS;
         let own = self.labelled().take(HISTOGRAMS_MAX);
         let own = own.filter(|([_, (_, label)], _)| !is_other(label));
-        let own = own.map(|(labels, spec)| (labels, spec.activity.run));
+        let mut shown: Vec<_> = own.map(|(labels, spec)| (labels, spec.activity)).collect();
         let mut rest = None;
         for (index, (label, spec)) in self.specs.iter().enumerate() {
             if index >= HISTOGRAMS_MAX || is_other(label) {
@@ -176,11 +176,16 @@ impl WorkSpecs {
             }
         }
         let labels = [("namespace", &*self.namespace), ("work_spec", OTHERS)];
-        let rest = rest.map(|rest| (labels, rest.activity.run));
+        shown.extend(rest.map(|rest| (labels, rest.activity)));
+        out.histograms(
+            "coordinated_wait_seconds",
+            "How long work units were available until they were handed out",
+            shown.iter().map(|(labels, of)| (*labels, of.waited)),
+        )?;
         out.histograms(
             "coordinated_run_seconds",
             "How long attempts ran, from their start to their end",
-            own.chain(rest),
+            shown.iter().map(|(labels, of)| (*labels, of.run)),
         )
     }
 }

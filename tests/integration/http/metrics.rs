@@ -198,6 +198,10 @@ fn known_work_gives_known_values() {
         }
     }
     assert_eq!(
+        page.of("coordinated_wait_seconds_count", "s", &[]),
+        Some(4.0)
+    );
+    assert_eq!(
         page.of("coordinated_run_seconds_count", "s", &[]),
         Some(3.0)
     );
@@ -437,6 +441,10 @@ fn histograms_are_shown_for_the_first_hundred_work_specs_and_the_sum_of_the_othe
     let with_histograms = page.work_specs("coordinated_run_seconds_count");
     assert_eq!(with_histograms.len(), 101);
     assert!(with_histograms.contains("s099") && with_histograms.contains("(other)"));
+    assert_eq!(
+        page.work_specs("coordinated_wait_seconds_count"),
+        with_histograms
+    );
 }
 
 #[test]
