@@ -421,10 +421,15 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     // A running backup reads the database, which would keep the WAL from being emptied.
     drop(backups);
     log_calls(&service);
+    let finished = match &served {
+        Ok(()) => service.finish(clock.now()),
+        Err(_) => Ok(()),
+    };
     let store = service.into_store();
     match served {
         Ok(()) => {
             store.close()?;
+            finished?;
             http?;
         }
         Err(error @ ServerError::Gone(_)) => {

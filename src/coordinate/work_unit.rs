@@ -134,6 +134,20 @@ impl WorkUnit {
         (self.failures, self.lost) = (0, 0);
     }
 
+    /// Makes the unit pending, for an attempt.
+    pub fn make_pending(&mut self, attempt: AttemptId, queueing: Queueing) {
+        self.active = Some(attempt);
+        self.status = UnitStatus::Pending;
+        self.available_since = None;
+        self.queued.in_turn = queueing.in_turn;
+    }
+
+    /// Makes the unit finished or failed. It has an active attempt.
+    pub fn complete(&mut self, status: Completed) {
+        self.status = status.into();
+        self.available_since = None;
+    }
+
     /// Makes the unit available, or delayed if its time has not come, and queues it as its work spec says.
     pub fn make_available(&mut self, now: Timestamp, queueing: Queueing) {
         self.active = None;

@@ -1,7 +1,7 @@
-//! What has happened in each work spec since the start, in memory.
+//! What has happened in each work spec since the start, in memory, and what of it the history does not tell yet.
 
 use crate::clock::Timestamp;
-use crate::coordinate::{AttemptEnd, Event, Happening, WorkSpecId};
+use crate::coordinate::{AttemptEnd, Event, Happening, Period, Tally, WorkSpecId};
 use crate::counting::Histogram;
 use std::collections::BTreeMap;
 
@@ -81,26 +81,49 @@ impl Activity {
     }
 }
 
+/// What has happened in a work spec.
+#[derive(Debug, Default)]
+struct OfSpec {
+    activity: Activity,
+    /// In the present minute, without what the history tells already.
+    tally: Tally,
+}
+
 /// What has happened, by work spec and in all.
 #[derive(Debug, Default)]
 pub(super) struct Activities {
     /// In all work specs, the deleted ones included.
     pub(super) all: Activity,
-    by_spec: BTreeMap<WorkSpecId, Activity>,
+    by_spec: BTreeMap<WorkSpecId, OfSpec>,
+    /// The minute that the tallies are of.
+    minute: Timestamp,
+    /// Tallies that are complete for now, to be added to the history.
+    unwritten: Vec<(WorkSpecId, Timestamp, Tally)>,
+    /// True if there are tallies of the present minute.
+    has_tallies: bool,
     /// How many entries there may be before those of deleted work specs are removed.
     len_max: usize,
 }
 
 impl Activities {
-    /// Counts what has happened. `is_there` tells whether a work spec still exists.
+    /// Counts what has happened now. `is_there` tells whether a work spec still exists.
     pub(super) fn count(
         &mut self,
+        now: Timestamp,
         happened: impl Iterator<Item = Happening>,
         is_there: impl Fn(WorkSpecId) -> bool,
     ) {
+        let minute = Period::Minute.start(now);
+        if minute != self.minute {
+            self.end_tallies();
+            self.minute = minute;
+        }
         for Happening { work_spec, event } in happened {
             self.all.count(event);
-            self.by_spec.entry(work_spec).or_default().count(event);
+            let of_spec = self.by_spec.entry(work_spec).or_default();
+            of_spec.activity.count(event);
+            of_spec.tally.count(event);
+            self.has_tallies = true;
         }
         if self.by_spec.len() > self.len_max {
             self.by_spec.retain(|id, _| is_there(*id));
@@ -111,7 +134,38 @@ impl Activities {
 
     /// What has happened in a work spec.
     pub(super) fn of(&self, work_spec: WorkSpecId) -> Activity {
-        self.by_spec.get(&work_spec).copied().unwrap_or_default()
+        let of_spec = self.by_spec.get(&work_spec);
+        of_spec.map_or_else(Activity::default, |of_spec| of_spec.activity)
+    }
+
+    /// True if there is something that the history does not tell.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.has_tallies || !self.unwritten.is_empty()
+    }
+
+    /// Makes the tallies ready to be added to the history.
+    pub(super) fn end_tallies(&mut self) {
+        if !std::mem::take(&mut self.has_tallies) {
+            return;
+        }
+        for (id, of_spec) in &mut self.by_spec {
+            let tally = std::mem::take(&mut of_spec.tally);
+            if tally != Tally::default() {
+                self.unwritten.push((*id, self.minute, tally));
+            }
+        }
+    }
+
+    /// The next tallies to be added to the history, at most `max`: work specs, minutes, and what happened.
+    pub(super) fn unwritten(&self, max: usize) -> &[(WorkSpecId, Timestamp, Tally)] {
+        let from = self.unwritten.len().saturating_sub(max);
+        self.unwritten.get(from..).unwrap_or_default()
+    }
+
+    /// Forgets these tallies, since the history tells them now.
+    pub(super) fn forget_written(&mut self, count: usize) {
+        let left = self.unwritten.len().saturating_sub(count);
+        self.unwritten.truncate(left);
     }
 }
 
@@ -128,10 +182,46 @@ mod tests {
                 event: Event::Added(1),
             };
             let is_there = |there: WorkSpecId| there.0 == 7 || there.0 == id;
-            activities.count([happening].into_iter(), is_there);
+            activities.count(Timestamp(0), [happening].into_iter(), is_there);
             assert!(activities.by_spec.len() <= LEFTOVERS_MAX + 5);
         }
         assert_eq!(activities.all.added, 100_000);
         assert_eq!(activities.of(WorkSpecId(7)).added, 1);
+    }
+
+    #[test]
+    fn what_happened_in_a_minute_is_written_once_with_its_minute() {
+        const SPEC: WorkSpecId = WorkSpecId(1);
+        let at = |seconds: i64| Timestamp(seconds * 1_000_000);
+        let mut activities = Activities::default();
+        let add = |activities: &mut Activities, seconds, units| {
+            let happening = Happening {
+                work_spec: SPEC,
+                event: Event::Added(units),
+            };
+            activities.count(at(seconds), [happening].into_iter(), |_| true);
+        };
+        let units = |activities: &Activities| -> Vec<_> {
+            let unwritten = activities.unwritten(10).iter();
+            unwritten
+                .map(|(_, minute, tally)| (*minute, tally.added))
+                .collect()
+        };
+        assert!(!activities.has_unwritten());
+        add(&mut activities, 61, 1);
+        add(&mut activities, 119, 2);
+        assert!(activities.has_unwritten() && units(&activities).is_empty());
+        add(&mut activities, 120, 4);
+        assert_eq!(units(&activities), [(at(60), 3)]);
+        activities.end_tallies();
+        assert_eq!(units(&activities), [(at(60), 3), (at(120), 4)]);
+        activities.forget_written(1);
+        add(&mut activities, 125, 8);
+        activities.end_tallies();
+        assert_eq!(units(&activities), [(at(60), 3), (at(120), 8)]);
+        activities.forget_written(2);
+        activities.end_tallies();
+        assert!(!activities.has_unwritten());
+        assert_eq!(activities.of(SPEC).added, 15);
     }
 }

@@ -68,6 +68,8 @@ pub struct Engine<S: Storage> {
     next_prune: Timestamp,
     /// True if there may be more of them.
     is_pruning: bool,
+    /// When the history may be written next.
+    next_history: Timestamp,
     totals: Totals,
 }
 
@@ -88,6 +90,10 @@ struct Batch {
     is_closed: bool,
     /// All tokens as it leaves them, if it has changed some.
     tokens: Option<Vec<Token>>,
+    /// The present time in it.
+    now: Timestamp,
+    /// How many tallies it has added to the history.
+    tallies: usize,
 }
 
 /// Operations after which a batch commits: more would make the first ones wait too long.
@@ -106,6 +112,12 @@ const CLEANUP_PAUSE: Duration = Duration::from_millis(1);
 /// How often the uses of tokens are written.
 const USES_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often the history is written. What happened since is missing in it after a kill.
+const HISTORY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Tallies that are added to the history in one step: a millisecond or two.
+const TALLIES_AT_ONCE: usize = 50;
+
 /// How often old entries of the audit are looked for.
 const PRUNE_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -122,6 +134,7 @@ impl<S: Storage> Engine<S> {
     ) -> Result<Self> {
         let name = settings.namespace.clone();
         let (namespace, tokens) = store.operation(Access::Write, |store| {
+            store.begin_history(now)?;
             Ok((store.namespace(&name)?, store.tokens()?))
         })?;
         store.commit()?;
@@ -143,6 +156,7 @@ impl<S: Storage> Engine<S> {
             next_uses: now,
             next_prune: now.plus(TICK_MAX),
             is_pruning: false,
+            next_history: now,
             totals: Totals::default(),
         })
     }
@@ -256,6 +270,7 @@ impl<S: Storage> Engine<S> {
         mut run: impl FnMut(Operation<'_, S>) -> Result<T>,
     ) -> Result<T> {
         self.batch.may_write |= access.writes();
+        self.batch.now = now;
         if self.waiters.want_work() {
             self.memory.asked_for_work = Some(now);
         }
@@ -357,7 +372,10 @@ impl<S: Storage> Engine<S> {
         if let Some(began) = began {
             self.totals.count_commit(began.elapsed(), &committed);
         }
-        self.count_happened(committed.is_ok());
+        if committed.is_ok() {
+            self.activities.forget_written(batch.tallies);
+        }
+        self.count_happened(batch.now, committed.is_ok());
         if let (Ok(()), Some(tokens)) = (&committed, batch.tokens) {
             self.tokens.replace(tokens);
         }
@@ -371,7 +389,7 @@ impl<S: Storage> Engine<S> {
     }
 
     /// Counts what the operations of a batch have done, if it was committed.
-    fn count_happened(&mut self, is_committed: bool) {
+    fn count_happened(&mut self, now: Timestamp, is_committed: bool) {
         if self.happened.is_empty() {
             return;
         }
@@ -379,7 +397,7 @@ impl<S: Storage> Engine<S> {
         if is_committed {
             let store = &self.store;
             let is_there = |id| store.get_work_spec(id).is_some();
-            self.activities.count(happened, is_there);
+            self.activities.count(now, happened, is_there);
         }
     }
 
@@ -442,11 +460,13 @@ impl<S: Storage> Engine<S> {
         let archived = self.archive(now);
         let noted = self.note_uses_of_tokens(now);
         let pruned = self.prune_audit(now);
+        let told = self.write_history(now);
         self.commit()?;
         match expired
             .and(cleaned)
             .and(noted)
             .and(pruned)
+            .and(told)
             .and(archived)
             .map_err(into_storage)?
         {
@@ -477,6 +497,7 @@ impl<S: Storage> Engine<S> {
             &mut self.archiver.next,
             &mut self.next_uses,
             &mut self.next_prune,
+            &mut self.next_history,
         ] {
             *time = time.moved(step);
         }
@@ -489,7 +510,9 @@ impl<S: Storage> Engine<S> {
         let cleanup = self.has_cleanup().then_some(self.next_cleanup);
         let uses = self.tokens.has_uses().then_some(self.next_uses);
         let prune = self.is_pruning.then_some(self.next_prune);
-        [self.store.due(), cleanup, uses, prune]
+        let has_history = self.activities.has_unwritten();
+        let history = has_history.then_some(self.next_history);
+        [self.store.due(), cleanup, uses, prune, history]
             .into_iter()
             .flatten()
             .min()
@@ -536,6 +559,54 @@ impl<S: Storage> Engine<S> {
             self.next_prune = now.plus(CLEANUP_PAUSE);
         }
         Ok(())
+    }
+
+    /// Adds to the history what has happened, every few seconds and in steps.
+    fn write_history(&mut self, now: Timestamp) -> Result<()> {
+        if now < self.next_history || !self.activities.has_unwritten() {
+            return Ok(());
+        }
+        self.activities.end_tallies();
+        let tallies = self.activities.unwritten(TALLIES_AT_ONCE).to_vec();
+        self.operation(self.namespace, Access::Write, now, |operation| {
+            for (spec, minute, tally) in &tallies {
+                // It may have been deleted meanwhile.
+                if operation.store.get_work_spec(*spec).is_some() {
+                    operation.store.add_to_history(*spec, *minute, tally)?;
+                }
+            }
+            Ok(operation.store.end_history(now)?)
+        })?;
+        self.batch.tallies = tallies.len();
+        self.next_history = now.plus(match tallies.len() {
+            TALLIES_AT_ONCE => CLEANUP_PAUSE,
+            _ => HISTORY_PAUSE,
+        });
+        Ok(())
+    }
+
+    /// Writes all of the history, before the end.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    pub fn finish(&mut self, now: Timestamp) -> std::result::Result<(), StorageError> {
+        loop {
+            self.next_history = now;
+            let is_last = !self.activities.has_unwritten();
+            let written = if is_last {
+                // Something that the history does not tell may have changed the queue, such as a deletion.
+                self.operation(self.namespace, Access::Write, now, |operation| {
+                    Ok(operation.store.end_history(now)?)
+                })
+            } else {
+                self.write_history(now)
+            };
+            self.commit()?;
+            written.map_err(into_storage)?;
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// Writes when tokens were last used, once a minute.

@@ -9,7 +9,7 @@ use super::reply::Failures;
 use super::requests::Requests;
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
-use crate::coordinate::{Error, Result};
+use crate::coordinate::{Error, Result, StorageError};
 use crate::engine::Engine;
 use coordinated_client::cbor::Item;
 use std::collections::HashMap;
@@ -91,6 +91,14 @@ impl<S: Storage> JobServer<S> {
     #[must_use]
     pub fn doorkeeper(&self) -> Arc<Doorkeeper> {
         Arc::clone(&self.doorkeeper)
+    }
+
+    /// Writes what is written now and then only. Call this when the service has ended well.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn finish(&mut self, now: Timestamp) -> std::result::Result<(), StorageError> {
+        self.engine.finish(now)
     }
 
     /// The store. Call this when the service has ended.

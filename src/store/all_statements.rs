@@ -21,6 +21,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         super::times::STATEMENTS,
         super::tokens::STATEMENTS,
         super::audit::STATEMENTS,
+        super::history::STATEMENTS,
     ]
     .concat()
 }

@@ -1,14 +1,15 @@
 //! Lists, which may take long: on the connection that writes, or beside the loop on one that only reads.
 
 use super::statement::{prepared, statements};
-use super::{SqliteStore, attempts, audit, locks, specs, units, workers};
+use super::{SqliteStore, attempts, audit, history, locks, specs, units, workers};
+use crate::clock::Timestamp;
 use crate::coordinate::storage::{
     AuditQuery, Lister, LockQuery, StandingQuery, UnitQuery, VisitAttempt, VisitCounts,
     VisitDefinition, VisitEntry, VisitFailure, VisitLock, VisitNamedAttempt, VisitNamespace,
-    VisitStanding, VisitUnit, VisitWorker, WorkSpecStore,
+    VisitStanding, VisitTally, VisitUnit, VisitWorker, WorkSpecStore,
 };
 use crate::coordinate::{
-    AttemptId, Census, Error, Name, NamespaceId, Result, StorageError, WorkSpecId,
+    AttemptId, Census, Error, Name, NamespaceId, Period, Result, StorageError, WorkSpecId,
 };
 use r2d2::Pool;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -234,6 +235,23 @@ impl<S: Source> Lister for S {
 
     fn list_locks(&mut self, query: &LockQuery, visit: &mut VisitLock<'_>) -> Result<()> {
         self.with_connection(|connection| locks::list_locks(connection, query, visit))
+    }
+
+    fn list_history(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        period: Period,
+        from: Timestamp,
+        visit: &mut VisitTally<'_>,
+    ) -> Result<()> {
+        self.with_work_spec(namespace, work_spec, |connection, spec| {
+            history::list_history(connection, spec, period, from, visit)
+        })
+    }
+
+    fn history_gaps(&mut self, from: Timestamp) -> Result<Vec<(Timestamp, Timestamp)>> {
+        self.with_connection(|connection| history::history_gaps(connection, from))
     }
 
     fn list_audit(&mut self, query: &AuditQuery, visit: &mut VisitEntry<'_>) -> Result<()> {

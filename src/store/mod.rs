@@ -14,6 +14,7 @@ mod counts;
 mod error;
 mod file;
 mod groups;
+mod history;
 mod lists;
 mod locks;
 mod open;

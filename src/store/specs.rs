@@ -604,6 +604,7 @@ impl WorkSpecStore for SqliteStore {
             if self.delete_groups_of(deleted, limit)? {
                 return Ok(());
             }
+            self.delete_history_of(deleted)?;
             for sql in [DELETE_COUNTS, DELETE_WORK_SPEC] {
                 self.statements
                     .prepared(sql)?

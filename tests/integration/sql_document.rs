@@ -5,7 +5,7 @@ use test_support::{Server, run_to_end};
 
 /// A daemon with what the document's queries look for.
 fn furnished() -> Server {
-    let server = Server::start();
+    let mut server = Server::start();
     let mut client = server.connect();
     client.set_spec("{'name': 'cubes'}");
     client.add("cubes", "['n004', {}]");
@@ -43,6 +43,9 @@ fn furnished() -> Server {
     client.updated("visits", "home", "{'status': 5}");
     client.set_spec("{'name': 'reports', 'fair': true}");
     client.add("reports", "['r1', {}, {'group': 'acme'}]");
+    // When it stops, it writes what has happened.
+    server.stop();
+    server.start_again_with(&[]);
     server
 }
 

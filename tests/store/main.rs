@@ -4,6 +4,7 @@ mod attempts;
 mod cancelling;
 mod deletion;
 mod groups;
+mod history;
 mod namespaces;
 mod order;
 mod other_programs;

@@ -1,10 +1,12 @@
 //! The SQLite store: its statements, its views, and the counts that it keeps.
 
-use coordinated::coordinate::storage::{Access, AuditQuery, AuditStore, Lister, Storage};
+use coordinated::coordinate::storage::{
+    Access, AuditQuery, AuditStore, HistoryStore, Lister, Storage,
+};
 use coordinated::coordinate::{
     Author, Cancellation, Change, Counts, Deletion, Error, HandedOut, IfExists, LEASE_DEFAULT,
     Lease, Name, NewToken, NewUnit, PriorityChange, Report, ReportKind, Retention, Scope, Scopes,
-    TokenManager, UnitStatus, WorkRequest, WorkSpec,
+    Tally, TokenManager, UnitStatus, WorkRequest, WorkSpec,
 };
 use coordinated::store::{SqliteStore, all_statements};
 use proptest::prelude::*;
@@ -16,13 +18,14 @@ use std::time::Duration;
 use test_support::world::{self, World, name, nobody, report_of};
 
 /// Tables that grow with the queue. Work specs, namespaces and locks are few.
-const LARGE_TABLES: [&str; 6] = [
+const LARGE_TABLES: [&str; 7] = [
     "work_unit",
     "attempt",
     "worker",
     "cancellation",
     "unit_group",
     "upload",
+    "history",
 ];
 
 /// Steps that go through a whole index on purpose: one that holds only the attempts which run now, or the units
@@ -202,7 +205,7 @@ fn what_looks_for_few_among_many_uses_the_index_that_has_just_these() {
     }
 }
 
-const VIEWS: [&str; 11] = [
+const VIEWS: [&str; 12] = [
     "summary",
     "work_specs",
     "units",
@@ -214,6 +217,7 @@ const VIEWS: [&str; 11] = [
     "unit_groups",
     "tokens",
     "audit_log",
+    "history_log",
 ];
 
 /// A database in which every view has something to show.
@@ -278,6 +282,16 @@ fn furnished_database(path: &Path) {
         ..Author::default()
     };
     world.run(|op| audited(op, &author, 1)).unwrap();
+    let tally = Tally {
+        added: 3,
+        ..Tally::default()
+    };
+    world
+        .run(|op| {
+            let spec = op.work_spec(&name("spec"))?.id;
+            Ok(op.store.add_to_history(spec, op.now, &tally)?)
+        })
+        .unwrap();
     world.store.close().unwrap();
 }
 

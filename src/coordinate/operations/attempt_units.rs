@@ -3,7 +3,7 @@
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
     Attempt, AttemptEnd, AttemptId, AttemptStatus, Error, Event, Name, Operation, Queueing, Result,
-    UnitStatus, WorkSpecId, WorkUnit,
+    WorkSpecId, WorkUnit,
 };
 use coordinated_client::cbor::{Item, Writer};
 use std::time::Duration;
@@ -30,11 +30,9 @@ impl<S: Storage> Operation<'_, S> {
             expiration: self.now.plus(lease),
         };
         attempt.id = self.store.insert_attempt(&attempt)?;
-        unit.active = Some(attempt.id);
+        let since = unit.available_since.filter(|_| worker.is_some());
+        unit.make_pending(attempt.id, self.queueing_of(unit));
         unit.last = Some(attempt.id);
-        unit.status = UnitStatus::Pending;
-        unit.queued.in_turn = self.queueing_of(unit).in_turn;
-        let since = unit.available_since.take().filter(|_| worker.is_some());
         let started = Event::Started {
             at: self.now,
             waited: since.map(|since| self.now.since(since)),

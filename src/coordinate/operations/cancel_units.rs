@@ -7,8 +7,8 @@ use super::attempt_units::{traceback_of, with_traceback};
 use super::status_walk::StatusWalk;
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptStatus, Cancellation, Cancelled, Change, Counted, Lease, Name, Operation,
-    Outcome, Report, ReportKind, Result, UnitStatus, WorkUnit,
+    Attempt, AttemptStatus, Cancellation, Cancelled, Change, Completed, Counted, Lease, Name,
+    Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkUnit,
 };
 use std::time::Duration;
 
@@ -186,7 +186,7 @@ impl<S: Storage> Operation<'_, S> {
         };
         self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Failed)?;
         self.store_attempt_data(&attempt, &data)?;
-        unit.status = UnitStatus::Failed;
+        unit.complete(Completed::Failed);
         self.effects.completed += 1;
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }

@@ -3,7 +3,7 @@
 use super::attempt_units::with_traceback;
 use crate::coordinate::failure::lost_leases;
 use crate::coordinate::storage::Storage;
-use crate::coordinate::{Attempt, AttemptStatus, Operation, Result, UnitStatus, WorkUnit};
+use crate::coordinate::{Attempt, AttemptStatus, Completed, Operation, Result, WorkUnit};
 use crate::limits;
 
 impl<S: Storage> Operation<'_, S> {
@@ -63,7 +63,7 @@ impl<S: Storage> Operation<'_, S> {
             self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Failed)?;
             self.store_attempt_data(&attempt, &data)?;
             self.count_outcome(unit.work_spec, attempt.status, Some(&data))?;
-            unit.status = UnitStatus::Failed;
+            unit.complete(Completed::Failed);
             self.effects.completed += 1;
         }
         Ok(self.store.update_work_unit(self.now, before, &unit)?)

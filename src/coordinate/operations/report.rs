@@ -5,8 +5,9 @@
 
 use crate::coordinate::storage::Storage;
 use crate::coordinate::{
-    Attempt, AttemptId, AttemptStatus, Change, Event, HandedOut, LEASE_DEFAULT, LEASE_MAX, Lease,
-    Name, Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId, WorkUnit,
+    Attempt, AttemptId, AttemptStatus, Change, Completed, Event, HandedOut, LEASE_DEFAULT,
+    LEASE_MAX, Lease, Name, Operation, Outcome, Report, ReportKind, Result, UnitStatus, WorkSpecId,
+    WorkUnit,
 };
 use std::time::Duration;
 
@@ -285,10 +286,7 @@ impl<S: Storage> Operation<'_, S> {
         let (shortest, longest) = (self.now.plus(LEASE_DEFAULT), self.now.plus(LEASE_MAX));
         own.expiration = own.expiration.clamp(shortest, longest);
         self.store.update_attempt(own)?;
-        unit.active = Some(own.id);
-        unit.status = UnitStatus::Pending;
-        unit.available_since = None;
-        unit.queued.in_turn = self.queueing_of(unit).in_turn;
+        unit.make_pending(own.id, self.queueing_of(unit));
         Ok(self.store.update_work_unit(self.now, before, unit)?)
     }
 
@@ -409,12 +407,12 @@ impl<S: Storage> Operation<'_, S> {
             self.store_attempt_data(&attempt, data)?;
         }
         if status == AttemptStatus::Finished {
-            unit.status = UnitStatus::Finished;
+            unit.complete(Completed::Finished);
         } else if let Some(delay) = self.count_failure(&mut unit, report) {
             unit.not_before = Some(self.now.plus(delay));
             unit.make_available(self.now, self.queueing_of(&unit));
         } else {
-            unit.status = UnitStatus::Failed;
+            unit.complete(Completed::Failed);
         }
         self.store.update_work_unit(self.now, before, &unit)?;
         self.count_outcome(unit.work_spec, status, report.data)?;
@@ -456,7 +454,7 @@ impl<S: Storage> Operation<'_, S> {
         let mut attempt = self.open_attempt(&mut unit, Some(worker), Duration::ZERO)?;
         self.end_attempt(unit.work_spec, &mut attempt, AttemptStatus::Failed)?;
         self.store_attempt_data(&attempt, TOO_MANY_RETRIES)?;
-        unit.status = UnitStatus::Failed;
+        unit.complete(Completed::Failed);
         self.effects.completed += 1;
         Ok(self.store.update_work_unit(self.now, before, &unit)?)
     }

@@ -16,6 +16,7 @@ pub use query::{
 use super::attempt::Attempt;
 use super::cancellation::Cancellation;
 use super::error::{Result, StorageError};
+use super::history::{Period, Tally};
 use super::lock::{Lock, LockPath};
 use super::new_unit::Uploaded;
 use super::queueing::NextGroup;
@@ -85,6 +86,10 @@ pub type VisitNamespace<'a> = dyn FnMut(NamespaceId, &str) -> Result<()> + 'a;
 
 /// Takes an attempt with the names of its work spec and its unit.
 pub type VisitNamedAttempt<'a> = dyn FnMut(&Attempt, &Name, &Name) -> Result<()> + 'a;
+
+/// Takes a period's start, and what happened in it.
+pub type VisitTally<'a> = dyn FnMut(Timestamp, &Tally) -> Result<()> + 'a;
+
 /// Takes an entry of the audit.
 pub type VisitEntry<'a> = dyn FnMut(&AuditEntry) -> Result<()> + 'a;
 
@@ -224,6 +229,25 @@ pub trait Lister {
     /// # Errors
     /// What `visit` fails with, `Storage`.
     fn list_audit(&mut self, query: &AuditQuery, visit: &mut VisitEntry<'_>) -> Result<()>;
+
+    /// Shows `visit` the periods from `from` on in which something happened in a work spec, in their order.
+    ///
+    /// # Errors
+    /// `NoSuchWorkSpec`, what `visit` fails with, `Storage`.
+    fn list_history(
+        &mut self,
+        namespace: NamespaceId,
+        work_spec: &Name,
+        period: Period,
+        from: Timestamp,
+        visit: &mut VisitTally<'_>,
+    ) -> Result<()>;
+
+    /// The times that ended after `from` of which something may be missing in the history, in their order.
+    ///
+    /// # Errors
+    /// `Storage`.
+    fn history_gaps(&mut self, from: Timestamp) -> Result<Vec<(Timestamp, Timestamp)>>;
 }
 
 /// A database: transactions, and the families of tables.
@@ -240,6 +264,7 @@ pub trait Storage:
     + LockStore
     + TokenStore
     + AuditStore
+    + HistoryStore
     + Lister
     + 'static
 {
@@ -702,4 +727,22 @@ pub trait AuditStore {
     /// Looks at the `limit` oldest entries, and removes those from before a time and those that are too many. Returns how
     /// many it has removed.
     fn prune_audit(&mut self, before: Timestamp, limit: usize) -> StorageResult<usize>;
+}
+
+/// What has happened in each work spec, by minute and by hour.
+pub trait HistoryStore {
+    /// Adds to what happened in a work spec in a minute, and in its hour. Removes what is too old of it.
+    fn add_to_history(
+        &mut self,
+        spec: WorkSpecId,
+        minute: Timestamp,
+        tally: &Tally,
+    ) -> StorageResult<()>;
+
+    /// Notes that the history has all that has happened until now.
+    fn end_history(&mut self, now: Timestamp) -> StorageResult<()>;
+
+    /// Goes on with the history after a start. If something has happened since [`Self::end_history`] that it does not tell,
+    /// that is noted.
+    fn begin_history(&mut self, now: Timestamp) -> StorageResult<()>;
 }

@@ -8,6 +8,7 @@
 mod actions;
 mod assets;
 mod bulk;
+mod chart;
 mod daemon;
 mod data;
 mod error;

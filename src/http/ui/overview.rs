@@ -1,17 +1,18 @@
 //! The first page: all work specs, the workers, and how the daemon is.
 
+use super::chart::{Chart, Series, Span};
 use super::frame::{Frame, Tab};
 use super::shown::{self, When};
-use super::{Form, Result, Visit, name_in_url};
+use super::{Form, OperationResult, Result, Visit, name_in_url};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
-use crate::coordinate::{Census, Completed, Counts, WorkSpec};
+use crate::coordinate::{Census, Completed, Counts, Name, WorkSpec};
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::response::Response;
 
 /// Work specs on a page.
-const PAGE: usize = 200;
+const PAGE: usize = 100;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -32,6 +33,10 @@ struct SpecRow {
     url: String,
     numbers: Numbers,
     paused: bool,
+    /// Units that are added and attempts that end, by second or minute or hour.
+    added: String,
+    ended: String,
+    chart: Option<Chart>,
     oldest: Option<When>,
 }
 
@@ -105,6 +110,13 @@ pub(super) async fn show<S: Storage>(
     specs.truncate(PAGE);
     let last = specs.last().filter(|_| has_more);
     let next = last.map(|spec| frame.url(&format!("?after={}", name_in_url(&spec.name))));
+    let names: Vec<Name> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let series = ui.read(move |lister, namespace| {
+        let read = |name| Series::read(lister, namespace, name, Span::HalfHour, now);
+        // One may have been deleted meanwhile.
+        Ok(names.iter().map(read).map(OperationResult::ok).collect())
+    });
+    let series: Vec<Option<Series>> = series.await?;
     let mut scrape = ui.scrape().await?;
     let census = tokio::task::spawn_blocking(scrape.census)
         .await
@@ -112,7 +124,11 @@ pub(super) async fn show<S: Storage>(
         .flatten();
     let totals = scrape.snapshot.others.take().map(|others| others.counts);
     let page = Page {
-        specs: specs.iter().map(|spec| row(spec, &frame, now)).collect(),
+        specs: specs
+            .iter()
+            .zip(&series)
+            .map(|(spec, series)| row(spec, series.as_ref(), &frame, now))
+            .collect(),
         next,
         is_first,
         specs_total: shown::number(scrape.snapshot.work_specs_total as u64),
@@ -124,8 +140,13 @@ pub(super) async fn show<S: Storage>(
     ui.page(&page.frame, &page)
 }
 
-fn row(spec: &WorkSpec, frame: &Frame, now: Timestamp) -> SpecRow {
+fn row(spec: &WorkSpec, series: Option<&Series>, frame: &Frame, now: Timestamp) -> SpecRow {
+    let (added, ended) = series.map(Series::rates).unwrap_or_default();
+    let active = series.filter(|series| !series.is_empty());
     SpecRow {
+        added: shown::rate(added),
+        ended: shown::rate(ended),
+        chart: active.map(|series| Chart::new(series, &[])),
         name: shown::name(&spec.name),
         url: frame.spec(&spec.name),
         numbers: Numbers::of(&spec.counts),

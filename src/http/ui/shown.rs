@@ -74,6 +74,20 @@ fn two(large: u64, unit: &str, small: u64, small_unit: &str) -> String {
     shown
 }
 
+/// How often something happens, given how often in a second.
+pub(super) fn rate(per_second: f64) -> String {
+    let (rate, unit) = match per_second {
+        ..=0.0 => return "–".to_owned(),
+        1.0.. => (per_second, "s"),
+        rate if rate * 60.0 >= 1.0 => (rate * 60.0, "min"),
+        rate => (rate * 3_600.0, "h"),
+    };
+    match rate {
+        10.0.. => format!("{rate:.0}/{unit}"),
+        _ => format!("{rate:.1}/{unit}"),
+    }
+}
+
 /// A size in bytes.
 pub(super) fn bytes(bytes: u64) -> String {
     bytesize::ByteSize(bytes).display().iec().to_string()

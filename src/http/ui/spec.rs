@@ -1,13 +1,14 @@
 //! A work spec: its units, how it is scheduled, why nothing runs, and what fails.
 
+use super::chart::{Chart, Series, Span};
 use super::data::Excerpt;
 use super::failures::{GroupRow, group_rows};
 use super::frame::{Frame, Tab};
 use super::overview::Numbers;
 use super::shown::{self, When};
 use super::{Result, Visit, name_from_url};
-use crate::coordinate::storage::{Access, Storage};
-use crate::coordinate::{Name, WorkSpec, group_failures};
+use crate::coordinate::storage::{Access, Lister, Storage};
+use crate::coordinate::{Name, Period, WorkSpec, group_failures};
 use askama::Template;
 use axum::extract::Path;
 use axum::response::Response;
@@ -36,6 +37,7 @@ struct Page {
     reasons: Vec<String>,
     settings: Settings,
     facts: Vec<(&'static str, String)>,
+    charts: Vec<Chart>,
     runs: Vec<When>,
     timezone: Option<String>,
     groups: Vec<GroupRow>,
@@ -82,6 +84,17 @@ pub(super) async fn show<S: Storage>(
         }
         _ => Vec::new(),
     };
+    let of = name.clone();
+    let charts = ui.read(move |lister, namespace| {
+        let gaps = lister.history_gaps(now.minus(Period::Hour.kept()))?;
+        let spans = [Span::Hour, Span::Day, Span::NinetyDays];
+        let read = |span| Series::read(lister, namespace, &of, span, now);
+        let series = spans.into_iter().map(read);
+        series
+            .map(|series| Ok(Chart::new(&series?, &gaps)))
+            .collect()
+    });
+    let charts = charts.await?;
     let mut groups = group_rows(&frame, &name, groups, now);
     groups.truncate(GROUPS);
     let when = |at| When::new(at, now);
@@ -109,6 +122,7 @@ pub(super) async fn show<S: Storage>(
                 .unwrap_or_default(),
         },
         facts: facts(&spec),
+        charts,
         runs: schedule
             .map(|schedule| schedule.next_runs(NEXT_RUNS).map(when).collect())
             .unwrap_or_default(),

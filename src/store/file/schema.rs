@@ -31,6 +31,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("../../../migrations/0016_tokens.sql")),
     M::up(include_str!("../../../migrations/0017_uploads.sql")),
     M::up(include_str!("../../../migrations/0018_waiting_time.sql")),
+    M::up(include_str!("../../../migrations/0019_history.sql")),
 ];
 
 /// Marks a file as ours: "coor".

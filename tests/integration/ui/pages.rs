@@ -48,6 +48,38 @@ fn an_empty_daemon_has_pages_that_say_which_command_fills_them() {
 }
 
 #[test]
+fn rates_and_their_charts_outlive_a_restart_and_show_where_something_is_missing() {
+    let (mut server, _client) = busy(&[]);
+    server.stop();
+    server.start_again();
+    let browser = Browser::of(&server);
+    browser
+        .get("/ui/")
+        .has(&["Last 30 minutes: 5 added, 1 finished, 1 failed"]);
+    let spec = browser.get("/ui/spec/s");
+    spec.has(&[
+        "Last hour: 5 added, 1 finished, 1 failed",
+        "Last day: 5 added, 1 finished, 1 failed",
+        "Last 90 days: 5 added, 1 finished, 1 failed",
+        "<dt>Added</dt><dd>5</dd>",
+        "up to 5 a minute",
+        "<path class=\"failed\"",
+    ]);
+    spec.has_no("<path class=\"gap\"");
+    server
+        .connect()
+        .updated("s", "mine", "{'status': 4, 'worker_id': 'w1'}");
+    server.kill();
+    server.start_again();
+    let browser = Browser::of(&server);
+    let spec = browser.get("/ui/spec/s");
+    spec.has(&[
+        "<path class=\"gap\"",
+        "Last hour: 5 added, 1 finished, 1 failed",
+    ]);
+}
+
+#[test]
 fn the_overview_has_the_counts_of_each_work_spec_the_workers_and_the_daemon() {
     let (server, mut client) = busy(&[]);
     client.set_spec("{'name': 'other'}");
