@@ -3,6 +3,7 @@
 //! Each connection of CBOR-RPC and each request over HTTP has a [`Caller`]. What it may do is looked up once. After that a
 //! check compares a few small numbers, until a token was changed, or some time has passed.
 
+use super::sign_in_codes::{self, SignInCodes};
 use crate::clock::Timestamp;
 use crate::coordinate::{Author, Error, Result, Scopes, Secret, Token, TokenHash, TokenManager};
 use crate::engine::KnownTokens;
@@ -95,7 +96,8 @@ impl Caller {
     }
 
     /// The only namespace in which its token counts, if it is limited to one.
-    pub(super) fn namespace(&self) -> Option<&str> {
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
         self.token.as_ref()?.namespace.as_deref()
     }
 
@@ -114,7 +116,8 @@ impl Caller {
     }
 
     /// As the one who makes tokens. `given` is what an unknown caller calls itself.
-    pub(super) fn as_token_manager(&self, given: Option<String>) -> TokenManager {
+    #[must_use]
+    pub fn as_token_manager(&self, given: Option<String>) -> TokenManager {
         match &self.token {
             Some(token) => TokenManager {
                 name: token.name.clone(),
@@ -161,6 +164,7 @@ pub struct Doorkeeper {
     namespace: String,
     anonymous: Anonymous,
     tries: Mutex<FailedTries>,
+    codes: SignInCodes,
 }
 
 /// How long what was looked up is used: uses of a token are noted that often.
@@ -173,6 +177,7 @@ impl Doorkeeper {
             namespace,
             anonymous,
             tries: Mutex::default(),
+            codes: SignInCodes::default(),
         }
     }
 
@@ -236,6 +241,33 @@ impl Doorkeeper {
             Some(token) if token.is_expired(now) => Err(TokenError::Expired(token.name.clone())),
             Some(token) => Ok(self.caller(interface, address, Some(token), now)),
         }
+    }
+
+    /// Makes a code that signs a person in to the page with the token of a caller, once. Returns it, and until when it can be
+    /// used.
+    ///
+    /// # Errors
+    /// `Refused` if the caller has shown no token.
+    pub(super) fn make_sign_in_code(
+        &self,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(String, Timestamp)> {
+        let Some(token) = &caller.token else {
+            return Err(Error::Refused(
+                "a token is needed: the page is then used with that token".to_owned(),
+            ));
+        };
+        Ok((
+            self.codes.make(token.hash, now),
+            now.plus(sign_in_codes::LIFETIME),
+        ))
+    }
+
+    /// Uses up a code that signs in to the page. Returns the token that was shown for it, if the code can still be used.
+    #[must_use]
+    pub fn take_sign_in_code(&self, code: &str, now: Timestamp) -> Option<TokenHash> {
+        self.codes.take(code, now)
     }
 
     /// Checks that a caller has one of some scopes where it wants to do something. If these are none, everybody may do it.

@@ -268,6 +268,7 @@ impl<S: Storage> Method<S> {
         writes("rotate_token", &["name", "options"], tokens::rotate_token)
             .optional(1)
             .scopes(&[Scope::Admin]),
+        reads("create_sign_in_code", &[], tokens::create_sign_in_code).scopes(&[Scope::Read]),
         reads("list_audit", &["options"], audit::list_audit)
             .optional(1)
             .scopes(&[Scope::Admin]),

@@ -31,6 +31,7 @@ mod job_server;
 mod log;
 mod message;
 mod service;
+mod sign_in_codes;
 mod submission;
 
 pub use doorkeeper::{Anonymous, Caller, Doorkeeper, Interface, Realm, TokenError};

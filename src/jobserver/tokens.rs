@@ -97,6 +97,27 @@ pub(super) fn revoke_token<S: Storage>(
     Ok(Progress::Done)
 }
 
+/// Makes a code for the page.
+pub(super) fn create_sign_in_code<S: Storage>(
+    call: &mut Call<'_, S>,
+    _: &Params<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Progress<S>> {
+    let made = call
+        .doorkeeper
+        .make_sign_in_code(call.caller, call.operation.now);
+    if let Some((code, expires)) = call.failures.write(out, FailedValue::Null, made)? {
+        ok_pair(out, |writer| {
+            writer.map(2);
+            writer.bytes(b"code");
+            writer.text(&code);
+            writer.bytes(b"expires");
+            write_time(writer, Some(expires));
+        });
+    }
+    Ok(Progress::Done)
+}
+
 /// Lists all tokens, without their secrets.
 pub(super) fn list_tokens<S: Storage>(
     call: &mut Call<'_, S>,

@@ -100,6 +100,14 @@ impl Server {
         self.connect_with(Options::default())
     }
 
+    /// True if a token is shown.
+    ///
+    /// # Errors
+    /// As [`Place::token`].
+    pub(super) fn has_token(&self) -> Result<bool, Box<dyn Error>> {
+        Ok(self.place.token()?.is_some())
+    }
+
     /// Connects with other options for the later calls, except for the time-outs that `--timeout` sets.
     ///
     /// # Errors

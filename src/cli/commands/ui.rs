@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 /// The arguments of `ui`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Prints the address of the web page (docs/page.md), which the daemon tells. With --open it also opens it in a browser.")]
+Prints the address of the web page (docs/page.md), which the daemon tells. With --open it also opens it in a browser.
+
+If a token is shown, the address signs in with that token. It can be used once, within a minute.")]
 pub(in crate::cli) struct UiArgs {
     /// Open it in a browser
     #[arg(short, long)]
@@ -24,7 +26,7 @@ const OPENERS: [&str; 2] = ["xdg-open", "open"];
 
 /// Prints the address of the web page, and opens it.
 pub(super) fn ui(args: &UiArgs) -> Result<(), Box<dyn Error>> {
-    let daemon = args.server.connect()?;
+    let mut daemon = args.server.connect()?;
     let mut urls = daemon.http().iter().filter(|url| url.starts_with("http"));
     let Some(url) = urls.next() else {
         let server = daemon.description();
@@ -35,6 +37,13 @@ pub(super) fn ui(args: &UiArgs) -> Result<(), Box<dyn Error>> {
         .into());
     };
     let page = page_of(url);
+    let page = match args.server.has_token()? {
+        false => page,
+        true => format!(
+            "{page}sign-in?code={}",
+            daemon.client.create_sign_in_code()?
+        ),
+    };
     writeln!(std::io::stdout(), "{page}")?;
     if args.open && !OPENERS.into_iter().any(|program| open(program, &page)) {
         note("no program opens it: neither xdg-open nor open is there, or they failed");

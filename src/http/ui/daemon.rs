@@ -2,6 +2,7 @@
 
 use super::frame::{Frame, Tab};
 use super::shown::{self, When};
+use super::tokens::Tokens;
 use super::{Result, Visit};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
@@ -55,6 +56,7 @@ struct Page {
     rows: Vec<(&'static str, String)>,
     limits: Vec<(&'static str, &'static str, String)>,
     calls: Vec<Calls>,
+    tokens: Option<Tokens>,
 }
 
 struct Calls {
@@ -64,10 +66,12 @@ struct Calls {
 
 /// `GET /ui/daemon`.
 pub(super) async fn show<S: Storage>(ui: Visit<S>, frame: Frame) -> Result<Response> {
-    let started = ui.run(Access::Read, |operation| {
-        Ok((operation.memory.started, operation.now))
+    let manager = frame.may_administer.then(|| ui.token_manager());
+    let started = ui.run(Access::Read, move |operation| {
+        let tokens = manager.as_ref().map(|by| operation.tokens(by));
+        Ok((operation.memory.started, tokens.transpose()?, operation.now))
     });
-    let ((started, now), _share) = started.await?;
+    let ((started, tokens, now), _share) = started.await?;
     let scrape = ui.scrape().await?;
     let snapshot = &scrape.snapshot;
     let mut calls: Vec<(u64, &'static str)> = JobServer::<S>::methods()
@@ -144,6 +148,7 @@ pub(super) async fn show<S: Storage>(ui: Visit<S>, frame: Frame) -> Result<Respo
                 count: shown::number(count),
             })
             .collect(),
+        tokens: tokens.map(|tokens| Tokens::of(&tokens, now)),
         frame: frame.on(Tab::Daemon),
     };
     ui.page(&page.frame, &page)

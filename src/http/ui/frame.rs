@@ -20,18 +20,20 @@ pub(super) enum Tab {
     Workers,
     Locks,
     Operations,
+    Audit,
     Daemon,
 }
 
 impl Tab {
-    /// Those in the navigation, with their titles and their paths.
-    pub(super) const ALL: [(Self, &'static str, &'static str); 6] = [
-        (Self::Overview, "Overview", ""),
-        (Self::Failures, "Failures", "failures"),
-        (Self::Workers, "Workers", "workers"),
-        (Self::Locks, "Locks", "locks"),
-        (Self::Operations, "Operations", "operations"),
-        (Self::Daemon, "Daemon", "daemon"),
+    /// Those in the navigation, with their titles, their paths and their keys.
+    pub(super) const ALL: [(Self, &'static str, &'static str, char); 7] = [
+        (Self::Overview, "Overview", "", 'o'),
+        (Self::Failures, "Failures", "failures", 'f'),
+        (Self::Workers, "Workers", "workers", 'w'),
+        (Self::Locks, "Locks", "locks", 'l'),
+        (Self::Operations, "Operations", "operations", 'p'),
+        (Self::Audit, "Audit", "audit", 'a'),
+        (Self::Daemon, "Daemon", "daemon", 'd'),
     ];
 }
 
@@ -46,6 +48,8 @@ pub(super) struct Frame {
     pub(super) takes_gzip: bool,
     /// True if the person may change something.
     pub(super) may_operate: bool,
+    /// True if the person may see the audit and manage tokens.
+    pub(super) may_administer: bool,
     /// True if the person may see what concerns all namespaces, as the daemon itself does.
     pub(super) sees_all: bool,
     /// The name of the token with which the person has signed in.
@@ -79,6 +83,7 @@ impl Frame {
             },
             takes_gzip,
             may_operate: false,
+            may_administer: false,
             sees_all: true,
             person: None,
         }
@@ -87,6 +92,7 @@ impl Frame {
     /// The frame of a page for somebody.
     fn for_caller(mut self, caller: &Caller) -> Self {
         self.may_operate = caller.may(Scopes::of(&[Scope::Operate]));
+        self.may_administer = caller.may(Scopes::of(&[Scope::Admin]));
         self.sees_all = caller.counts_everywhere();
         self.person = caller.token_name().map(str::to_owned);
         self
@@ -96,6 +102,15 @@ impl Frame {
     pub(super) fn on(mut self, tab: Tab) -> Self {
         self.tab = tab;
         self
+    }
+
+    /// True if the person may see a page of the navigation.
+    pub(super) fn shows(&self, tab: &Tab) -> bool {
+        match tab {
+            Tab::Audit => self.may_administer,
+            Tab::Daemon => self.sees_all,
+            _ => true,
+        }
     }
 
     /// The URL of a page.

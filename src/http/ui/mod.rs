@@ -7,6 +7,7 @@
 
 mod actions;
 mod assets;
+mod audit;
 mod bulk;
 mod chart;
 mod daemon;
@@ -21,6 +22,7 @@ mod sessions;
 mod shown;
 mod sign_in;
 mod spec;
+mod tokens;
 mod unit;
 mod units;
 mod workers;
@@ -81,11 +83,13 @@ const FORM_BYTES_MAX: usize = 256 << 10;
 type Route<S> = (&'static str, Who, MethodRouter<Arc<Ui<S>>>);
 
 /// All routes.
-fn routes<S: Storage>() -> [Route<S>; 28] {
+fn routes<S: Storage>() -> [Route<S>; 32] {
     /// To see.
     const READ: Who = Who::AtHome(Scopes::of(&[Scope::Read]));
     /// To change.
     const OPERATE: Who = Who::AtHome(Scopes::of(&[Scope::Operate]));
+    /// To see and change who may.
+    const ADMIN: Who = Who::AtHome(Scopes::of(&[Scope::Admin]));
     [
         ("/ui", Who::Everybody, get(to_overview::<S>)),
         ("/ui/", READ, get(overview::show::<S>)),
@@ -153,6 +157,10 @@ fn routes<S: Storage>() -> [Route<S>; 28] {
             Who::With(Scopes::of(&[Scope::Read])),
             get(daemon::show::<S>),
         ),
+        ("/ui/daemon/tokens", ADMIN, post(tokens::create::<S>)),
+        ("/ui/daemon/tokens/rotate", ADMIN, post(tokens::rotate::<S>)),
+        ("/ui/daemon/tokens/revoke", ADMIN, post(tokens::revoke::<S>)),
+        ("/ui/audit", ADMIN, get(audit::show::<S>)),
         ("/ui/events", READ, get(events::stream::<S>)),
         ("/ui/assets/{name}", Who::Everybody, get(assets::get)),
         ("/ui/{*path}", READ, any(nothing_here)),

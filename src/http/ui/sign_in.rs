@@ -3,8 +3,8 @@
 use super::frame::{Frame, Tab};
 use super::{PageError, Result, Ui, asks_for_page, see_other};
 use crate::clock::wall_clock;
-use crate::coordinate::Secret;
 use crate::coordinate::storage::Storage;
+use crate::coordinate::{Secret, TokenHash};
 use crate::http::authenticate::{self, Who};
 use crate::http::forwarded;
 use crate::http::problem::{self, Problem};
@@ -86,19 +86,47 @@ struct Page {
     error: Option<String>,
 }
 
-/// `GET /ui/sign-in`: the form.
+/// `GET /ui/sign-in`: the form. With a code it signs in.
 pub(super) async fn show<S: Storage>(
     State(ui): State<Arc<Ui<S>>>,
+    Extension(connection): Extension<Connection>,
     frame: Frame,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response> {
     let query = super::Form::parse(query.unwrap_or_default().as_bytes());
+    let error = match query.get("code") {
+        None => None,
+        Some(code) => {
+            let doorkeeper = ui.shared.submitter.doorkeeper();
+            if let Some(token) = doorkeeper.take_sign_in_code(code, wall_clock()) {
+                let is_secure = forwarded::is_https(&connection, &headers, &ui.shared.proxies);
+                return Ok(begin_session(&ui, token, &frame.url(""), is_secure));
+            }
+            Some(
+                "this link was used before, or is older than a minute: coordinated ui makes another one",
+            )
+        }
+    };
     let page = Page {
         next: query.get("next").unwrap_or_default().to_owned(),
-        error: None,
+        error: error.map(str::to_owned),
         frame: frame.on(Tab::None),
     };
     ui.page(&page.frame, &page)
+}
+
+/// Leads somebody who has signed in to a page.
+fn begin_session<S: Storage>(
+    ui: &Ui<S>,
+    token: TokenHash,
+    page: &str,
+    is_secure: bool,
+) -> Response {
+    let id = ui.sessions.begin(token, Instant::now());
+    let mut response = see_other(page);
+    set_cookie(&mut response, &ui.base, &id, is_secure, "");
+    response
 }
 
 /// `POST /ui/sign-in`.
@@ -129,13 +157,11 @@ pub(super) async fn sign_in<S: Storage>(
         *response.status_mut() = problem.status();
         return Ok(response);
     };
-    let id = ui.sessions.begin(secret.hash(), Instant::now());
     // Only to our own pages: what comes before is the path to them.
     let pages = frame.url("");
     let is_ours = next.starts_with(&pages) && next.bytes().all(|byte| byte.is_ascii_graphic());
-    let mut response = see_other(if is_ours { next } else { &pages });
-    set_cookie(&mut response, &ui.base, &id, is_secure, "");
-    Ok(response)
+    let page = if is_ours { next } else { &pages };
+    Ok(begin_session(&ui, secret.hash(), page, is_secure))
 }
 
 /// `POST /ui/sign-out`.

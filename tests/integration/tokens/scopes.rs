@@ -56,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("metrics read operate submit work", &["now"]),
+    ("read operate", &["create_sign_in_code"]),
     ("submit", &["add_work_units"]),
     // Retrying, and work.
     ("operate work", &["update_work_unit", "update_work_units"]),
@@ -110,6 +111,10 @@ const ROUTES: &[(&str, &str, &str, Counts)] = &[
 /// The same for the pages.
 const PAGES: &[(&str, &str, &str, Counts)] = &[
     ("GET", "/ui/", "read operate", Counts::AtHome),
+    ("GET", "/ui/audit", "", Counts::AtHome),
+    ("POST", "/ui/daemon/tokens", "", Counts::AtHome),
+    ("POST", "/ui/daemon/tokens/rotate", "", Counts::AtHome),
+    ("POST", "/ui/daemon/tokens/revoke", "", Counts::AtHome),
     ("GET", "/ui/sign-in", EVERYBODY, Counts::Anywhere),
     ("POST", "/ui/sign-in", EVERYBODY, Counts::Anywhere),
     ("POST", "/ui/sign-out", EVERYBODY, Counts::Anywhere),

@@ -2,7 +2,7 @@
 
 use super::{Browser, Page, start};
 use crate::tokens::create;
-use test_support::{Client, Server};
+use test_support::{Client, Server, run_to_end};
 
 /// A daemon with a work spec, a unit, and a token of each of these scopes, which has the scope's name.
 fn server_with_tokens<const N: usize>(
@@ -237,4 +237,186 @@ fn a_session_ends_when_the_person_signs_out_or_the_token_is_revoked() {
     client.call("revoke_token", "'operate'");
     let page = see(&browser, "/ui/", &revoked);
     assert_eq!(page.status, 303, "{page:?}");
+}
+
+#[test]
+fn a_link_of_the_command_signs_in_once() {
+    let (server, _client, [token]) =
+        server_with_tokens(["operate"], &["--http-base-path", "/jobs"]);
+    let link = |token: &str| {
+        let environment = [
+            ("COORDINATED_SERVER", server.address()),
+            ("COORDINATED_TOKEN", token),
+        ];
+        run_to_end(server.folder(), &["ui"], &environment)
+    };
+    let printed = link(&token);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+    let root = server.http();
+    let path = printed.stdout.trim().strip_prefix(&root);
+    let path = path.unwrap_or_else(|| panic!("{}", printed.stdout));
+    let browser = Browser::of(&server);
+    assert!(path.starts_with("/ui/sign-in?code="), "{path}");
+    let page = browser.get(path);
+    assert_eq!((page.status, page.header("location")), (303, "/jobs/ui/"));
+    see(&browser, "/ui/", &cookie_of(&page)).has(&["<bdi>operate</bdi>", "Sign out"]);
+    // Once.
+    let again = browser.get(path);
+    again.has(&["this link was used before", "type=\"password\""]);
+    assert_eq!(again.header("set-cookie"), "");
+    browser
+        .get("/ui/sign-in?code=nonesuch")
+        .has(&["this link was used before"]);
+    // Without a token the command only says where the page is.
+    assert!(link("").stdout.trim().ends_with("/jobs/ui/"));
+    assert_eq!(link("cdt_wrong").code, Some(1));
+}
+
+#[test]
+fn the_audit_tells_administrators_what_was_changed_and_by_whom() {
+    let (server, mut client, [reader, operator, admin]) =
+        server_with_tokens(["read", "operate", "admin"], &[]);
+    let browser = Browser::of(&server);
+    let [reads, operates, administers] =
+        [reader, operator, admin].map(|token| sign_in(&browser, &token));
+    for refused in [&reads, &operates] {
+        assert_eq!(see(&browser, "/ui/audit", refused).status, 403);
+        see(&browser, "/ui/", refused).has_no("/ui/audit");
+    }
+    see(&browser, "/ui/", &administers).has(&["/ui/audit", "data-key=\"a\""]);
+    change(&browser, "/ui/spec/s/pause", &operates);
+    client.set_spec("{'name': '<b>other</b>'}");
+    client.call(
+        "control_work_spec",
+        "'<b>other</b>', {'status': 2, 'reason': '<script>'}",
+    );
+    let all = see(&browser, "/ui/audit", &administers);
+    all.has(&[
+        "<bdi>operate</bdi>",
+        "127.0.0.1 (http)",
+        "127.0.0.1 (cborrpc)",
+        "paused: why",
+        "&#60;script&#62;",
+        "&#60;b&#62;other&#60;/b&#62;",
+        "<code>create_token</code>",
+    ]);
+    let by_person = see(&browser, "/ui/audit?who=operate", &administers);
+    by_person.has(&["paused: why", "All entries"]);
+    by_person.has_no("(cborrpc)");
+    let by_spec = see(
+        &browser,
+        "/ui/audit?work_spec=s&action=control_work_spec",
+        &administers,
+    );
+    by_spec.has(&["paused: why"]);
+    by_spec.has_no("#60;script");
+    see(&browser, "/ui/audit?who=nobody", &administers).has(&["There are no such entries"]);
+    assert_eq!(
+        see(&browser, "/ui/audit?before=x", &administers).status,
+        400
+    );
+}
+
+#[test]
+fn the_audit_is_shown_in_pages_also_with_a_filter() {
+    let server = start(&[]);
+    let mut client = server.connect();
+    client.set_spec("{'name': 's'}");
+    client.set_spec("{'name': 'rare'}");
+    client.call("control_work_spec", "'rare', {'weight': 7}");
+    for weight in 1..=240 {
+        client.call("control_work_spec", &format!("'s', {{'weight': {weight}}}"));
+    }
+    client.call("control_work_spec", "'rare', {'weight': 8}");
+    let browser = Browser::of(&server);
+    let pages = |first: &str| {
+        let mut next = Some(first.to_owned());
+        let mut weights = Vec::new();
+        while let Some(path) = next {
+            let page = browser.get(&path);
+            page.has(&["<h1>Audit</h1>"]);
+            let found = page.html.split("<bdi>weight ").skip(1);
+            weights.push(found.count());
+            let links = page.attributes("href");
+            next = links.into_iter().find(|link| link.contains("before="));
+        }
+        weights
+    };
+    let shown = pages("/ui/audit");
+    assert_eq!(shown.iter().sum::<usize>(), 242);
+    assert_eq!(shown[..2], [100, 100]);
+    assert_eq!(pages("/ui/audit?work_spec=rare"), [2]);
+    assert_eq!(pages("/ui/audit?work_spec=s"), [100, 100, 40]);
+}
+
+#[test]
+fn administrators_make_rotate_and_revoke_tokens_on_the_page_of_the_daemon() {
+    let (server, _client, [operator, admin]) = server_with_tokens(["operate", "admin"], &[]);
+    let browser = Browser::of(&server);
+    let [operates, administers] = [operator, admin].map(|token| sign_in(&browser, &token));
+    see(&browser, "/ui/daemon", &operates).has_no("Tokens");
+    see(&browser, "/ui/daemon", &administers).has(&["<bdi>operate</bdi>", "Make a token"]);
+    let send = |path: &str, fields: &[(&str, &str)], cookie: &str| {
+        browser.send_with(path, fields, &[("cookie", cookie)])
+    };
+    let fields = [
+        ("name", "grafana"),
+        ("scope", "read"),
+        ("scope", "metrics"),
+        ("days", "7"),
+    ];
+    assert_eq!(send("/ui/daemon/tokens", &fields, &operates).status, 403);
+    let made = send("/ui/daemon/tokens", &fields, &administers);
+    let secret_of = |page: &Page| {
+        let (_, rest) = page.html.split_once("data-copy>").expect("a secret");
+        rest.split('<').next().expect("its end").to_owned()
+    };
+    let first = secret_of(&made);
+    assert!(first.starts_with("cdt_"), "{first}");
+    assert_eq!(made.header("cache-control"), "no-store");
+    see(&browser, "/ui/", &sign_in(&browser, &first)).has(&["<bdi>grafana</bdi>"]);
+    let page = see(&browser, "/ui/daemon", &administers);
+    page.has(&["<bdi>grafana</bdi>", "metrics, read", "in 6 d 23 h"]);
+    page.has_no(&first);
+    let rotated = send(
+        "/ui/daemon/tokens/rotate",
+        &[("name", "grafana")],
+        &administers,
+    );
+    let second = secret_of(&rotated);
+    assert_ne!(first, second);
+    assert_eq!(
+        browser.send("/ui/sign-in", &[("token", &first)]).status,
+        401
+    );
+    sign_in(&browser, &second);
+    let revoked = send(
+        "/ui/daemon/tokens/revoke",
+        &[("name", "grafana")],
+        &administers,
+    );
+    assert_eq!(
+        (revoked.status, revoked.header("location")),
+        (303, "/ui/daemon")
+    );
+    assert_eq!(
+        browser.send("/ui/sign-in", &[("token", &second)]).status,
+        401
+    );
+    see(&browser, "/ui/daemon", &administers).has(&["revoked"]);
+    for (wrong, status) in [
+        (&[("name", "x"), ("scope", "all")][..], 400),
+        (&[("name", "x")], 400),
+        (&[("scope", "read")], 400),
+        (&[("name", "x"), ("scope", "read"), ("days", "0")], 400),
+        (&[("name", "admin"), ("scope", "read")], 409),
+    ] {
+        assert_eq!(
+            send("/ui/daemon/tokens", wrong, &administers).status,
+            status,
+            "{wrong:?}"
+        );
+    }
+    let audit = see(&browser, "/ui/audit?action=revoke_token", &administers);
+    audit.has(&["<bdi>grafana</bdi>", "<bdi>admin</bdi>"]);
 }

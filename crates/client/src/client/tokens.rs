@@ -116,6 +116,13 @@ impl Coordinate {
         Ok(())
     }
 
+    /// Makes a code that signs a person in to the web page with the token of this connection, once and within a minute: open
+    /// `/ui/sign-in?code=CODE`. Without a token it is refused.
+    pub fn create_sign_in_code(&mut self) -> Result<String> {
+        let answer = self.call_with("create_sign_in_code", [])?.accepted()?;
+        answer.field("code").text()
+    }
+
     /// All tokens, also those that are not valid any more.
     pub fn list_tokens(&mut self) -> Result<Vec<TokenInfo>> {
         let tokens = self.call_with("list_tokens", [])?.accepted()?.items()?;

@@ -203,20 +203,15 @@ document.addEventListener("click", (event) => {
 
 // ---- Keys ------------------------------------------------------------------------------------------------------------
 
-const keys = {
-  o: ["Overview", () => go("")],
-  f: ["Failures", () => go("failures")],
-  w: ["Workers", () => go("workers")],
-  l: ["Locks", () => go("locks")],
-  p: ["Operations", () => go("operations")],
-  d: ["Daemon", () => go("daemon")],
+// Those of the pages that this person may see, and then the others.
+const keys = Object.fromEntries([...document.querySelectorAll("header nav a")].map(
+  (link) => [link.dataset.key, [link.textContent, () => { location.href = link.href; }]]));
+Object.assign(keys, {
   n: ["Next page of a list", () => document.querySelector("a[rel=next]")?.click()],
   u: ["Live updates on or off", () => liveSwitch.click()],
   "/": ["Filter units by name", () => document.getElementById("prefix")?.focus()],
   "?": ["This help", () => showHelp()],
-};
-
-function go(path) { location.href = base + path; }
+});
 
 function showHelp() {
   let dialog = document.getElementById("help");
