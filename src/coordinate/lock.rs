@@ -63,6 +63,24 @@ impl LockPath {
         self.ends.len()
     }
 
+    /// Its labels, for people.
+    #[must_use]
+    pub fn label_texts(&self) -> Vec<String> {
+        let labels = labels(&self.bytes).flatten();
+        labels
+            .map(|(kind, content)| label_text(kind, &content))
+            .collect()
+    }
+
+    /// With how many labels another path begins as this one does.
+    #[must_use]
+    pub fn common_labels(&self, other: &Self) -> usize {
+        let mut labels = labels(&self.bytes).zip(labels(&other.bytes));
+        labels
+            .position(|(own, others)| own != others)
+            .unwrap_or_else(|| self.len().min(other.len()))
+    }
+
     /// The path without labels.
     #[must_use]
     pub fn root() -> Self {
@@ -119,10 +137,7 @@ impl LockPath {
         if !self.ends.is_empty() {
             self.text.push('/');
         }
-        match std::str::from_utf8(content) {
-            Ok(text) if kind == STRING => self.text.push_str(text),
-            _ => self.text.push_str(&content.escape_ascii().to_string()),
-        }
+        self.text.push_str(&label_text(kind, content));
         self.push_bytes(kind, content);
     }
 
@@ -165,6 +180,14 @@ impl LockPath {
 
 /// A label with its kind.
 type Label = (u8, Vec<u8>);
+
+/// A label, for people.
+fn label_text(kind: u8, content: &[u8]) -> String {
+    match std::str::from_utf8(content) {
+        Ok(text) if kind == STRING => text.to_owned(),
+        _ => content.escape_ascii().to_string(),
+    }
+}
 
 /// The labels in the bytes of a path; `None` for what is no label.
 fn labels(bytes: &[u8]) -> impl Iterator<Item = Option<Label>> {

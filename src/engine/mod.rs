@@ -156,7 +156,7 @@ impl<S: Storage> Engine<S> {
             next_uses: now,
             next_prune: now.plus(TICK_MAX),
             is_pruning: false,
-            next_history: now,
+            next_history: now.plus(HISTORY_PAUSE),
             totals: Totals::default(),
         })
     }

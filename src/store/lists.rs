@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::coordinate::storage::{
     AuditQuery, Lister, LockQuery, StandingQuery, UnitQuery, VisitAttempt, VisitCounts,
     VisitDefinition, VisitEntry, VisitFailure, VisitLock, VisitNamedAttempt, VisitNamespace,
-    VisitStanding, VisitTally, VisitUnit, VisitWorker, WorkSpecStore,
+    VisitStanding, VisitTally, VisitUnit, VisitWorker, WorkSpecStore, WorkerQuery,
 };
 use crate::coordinate::{
     AttemptId, Census, Error, Name, NamespaceId, Period, Result, StorageError, WorkSpecId,
@@ -194,12 +194,11 @@ impl<S: Source> Lister for S {
     fn list_workers(
         &mut self,
         namespace: NamespaceId,
-        after: Option<&Name>,
-        limit: usize,
+        query: &WorkerQuery,
         visit: &mut VisitWorker<'_>,
     ) -> Result<()> {
         self.with_connection(|connection| {
-            workers::list_workers(connection, namespace, after, limit, visit)
+            workers::list_workers(connection, namespace, query, visit)
         })
     }
 

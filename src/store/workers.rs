@@ -3,11 +3,13 @@
 use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{StorageResult, VisitWorker, WorkerStore};
+use crate::coordinate::storage::{
+    StorageResult, VisitWorker, WorkerQuery, WorkerStore, WorkersUnder,
+};
 use crate::coordinate::{
     Census, Error, ListedWorker, Name, NamespaceId, Result, StorageError, Worker, WorkerStats,
 };
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, ToSql, named_params};
 
 statements! {
     UPSERT_WORKER = "
@@ -48,6 +50,36 @@ statements! {
                          LIMIT :held_max))
           FROM worker
          WHERE namespace_id = :namespace AND active = 1 AND CAST(name AS BLOB) > coalesce(:after, -1)
+         ORDER BY CAST(name AS BLOB)
+         LIMIT :limit";
+
+    /// The same, of those that nobody is the parent of.
+    LIST_ROOTS_FROM = "
+        SELECT name, parent, mode, heartbeat_us, expiration_us, active,
+               (SELECT count(*)
+                  FROM (SELECT 1 FROM attempt
+                         WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND held = 1
+                         LIMIT :held_max))
+          FROM worker
+         WHERE namespace_id = :namespace AND active = 1 AND CAST(name AS BLOB) > coalesce(:after, -1)
+           AND NOT EXISTS (SELECT 1
+                             FROM worker AS above
+                            WHERE above.namespace_id = :namespace AND above.active = 1
+                              AND CAST(above.name AS BLOB) = CAST(worker.parent AS BLOB)
+                              AND above.id <> worker.id)
+         ORDER BY CAST(name AS BLOB)
+         LIMIT :limit";
+
+    /// The same, of those that somebody is the parent of. Uses index worker_by_parent.
+    LIST_CHILDREN_FROM = "
+        SELECT name, parent, mode, heartbeat_us, expiration_us, active,
+               (SELECT count(*)
+                  FROM (SELECT 1 FROM attempt
+                         WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND held = 1
+                         LIMIT :held_max))
+          FROM worker
+         WHERE namespace_id = :namespace AND active = 1 AND CAST(name AS BLOB) > coalesce(:after, -1)
+           AND CAST(parent AS BLOB) = :parent AND parent IS NOT NULL
          ORDER BY CAST(name AS BLOB)
          LIMIT :limit";
 
@@ -109,24 +141,32 @@ pub(super) fn count_by_mode(
     )
 }
 
-/// Shows `visit` a part of the active workers.
+/// Shows `visit` the active workers that a query asks for.
 pub(super) fn list_workers(
     connection: &Connection,
     namespace: NamespaceId,
-    after: Option<&Name>,
-    limit: usize,
+    query: &WorkerQuery,
     visit: &mut VisitWorker<'_>,
 ) -> Result<()> {
     let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
-    let mut statement = prepared(connection, LIST_WORKERS_FROM).map_err(storage)?;
-    let mut rows = statement
-        .query(named_params! {
-            ":namespace": namespace,
-            ":after": after.map(Name::bytes),
-            ":limit": limit,
-            ":held_max": ListedWorker::HELD_MAX,
-        })
-        .map_err(storage)?;
+    let (sql, parent) = match &query.under {
+        WorkersUnder::Anybody => (LIST_WORKERS_FROM, None),
+        WorkersUnder::Nobody => (LIST_ROOTS_FROM, None),
+        WorkersUnder::Worker(parent) => (LIST_CHILDREN_FROM, Some(parent.bytes())),
+    };
+    let after = query.after.as_ref().map(Name::bytes);
+    let held_max = ListedWorker::HELD_MAX;
+    let mut values: Vec<(&str, &dyn ToSql)> = vec![
+        (":namespace", &namespace),
+        (":after", &after),
+        (":limit", &query.limit),
+        (":held_max", &held_max),
+    ];
+    if parent.is_some() {
+        values.push((":parent", &parent));
+    }
+    let mut statement = prepared(connection, sql).map_err(storage)?;
+    let mut rows = statement.query(&*values).map_err(storage)?;
     while let Some(row) = rows.next().map_err(storage)? {
         visit(ListedWorker {
             worker: row_to_worker(row).map_err(storage)?,

@@ -10,7 +10,7 @@ mod query;
 pub use query::{
     AuditQuery, AvailableUnit, BestUnits, CompletedQuery, CompletedUnit, CompletedUnits,
     InStatusQuery, InsertedUnit, LockQuery, NamedUnit, News, OutputSlice, StandingQuery,
-    StorageStatistics, UnitQuery, UnitStanding, UnitsInStatus, WalPages,
+    StorageStatistics, UnitQuery, UnitStanding, UnitsInStatus, WalPages, WorkerQuery, WorkersUnder,
 };
 
 use super::attempt::Attempt;
@@ -177,15 +177,14 @@ pub trait Lister {
         visit: &mut VisitStanding<'_>,
     ) -> Result<()>;
 
-    /// Shows `visit` at most `limit` active workers behind the name `after`, sorted by the bytes of their names.
+    /// Shows `visit` the active workers that a query asks for, sorted by the bytes of their names.
     ///
     /// # Errors
     /// What `visit` fails with, `Storage`.
     fn list_workers(
         &mut self,
         namespace: NamespaceId,
-        after: Option<&Name>,
-        limit: usize,
+        query: &WorkerQuery,
         visit: &mut VisitWorker<'_>,
     ) -> Result<()>;
 

@@ -194,6 +194,28 @@ pub struct OutputSlice {
     pub units: Vec<u8>,
 }
 
+/// Which active workers to list.
+#[derive(Clone, Debug)]
+pub struct WorkerQuery {
+    /// Whose children they are.
+    pub under: WorkersUnder,
+    /// Those behind this name.
+    pub after: Option<Name>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Whose children workers are.
+#[derive(Clone, Debug)]
+pub enum WorkersUnder {
+    /// Anybody's or nobody's: all workers.
+    Anybody,
+    /// Nobody's: they have no parent, or one that is not active.
+    Nobody,
+    /// Those of this worker.
+    Worker(Name),
+}
+
 /// Which locks to list.
 #[derive(Clone, Debug)]
 pub struct LockQuery {

@@ -1,6 +1,6 @@
 //! What each page says of a real daemon.
 
-use super::{Browser, start};
+use super::{Browser, Page, start};
 use test_support::{Client, PATIENCE, Server};
 
 /// A daemon whose work spec `s` has a unit in each status; a worker has the pending one.
@@ -267,6 +267,89 @@ fn workers_are_listed_with_what_each_has() {
     assert_eq!(browser.get("/ui/worker/nobody").status, 404);
 }
 
+/// The workers of a page, with how deep each is.
+fn tree_of(page: &Page) -> Vec<(usize, String)> {
+    let rows = page.html.split("class=\"depth-").skip(1);
+    let rows = rows.filter(|row| !row.contains("All children of"));
+    let row = |row: &str| {
+        let depth = row.split('"').next().expect("a depth");
+        let name = row
+            .split("<bdi>")
+            .nth(1)
+            .and_then(|row| row.split('<').next());
+        (
+            depth.parse().expect("a number"),
+            name.expect("a name").to_owned(),
+        )
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn workers_are_below_their_parents_and_those_of_many_are_on_pages_of_their_own() {
+    let server = start(&[]);
+    let mut client = server.connect();
+    let mut beat = |name: &str, parent: &str| {
+        let parent = match parent {
+            "" => "null".to_owned(),
+            parent => format!("'{parent}'"),
+        };
+        client.call(
+            "worker_heartbeat",
+            &format!("'{name}', 'RUN', 600, {{}}, {parent}"),
+        );
+    };
+    for (name, parent) in [
+        ("host", ""),
+        ("b-lonely", ""),
+        ("a-orphan", "gone"),
+        ("own", "own"),
+        ("child", "host"),
+        ("grandchild", "child"),
+        // Nobody is above these.
+        ("round", "trip"),
+        ("trip", "round"),
+    ] {
+        beat(name, parent);
+    }
+    let browser = Browser::of(&server);
+    let named = |tree: &[(usize, &str)]| -> Vec<(usize, String)> {
+        let tree = tree.iter();
+        tree.map(|(depth, name)| (*depth, (*name).to_owned()))
+            .collect()
+    };
+    let tree = tree_of(&browser.get("/ui/workers"));
+    let expected = [
+        (0, "a-orphan"),
+        (0, "b-lonely"),
+        (0, "host"),
+        (1, "child"),
+        (2, "grandchild"),
+        (0, "own"),
+    ];
+    assert_eq!(tree, named(&expected));
+    assert_eq!(tree_of(&browser.get("/ui/workers?as=list")).len(), 8);
+
+    for n in 0..150 {
+        beat(&format!("w{n:03}"), "host");
+    }
+    let page = browser.get("/ui/workers");
+    page.has(&[
+        "All children of <bdi>host</bdi>",
+        "href=\"/ui/workers?parent=host\"",
+    ]);
+    assert_eq!(tree_of(&page).len(), 6 + 19);
+    let children = browser.get("/ui/workers?parent=host");
+    children.has(&[
+        "Its children",
+        "href=\"/ui/workers?parent=host&#38;after=w097\"",
+    ]);
+    assert_eq!(tree_of(&children).len(), 100);
+    let rest = tree_of(&browser.get("/ui/workers?parent=host&after=w097"));
+    assert_eq!(rest.first(), Some(&(0, "w098".to_owned())));
+    assert_eq!(rest.len(), 52);
+}
+
 #[test]
 fn many_workers_are_listed_in_pages() {
     let server = start(&[]);
@@ -296,7 +379,7 @@ fn locks_and_the_daemon_have_pages() {
     let browser = Browser::of(&server);
     browser
         .get("/ui/locks")
-        .has(&["<bdi>a/b</bdi>", "<bdi>c</bdi>", "<bdi>owner</bdi>"]);
+        .has(&["title=\"a/b\"><bdi>b</bdi>", "<bdi>c</bdi>", "<bdi>owner</bdi>"]);
     browser.get("/ui/daemon").has(&[
         env!("CARGO_PKG_VERSION"),
         "<code>get_work</code>",
