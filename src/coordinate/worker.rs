@@ -84,6 +84,8 @@ pub struct ListedWorker {
     pub worker: Worker,
     /// How many attempts it is believed to be working on, at most [`ListedWorker::HELD_MAX`].
     pub held: u64,
+    /// True if it is the parent of an active one.
+    pub has_children: bool,
 }
 
 impl ListedWorker {

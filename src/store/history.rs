@@ -3,7 +3,7 @@
 use super::SqliteStore;
 use super::statement::{prepared, statements};
 use crate::clock::Timestamp;
-use crate::coordinate::storage::{ArchiveStore, HistoryStore, StorageResult, VisitTally};
+use crate::coordinate::storage::{ArchiveStore, HistoryStore, StorageResult};
 use crate::coordinate::{
     Completed, Counts, Error, Period, Result, StorageError, Tally, WorkSpecId,
 };
@@ -141,7 +141,7 @@ pub(super) fn list_history(
     spec: WorkSpecId,
     period: Period,
     from: Timestamp,
-    visit: &mut VisitTally<'_>,
+    visit: &mut dyn FnMut(Timestamp, &Tally) -> Result<()>,
 ) -> Result<()> {
     let storage = |error: rusqlite::Error| Error::from(StorageError::from(error));
     let mut statement = prepared(connection, LIST_HISTORY).map_err(storage)?;

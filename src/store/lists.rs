@@ -239,13 +239,20 @@ impl<S: Source> Lister for S {
     fn list_history(
         &mut self,
         namespace: NamespaceId,
-        work_spec: &Name,
+        work_specs: &[Name],
         period: Period,
         from: Timestamp,
         visit: &mut VisitTally<'_>,
     ) -> Result<()> {
-        self.with_work_spec(namespace, work_spec, |connection, spec| {
-            history::list_history(connection, spec, period, from, visit)
+        self.with_connection(|connection| {
+            for (index, name) in work_specs.iter().enumerate() {
+                let spec = find_spec_id(connection, namespace, name).map_err(StorageError::from)?;
+                let Some(spec) = spec else { continue };
+                history::list_history(connection, spec, period, from, &mut |start, tally| {
+                    visit(index, start, tally)
+                })?;
+            }
+            Ok(())
         })
     }
 

@@ -47,26 +47,51 @@ statements! {
                (SELECT count(*)
                   FROM (SELECT 1 FROM attempt
                          WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND held = 1
-                         LIMIT :held_max))
+                         LIMIT :held_max)),
+               EXISTS (SELECT 1
+                         FROM worker AS child
+                        WHERE child.namespace_id = worker.namespace_id AND child.parent IS NOT NULL
+                          AND CAST(child.parent AS BLOB) = CAST(worker.name AS BLOB) AND child.active = 1
+                          AND child.id <> worker.id)
           FROM worker
          WHERE namespace_id = :namespace AND active = 1 AND CAST(name AS BLOB) > coalesce(:after, -1)
          ORDER BY CAST(name AS BLOB)
          LIMIT :limit";
 
-    /// The same, of those that nobody is the parent of.
+    /// The same, of those that nobody is the parent of. Goes from parent to parent by index worker_by_parent, since they are few
+    /// among many workers.
     LIST_ROOTS_FROM = "
+        WITH RECURSIVE parents (name) AS (
+            SELECT min(CAST(parent AS BLOB)) FROM worker WHERE namespace_id = :namespace AND parent IS NOT NULL
+            UNION ALL
+            SELECT (SELECT min(CAST(parent AS BLOB))
+                      FROM worker
+                     WHERE namespace_id = :namespace AND parent IS NOT NULL
+                       AND CAST(parent AS BLOB) > parents.name)
+              FROM parents
+             WHERE parents.name IS NOT NULL),
+        absent (name) AS MATERIALIZED (
+            SELECT name
+              FROM parents
+             WHERE name IS NOT NULL
+               AND NOT EXISTS (SELECT 1
+                                 FROM worker AS above
+                                WHERE above.namespace_id = :namespace AND above.active = 1
+                                  AND CAST(above.name AS BLOB) = parents.name))
         SELECT name, parent, mode, heartbeat_us, expiration_us, active,
                (SELECT count(*)
                   FROM (SELECT 1 FROM attempt
                          WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND held = 1
-                         LIMIT :held_max))
+                         LIMIT :held_max)),
+               EXISTS (SELECT 1
+                         FROM worker AS child
+                        WHERE child.namespace_id = worker.namespace_id AND child.parent IS NOT NULL
+                          AND CAST(child.parent AS BLOB) = CAST(worker.name AS BLOB) AND child.active = 1
+                          AND child.id <> worker.id)
           FROM worker
          WHERE namespace_id = :namespace AND active = 1 AND CAST(name AS BLOB) > coalesce(:after, -1)
-           AND NOT EXISTS (SELECT 1
-                             FROM worker AS above
-                            WHERE above.namespace_id = :namespace AND above.active = 1
-                              AND CAST(above.name AS BLOB) = CAST(worker.parent AS BLOB)
-                              AND above.id <> worker.id)
+           AND (parent IS NULL OR CAST(parent AS BLOB) = CAST(name AS BLOB)
+                OR CAST(parent AS BLOB) IN (SELECT name FROM absent))
          ORDER BY CAST(name AS BLOB)
          LIMIT :limit";
 
@@ -76,8 +101,13 @@ statements! {
                (SELECT count(*)
                   FROM (SELECT 1 FROM attempt
                          WHERE CAST(attempt.worker AS BLOB) = CAST(worker.name AS BLOB) AND held = 1
-                         LIMIT :held_max))
-          FROM worker
+                         LIMIT :held_max)),
+               EXISTS (SELECT 1
+                         FROM worker AS child
+                        WHERE child.namespace_id = worker.namespace_id AND child.parent IS NOT NULL
+                          AND CAST(child.parent AS BLOB) = CAST(worker.name AS BLOB) AND child.active = 1
+                          AND child.id <> worker.id)
+          FROM worker INDEXED BY worker_by_parent
          WHERE namespace_id = :namespace AND active = 1 AND CAST(name AS BLOB) > coalesce(:after, -1)
            AND CAST(parent AS BLOB) = :parent AND parent IS NOT NULL
          ORDER BY CAST(name AS BLOB)
@@ -171,6 +201,7 @@ pub(super) fn list_workers(
         visit(ListedWorker {
             worker: row_to_worker(row).map_err(storage)?,
             held: row.get(6).map_err(storage)?,
+            has_children: row.get(7).map_err(storage)?,
         })?;
     }
     Ok(())

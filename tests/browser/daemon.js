@@ -1,11 +1,27 @@
 // A daemon for the tests, and work for it, over HTTP.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const binary = process.env.COORDINATED ?? "coordinated";
+
+const MADE_UP_RATES = `
+import random, sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1])
+random.seed(1)
+minute = int(time.time()) // 60 * 60
+db.execute("DELETE FROM history")
+for number, spec in enumerate(["compress", "celsius"]):
+    (id,) = db.execute("SELECT id FROM work_spec WHERE name = ?", [spec.encode()]).fetchone() or db.execute(
+        "SELECT id FROM work_spec WHERE name = ?", [spec]).fetchone()
+    for ago in range(0, 60):
+        ended = random.randint(8, 20) + (12 if ago % 20 < 6 else 0) if ago > 15 * number else 0
+        db.execute("INSERT OR REPLACE INTO history VALUES (?, 60, ?, ?, ?, ?, ?, 0, ?)",
+                   [id, (minute - ago * 60) * 1000000, random.randint(8, 24), ended, ended, ended // 9, ended * 40000])
+db.commit()
+`;
 
 export class Daemon {
   /** Starts one on a new file and a free port, with further arguments of `serve`. */
@@ -80,6 +96,46 @@ export class Daemon {
       await this.call("worker_heartbeat", worker, "RUN", 600, { host: "a.example.org", pid: 17 }, "host-1");
     }
     await this.call("lock", "worker-1", 1000, [["catalogue", "2026"], ["catalogue", "2027"]]);
+  }
+
+  /** Waits until the overview has a chart: what happens is written after some seconds. */
+  async charts() {
+    for (let tries = 0; tries < 150; tries++) {
+      const answer = await fetch(`${this.root}/ui/`);
+      if ((await answer.text()).includes("class=\"chart\"")) return;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    throw new Error("there is no chart");
+  }
+
+  /** What docs/tutorial.md does, in the middle of it. The rates of the hour before are made up. */
+  async followTutorial() {
+    for (const [spec, name] of [["compress", (n) => `texts/${n}.txt`], ["celsius", (n) => `day-${n}`], ["primes", (n) => `${n}`]]) {
+      await this.call("set_work_spec", { name: spec });
+      const units = [...Array(1000).keys()].map((n) => [name(String(n + 1).padStart(4, "0")), { fahrenheit: (n + 1) / 10 }]);
+      await this.call("add_work_units", spec, units);
+    }
+    await this.call("worker_heartbeat", "laptop", "RUN", 600, {}, null);
+    for (const worker of ["laptop-1", "laptop-2"]) await this.call("worker_heartbeat", worker, "RUN", 600, {}, "laptop");
+    const traceback = 'Traceback (most recent call last):\n  File "celsius.py", line 5, in <module>\n'
+      + "ValueError: could not convert string to float: 'n/a'";
+    const done = async (worker, spec, count, report) => {
+      const units = await this.call("get_work", worker, { work_spec_names: [spec], max_jobs: count });
+      if (!report) return;
+      const updates = units.map(([, key]) => [key, { worker_id: worker, ...report }]);
+      await this.call("update_work_units", spec, updates);
+    };
+    await done("laptop-1", "compress", 1000, { status: 4 });
+    await done("laptop-1", "celsius", 10, { status: 5, data: { fahrenheit: "n/a", traceback } });
+    await done("laptop-1", "celsius", 600, { status: 4 });
+    await done("laptop-1", "celsius", 1, null);
+    await done("laptop-2", "celsius", 1, null);
+    this.process.kill("SIGTERM");
+    await this.ended;
+    execFileSync("python3", ["-c", MADE_UP_RATES, join(this.folder, "coordinate.db")]);
+    this.run(["--http", "127.0.0.1:0"]);
+    this.root = await this.ready;
+    await this.call("worker_heartbeat", "laptop", "RUN", 600, {}, null);
   }
 
   /** A worker gets a unit, and reports on it. Returns its name. */

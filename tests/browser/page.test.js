@@ -2,17 +2,21 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 import { Daemon } from "./daemon.js";
+import { Nginx } from "./nginx.js";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 let browser;
 before(async () => {
-  browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  const args = ["--no-sandbox", "--disable-dev-shm-usage", "--host-resolver-rules=MAP queue.example.org 127.0.0.1"];
+  browser = await chromium.launch({ executablePath, args });
 });
 after(() => browser?.close());
 
@@ -30,10 +34,14 @@ const PAGES = [
   "/ui/spec/thumbnails/bulk?action=delete&status=failed",
   "/ui/failures",
   "/ui/workers",
+  "/ui/workers?as=list",
+  "/ui/workers?parent=host-1",
   "/ui/worker/host-1",
   "/ui/worker/worker-2",
   "/ui/locks",
   "/ui/operations",
+  "/ui/audit",
+  "/ui/audit?who=nobody",
   "/ui/daemon",
   "/ui/nowhere",
 ];
@@ -70,6 +78,7 @@ async function withDaemon(run, ...more) {
 
 test("no page complains, breaks its own policy, or has what axe-core objects to, in any look", () =>
   withDaemon(async (daemon) => {
+    await daemon.charts();
     for (const [colorScheme, viewport] of [["light", WIDE], ["dark", WIDE], ["light", PHONE], ["dark", PHONE]]) {
       const page = await open(daemon, { colorScheme, viewport });
       for (const path of PAGES) {
@@ -164,8 +173,8 @@ test("failures are retried, and units and locks removed, with buttons", () =>
     await page.visit("/ui/locks");
     await page.getByText("Break", { exact: true }).first().click();
     await page.getByRole("button", { name: "Break the lock" }).first().click();
-    await page.getByText("catalogue/2027").waitFor();
-    assert.equal(await page.getByText("catalogue/2026").count(), 0);
+    await page.getByRole("rowheader", { name: "2027" }).waitFor();
+    assert.equal(await page.getByRole("rowheader", { name: "2026" }).count(), 0);
     assert.deepEqual(page.complaints, []);
     await page.context().close();
   }));
@@ -209,6 +218,8 @@ test("keys lead to pages, and colours and times are remembered", () =>
     await page.visit("/ui/");
     await page.keyboard.press("w");
     await page.getByRole("heading", { name: "Workers" }).waitFor();
+    await page.keyboard.press("a");
+    await page.getByRole("heading", { name: "Audit" }).waitFor();
     await page.keyboard.press("?");
     await page.getByRole("dialog", { name: "Keys" }).waitFor();
     await page.keyboard.press("Escape");
@@ -239,3 +250,80 @@ test("without JavaScript, under a base path, every page has its content and form
     await page.getByRole("button", { name: "Resume" }).waitFor();
     await page.context().close();
   }, "--http-base-path", "/jobs"));
+
+test("an administrator makes, rotates and revokes a token, and a link signs in once", () =>
+  withDaemon(async (daemon) => {
+    daemon.token = await daemon.makeToken("admin");
+    const page = await open(daemon);
+    const { code } = await daemon.call("create_sign_in_code");
+    await page.visit(`/ui/sign-in?code=${code}`);
+    await page.getByRole("heading", { name: "Work specs" }).waitFor();
+    await page.visit("/ui/daemon");
+    await page.getByText("Make a token").click();
+    await page.getByLabel("Name", { exact: true }).fill("grafana");
+    await page.getByRole("checkbox", { name: "metrics" }).check();
+    await page.getByRole("button", { name: "Make it" }).click();
+    const secret = await page.getByRole("region", { name: "Secret" }).textContent();
+    assert.match(secret, /^cdt_/);
+    assert.equal((await fetch(`${daemon.root}/metrics`, { headers: { authorization: `Bearer ${secret}` } })).status, 200);
+    await page.visit("/ui/daemon");
+    await page.getByRole("button", { name: "Rotate grafana" }).click();
+    assert.notEqual(await page.getByRole("region", { name: "Secret" }).textContent(), secret);
+    await page.visit("/ui/daemon");
+    await page.getByRole("button", { name: "Revoke grafana" }).click();
+    await page.getByRole("cell", { name: "revoked" }).first().waitFor();
+    await page.visit("/ui/audit?action=revoke_token");
+    await page.getByText("grafana").waitFor();
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    assert.deepEqual(violations.map(({ id }) => id), []);
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  }));
+
+test("behind nginx, as docs/page.md sets it up, the page works and stays up to date", () =>
+  withDaemon(async (daemon) => {
+    const nginx = await Nginx.start(daemon);
+    try {
+      const page = await open(daemon, { httpCredentials: { username: "me", password: "secret" } });
+      await page.goto(`${nginx.root}/jobs/ui/`);
+      const available = page.locator("tbody tr", { hasText: "thumbnails" }).locator("td").first();
+      const before = Number(await available.textContent());
+      await daemon.call("add_work_units", "thumbnails", [["through-nginx.jpg", {}]]);
+      await available.getByText(String(before + 1)).waitFor();
+      await page.getByRole("link", { name: "thumbnails" }).click();
+      await page.getByRole("button", { name: "Pause" }).click();
+      await page.getByRole("button", { name: "Resume" }).waitFor();
+      assert.equal(new URL(page.url()).pathname, "/jobs/ui/spec/thumbnails");
+      // Over HTTP, without TLS, browsers do not use this header, and say so.
+      const isUnused = (complaint) => complaint.startsWith("The Cross-Origin-Opener-Policy header has been ignored");
+      assert.deepEqual(page.complaints.filter((complaint) => !isUnused(complaint)), []);
+      await page.context().close();
+      const stranger = await fetch(`${nginx.address}/jobs/ui/`);
+      assert.equal(stranger.status, 401);
+    } finally {
+      await nginx.stop();
+    }
+  }, "--http-base-path", "/jobs", "--http-host", "queue.example.org"));
+
+// With SCREENSHOTS=FOLDER they are kept there: those in docs/screenshots/ are made this way.
+test("screenshots are made of what the tutorial does", async () => {
+  const daemon = await Daemon.start();
+  try {
+    await daemon.followTutorial();
+    const shots = { overview: "/ui/", spec: "/ui/spec/celsius", failures: "/ui/failures", workers: "/ui/workers" };
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await open(daemon, { colorScheme, viewport: { width: 1160, height: 700 } });
+      for (const [name, path] of Object.entries(shots)) {
+        await page.visit(path);
+        const image = await page.screenshot({ animations: "disabled" });
+        assert.ok(image.length > 10_000 && image.length < 100_000, `${name}: ${image.length} bytes`);
+        if (process.env.SCREENSHOTS) await writeFile(join(process.env.SCREENSHOTS, `${name}-${colorScheme}.png`), image);
+      }
+      assert.deepEqual(page.complaints, []);
+      await page.context().close();
+    }
+  } finally {
+    await daemon.stop();
+  }
+});

@@ -97,16 +97,17 @@ fn no_statement_scans_a_table_that_grows_with_the_queue() {
 }
 
 /// Statements that sort what they found: only what workers are busy with now, or one worker's.
-const SORTS_FEW: [&str; 4] = [
+const SORTS_FEW: [&str; 5] = [
     "LIST_PENDING",
     "LIST_STANDINGS_PENDING",
     "HELD_UNITS",
     "LIST_CHILDREN",
+    "LIST_CHILDREN_FROM",
 ];
 
 /// Statements that may open a temporary table: none of them is on the way of get_work, a report or
 /// an added unit.
-const MAY_OPEN_TEMPORARY: [&str; 18] = [
+const MAY_OPEN_TEMPORARY: [&str; 20] = [
     "BOUND_LEASES",
     "BOUND_LIFETIMES",
     "BOUND_LOCKS",
@@ -115,7 +116,9 @@ const MAY_OPEN_TEMPORARY: [&str; 18] = [
     "DELETE_GROUPS",
     "DELETE_LOCKS_UNDER",
     "HELD_UNITS",
+    "LIST_CHILDREN_FROM",
     "LIST_PENDING",
+    "LIST_ROOTS_FROM",
     "LIST_STANDINGS_PENDING",
     "MOVE_DELAYS",
     "MOVE_DELAYS_OF_PENDING",

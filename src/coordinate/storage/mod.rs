@@ -87,8 +87,8 @@ pub type VisitNamespace<'a> = dyn FnMut(NamespaceId, &str) -> Result<()> + 'a;
 /// Takes an attempt with the names of its work spec and its unit.
 pub type VisitNamedAttempt<'a> = dyn FnMut(&Attempt, &Name, &Name) -> Result<()> + 'a;
 
-/// Takes a period's start, and what happened in it.
-pub type VisitTally<'a> = dyn FnMut(Timestamp, &Tally) -> Result<()> + 'a;
+/// Takes a work spec's place among those that were asked for, a period's start, and what happened in it.
+pub type VisitTally<'a> = dyn FnMut(usize, Timestamp, &Tally) -> Result<()> + 'a;
 
 /// Takes an entry of the audit.
 pub type VisitEntry<'a> = dyn FnMut(&AuditEntry) -> Result<()> + 'a;
@@ -229,14 +229,15 @@ pub trait Lister {
     /// What `visit` fails with, `Storage`.
     fn list_audit(&mut self, query: &AuditQuery, visit: &mut VisitEntry<'_>) -> Result<()>;
 
-    /// Shows `visit` the periods from `from` on in which something happened in a work spec, in their order.
+    /// Shows `visit` the periods from `from` on in which something happened in some work specs: one work spec after the
+    /// other, its periods in their order. Those that are not there are passed over.
     ///
     /// # Errors
-    /// `NoSuchWorkSpec`, what `visit` fails with, `Storage`.
+    /// What `visit` fails with, `Storage`.
     fn list_history(
         &mut self,
         namespace: NamespaceId,
-        work_spec: &Name,
+        work_specs: &[Name],
         period: Period,
         from: Timestamp,
         visit: &mut VisitTally<'_>,

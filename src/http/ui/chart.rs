@@ -67,28 +67,38 @@ impl Series {
         }
     }
 
-    /// Reads that of a work spec.
+    /// Reads those of some work specs.
     ///
     /// # Errors
     /// As [`Lister::list_history`].
     pub(super) fn read(
         lister: &mut impl Lister,
         namespace: NamespaceId,
-        work_spec: &Name,
+        work_specs: &[Name],
         span: Span,
         now: Timestamp,
-    ) -> Result<Self> {
-        let mut series = Self::empty(span, now);
-        let (_, step, period) = span.steps();
-        let (start, steps) = (series.start, &mut series.steps);
-        lister.list_history(namespace, work_spec, period, start, &mut |at, tally| {
-            let index = usize::try_from((at.0 - start.0) / micros(step));
-            if let Some(step) = index.ok().and_then(|index| steps.get_mut(index)) {
-                step.add(tally);
-            }
-            Ok(())
-        })?;
-        Ok(series)
+    ) -> Result<Vec<Self>> {
+        let (_, length, period) = span.steps();
+        let empty = || Self::empty(span, now);
+        let start = empty().start;
+        let mut all: Vec<Self> = work_specs.iter().map(|_| empty()).collect();
+        lister.list_history(
+            namespace,
+            work_specs,
+            period,
+            start,
+            &mut |of, at, tally| {
+                let index = usize::try_from((at.0 - start.0) / micros(length));
+                let steps = all.get_mut(of).map(|series| &mut series.steps);
+                if let (Ok(index), Some(steps)) = (index, steps)
+                    && let Some(step) = steps.get_mut(index)
+                {
+                    step.add(tally);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(all)
     }
 
     /// True if nothing has happened.

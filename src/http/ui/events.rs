@@ -24,6 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two messages to a page: each makes it fetch itself.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
+/// How often pages fetch themselves in a second, all together: with more than ten open ones each is told less often.
+const FETCHES_PER_SECOND: u32 = 5;
+
 /// How long a stream is silent at most, so that both sides see when the other one is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
@@ -72,6 +75,7 @@ impl Visible {
 struct Stream {
     changes: watch::Receiver<Seen>,
     has_begun: bool,
+    places: Arc<Semaphore>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -96,8 +100,10 @@ impl Stream {
         // On a receiver of its own, since it counts what it looks at as seen.
         let mut changes = self.changes.clone();
         let stopped = changes.wait_for(|seen| seen.is_stopping);
+        let open = u32::try_from(STREAMS_MAX - self.places.available_permits());
+        let all = Duration::from_secs(1) * open.unwrap_or(u32::MAX) / FETCHES_PER_SECOND;
         // Changes until then are one message.
-        let _ = timeout(TELL_EVERY, stopped).await;
+        let _ = timeout(all.max(TELL_EVERY), stopped).await;
     }
 }
 
@@ -116,6 +122,7 @@ pub(super) async fn stream<S: Storage>(State(ui): State<Arc<Ui<S>>>) -> Result<R
     let first = Stream {
         changes,
         has_begun: false,
+        places: Arc::clone(&visible.places),
         _place: place,
     };
     // The thread is the only one that does this.

@@ -248,7 +248,8 @@ async fn dress<S: Storage>(State(ui): State<Arc<Ui<S>>>, request: Request, next:
     let headers = response.headers_mut();
     for (name, value) in [
         ("content-security-policy", CONTENT_SECURITY_POLICY),
-        ("referrer-policy", "no-referrer"),
+        // With "no-referrer" browsers would not say from where a form is sent either, which is checked.
+        ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
     ] {

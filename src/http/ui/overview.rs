@@ -3,7 +3,7 @@
 use super::chart::{Chart, Series, Span};
 use super::frame::{Frame, Tab};
 use super::shown::{self, When};
-use super::{Form, OperationResult, Result, Visit, name_in_url};
+use super::{Form, Result, Visit, name_in_url};
 use crate::clock::Timestamp;
 use crate::coordinate::storage::{Access, Storage};
 use crate::coordinate::{Census, Completed, Counts, Name, WorkSpec};
@@ -112,11 +112,9 @@ pub(super) async fn show<S: Storage>(
     let next = last.map(|spec| frame.url(&format!("?after={}", name_in_url(&spec.name))));
     let names: Vec<Name> = specs.iter().map(|spec| spec.name.clone()).collect();
     let series = ui.read(move |lister, namespace| {
-        let read = |name| Series::read(lister, namespace, name, Span::HalfHour, now);
-        // One may have been deleted meanwhile.
-        Ok(names.iter().map(read).map(OperationResult::ok).collect())
+        Series::read(lister, namespace, &names, Span::HalfHour, now)
     });
-    let series: Vec<Option<Series>> = series.await?;
+    let series = series.await?;
     let mut scrape = ui.scrape().await?;
     let census = tokio::task::spawn_blocking(scrape.census)
         .await
@@ -127,7 +125,7 @@ pub(super) async fn show<S: Storage>(
         specs: specs
             .iter()
             .zip(&series)
-            .map(|(spec, series)| row(spec, series.as_ref(), &frame, now))
+            .map(|(spec, series)| row(spec, series, &frame, now))
             .collect(),
         next,
         is_first,
@@ -140,13 +138,12 @@ pub(super) async fn show<S: Storage>(
     ui.page(&page.frame, &page)
 }
 
-fn row(spec: &WorkSpec, series: Option<&Series>, frame: &Frame, now: Timestamp) -> SpecRow {
-    let (added, ended) = series.map(Series::rates).unwrap_or_default();
-    let active = series.filter(|series| !series.is_empty());
+fn row(spec: &WorkSpec, series: &Series, frame: &Frame, now: Timestamp) -> SpecRow {
+    let (added, ended) = series.rates();
     SpecRow {
         added: shown::rate(added),
         ended: shown::rate(ended),
-        chart: active.map(|series| Chart::new(series, &[])),
+        chart: (!series.is_empty()).then(|| Chart::new(series, &[])),
         name: shown::name(&spec.name),
         url: frame.spec(&spec.name),
         numbers: Numbers::of(&spec.counts),

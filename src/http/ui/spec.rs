@@ -88,11 +88,12 @@ pub(super) async fn show<S: Storage>(
     let charts = ui.read(move |lister, namespace| {
         let gaps = lister.history_gaps(now.minus(Period::Hour.kept()))?;
         let spans = [Span::Hour, Span::Day, Span::NinetyDays];
-        let read = |span| Series::read(lister, namespace, &of, span, now);
-        let series = spans.into_iter().map(read);
-        series
-            .map(|series| Ok(Chart::new(&series?, &gaps)))
-            .collect()
+        let mut charts = Vec::new();
+        for span in spans {
+            let series = Series::read(lister, namespace, std::slice::from_ref(&of), span, now)?;
+            charts.extend(series.iter().map(|series| Chart::new(series, &gaps)));
+        }
+        Ok(charts)
     });
     let charts = charts.await?;
     let mut groups = group_rows(&frame, &name, groups, now);

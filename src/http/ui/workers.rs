@@ -194,6 +194,9 @@ fn add_with_children(
         depth,
         has_more: false,
     });
+    if !worker.has_children {
+        return Ok(());
+    }
     let name = &worker.worker.name;
     let under = WorkersUnder::Worker(name.clone());
     let room = match depth {

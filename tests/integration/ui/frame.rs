@@ -66,7 +66,7 @@ fn pages_allow_no_script_and_no_style_but_their_own_files() {
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
         assert_eq!(page.header("cache-control"), "no-store", "{path}");
         assert_eq!(page.header("x-content-type-options"), "nosniff", "{path}");
-        assert_eq!(page.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(page.header("referrer-policy"), "same-origin", "{path}");
         assert_eq!(
             page.header("content-type"),
             "text/html; charset=utf-8",

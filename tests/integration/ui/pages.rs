@@ -377,9 +377,11 @@ fn many_workers_are_listed_in_pages() {
 fn locks_and_the_daemon_have_pages() {
     let (server, _) = busy(&[]);
     let browser = Browser::of(&server);
-    browser
-        .get("/ui/locks")
-        .has(&["title=\"a/b\"><bdi>b</bdi>", "<bdi>c</bdi>", "<bdi>owner</bdi>"]);
+    browser.get("/ui/locks").has(&[
+        "title=\"a/b\"><bdi>b</bdi>",
+        "<bdi>c</bdi>",
+        "<bdi>owner</bdi>",
+    ]);
     browser.get("/ui/daemon").has(&[
         env!("CARGO_PKG_VERSION"),
         "<code>get_work</code>",
