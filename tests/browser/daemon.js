@@ -16,10 +16,15 @@ db.execute("DELETE FROM history")
 for number, spec in enumerate(["compress", "celsius"]):
     (id,) = db.execute("SELECT id FROM work_spec WHERE name = ?", [spec.encode()]).fetchone() or db.execute(
         "SELECT id FROM work_spec WHERE name = ?", [spec]).fetchone()
-    for ago in range(0, 60):
+    for ago in range(0, 90 * 24):
+        ended = random.randint(100, 900) if ago % 24 < 9 + number * 4 else random.randint(0, 60)
+        db.execute("INSERT OR REPLACE INTO history VALUES (?, 3600, ?, ?, ?, ?, ?, 0, ?)",
+                   [id, minute // 3600 * 3600000000 - ago * 3600000000, ended, ended, ended, ended // 15, ended * 40000])
+    for ago in range(0, 24 * 60):
         ended = random.randint(8, 20) + (12 if ago % 20 < 6 else 0) if ago > 15 * number else 0
+        ended = ended if ago % 600 < 400 else ended // 8
         db.execute("INSERT OR REPLACE INTO history VALUES (?, 60, ?, ?, ?, ?, ?, 0, ?)",
-                   [id, (minute - ago * 60) * 1000000, random.randint(8, 24), ended, ended, ended // 9, ended * 40000])
+                   [id, (minute - ago * 60) * 1000000, max(0, ended + random.randint(-4, 4)), ended, ended, ended // 9, ended * 40000])
 db.commit()
 `;
 

@@ -1,4 +1,4 @@
-//! `ui`: where the web page is.
+//! `ui`: opens the web page.
 
 use super::output::note;
 use super::server::Server;
@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 /// The arguments of `ui`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Prints the address of the web page (docs/page.md), which the daemon tells. With --open it also opens it in a browser.
+Prints the address of the web page (docs/page.md), which the daemon tells, and opens it in a browser if there is a desktop.
 
 If a token is shown, the address signs in with that token. It can be used once, within a minute.")]
 pub(in crate::cli) struct UiArgs {
-    /// Open it in a browser
+    /// Only print its address
     #[arg(short, long)]
-    open: bool,
+    print: bool,
 
     #[command(flatten)]
     server: Server,
@@ -45,7 +45,7 @@ pub(super) fn ui(args: &UiArgs) -> Result<(), Box<dyn Error>> {
         ),
     };
     writeln!(std::io::stdout(), "{page}")?;
-    if args.open && !OPENERS.into_iter().any(|program| open(program, &page)) {
+    if !args.print && has_desktop() && !OPENERS.into_iter().any(|program| open(program, &page)) {
         note("no program opens it: neither xdg-open nor open is there, or they failed");
     }
     Ok(())
@@ -57,6 +57,12 @@ fn page_of(url: &str) -> String {
         .replacen("//0.0.0.0:", "//127.0.0.1:", 1)
         .replacen("//[::]:", "//[::1]:", 1);
     format!("{}/ui/", url.trim_end_matches('/'))
+}
+
+/// True if a browser may have a place to show something.
+fn has_desktop() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    cfg!(target_os = "macos") || is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")
 }
 
 fn open(program: &str, url: &str) -> bool {

@@ -57,6 +57,9 @@ pub(super) fn number(number: u64) -> String {
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
+        0 if (1..1_000).contains(&duration.as_micros()) => {
+            format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
+        }
         0 => format!("{} ms", duration.as_millis()),
         1..60 => format!("{seconds} s"),
         60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
@@ -174,6 +177,17 @@ mod tests {
             assert_eq!(duration(Duration::from_secs(seconds)), shown);
         }
         assert_eq!(duration(Duration::from_millis(12)), "12 ms");
+        assert_eq!(duration(Duration::from_micros(500)), "0.5 ms");
+        assert_eq!(duration(Duration::ZERO), "0 ms");
+        for (per_second, shown) in [
+            (0.0, "–"),
+            (1_234.4, "1234/s"),
+            (2.25, "2.2/s"),
+            (0.5, "30/min"),
+            (0.001, "3.6/h"),
+        ] {
+            assert_eq!(rate(per_second), shown);
+        }
     }
 
     #[test]

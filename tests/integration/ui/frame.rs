@@ -200,7 +200,7 @@ fn the_colours_that_were_chosen_are_in_the_page_as_it_comes() {
 fn the_command_ui_prints_where_the_page_is() {
     let server = server_with_unit(&["--http-base-path", "/jobs"]);
     let ui = |server: &Server| {
-        let arguments = ["ui", "--server", server.address()];
+        let arguments = ["ui", "--print", "--server", server.address()];
         test_support::run_to_end(server.folder(), &arguments, &[])
     };
     let url = ui(&server).stdout;
@@ -211,4 +211,35 @@ fn the_command_ui_prints_where_the_page_is() {
     let exit = ui(&without);
     assert_eq!(exit.code, Some(1));
     assert!(exit.stderr.contains("serves no web page"), "{exit:?}");
+}
+
+#[test]
+fn the_command_ui_opens_the_page_if_there_is_a_desktop() {
+    let server = start(&[]);
+    // A program that a desktop has, which notes what it is to open.
+    let program = server.folder().join("xdg-open");
+    std::fs::write(&program, "#!/bin/sh\nprintf %s \"$1\" >opened\n").expect("a program");
+    let all_may_run = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, all_may_run).expect("it may be run");
+    let path = server.folder().display().to_string();
+    let opened = server.folder().join("opened");
+    let ui = |arguments: &[&str], display: &str| {
+        let arguments = [&["ui", "--server", server.address()], arguments].concat();
+        let path = format!("{path}:/usr/bin:/bin");
+        let environment = [
+            ("PATH", &*path),
+            ("DISPLAY", display),
+            ("WAYLAND_DISPLAY", ""),
+        ];
+        let exit = test_support::run_to_end(server.folder(), &arguments, &environment);
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+        let page = std::fs::read_to_string(&opened).ok();
+        // It is not there if nothing was opened.
+        let _ = std::fs::remove_file(&opened);
+        page
+    };
+    let page = format!("{}/ui/", server.http());
+    assert_eq!(ui(&[], ":0"), Some(page));
+    assert_eq!(ui(&["--print"], ":0"), None);
+    assert_eq!(ui(&[], ""), None);
 }

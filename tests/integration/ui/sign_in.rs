@@ -248,7 +248,7 @@ fn a_link_of_the_command_signs_in_once() {
             ("COORDINATED_SERVER", server.address()),
             ("COORDINATED_TOKEN", token),
         ];
-        run_to_end(server.folder(), &["ui"], &environment)
+        run_to_end(server.folder(), &["ui", "--print"], &environment)
     };
     let printed = link(&token);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
