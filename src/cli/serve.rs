@@ -421,15 +421,16 @@ pub(super) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     // A running backup reads the database, which would keep the WAL from being emptied.
     drop(backups);
     log_calls(&service);
-    let finished = match &served {
-        Ok(()) => service.finish(clock.now()),
-        Err(_) => Ok(()),
-    };
+    if served.is_ok()
+        && let Err(error) = service.finish(clock.now())
+    {
+        // Nothing that was answered is missing. The next start notes from when on something may be.
+        tracing::warn!("the rates of the last seconds could not be written: {error}");
+    }
     let store = service.into_store();
     match served {
         Ok(()) => {
             store.close()?;
-            finished?;
             http?;
         }
         Err(error @ ServerError::Gone(_)) => {
