@@ -134,10 +134,15 @@ impl<S: Storage> Engine<S> {
     ) -> Result<Self> {
         let name = settings.namespace.clone();
         let (namespace, tokens) = store.operation(Access::Write, |store| {
-            store.begin_history(now)?;
             Ok((store.namespace(&name)?, store.tokens()?))
         })?;
         store.commit()?;
+        let begun = store.operation(Access::Write, |store| Ok(store.begin_history(now)?));
+        match begun.map_err(into_storage).and(store.commit()) {
+            // On a full disk what is missing can't be noted. Those who read are served all the same.
+            Ok(()) | Err(StorageError::Full(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         store.stop_waiting()?;
         Ok(Self {
             store,

@@ -146,6 +146,23 @@ fn a_full_disk_is_answered_and_once_there_is_room_the_daemon_goes_on() {
     look_at(&server.db());
 }
 
+#[test]
+fn a_daemon_that_was_killed_starts_on_a_full_disk_and_serves_who_reads() {
+    let mut server = start();
+    let mut client = server.connect();
+    client.set_spec("{'name': 'ws'}");
+    client.add("ws", "['u0', {}]");
+    break_by(&server, "full");
+    server.kill();
+    // It can't note that the rates of the last seconds are missing.
+    server.start_again();
+    assert_eq!(server.connect().counts("ws"), [(AVAILABLE, 1)].into());
+    repair(&server, "full");
+    server.connect().add("ws", "['u1', {}]");
+    assert_eq!(server.stop().code, Some(0));
+    look_at(&server.db());
+}
+
 /// Limits the size of the files that the daemon writes.
 fn limit_files(server: &Server, bytes: libc::rlim_t) {
     let limit = libc::rlimit {
