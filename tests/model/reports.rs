@@ -38,7 +38,7 @@ pub fn with_traceback(data: &[u8], traceback: &str) -> Vec<u8> {
         changed.extend(serde_cbor::to_vec(key).expect("encoded"));
         changed.extend(serde_cbor::to_vec(value).expect("encoded"));
     }
-    let text = |text: &str| serde_cbor::to_vec(&Value::Bytes(text.into())).expect("encoded");
+    let text = |text: &str| serde_cbor::to_vec(&Value::Text(text.into())).expect("encoded");
     changed.extend([text("traceback"), text(traceback)].concat());
     changed
 }

@@ -7,8 +7,8 @@ use coordinated::clock::Timestamp;
 use coordinated::coordinate::{AttemptStatus, IfExists, Name, UnitStatus};
 use std::time::Duration;
 
-/// `{'traceback': 'too many retries'}`
-const TOO_MANY_RETRIES: &[u8] = b"\xa1\x49traceback\x50too many retries";
+/// `{"traceback": "too many retries"}`
+const TOO_MANY_RETRIES: &[u8] = b"\xa1\x69traceback\x70too many retries";
 
 /// A unit that was handed out.
 #[derive(Clone, Debug, PartialEq)]
@@ -220,9 +220,12 @@ impl Model {
         if spec.counts().available == 0 {
             self.make_continuous_unit(name);
         }
+        let mut drawn = 0;
         while (given.len() as u64) < count
+            && (drawn < count || given.is_empty())
             && let Some(best) = best_available(&self.specs[name])
         {
+            drawn = if drawn < count { drawn + 1 } else { 1 };
             let id = self.new_id();
             let unit = self.unit(name, &best);
             let tried = (unit.attempts.len() - unit.not_counted) as u64;

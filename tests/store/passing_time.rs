@@ -218,7 +218,7 @@ fn after_so_many_retries_a_unit_fails_and_the_next_one_is_given() {
         .unwrap();
     assert_eq!(
         report.traceback.as_deref(),
-        Some(&b"\x50too many retries"[..])
+        Some(&b"\x70too many retries"[..])
     );
     assert_eq!(report.worker, Some(name("w")));
 }
@@ -639,6 +639,37 @@ fn a_worker_of_one_namespace_that_goes_takes_nothing_from_its_namesake_in_anothe
     assert_eq!(world.run(|op| op.workers()).unwrap().len(), 1);
 }
 
+// As the tests of the Go daemons have it: in a call for two, a unit without a retry left takes the place of another, but a call
+// that would give nothing goes on.
+#[test]
+fn units_without_a_retry_left_take_the_places_of_others_unless_none_would_be_given() {
+    let mut world = World::in_memory();
+    world.set_spec(&json!({"name": "spec", "max_retries": 1, "max_getwork": 2}));
+    let units: Vec<_> = ["a", "b", "c", "d", "e"]
+        .map(|unit| json!([unit, {}]))
+        .into();
+    world.add("spec", &units);
+    let take = |world: &mut World| -> Vec<String> {
+        let given = world.get_work("w", 10, Duration::from_secs(60));
+        let names = given
+            .iter()
+            .map(|unit| String::from_utf8_lossy(unit.name.bytes()).into_owned());
+        names.collect()
+    };
+    assert_eq!(take(&mut world), ["a", "b"]);
+    world
+        .report(&nobody(), "spec", "a", &report_of(ReportKind::Finished))
+        .unwrap();
+    world.pass(100.0);
+    assert_eq!(take(&mut world), ["c"], "b has failed");
+    assert_eq!(take(&mut world), ["d", "e"]);
+    world.add("spec", &[json!(["f", {}])]);
+    world.pass(100.0);
+    assert_eq!(take(&mut world), ["f"], "c, d and e have failed");
+    let counts = world.counts("spec");
+    assert_eq!((counts.failed, counts.pending), (4, 1));
+}
+
 /// Since when a unit is available, in seconds from the start of the world.
 fn available_since(world: &mut World, unit: &str) -> Option<f64> {
     let details = world.run(|op| op.unit_details(&name("spec"), &name(unit)));
@@ -960,7 +991,7 @@ fn a_unit_that_has_cost_its_last_worker_the_lease_fails_and_says_so() {
     );
     let lost = lose(&mut world);
     assert_eq!((lost.status, lost.lost), (UnitStatus::Failed, 2));
-    assert_eq!(lost.traceback.as_deref(), Some(&b"\x4dlost 2 leases"[..]));
+    assert_eq!(lost.traceback.as_deref(), Some(&b"\x6dlost 2 leases"[..]));
     // Retried by hand, it may cost as many again.
     world
         .report(&nobody(), "spec", "a", &report_of(ReportKind::Available))

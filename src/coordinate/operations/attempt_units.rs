@@ -127,7 +127,8 @@ pub(super) fn with_traceback(data: &[u8], traceback: &str) -> Vec<u8> {
         writer.encoded(key.bytes());
         writer.encoded(value.bytes());
     }
-    writer.bytes(b"traceback");
-    writer.bytes(traceback.as_bytes());
+    // In text: with bytes among them, data that were JSON would no longer be.
+    writer.text("traceback");
+    writer.text(traceback);
     changed
 }

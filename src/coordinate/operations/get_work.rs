@@ -62,8 +62,16 @@ impl<S: Storage> Operation<'_, S> {
             }
             let mut bytes = 0;
             let mut found_any = false;
+            // As in the Go daemons, units without a retry left take the places of others, unless none would be given.
+            let mut drawn = 0;
             while given.len() < count && bytes <= GIVEN_BYTES_MAX {
-                let (mut room, bytes_room) = (count - given.len(), GIVEN_BYTES_MAX - bytes);
+                if drawn >= count {
+                    if !given.is_empty() {
+                        break;
+                    }
+                    drawn = 0;
+                }
+                let (mut room, bytes_room) = (count - drawn, GIVEN_BYTES_MAX - bytes);
                 if max_retries.is_some() {
                     if failed >= FAILED_MAX && given.is_empty() {
                         return Ok(None);
@@ -81,6 +89,7 @@ impl<S: Storage> Operation<'_, S> {
                 };
                 found_any = true;
                 for unit in units {
+                    drawn += 1;
                     bytes += unit.data.len();
                     if let Some(max) = max_retries
                         && self.has_had_all_retries(&unit.unit, max)?

@@ -470,5 +470,5 @@ impl<S: Storage> Operation<'_, S> {
     }
 }
 
-/// `{'traceback': 'too many retries'}`
-const TOO_MANY_RETRIES: &[u8] = b"\xa1\x49traceback\x50too many retries";
+/// `{"traceback": "too many retries"}`, in text, which JSON has too.
+const TOO_MANY_RETRIES: &[u8] = b"\xa1\x69traceback\x70too many retries";

@@ -829,7 +829,7 @@ fn a_retried_unit_is_delayed_and_requests_choose_work_specs_and_runtimes() {
     let failed = rest.get(&format!("{plain}/work_unit/p"));
     assert_eq!(
         (&failed["status"], &failed["data"]["traceback"]),
-        (&json!("failed"), &json!(null))
+        (&json!("failed"), &json!("too many retries"))
     );
     rest.put(&unit, &json!({"meta": {"priority": 0}}));
     assert_eq!(rest.request(worker, &json!({})).len(), 1);

@@ -682,7 +682,7 @@ fn units_that_a_call_gives_while_it_fails_five_hundred_others_are_in_its_answer(
     client.add("ws", "['a', {}], ['u100x', {}], ['z', {}]");
     let mut given = Vec::new();
     for failed in [500, 600] {
-        let works = client.take_many("w", "{'max_jobs': 10}");
+        let works = client.take_many("w", "{'max_jobs': 1000}");
         given.extend(works.iter().map(|work| work.key.name().expect("a key")));
         let counts = client.counts("ws");
         assert_eq!(counts.get(&FAILED), Some(&failed));
