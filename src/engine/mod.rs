@@ -571,6 +571,8 @@ impl<S: Storage> Engine<S> {
         if now < self.next_history || !self.activities.has_unwritten() {
             return Ok(());
         }
+        // Also if it fails: another program may have the file locked.
+        self.next_history = now.plus(HISTORY_PAUSE);
         self.activities.end_tallies();
         let tallies = self.activities.unwritten(TALLIES_AT_ONCE).to_vec();
         self.operation(self.namespace, Access::Write, now, |operation| {
@@ -583,10 +585,9 @@ impl<S: Storage> Engine<S> {
             Ok(operation.store.end_history(now)?)
         })?;
         self.batch.tallies = tallies.len();
-        self.next_history = now.plus(match tallies.len() {
-            TALLIES_AT_ONCE => CLEANUP_PAUSE,
-            _ => HISTORY_PAUSE,
-        });
+        if tallies.len() == TALLIES_AT_ONCE {
+            self.next_history = now.plus(CLEANUP_PAUSE);
+        }
         Ok(())
     }
 

@@ -302,8 +302,13 @@ fn what_a_batch_that_failed_did_is_not_told_and_nothing_is_told_twice() {
     other.execute_batch("BEGIN IMMEDIATE").expect("it locks");
     daemon.now = daemon.now.plus(Duration::from_secs(7));
     assert!(daemon.engine.tick(daemon.now).is_err());
+    let again = daemon.engine.due().expect("it is tried again");
+    assert!(
+        again >= daemon.now.plus(Duration::from_secs(1)),
+        "not at once"
+    );
     other.execute_batch("ROLLBACK").expect("it unlocks");
-    daemon.pass(3);
+    daemon.pass(6);
     for spec in 0..120 {
         let told = daemon.history(&format!("s{spec}"), Period::Hour);
         assert_eq!(told.len(), 1, "{spec}");
